@@ -1,0 +1,26 @@
+"""Exceptions of the package.
+
+Every message names the value that is wrong, the limit it breaks and the remedy, in one line: the command
+line prints it as it is and exits with status 2. Wrong arguments that need no class of their own are plain
+`ValueError`.
+"""
+
+
+class ProxdmError(Exception):
+    """Base class of every error that the package raises on purpose."""
+
+
+class StepError(ProxdmError, ValueError):
+    """A discretisation step is not defined on the interval it was asked for (for example gamma >= 2)."""
+
+
+class NonFiniteError(ProxdmError, ValueError):
+    """NaN or infinite numbers where finite ones are needed."""
+
+
+class OperatorError(ProxdmError, TypeError):
+    """A sampler was given a model that lacks the operator (score or prox) it needs."""
+
+
+class OutputError(ProxdmError, OSError):
+    """A result cannot be written, or would overwrite an earlier one."""

@@ -1,0 +1,23 @@
+"""Fixtures that several test files use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of golden arrays and real images beside the repository; tests that need it skip without it."""
+    folder = Path(__file__).resolve().parents[2] / "shared"
+    if not folder.is_dir():
+        pytest.skip("the folder ../shared with golden arrays and real images is not here")
+    return folder
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    """A seeded CPU generator."""
+    return torch.Generator().manual_seed(0)
