@@ -1,0 +1,68 @@
+"""The thirteen Datasaurus sets: 142 points in the plane each, equal means, deviations and correlation.
+
+The dinosaur is Alberto Cairo's Datasaurus (2016); the other twelve were made from it by Justin Matejka and George
+Fitzmaurice, "Same Stats, Different Graphs: Generating Datasets with Varied Appearance and Identical Statistics
+through Simulated Annealing" (CHI 2017, doi:10.1145/3025453.3025912). Where the numbers were taken from, and under
+which licences they are published, stands in `files/README.md` beside the data.
+
+The points lie in [0, 100]^2; `load` scales them to `(point - 50) / 50`, in [-1, 1]^2, the synthetic experiment's
+coordinates (arXiv 2507.08956).
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import resources
+
+import numpy as np
+from numpy.typing import NDArray
+
+from proxdm.data.names import unknown_name
+
+POINTS = 142
+"""Number of points of every set."""
+
+NAMES: tuple[str, ...] = (
+    "dino",
+    "away",
+    "h_lines",
+    "v_lines",
+    "x_shape",
+    "star",
+    "high_lines",
+    "dots",
+    "circle",
+    "bullseye",
+    "slant_up",
+    "slant_down",
+    "wide_lines",
+)
+"""The thirteen sets, in the order of the file."""
+
+
+def load(name: str) -> NDArray[np.float64]:
+    """Return the points of one set, `(point - 50) / 50`.
+
+    Args:
+        name: One of :data:`NAMES`.
+
+    Returns:
+        float64 array `(142, 2)` of (x, y) in [-1, 1]; a fresh copy, free to change.
+
+    Raises:
+        ValueError: There is no set of that name.
+    """
+    if name not in NAMES:
+        raise unknown_name("Datasaurus set", name, NAMES)
+    return (_raw()[name] - 50.0) / 50.0
+
+
+@cache
+def _raw() -> dict[str, NDArray[np.float64]]:
+    """Return every set as published, in [0, 100]."""
+    text = resources.files("proxdm.data").joinpath("files", "datasaurus.csv").read_text(encoding="utf-8")
+    points: dict[str, list[tuple[float, float]]] = {name: [] for name in NAMES}
+    for line in text.splitlines()[1:]:
+        name, x, y = line.split(",")
+        points[name].append((float(x), float(y)))
+    return {name: np.array(rows, dtype=np.float64) for name, rows in points.items()}

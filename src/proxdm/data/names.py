@@ -1,0 +1,21 @@
+"""The error for a name that is not known, the same everywhere in this layer."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+def unknown_name(what: str, name: str, known: Iterable[str], remedy: str = "") -> ValueError:
+    """Return the error for an unknown name: it suggests the closest known one and lists all.
+
+    Args:
+        what: What was named, e.g. `data set`.
+        name: The name that is not known.
+        known: The names that are, in the order to list them.
+        remedy: Further words for the end of the message.
+    """
+    names = list(known)
+    close = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.5)
+    hint = f" (did you mean {close[0]!r}?)" if close else ""
+    return ValueError(f"unknown {what} {name!r}{hint}; known are {', '.join(names)}{remedy}")
