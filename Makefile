@@ -1,0 +1,44 @@
+# Two commands matter: `make demo` and `make test`. Both set up everything they need in .venv.
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+
+.PHONY: help demo test test-fast lint format clean
+.DEFAULT_GOAL := help
+
+help:  ## Say what there is
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+# A stamp a set-up: it is redone only when pyproject.toml changes.
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+$(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --editable .
+	@touch $@
+$(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	@touch $@ $(VENV)/.installed
+
+demo: $(VENV)/.installed  ## Run the paper's synthetic experiment on shipped data, under a minute once installed
+	$(BIN)/proxdm toy --out toy/dino --overwrite
+
+test: lint  ## Lint, types and all tests
+	$(BIN)/pytest
+
+test-fast: lint  ## The same without the slow tests
+	$(BIN)/pytest -m 'not slow'
+
+lint: $(VENV)/.installed-dev  ## Ruff and mypy
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: $(VENV)/.installed-dev  ## Format and mend what can be mended
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+clean:  ## Remove the environment, caches and results of the demo
+	rm -rf $(VENV) toy build dist .mypy_cache .ruff_cache .pytest_cache src/*.egg-info
+	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,112 @@
+"""The house: layers import downwards only, and importing the package stays cheap."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import proxdm
+
+PACKAGE = Path(proxdm.__file__).parent
+
+# From the ground up. A module may import those of lines above its own, and those of its own line.
+LAYERS = [
+    ["_version", "errors"],
+    ["sde"],
+    ["grids"],
+    ["rules"],
+    ["noise"],
+    ["samplers"],
+    ["_modes"],
+    ["mixtures"],
+    ["networks"],
+    ["models"],
+    ["losses"],
+    ["conditioning"],
+    ["data"],
+    ["config", "presets"],
+    ["checkpoints"],
+    ["training"],
+    ["metrics"],
+    ["evaluation"],
+    ["experiments"],
+    ["plotting"],
+    ["report"],
+    ["integrations"],
+    ["cli"],
+    ["__init__", "__main__"],
+]
+RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
+
+
+def layer(path: Path) -> str:
+    """The layer a file belongs to: the first part of its path inside the package."""
+    first = path.relative_to(PACKAGE).parts[0]
+    return first.removesuffix(".py")
+
+
+def imported_layers(path: Path) -> set[str]:
+    """The layers whose modules a file imports, function-level imports included."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import on line {node.lineno}"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        found |= {name.split(".")[1] for name in names if name.startswith("proxdm.")}
+    return {name for name in found if name in RANK or (PACKAGE / f"{name}.py").exists() or (PACKAGE / name).is_dir()}
+
+
+def test_every_module_has_a_layer():
+    unknown = sorted({layer(path) for path in PACKAGE.rglob("*.py")} - set(RANK))
+    assert not unknown, f"give {unknown} a place in LAYERS"
+
+
+def test_layers_import_downwards_only():
+    wrong = [
+        f"{path.relative_to(PACKAGE)} imports {name}"
+        for path in sorted(PACKAGE.rglob("*.py"))
+        for name in sorted(imported_layers(path))
+        if RANK[name] > RANK[layer(path)]
+    ]
+    assert not wrong
+
+
+def test_the_parser_sees_imports():
+    assert {"sde", "errors"} <= imported_layers(PACKAGE / "rules.py")
+
+
+IMPORT_TIME = """
+import time, torch
+before = time.process_time()
+import proxdm
+print(time.process_time() - before)
+"""
+
+
+def test_importing_the_package_adds_little_to_torch():
+    """Processor time, the best of three: under 0.3 s over `import torch`."""
+    times = [
+        float(subprocess.run([sys.executable, "-c", IMPORT_TIME], capture_output=True, text=True, check=True).stdout)
+        for _ in range(3)
+    ]
+    assert min(times) < 0.3
+
+
+HEAVY = ["scipy", "sklearn", "ot", "matplotlib", "torchvision", "accelerate", "diffusers", "huggingface_hub", "tyro"]
+LOADED_MODULES = f"""
+import sys, torch
+before = set(sys.modules)
+import proxdm
+print([name for name in {HEAVY} if name in sys.modules and name not in before])
+"""
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    done = subprocess.run([sys.executable, "-c", LOADED_MODULES], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
