@@ -1,0 +1,1 @@
+"""Metrics between samples and references. Each sub-module is imported where it is used."""

@@ -1,0 +1,177 @@
+"""Wasserstein distances: closed forms, an independent solver, metric axioms, every documented error."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import linear_sum_assignment
+from scipy.stats import wasserstein_distance
+
+from proxdm.errors import NonFiniteError
+from proxdm.metrics import wasserstein as module
+from proxdm.metrics.wasserstein import TransportError, sliced_wasserstein, w1, w2, wasserstein
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_translation_moves_by_its_length(rng, order):
+    x = rng.normal(size=(60, 3))
+    shift = np.array([0.3, -1.2, 0.4])
+    assert wasserstein(x, x + shift, order) == pytest.approx(np.linalg.norm(shift), rel=1e-12)
+
+
+def test_small_distances_keep_their_digits(rng):
+    """The cost is taken from differences: 1e-9 beside coordinates of 1e3 would drown in |x|^2 + |y|^2 - 2 x.y."""
+    x = 1e3 + rng.normal(size=(20, 2))
+    y = x.copy()
+    y[:, 0] += 1e-9
+    assert w2(x, y) == pytest.approx(1e-9, rel=1e-3)
+
+
+def test_scaling_about_the_mean_of_a_gaussian_sample(rng):
+    """y = c x is the gradient of a convex function of x, so the identity coupling is optimal for W2."""
+    x = rng.normal(size=(80, 2))
+    assert w2(x, 1.7 * x) == pytest.approx(0.7 * math.sqrt((x**2).sum(1).mean()), rel=1e-12)
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_one_dimension_is_a_sort(rng, order):
+    x, y = rng.normal(size=70), rng.exponential(size=70)
+    expected = (np.abs(np.sort(x) - np.sort(y)) ** order).mean() ** (1 / order)
+    assert wasserstein(x[:, None], y[:, None], order) == pytest.approx(expected, rel=1e-12)
+    assert sliced_wasserstein(x[:, None], y[:, None], order, projections=3) == pytest.approx(expected, rel=1e-12)
+
+
+def test_one_dimension_with_weights_is_scipys(rng):
+    x, y, a, b = rng.normal(size=30), rng.normal(size=17), rng.random(30), rng.random(17)
+    expected = wasserstein_distance(x, y, a, b)
+    assert w1(x[:, None], y[:, None], x_weights=a, y_weights=b) == pytest.approx(expected, rel=1e-10)
+    sliced = sliced_wasserstein(x[:, None], y[:, None], 1, x_weights=a, y_weights=b, projections=2)
+    assert sliced == pytest.approx(expected, rel=1e-10)
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_agrees_with_the_assignment_problem(rng, order):
+    x, y = rng.normal(size=(90, 4)), rng.normal(size=(90, 4)) * 0.5 + 1
+    cost = np.linalg.norm(x[:, None] - y[None], axis=-1) ** order
+    rows, columns = linear_sum_assignment(cost)
+    assert wasserstein(x, y, order) == pytest.approx(cost[rows, columns].mean() ** (1 / order), rel=1e-12)
+
+
+def test_weights_equal_duplicated_points(rng):
+    x, y = rng.normal(size=(12, 2)), rng.normal(size=(9, 2))
+    counts = rng.integers(0, 4, 12)
+    duplicated = np.repeat(x, counts, axis=0)
+    assert w2(x, y, x_weights=counts) == pytest.approx(w2(duplicated, y), rel=1e-10)
+    assert w1(y, x, y_weights=counts) == pytest.approx(w1(y, duplicated), rel=1e-10)
+    sliced = [sliced_wasserstein(x, y, x_weights=counts), sliced_wasserstein(duplicated, y)]
+    assert sliced[0] == pytest.approx(sliced[1], rel=1e-10)
+
+
+@pytest.mark.parametrize("distance", [w1, w2, sliced_wasserstein])
+def test_metric_axioms(rng, distance):
+    x, y, z = (rng.normal(size=(n, 2)) for n in (25, 31, 18))
+    assert distance(x, x) == pytest.approx(0, abs=1e-7)
+    assert distance(x, y) > 0
+    assert distance(x, y) == pytest.approx(distance(y, x), rel=1e-10)
+    assert distance(x, z) <= distance(x, y) + distance(y, z)
+    assert distance(x, y) == pytest.approx(distance(rng.permutation(x), rng.permutation(y)), rel=1e-10)
+    assert distance(3 * x, 3 * y) == pytest.approx(3 * distance(x, y), rel=1e-10)
+
+
+def test_orders_are_ordered_and_slices_are_below(rng):
+    """Jensen gives W1 <= W2; a projection does not lengthen, so the sliced distance is a lower bound."""
+    x, y = rng.normal(size=(40, 5)), rng.normal(size=(50, 5)) + 0.5
+    assert w1(x, y) <= w2(x, y)
+    assert sliced_wasserstein(x, y, 1) <= w1(x, y)
+    assert sliced_wasserstein(x, y, 2) <= w2(x, y)
+
+
+def test_sliced_translation_in_the_plane(rng):
+    """E|cos| = 2/pi and E cos^2 = 1/2 over directions of the plane."""
+    x = rng.normal(size=(40, 2))
+    y = x + np.array([0.6, -0.8])
+    assert sliced_wasserstein(x, y, 1, projections=20_000) == pytest.approx(2 / math.pi, rel=0.02)
+    assert sliced_wasserstein(x, y, 2, projections=20_000) == pytest.approx(math.sqrt(1 / 2), rel=0.02)
+
+
+@pytest.mark.parametrize("projected", [module.PROJECTED, 200, 1])
+def test_sliced_is_the_mean_over_its_directions_in_any_chunks(rng, monkeypatch, projected):
+    x, y = rng.normal(size=(30, 3)), rng.normal(size=(20, 3))
+    theta = module._directions(11, 3, seed=5)
+    np.testing.assert_allclose(np.linalg.norm(theta, axis=1), 1)
+    expected = np.mean([wasserstein_distance(x @ t, y @ t) for t in theta])
+    monkeypatch.setattr(module, "PROJECTED", projected)
+    assert sliced_wasserstein(x, y, 1, projections=11, seed=5) == pytest.approx(expected, rel=1e-10)
+
+
+def test_sliced_depends_on_its_seed_alone(rng):
+    x, y = rng.normal(size=(30, 3)), rng.normal(size=(30, 3))
+    torch.manual_seed(1)
+    np.random.seed(1)  # noqa: NPY002 (the global state must not matter)
+    first = sliced_wasserstein(x, y, projections=10, seed=3)
+    assert first == sliced_wasserstein(x, y, projections=10, seed=3)
+    assert first != sliced_wasserstein(x, y, projections=10, seed=4)
+
+
+def test_tensors_arrays_lists_and_shapes_are_the_same(generator):
+    x, y = torch.randn(10, 1, 2, 3, generator=generator), torch.randn(8, 1, 2, 3, generator=generator)
+    expected = w2(x.double().numpy().reshape(10, 6), y.double().numpy().reshape(8, 6))
+    assert w2(x, y) == expected
+    assert w2(x.requires_grad_(), y.tolist(), y_weights=torch.ones(8)) == pytest.approx(expected, rel=1e-12)
+    assert w2(torch.randn(3, 2).bfloat16(), torch.randn(3, 2)) > 0
+
+
+@pytest.mark.parametrize("distance", [w1, w2, sliced_wasserstein])
+def test_errors(distance):
+    x = np.zeros((4, 2))
+    with pytest.raises(ValueError, match=r"dimension 2 and y of dimension 3"):
+        distance(x, np.zeros((4, 3)))
+    with pytest.raises(ValueError, match=r"x has shape \(0, 2\) and holds no points"):
+        distance(np.zeros((0, 2)), x)
+    with pytest.raises(ValueError, match=r"y has shape \(\) and holds no points"):
+        distance(x, 3.0)
+    bad = x.copy()
+    bad[1, 0], bad[3] = np.nan, np.inf
+    with pytest.raises(NonFiniteError, match=r"2 of the 4 points of y"):
+        distance(x, bad)
+    with pytest.raises(ValueError, match=r"weights of x have shape \(3,\), but there are 4 points"):
+        distance(x, x, x_weights=[1, 1, 1])
+    with pytest.raises(NonFiniteError, match=r"1 of the 4 weights of y"):
+        distance(x, x, y_weights=[1, 1, np.nan, 1])
+    with pytest.raises(ValueError, match=r"from -1 and sum to 2"):
+        distance(x, x, x_weights=[1, 1, 1, -1])
+    with pytest.raises(ValueError, match=r"not all 0"):
+        distance(x, x, x_weights=[0, 0, 0, 0])
+
+
+@pytest.mark.parametrize("distance", [wasserstein, sliced_wasserstein])
+def test_unknown_order(distance):
+    with pytest.raises(ValueError, match="order = 3 must be 1 or 2"):
+        distance(np.zeros((2, 1)), np.zeros((2, 1)), 3)
+
+
+def test_no_projections():
+    with pytest.raises(ValueError, match="projections = 0 must be at least 1"):
+        sliced_wasserstein(np.zeros((2, 1)), np.zeros((2, 1)), projections=0)
+
+
+def test_exact_names_its_limit_and_the_remedy():
+    x = np.zeros((10_001, 1))
+    with pytest.raises(ValueError, match=r"10001 and 10001 points needs 100,020,001 costs.*sliced_wasserstein"):
+        w2(x, x)
+    assert sliced_wasserstein(x, x + 1, projections=2) == pytest.approx(1)
+
+
+@pytest.mark.filterwarnings("ignore:numItermax")
+def test_an_unfinished_solver_is_an_error(rng):
+    x, y = rng.normal(size=(80, 2)), rng.normal(size=(70, 2))
+    with pytest.raises(TransportError, match=r"not optimal after 5 pivots.*raise max_iterations"):
+        wasserstein(x, y, max_iterations=5)
