@@ -24,3 +24,7 @@ class OperatorError(ProxdmError, TypeError):
 
 class OutputError(ProxdmError, OSError):
     """A result cannot be written, or would overwrite an earlier one."""
+
+
+class CheckpointError(ProxdmError, ValueError):
+    """A checkpoint is missing, damaged, not a checkpoint, or does not fit the model it is loaded into."""
