@@ -1,0 +1,325 @@
+r"""Training draws of `t` and of `(t, lam)`, from the grids and rules that sampling uses.
+
+A score network is trained at `t` (the time it is evaluated at). A prox network is trained at `(s, lam)`: the time a
+step *lands on* and the weight the rule gives that step, `lam = rule(t, s).lam`. Both come from
+:class:`proxdm.grids.TimeGrid` and :meth:`proxdm.rules.ProxRule.coefficients`, the functions the samplers call, so
+training and sampling cannot drift apart.
+
+Two kinds of draws:
+
+- `knots`: N from the step candidates with their weights, then one interval of the N-step grid, uniformly. Prox: the
+  uniform grid, `s = i/N`, `t = (i + 1)/N` (arXiv 2507.08956, Sec. 3.3 and appendix). Score: a time of
+  `linspace(1, eps, N)` (the paper's "subset" models).
+- `continuous`: score, `t ~ U(0, 1)`. Prox, N log-uniform between the smallest and the largest candidate, i uniform,
+  rho uniform, `s = (i/N)^rho`, `t = ((i + 1)/N)^rho`: then any grid may be chosen at sampling time.
+
+Everything is float64 on the CPU; the caller moves and casts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from proxdm.grids import TimeGrid
+from proxdm.rules import ProxRule, ScoreRule, find_prox_rule, find_rule
+from proxdm.samplers import default_grid
+from proxdm.sde import VPSDE
+
+
+@dataclass(frozen=True)
+class ConditioningConfig:
+    """Where a network is trained: its draws of `t`, or of `(t, lam)`.
+
+    Attributes:
+        rule: Prox models: the rule whose steps are drawn, e.g. `prox-hybrid`. None for score models.
+        draw: `knots` (of the grids with the step counts below) or `continuous`.
+        steps: Candidates of N; of `continuous` prox draws, the smallest and the largest count. Empty for `continuous`
+            score draws.
+        weights: Odds of the candidates of `knots`: `uniform`, `log10` (log10 N), `root-P` (N^(1/P), e.g. `root-3`),
+            or one number for each.
+        rho: Lowest and highest exponent of the grids `(i/N)^rho` of `continuous` prox draws.
+    """
+
+    rule: str | None = "prox-hybrid"
+    draw: Literal["knots", "continuous"] = "knots"
+    steps: tuple[int, ...] = (5, 10, 20, 50, 100, 1000)
+    weights: str | tuple[float, ...] = "uniform"
+    rho: tuple[float, float] = (1.0, 3.0)
+
+    def __post_init__(self) -> None:
+        """Reject draws that are not defined, and settings that would be ignored in silence."""
+        if self.draw not in ("knots", "continuous"):
+            raise ValueError(f"unknown draw {self.draw!r}; use 'knots' or 'continuous'")
+        if self.rule is not None:
+            find_prox_rule(self.rule)
+        if self.rule is None and self.draw == "continuous":
+            if self.steps:
+                raise ValueError(
+                    f"steps = {self.steps} has no effect on continuous draws of a score model: leave it empty, or "
+                    "use draw = 'knots'"
+                )
+        elif not self.steps:
+            raise ValueError("steps is empty: give at least one step count, such as 10")
+        if any(n < 1 for n in self.steps) or len(set(self.steps)) != len(self.steps):
+            raise ValueError(f"steps = {self.steps} must be different whole numbers of at least 1")
+        if self.draw == "continuous" and self.weights != "uniform":
+            raise ValueError(f"weights = {self.weights!r} has no effect on continuous draws: leave it 'uniform'")
+        if (self.draw == "knots" or self.rule is None) and self.rho != (1.0, 3.0):
+            raise ValueError(f"rho = {self.rho} has an effect on continuous draws of prox models only: leave it out")
+        low, high = self.rho
+        if not 0 < low <= high < math.inf:
+            raise ValueError(f"rho = {self.rho} must be the lowest and the highest exponent, both positive")
+        candidate_weights(self.steps, self.weights)
+
+
+def candidate_weights(steps: Sequence[int], weights: str | Sequence[float]) -> Tensor:
+    """Return the probability of every step candidate, float64 `(len(steps),)`, summing to 1.
+
+    Args:
+        steps: Candidates N.
+        weights: `uniform`, `log10` (in proportion to log10 N; arXiv 2507.08956 for MNIST), `root-P` (N^(1/P); P = 3
+            for CIFAR-10 and CelebA-HQ), or one number of at least 0 for each candidate.
+
+    Raises:
+        ValueError: An unknown name, a wrong count, or weights that are negative or all zero.
+    """
+    counts = torch.tensor([float(n) for n in steps], dtype=torch.float64)
+    if not isinstance(weights, str):
+        odds = torch.tensor([float(w) for w in weights], dtype=torch.float64)
+        if len(odds) != len(counts):
+            raise ValueError(f"{len(odds)} weights for {len(counts)} step candidates: give one for each")
+    elif weights == "uniform":
+        odds = torch.ones_like(counts)
+    elif weights == "log10":
+        odds = counts.log10()
+    elif (power := _root(weights)) is not None:
+        odds = counts ** (1 / power)
+    else:
+        raise ValueError(
+            f"unknown weights {weights!r}; use 'uniform', 'log10', 'root-P' such as 'root-3', or one number for each"
+        )
+    if len(odds) and not (bool((odds >= 0).all()) and 0 < float(odds.sum()) < math.inf):
+        raise ValueError(f"weights {odds.tolist()} of the candidates {tuple(steps)} must be at least 0 and not all 0")
+    return odds / odds.sum()
+
+
+def _root(name: str) -> float | None:
+    """Return P of `root-P`, or None if the name is something else."""
+    head, _, tail = name.partition("-")
+    try:
+        power = float(tail)
+    except ValueError:
+        return None
+    return power if head == "root" and 0 < power < math.inf else None
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What a batch is trained at: float64 tensors `(B,)` on the CPU.
+
+    Attributes:
+        t: The time of x_t, which the network is told: of a prox step, the time it lands on.
+        lam: Prox weight; None for score models.
+        leaving: The time the step leaves, above `t`; None for score models.
+    """
+
+    t: Tensor
+    lam: Tensor | None = None
+    leaving: Tensor | None = None
+
+    def __getitem__(self, rows: slice) -> Conditions:
+        """Return the conditions of some samples of the batch."""
+        lam, leaving = (None if value is None else value[rows] for value in (self.lam, self.leaving))
+        return Conditions(self.t[rows], lam, leaving)
+
+    def __len__(self) -> int:
+        return len(self.t)
+
+
+class Draws(Protocol):
+    """A distribution of training conditions."""
+
+    def draw(self, count: int, generator: torch.Generator) -> Conditions:
+        """Return `count` independent draws; `generator` is a CPU generator."""
+        ...
+
+
+class UniformTimes:
+    """Score: `t ~ U(0, 1)` (arXiv 2507.08956, appendix)."""
+
+    def draw(self, count: int, generator: torch.Generator) -> Conditions:
+        """Return `count` independent times."""
+        return Conditions(torch.rand(count, generator=generator, dtype=torch.float64))
+
+
+class Knots:
+    """N from candidates, then one of the N knots of its grid, uniformly.
+
+    Args:
+        tables: For every candidate its conditions, one a knot.
+        weights: Probability of every candidate.
+    """
+
+    def __init__(self, tables: Sequence[Conditions], weights: Tensor) -> None:
+        self.weights = weights
+        self.sizes = torch.tensor([len(table) for table in tables])
+        self.starts = self.sizes.cumsum(0) - self.sizes
+        self.t = torch.cat([table.t for table in tables])
+        self.lam = _cat([table.lam for table in tables])
+        self.leaving = _cat([table.leaving for table in tables])
+
+    def draw(self, count: int, generator: torch.Generator) -> Conditions:
+        """Return `count` independent knots, exactly the numbers that the samplers use."""
+        chosen = torch.multinomial(self.weights, count, replacement=True, generator=generator)
+        sizes = self.sizes[chosen]
+        inside = (torch.rand(count, generator=generator, dtype=torch.float64) * sizes).long().clamp(max=sizes - 1)
+        rows = self.starts[chosen] + inside
+        lam, leaving = (None if value is None else value[rows] for value in (self.lam, self.leaving))
+        return Conditions(self.t[rows], lam, leaving)
+
+
+def _cat(values: list[Tensor | None]) -> Tensor | None:
+    present = [value for value in values if value is not None]
+    return torch.cat(present) if present else None
+
+
+class FreeSteps:
+    """Prox steps of every power grid: N log-uniform, i uniform, rho uniform, `s = (i/N)^rho`, `t = ((i + 1)/N)^rho`.
+
+    Args:
+        rule: Proximal rule.
+        sde: Forward process.
+        steps: Smallest and largest N.
+        rho: Lowest and highest exponent.
+
+    Raises:
+        StepError: The rule does not define the longest step that can be drawn.
+    """
+
+    def __init__(self, rule: ProxRule, sde: VPSDE, steps: tuple[int, int], rho: tuple[float, float]) -> None:
+        self.rule, self.sde, self.steps, self.rho = rule, sde, steps, rho
+        longest = TimeGrid.power(steps[0], rho[1])
+        rule.coefficients(sde, longest.times[:-1], longest.times[1:])
+
+    def draw(self, count: int, generator: torch.Generator) -> Conditions:
+        """Return `count` independent steps."""
+        u = torch.rand(3, count, generator=generator, dtype=torch.float64)
+        low, high = self.steps
+        n = (low * ((high + 1) / low) ** u[0]).floor().clamp(low, high)
+        i = (u[1] * n).floor().clamp(max=n - 1)
+        rho = self.rho[0] + (self.rho[1] - self.rho[0]) * u[2]
+        s, t = (i / n) ** rho, ((i + 1) / n) ** rho
+        return Conditions(s, self.rule.coefficients(self.sde, t, s).lam, t)
+
+
+def make_draws(config: ConditioningConfig, sde: VPSDE) -> Draws:
+    """Return the training draws of a configuration.
+
+    Raises:
+        StepError: The rule does not define some step of the candidates (prox-backward needs N >= 10).
+    """
+    if config.rule is None and config.draw == "continuous":
+        return UniformTimes()
+    if config.rule is not None and config.draw == "continuous":
+        return FreeSteps(find_prox_rule(config.rule), sde, (min(config.steps), max(config.steps)), config.rho)
+    return Knots(knot_tables(config, sde), candidate_weights(config.steps, config.weights))
+
+
+def knot_tables(config: ConditioningConfig, sde: VPSDE) -> list[Conditions]:
+    """Return, for every step candidate, the conditions of the N steps of its default grid."""
+    rule = find_rule("euler-maruyama") if config.rule is None else find_prox_rule(config.rule)
+    tables = []
+    for n in config.steps:
+        times = default_grid(rule, n).times
+        t, s = times[:-1], times[1:]
+        if isinstance(rule, ScoreRule):
+            tables.append(Conditions(t))
+        else:
+            tables.append(Conditions(s, rule.coefficients(sde, t, s).lam, t))
+    return tables
+
+
+@dataclass(frozen=True)
+class TrainingRange:
+    """The `(t, lam)` a network was trained at.
+
+    Attributes:
+        config: Its draws.
+        sde: Its forward process.
+    """
+
+    config: ConditioningConfig
+    sde: VPSDE
+
+    def covers(self, t: Tensor, lam: Tensor | None = None) -> Tensor:
+        """Return, for each `t` (and `lam`) `(B,)`, whether the network was trained there: bool `(B,)`.
+
+        `knots`: the pair is a knot, to 1e-6 relative. `continuous`: t in [0, 1], and lam between the smallest and the
+        largest that the draws can give at that t.
+
+        Args:
+            t: Times the network is told (of a prox step, the time it lands on).
+            lam: Prox weights; required for prox models.
+        """
+        t = t.to(torch.float64)
+        if self.config.rule is not None and lam is None:
+            raise ValueError("a prox model is trained at (t, lam): give lam as well")
+        if self.config.draw == "knots":
+            tables = knot_tables(self.config, self.sde)
+            known_t = torch.cat([table.t for table in tables])
+            near = (t[:, None] - known_t).abs() <= 1e-6
+            known_lam = _cat([table.lam for table in tables])
+            if known_lam is not None and lam is not None:
+                near &= (lam.to(torch.float64)[:, None] - known_lam).abs() <= 1e-6 * known_lam
+            return near.any(1)
+        inside = (t >= 0) & (t <= 1)
+        if self.config.rule is None or lam is None:
+            return inside
+        low, high = self._lam_bounds(t)
+        return inside & (lam >= low * (1 - 1e-6)) & (lam <= high * (1 + 1e-6))
+
+    def _lam_bounds(self, s: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the smallest and the largest lam of continuous draws that land on `s`, up to the spacing of rho."""
+        rule = find_prox_rule(str(self.config.rule))
+        rho = torch.linspace(*self.config.rho, 33, dtype=torch.float64)[:, None]
+
+        def ends(n: int) -> Tensor:
+            root = s.clamp(0, 1) ** (1 / rho)
+            # A step that would leave the unit interval starts at 1 at the latest.
+            t = (root + 1 / n).clamp(max=1.0) ** rho
+            return rule.function(self.sde, t, s.expand_as(t), rule.quadrature).lam
+
+        shortest, longest = ends(max(self.config.steps)), ends(min(self.config.steps))
+        return shortest.amin(0), longest.amax(0)
+
+    def describe_unseen(self, rule: ProxRule | ScoreRule, grid: TimeGrid) -> str | None:
+        """Return one line on the steps of a sampler that the network was not trained for, or None if there are none.
+
+        Args:
+            rule: Rule of the sampler.
+            grid: Its times.
+        """
+        t, s = grid.times[:-1], grid.times[1:]
+        if isinstance(rule, ScoreRule):
+            seen = self.covers(t) if self.config.rule is None else None
+        else:
+            seen = None if self.config.rule is None else self.covers(s, rule.coefficients(self.sde, t, s).lam)
+        if seen is None or bool(seen.all()):
+            return None
+        count, first = int((~seen).sum()), int(torch.nonzero(~seen)[0, 0])
+        trained = f"steps {', '.join(map(str, self.config.steps))}" if self.config.steps else "t in [0, 1]"
+        return (
+            f"{count} of the {grid.steps} steps of {rule.name} on {grid.name} lie outside what the network was trained "
+            f"on ({self.config.draw} draws, {trained}), the first from t = {float(t[first]):g} to {float(s[first]):g}"
+        )
+
+
+def training_range(config: ConditioningConfig, sde: VPSDE) -> TrainingRange:
+    """Return which `(t, lam)` a network with these draws was trained on: sampling warns outside of it."""
+    return TrainingRange(config, sde)

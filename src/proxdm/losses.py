@@ -1,0 +1,261 @@
+r"""Training objectives: what is predicted, what it is compared with, and the loss of one sample.
+
+Data `x_0`, `x_t = sqrt(alpha_bar(t)) x_0 + sqrt(1 - alpha_bar(t)) z`. A score network predicts `z`. A prox network is
+shown `y = x_t + sqrt(lam) z'` and learns the proximal operator of `-lam log p_t`, which sends y back to x_t's mode
+(arXiv 2507.08956, Sec. 3.3). Per sample, with means over the d dimensions of the sample,
+
+$$\mathrm{MSE} = \tfrac1d |\hat u - u|^2, \qquad \ell_1 = \tfrac1d |\hat u - u|_1, \qquad
+\mathrm{PM}_\zeta = 1 - \exp(-\mathrm{MSE} / \zeta^2) \quad (7).$$
+
+As zeta falls, the minimiser of the proximal-matching loss PM tends to the mode of `p(x_t | y)`, which is the prox; MSE
+would give the mean. Training starts with l1, whose gradient does not vanish far from the target, and then goes through
+stages of zeta (:func:`phase_at`). The epsilon-balanced loss (8) compares the noise: `u = z'` and
+`u_hat = (y - prox) / sqrt(lam)`, so that every lam weighs alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from proxdm.models import LearnedModel, Parametrisation, ProxModel
+from proxdm.sde import VPSDE, per_sample
+
+LossName = Literal["mse", "l1", "proximal-matching"]
+
+
+@dataclass(frozen=True)
+class ObjectiveConfig:
+    """What is minimised.
+
+    Attributes:
+        loss: `mse` (score models; a prox model learns the posterior mean with it, not the mode) or
+            `proximal-matching` (prox models), after an l1 phase.
+        target: What is compared: `noise`, `(y - prox) / sqrt(lam)` with z' (the epsilon-balanced loss, and the only
+            one for score models); `prox`, the prox with x_t; or `output`, the network's raw output with the output
+            that would be exact.
+        l1_steps: Optimiser steps of mean absolute error before proximal matching.
+        zetas: Widths zeta of proximal matching, in stages of equal length after the l1 phase. Empty for `mse`.
+    """
+
+    loss: Literal["mse", "proximal-matching"] = "mse"
+    target: Literal["noise", "prox", "output"] = "noise"
+    l1_steps: int = 0
+    zetas: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Reject phases that are not defined, and settings that would be ignored in silence."""
+        if self.loss not in ("mse", "proximal-matching"):
+            raise ValueError(f"unknown loss {self.loss!r}; use 'mse' or 'proximal-matching'")
+        if self.target not in ("noise", "prox", "output"):
+            raise ValueError(f"unknown target {self.target!r}; use 'noise', 'prox' or 'output'")
+        if self.loss == "mse" and (self.l1_steps or self.zetas):
+            raise ValueError(
+                f"l1_steps = {self.l1_steps} and zetas = {self.zetas} have no effect with loss = 'mse': leave them out"
+            )
+        if self.l1_steps < 0:
+            raise ValueError(f"l1_steps = {self.l1_steps} must be at least 0")
+        if self.loss == "proximal-matching" and not self.zetas:
+            raise ValueError("proximal matching needs at least one zeta, such as zetas = (2.0, 1.0)")
+        if any(not 0 < zeta < float("inf") for zeta in self.zetas):
+            raise ValueError(f"zetas = {self.zetas} must be positive and finite")
+
+
+@dataclass(frozen=True)
+class Phase:
+    """The loss of a stretch of the training.
+
+    Attributes:
+        loss: Its name.
+        zeta: Width of proximal matching; None for the other losses.
+    """
+
+    loss: LossName
+    zeta: float | None = None
+
+    def __str__(self) -> str:
+        return self.loss if self.zeta is None else f"{self.loss}({self.zeta:g})"
+
+
+def phase_at(config: ObjectiveConfig, step: int, total: int) -> Phase:
+    """Return the phase of an optimiser step, a pure function.
+
+    `l1` for steps 0 ... l1_steps - 1; then the K zetas in stages of `(total - l1_steps) / K` steps each.
+
+    Args:
+        config: Loss and stages.
+        step: Number of the step, from 0. Steps beyond the end belong to the last stage.
+        total: Steps of the whole training.
+    """
+    if config.loss == "mse":
+        return Phase("mse")
+    if step < config.l1_steps:
+        return Phase("l1")
+    length = max(1, total - config.l1_steps)
+    stage = (step - config.l1_steps) * len(config.zetas) // length
+    return Phase("proximal-matching", config.zetas[min(stage, len(config.zetas) - 1)])
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Losses of a batch.
+
+    Attributes:
+        loss: What is minimised, one number a sample, float32 `(B,)`.
+        mse: Mean squared error of every sample, float32 `(B,)`, whatever the loss; detached.
+    """
+
+    loss: Tensor
+    mse: Tensor
+
+
+def mean_absolute_error(prediction: Tensor, target: Tensor) -> Tensor:
+    """Return the mean of `|prediction - target|` over the dimensions of each sample, float32 `(B,)`."""
+    return (prediction.float() - target.float()).abs().flatten(1).mean(1)
+
+
+def mean_squared_error(prediction: Tensor, target: Tensor) -> Tensor:
+    """Return the mean of `(prediction - target)^2` over the dimensions of each sample, float32 `(B,)`."""
+    return (prediction.float() - target.float()).square().flatten(1).mean(1)
+
+
+def proximal_matching(mse: Tensor, zeta: float) -> Tensor:
+    """Return `1 - exp(-mse / zeta^2)`, in [0, 1) (arXiv 2507.08956, (7)); exact for small errors.
+
+    Args:
+        mse: Mean squared error of every sample, `(B,)`.
+        zeta: Width, positive.
+    """
+    return -torch.expm1(-mse / zeta**2)
+
+
+def matching_weight(mse: Tensor, zeta: float) -> Tensor:
+    """Return `exp(-mse / zeta^2)`, the factor by which proximal matching scales the gradient of `mse / zeta^2`.
+
+    Where it has vanished, the sample no longer teaches anything.
+    """
+    return torch.exp(-mse / zeta**2)
+
+
+def losses(prediction: Tensor, target: Tensor, phase: Phase) -> Losses:
+    """Return the losses of a batch in a phase.
+
+    Args:
+        prediction: `(B, *)`.
+        target: The same shape.
+        phase: Which loss.
+
+    Raises:
+        ValueError: The shapes differ.
+    """
+    if prediction.shape != target.shape:
+        raise ValueError(f"prediction {tuple(prediction.shape)} and target {tuple(target.shape)} differ in shape")
+    mse = mean_squared_error(prediction, target)
+    if phase.loss == "mse":
+        loss = mse
+    elif phase.loss == "l1":
+        loss = mean_absolute_error(prediction, target)
+    else:
+        assert phase.zeta is not None
+        loss = proximal_matching(mse, phase.zeta)
+    return Losses(loss, mse.detach())
+
+
+Forward = Callable[..., Tensor]
+"""`model(x, t)` or `model(x, t, lam)`: the raw output, perhaps through a wrapper (compiled, distributed)."""
+
+
+class Objective(Protocol):
+    """What a training step computes before the loss."""
+
+    @property
+    def noises(self) -> int:
+        """Standard normal tensors of the shape of the data that every batch needs."""
+        ...
+
+    def __call__(
+        self, forward: Forward, x0: Tensor, noise: Sequence[Tensor], t: Tensor, lam: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return prediction and target, both `(B, *)`.
+
+        Args:
+            forward: The model's forward pass.
+            x0: Data `(B, *)`.
+            noise: `noises` standard normal tensors of the shape of x0.
+            t: The time of x_t, `(B,)`.
+            lam: Prox weights `(B,)`; prox models only.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class ScoreObjective:
+    """Predict the noise z of `x_t = sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) z` (Ho et al. 2020).
+
+    Attributes:
+        sde: Forward process.
+        noises: 1: z.
+    """
+
+    sde: VPSDE
+    noises: int = 1
+
+    def __call__(
+        self, forward: Forward, x0: Tensor, noise: Sequence[Tensor], t: Tensor, lam: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return `eps(x_t, t)` and z."""
+        (z,) = noise
+        return forward(self.sde.perturb(x0, t, z), t), z
+
+
+@dataclass(frozen=True)
+class ProxObjective:
+    """Find x_t in `y = x_t + sqrt(lam) z'` (arXiv 2507.08956, Sec. 3.3).
+
+    Attributes:
+        sde: Forward process.
+        parametrisation: What the network's output means.
+        target: `noise`, `prox` or `output`; see :class:`ObjectiveConfig`.
+        noises: 2: z of x_t, and z'.
+    """
+
+    sde: VPSDE
+    parametrisation: Parametrisation
+    target: Literal["noise", "prox", "output"] = "noise"
+    noises: int = 2
+
+    def __call__(
+        self, forward: Forward, x0: Tensor, noise: Sequence[Tensor], t: Tensor, lam: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return prediction and target: of z', of x_t, or of the exact output."""
+        if lam is None:
+            raise ValueError("a prox model is trained at (t, lam), but lam is missing")
+        z, z_prox = noise
+        x_t = self.sde.perturb(x0, t, z)
+        y = x_t + per_sample(lam.sqrt(), x_t) * z_prox
+        output = forward(y, t, lam)
+        if self.target == "noise":
+            return self.parametrisation.noise(self.sde, y, t, lam, output), z_prox
+        if self.target == "prox":
+            return self.parametrisation.prox(self.sde, y, t, lam, output), x_t
+        return output, self.parametrisation.target(self.sde, x_t, z_prox, t, lam)
+
+
+def make_objective(model: LearnedModel, config: ObjectiveConfig) -> Objective:
+    """Return the objective of a model.
+
+    Raises:
+        ValueError: A score model with another target than the noise, or with proximal matching.
+    """
+    if isinstance(model, ProxModel):
+        return ProxObjective(model.sde, model.parametrisation, config.target)
+    if config.target != "noise" or config.loss != "mse":
+        raise ValueError(
+            f"loss = {config.loss!r}, target = {config.target!r} does not fit a score model, which predicts the noise: "
+            "use 'mse' and 'noise'"
+        )
+    return ScoreObjective(model.sde)

@@ -1,0 +1,32 @@
+"""What the presets for small machines have in common. Ours, no paper's."""
+
+from __future__ import annotations
+
+from proxdm.conditioning import ConditioningConfig
+from proxdm.config import LoggingConfig, ModelConfig, TrainingConfig
+from proxdm.data.load import DataConfig
+from proxdm.networks import UNetConfig
+
+DIGITS = DataConfig("digits")
+FASHION_MNIST = DataConfig("fashion-mnist")
+
+TIMES = ConditioningConfig(rule=None, draw="continuous", steps=())
+"""Score: t uniform in (0, 1)."""
+
+DIGITS_TRAINING = TrainingConfig(steps=8_000, batch_size=128, ema=(0.999,))
+DIGITS_LOGGING = LoggingConfig(every=50, checkpoint_every=2_000, keep=2, preview_every=2_000)
+
+FASHION_TRAINING = TrainingConfig(steps=60_000, batch_size=64, ema=(0.9995,))
+FASHION_LOGGING = LoggingConfig(every=100, checkpoint_every=5_000, keep=2, preview_every=5_000)
+
+
+def digits(prox: bool = False) -> ModelConfig:
+    """Return a U-Net of width 32 for 8x8 images."""
+    network = UNetConfig(1, 32, (1, 2), (1,), 1, 0.05, conditioning="time-lam" if prox else "time")
+    return ModelConfig("prox" if prox else "score", (1, 8, 8), network)
+
+
+def fashion_mnist(prox: bool = False) -> ModelConfig:
+    """Return a U-Net of width 64 that works on 4x4 patches of 32x32 images: 8x8 inside."""
+    network = UNetConfig(1, 64, (1, 2), (1,), 2, 0.05, conditioning="time-lam" if prox else "time", patch=4)
+    return ModelConfig("prox" if prox else "score", (1, 32, 32), network)

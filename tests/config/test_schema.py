@@ -1,0 +1,123 @@
+"""Configurations: every contradiction is an error that names the field, and models come out as described."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from proxdm.conditioning import ConditioningConfig
+from proxdm.config import (
+    Config,
+    ConfigError,
+    LoggingConfig,
+    ModelConfig,
+    OptimiserConfig,
+    TrainingConfig,
+    from_json,
+    overlay,
+    to_json,
+)
+from proxdm.data.load import DataConfig
+from proxdm.losses import ObjectiveConfig
+from proxdm.models import ProxModel, ScoreModel
+from proxdm.networks import MLPConfig, UNetConfig
+from proxdm.sde import VPSDE
+
+SCORE = Config("mine", DataConfig("digits"), ModelConfig("score", (2,), MLPConfig(2, 8, 1)))
+PROX = Config(
+    "mine",
+    DataConfig("digits"),
+    ModelConfig("prox", (2,), MLPConfig(2, 8, 1, conditioning="time-lam"), beta_max=10.0),
+    ObjectiveConfig("proximal-matching", "prox", 3, (2.0, 1.0)),
+    ConditioningConfig("prox-backward", "knots", (10, 20), (1.0, 2.5)),
+    OptimiserConfig(1e-3, 1e-4, 10, 1.0),
+    TrainingConfig(10, 4, 2, ema=(0.9, 0.99)),
+)
+
+
+@pytest.mark.parametrize("config", [SCORE, PROX])
+def test_round_trip_is_exact(config):
+    assert from_json(to_json(config)) == config
+
+
+def test_build_gives_the_model_that_is_described():
+    torch.manual_seed(0)
+    score, prox = SCORE.model.build(), PROX.model.build()
+    assert isinstance(score, ScoreModel)
+    assert isinstance(prox, ProxModel)
+    assert prox.sde == VPSDE(0.1, 10.0)
+    assert prox.config == PROX.model
+    x, t = torch.zeros(3, 2), torch.full((3,), 0.5)
+    assert score(x, t).shape == prox(x, t, t).shape == (3, 2)
+    assert PROX.parameter_count() == sum(p.numel() for p in prox.parameters())
+    assert ModelConfig("prox", (2,), PROX.model.network, "prox").build().parametrisation.name == "prox"
+
+
+UNET = UNetConfig(1, 8, (1, 2))
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: ModelConfig("prior"), "model.kind = 'prior' is unknown"),
+        (
+            lambda: ModelConfig("prox", (3, 32, 32)),
+            "does not fit model.kind = 'prox'; use 'time-lam'",
+        ),
+        (lambda: ModelConfig(parametrisation="v"), "unknown parametrisation 'v'"),
+        (lambda: ModelConfig(parametrisation="prox"), "no effect on a score model"),
+        (lambda: ModelConfig(shape=()), "must hold positive sizes"),
+        (lambda: ModelConfig("score", (3,), MLPConfig(2)), "dim = 2, but model.shape = .* has 3 numbers: use 3"),
+        (lambda: ModelConfig("score", (3, 8, 8), UNET), r"must be \(1, height, width\)"),
+        (lambda: ModelConfig("score", (1, 8, 9), UNET), "multiples of 2"),
+        (lambda: ModelConfig("score", (1, 8, 8), replace(UNET, out_channels=2)), "out_channels = 2 must be"),
+        (lambda: ModelConfig(beta_min=5.0, beta_max=1.0), "beta_min = 5.0 and beta_max = 1.0"),
+        (lambda: OptimiserConfig(lr=0.0), "optimiser.lr = 0.0 must be positive"),
+        (lambda: OptimiserConfig(clip=-1.0), "optimiser.clip = -1.0 must be positive"),
+        (lambda: OptimiserConfig(warmup=-1), "optimiser.warmup = -1"),
+        (lambda: OptimiserConfig(betas=(0.9, 1.0)), "optimiser.betas"),
+        (lambda: TrainingConfig(steps=0), "training.steps = 0 must be at least 1"),
+        (lambda: TrainingConfig(micro_batch=0), "training.micro_batch = 0 must be at least 1"),
+        (lambda: TrainingConfig(seed=-1), "training.seed = -1"),
+        (lambda: TrainingConfig(ema=(1.0,)), "training.ema"),
+        (lambda: TrainingConfig(ema=(0.9, 0.9)), "different decays"),
+        (lambda: LoggingConfig(every=0), "logging.every = 0 must be at least 1"),
+        (lambda: LoggingConfig(keep=-1), "logging.keep = -1 must be at least 0"),
+        (lambda: replace(SCORE, conditioning=PROX.conditioning), "score models none"),
+        (lambda: replace(PROX, conditioning=SCORE.conditioning), "prox models need a proximal rule"),
+        (lambda: replace(SCORE, objective=PROX.objective), "does not fit a score model"),
+        (lambda: replace(PROX, training=TrainingConfig(3)), "l1_steps = 3 leaves nothing of training.steps = 3"),
+        (lambda: replace(SCORE, optimiser=OptimiserConfig(l1_lr=1.0)), "no effect without an l1 phase"),
+        (
+            lambda: replace(
+                PROX,
+                conditioning=ConditioningConfig("prox-backward", "knots", (5,)),
+                model=replace(PROX.model, beta_max=20.0),
+            ),
+            "gamma < 2",
+        ),
+    ],
+)
+def test_contradictions_are_errors(make, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        make()
+    assert "\n" not in str(caught.value)
+
+
+def test_overlay_changes_what_is_named_only():
+    changed = overlay(PROX, {"training": {"steps": 7}, "model": {"network": {"width": 16}}})
+    assert changed == replace(
+        PROX,
+        training=replace(PROX.training, steps=7),
+        model=replace(PROX.model, network=replace(PROX.model.network, width=16)),
+    )
+    with pytest.raises(ConfigError, match=r"unknown key 'training.step'; the closest known key is 'steps'"):
+        overlay(PROX, {"training": {"step": 7}})
+
+
+def test_training_range_belongs_to_the_model():
+    known = PROX.training_range()
+    assert known.sde == PROX.model.sde
+    assert known.config == PROX.conditioning
