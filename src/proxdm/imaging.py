@@ -1,0 +1,199 @@
+"""Pictures from samples: grids, folders of PNG files, arrays and animations.
+
+Images are `(n, C, H, W)` with C = 1 (grey) or 3 (RGB), uint8 or floating point in [-1, 1]; the map between the two is
+:func:`proxdm.data.images.to_uint8`, the same everywhere. What was done to make the samples travels inside the files:
+as the text `proxdm` of a PNG, the comment of a GIF and the array `metadata` of an NPZ, each of them JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from proxdm.data.images import to_uint8
+
+Pixels = NDArray[np.uint8]
+"""One picture, `(H, W)` grey or `(H, W, 3)` RGB."""
+
+PNG_KEY = "proxdm"
+"""Name of the text chunk of a PNG that holds the metadata."""
+
+_PADDING = 2
+_SMALL = 32
+
+
+def is_image_shape(shape: Sequence[int]) -> bool:
+    """Return whether samples of this shape (without the batch) are pictures: (1, H, W) or (3, H, W)."""
+    return len(shape) == 3 and shape[0] in (1, 3)
+
+
+def to_pixels(images: Tensor) -> list[Pixels]:
+    """Return every image as a picture.
+
+    Args:
+        images: `(n, C, H, W)`, uint8 or floating point in [-1, 1].
+
+    Raises:
+        ValueError: These are no pictures of one or three channels.
+        DataError: NaN among the values.
+    """
+    if images.ndim != 4 or not is_image_shape(images.shape[1:]):
+        raise ValueError(
+            f"samples of shape {tuple(images.shape[1:])} are not pictures of 1 or 3 channels; write them to an .npz"
+        )
+    rows: Pixels = to_uint8(images.detach()).cpu().permute(0, 2, 3, 1).contiguous().numpy()
+    return list(rows[..., 0] if rows.shape[-1] == 1 else rows)
+
+
+def grid(images: Tensor, *, columns: int | None = None, zoom: int | None = None) -> Pixels:
+    """Return all images in one picture, row by row, two white pixels between them.
+
+    Args:
+        images: `(n, C, H, W)`, uint8 or floating point in [-1, 1].
+        columns: Images in a row; about the square root of n by default.
+        zoom: Every pixel becomes a square of that many; by default images below 32 pixels are enlarged to about that.
+
+    Raises:
+        ValueError: There are no images, or `columns` or `zoom` is below 1.
+    """
+    pictures = to_pixels(images)
+    if not pictures:
+        raise ValueError("there are no images to draw: give at least one")
+    height, width = pictures[0].shape[:2]
+    columns = math.ceil(math.sqrt(len(pictures))) if columns is None else columns
+    zoom = max(1, _SMALL // max(height, width)) if zoom is None else zoom
+    if columns < 1 or zoom < 1:
+        raise ValueError(f"columns = {columns} and zoom = {zoom} must be at least 1")
+    columns = min(columns, len(pictures))
+    rows = math.ceil(len(pictures) / columns)
+    cell = (height * zoom + _PADDING, width * zoom + _PADDING)
+    canvas = np.full((rows * cell[0] + _PADDING, columns * cell[1] + _PADDING, *pictures[0].shape[2:]), 255, np.uint8)
+    for index, picture in enumerate(pictures):
+        top, left = (_PADDING + place * side for place, side in zip(divmod(index, columns), cell, strict=True))
+        large = picture.repeat(zoom, axis=0).repeat(zoom, axis=1)
+        canvas[top : top + large.shape[0], left : left + large.shape[1]] = large
+    return canvas
+
+
+def save_png(pixels: Pixels, path: Path, metadata: Mapping[str, Any] | None = None) -> None:
+    """Write one picture as PNG.
+
+    Args:
+        pixels: The picture.
+        path: The file.
+        metadata: Put into the text chunk `proxdm` as JSON; :func:`read_png_metadata` gives it back.
+    """
+    from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
+
+    info = PngInfo()
+    if metadata is not None:
+        info.add_text(PNG_KEY, _json(metadata))
+    Image.fromarray(pixels).save(path, format="PNG", pnginfo=info)
+
+
+def read_png_metadata(path: Path) -> dict[str, Any]:
+    """Return what :func:`save_png` put into a PNG; empty if there is nothing."""
+    from PIL import Image
+
+    with Image.open(path) as picture:
+        text = picture.info.get(PNG_KEY)
+    found: dict[str, Any] = {} if text is None else json.loads(text)
+    return found
+
+
+def save_grid(
+    images: Tensor,
+    path: Path,
+    *,
+    columns: int | None = None,
+    zoom: int | None = None,
+    metadata: Mapping[str, Any] | None = None,
+) -> None:
+    """Write all images into one PNG: :func:`grid`, then :func:`save_png`."""
+    save_png(grid(images, columns=columns, zoom=zoom), path, metadata)
+
+
+def picture_name(index: int) -> str:
+    """Return the file name of sample `index` in a folder: `000123.png`."""
+    return f"{index:06d}.png"
+
+
+def save_pictures(images: Tensor, folder: Path, start: int = 0) -> None:
+    """Write every image into its own PNG, `000000.png` and so on.
+
+    Args:
+        images: `(n, C, H, W)`, uint8 or floating point in [-1, 1].
+        folder: An existing folder.
+        start: Number of the first image.
+    """
+    for index, picture in enumerate(to_pixels(images), start):
+        save_png(picture, folder / picture_name(index))
+
+
+def save_npz(samples: Tensor, path: Path, metadata: Mapping[str, Any]) -> None:
+    """Write samples as the array `samples` of an NPZ file, with `metadata`, a JSON string; nothing in it is pickled.
+
+    Args:
+        samples: Pictures `(n, C, H, W)` become uint8; samples of other shapes stay floating point.
+        path: The file.
+        metadata: How they were made.
+    """
+    values = to_uint8(samples.detach()) if is_image_shape(samples.shape[1:]) else samples.detach().to(torch.float32)
+    with path.open("wb") as file:
+        np.savez_compressed(file, samples=values.cpu().numpy(), metadata=np.array(_json(metadata)))
+
+
+def save_gif(
+    frames: Sequence[Tensor],
+    path: Path,
+    *,
+    columns: int | None = None,
+    zoom: int | None = None,
+    milliseconds: int = 120,
+    hold: int = 2000,
+    metadata: Mapping[str, Any] | None = None,
+) -> None:
+    """Write an animation of grids that repeats for ever.
+
+    Args:
+        frames: Batches of images, all of the shape `(n, C, H, W)`.
+        path: The file.
+        columns: Images in a row.
+        zoom: As in :func:`grid`.
+        milliseconds: Time of a frame.
+        hold: Time of the last frame.
+        metadata: Goes into the comment as JSON.
+
+    Raises:
+        ValueError: There are no frames.
+    """
+    from PIL import Image
+
+    if not frames:
+        raise ValueError("there are no frames to animate: give at least one")
+    pictures = [Image.fromarray(grid(frame, columns=columns, zoom=zoom)) for frame in frames]
+    # A GIF has 256 colours a frame; without dithering the still parts of the picture do not flicker.
+    palettes = [p if p.mode == "L" else p.quantize(256, dither=Image.Dither.NONE) for p in pictures]
+    palettes[0].save(
+        path,
+        format="GIF",
+        save_all=True,
+        append_images=palettes[1:],
+        duration=[milliseconds] * (len(palettes) - 1) + [hold],
+        loop=0,
+        optimize=False,
+        comment=_json(metadata or {}).encode(),
+    )
+
+
+def _json(metadata: Mapping[str, Any]) -> str:
+    return json.dumps(dict(metadata), allow_nan=False)
