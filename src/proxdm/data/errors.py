@@ -1,12 +1,18 @@
-"""The error for a name that is not known, the same everywhere in this layer."""
+"""Errors of the data layer: one line that names the value, the limit and the remedy."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
 
+from proxdm.errors import ProxdmError
 
-def unknown_name(what: str, name: str, known: Iterable[str], remedy: str = "") -> ValueError:
+
+class DataError(ProxdmError, ValueError):
+    """A data set is not there, is broken, or is not what it was said to be."""
+
+
+def unknown_name(what: str, name: str, known: Iterable[str], remedy: str = "") -> DataError:
     """Return the error for an unknown name: it suggests the closest known one and lists all.
 
     Args:
@@ -18,4 +24,4 @@ def unknown_name(what: str, name: str, known: Iterable[str], remedy: str = "") -
     names = list(known)
     close = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.5)
     hint = f" (did you mean {close[0]!r}?)" if close else ""
-    return ValueError(f"unknown {what} {name!r}{hint}; known are {', '.join(names)}{remedy}")
+    return DataError(f"unknown {what} {name!r}{hint}; known are {', '.join(names)}{remedy}")

@@ -1,0 +1,163 @@
+"""Images as they are kept, uint8 in [0, 255], and as models see them, float32 in [-1, 1].
+
+The two maps between them stand here and nowhere else: `x = u / 127.5 - 1` and `u = round(127.5 (x + 1))`, clipped.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from proxdm.data.errors import DataError
+
+MEMORY_LIMIT = 8 * 2**30
+"""Bytes of decoded images that may be held in memory, 8 GiB; larger sets are refused before they are read."""
+
+
+def check_memory(name: str, shape: Sequence[int], bytes_per_value: int = 1) -> None:
+    """Refuse images of this shape `(n, C, H, W)` if they need more than :data:`MEMORY_LIMIT`.
+
+    Raises:
+        DataError: They do.
+    """
+    if (size := math.prod(shape) * bytes_per_value) > MEMORY_LIMIT:
+        raise DataError(
+            f"{name}: {shape[0]} images of {shape[3]}x{shape[2]} need {size / 2**30:.3g} GiB, the limit is "
+            f"{MEMORY_LIMIT / 2**30:.3g} GiB; take a smaller size= or a limit=, or write them in their final form to "
+            "an .npy file, uint8 (n, C, H, W) or float32 in [-1, 1], which is read from disk"
+        )
+
+
+def to_model_range(images: Tensor) -> Tensor:
+    """Return `u / 127.5 - 1`, float32 in [-1, 1], for uint8 images `(*)`; floating-point images pass as float32.
+
+    Raises:
+        DataError: The images are of another integer type.
+    """
+    if images.dtype == torch.uint8:
+        return images.to(torch.float32).div_(127.5).sub_(1.0)
+    if not images.dtype.is_floating_point:
+        raise DataError(f"images of type {images.dtype} have no known range; give uint8 or floating point")
+    return images.to(torch.float32)
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """Return `round(127.5 (x + 1))` clipped to [0, 255], uint8, for images `(*)` in [-1, 1].
+
+    The inverse of :func:`to_model_range` on its range. Values beyond [-1, 1] are clipped, as samples need it.
+
+    Raises:
+        DataError: NaN among the values, which would become an arbitrary grey.
+    """
+    if images.dtype == torch.uint8:
+        return images
+    scaled = images.to(torch.float32).add(1.0).mul_(127.5)
+    if torch.isnan(scaled).any():
+        raise DataError("NaN among the images cannot be written as uint8; look at the sampler or the model")
+    return scaled.round_().clamp_(0.0, 255.0).to(torch.uint8)
+
+
+@dataclass(frozen=True, eq=False)
+class ImageData:
+    """A set of images, or of VAE latents.
+
+    Attributes:
+        images: `(n, C, H, W)`, uint8 in [0, 255], or float32 already as the model sees it ([-1, 1], or latents).
+        name: What it is, e.g. `mnist` or the name of a folder.
+        split: `train` or `test`.
+        preprocessing: What was done to the pixels, in words; goes into the stamp of reference statistics.
+        memory_mapped: Whether the pixels stay on disk until they are read.
+        skipped: Number of broken pictures that were left out.
+        latent: Whether these are latents of an autoencoder: numbers without a fixed range, not pixels.
+    """
+
+    images: Tensor
+    name: str
+    split: str = "train"
+    preprocessing: str = ""
+    memory_mapped: bool = False
+    skipped: int = 0
+    latent: bool = False
+
+    def __post_init__(self) -> None:
+        """Check type and shape."""
+        if self.images.ndim != 4 or 0 in self.images.shape:
+            raise DataError(f"{self.name}: images must be (n, C, H, W), none of them 0, got {tuple(self.images.shape)}")
+        if self.images.dtype not in (torch.uint8, torch.float32):
+            raise DataError(f"{self.name}: images must be uint8 or float32, got {self.images.dtype}")
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of one image."""
+        channels, height, width = self.images.shape[1:]
+        return channels, height, width
+
+    def head(self, count: int | None) -> ImageData:
+        """Return the first `count` images (None or more than there are: all).
+
+        Raises:
+            DataError: `count` is below 1.
+        """
+        if count is None or count >= len(self):
+            return self
+        if count < 1:
+            raise DataError(f"limit = {count} must be at least 1")
+        note = f"{self.preprocessing}; first {count} of {len(self)}"
+        return replace(self, images=self.images[:count], preprocessing=note)
+
+
+def iterate(data: ImageData, batch_size: int, *, device: torch.device | str = "cpu") -> Iterator[Tensor]:
+    """Yield every image once, in order, in the model's range: float32 `(b, C, H, W)`, the last batch may be short.
+
+    :func:`to_uint8` gives the stored bytes back exactly.
+
+    Raises:
+        DataError: `batch_size` is below 1.
+    """
+    if batch_size < 1:
+        raise DataError(f"batch_size = {batch_size} must be at least 1")
+    for start in range(0, len(data), batch_size):
+        yield to_model_range(data.images[start : start + batch_size].to(device))
+
+
+@dataclass(frozen=True)
+class DataStats:
+    """Moments of a data set in the model's range.
+
+    Attributes:
+        mean: Mean of all values.
+        sigma_d: Standard deviation per dimension, `sqrt(E|x - E x|^2 / d)`, d = C H W: the variance about the mean
+            image, averaged over the dimensions. The sigma_d of the Gaussian-exact rules and of preconditioning.
+        rms: Root mean square `sqrt(E|x|^2 / d)`.
+        count: Number of images.
+    """
+
+    mean: float
+    sigma_d: float
+    rms: float
+    count: int
+
+
+def training_stats(data: ImageData, *, batch_size: int = 1024) -> DataStats:
+    """Return the moments of a data set (:class:`DataStats`), summed in float64."""
+    total = torch.zeros(data.shape, dtype=torch.float64)
+    square = torch.zeros(data.shape, dtype=torch.float64)
+    for batch in iterate(data, batch_size):
+        wide = batch.to(torch.float64)
+        total += wide.sum(0)
+        square += wide.square().sum(0)
+    mean_image, mean_square = total / len(data), square / len(data)
+    variance = (mean_square - mean_image.square()).clamp_min(0.0)
+    return DataStats(
+        mean=float(mean_image.mean()),
+        sigma_d=float(variance.mean().sqrt()),
+        rms=float(mean_square.mean().sqrt()),
+        count=len(data),
+    )
