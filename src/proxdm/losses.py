@@ -105,8 +105,8 @@ class Losses:
     """Losses of a batch.
 
     Attributes:
-        loss: What is minimised, one number a sample, float32 `(B,)`.
-        mse: Mean squared error of every sample, float32 `(B,)`, whatever the loss; detached.
+        loss: What is minimised, one number a sample, `(B,)`.
+        mse: Mean squared error of every sample, `(B,)`, whatever the loss; detached.
     """
 
     loss: Tensor
@@ -114,13 +114,19 @@ class Losses:
 
 
 def mean_absolute_error(prediction: Tensor, target: Tensor) -> Tensor:
-    """Return the mean of `|prediction - target|` over the dimensions of each sample, float32 `(B,)`."""
-    return (prediction.float() - target.float()).abs().flatten(1).mean(1)
+    """Return the mean of `|prediction - target|` over the dimensions of each sample, `(B,)`, float32 at least."""
+    return _error(prediction, target).abs().mean(1)
 
 
 def mean_squared_error(prediction: Tensor, target: Tensor) -> Tensor:
-    """Return the mean of `(prediction - target)^2` over the dimensions of each sample, float32 `(B,)`."""
-    return (prediction.float() - target.float()).square().flatten(1).mean(1)
+    """Return the mean of `(prediction - target)^2` over the dimensions of each sample, `(B,)`, float32 at least."""
+    return _error(prediction, target).square().mean(1)
+
+
+def _error(prediction: Tensor, target: Tensor) -> Tensor:
+    """Return `prediction - target` `(B, d)`; half precision would lose the small errors that zeta looks at."""
+    wide = torch.promote_types(torch.promote_types(prediction.dtype, target.dtype), torch.float32)
+    return (prediction.to(wide) - target.to(wide)).flatten(1)
 
 
 def proximal_matching(mse: Tensor, zeta: float) -> Tensor:

@@ -12,8 +12,8 @@ SUBSET_STEPS = (5, 10, 20)
 
 MNIST = DataConfig("mnist")
 CIFAR10 = DataConfig("cifar10", flip="random")
-CELEBAHQ = DataConfig("celebahq-latents.npy", flip="random", values="raw")
-"""Latents `(n, 4, 32, 32)` of `stabilityai/sd-vae-ft-ema`, which the user computes; `--data.name` says where."""
+CELEBAHQ = DataConfig("celebahq-latents", flip="random")
+"""Latents `(n, 4, 32, 32)` of `stabilityai/sd-vae-ft-ema`, which the user computes once."""
 
 TIMES = ConditioningConfig(rule=None, draw="continuous", steps=())
 """Score: t uniform in (0, 1)."""
