@@ -25,3 +25,8 @@ def unknown_name(what: str, name: str, known: Iterable[str], remedy: str = "") -
     close = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.5)
     hint = f" (did you mean {close[0]!r}?)" if close else ""
     return DataError(f"unknown {what} {name!r}{hint}; known are {', '.join(names)}{remedy}")
+
+
+def one_line(error: BaseException) -> str:
+    """Return the words of an error of another library in one line, or its class where it has none."""
+    return " ".join(str(error).split()) or type(error).__name__

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from proxdm.data.errors import DataError
+from proxdm.data.errors import DataError, one_line
 
 _UNSIGNED_BYTE = 8
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -39,7 +39,9 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
         try:
             content = gzip.decompress(content)
         except (OSError, EOFError, zlib.error) as error:
-            raise DataError(f"{path} is a broken gzip file ({error}); delete it and download it again") from error
+            raise DataError(
+                f"{path} is a broken gzip file ({one_line(error)}); delete it and download it again"
+            ) from error
     if len(content) < 4 or content[:2] != b"\0\0" or content[3] == 0:
         raise DataError(f"{path} is not an IDX file: it starts with {content[:4].hex(' ') or 'nothing'}")
     if content[2] != _UNSIGNED_BYTE:

@@ -1,0 +1,305 @@
+"""Pictures in a folder, a tar or a zip archive: found recursively, sorted by name, decoded to uint8 in memory.
+
+A picture is turned upright (EXIF), flattened on white where it is transparent, converted to RGB or grey (ITU-R 601
+luma), and, where a size is asked for, cut to its central square and resized with the Lanczos filter.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import tarfile
+import warnings
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from proxdm.data.errors import DataError, one_line
+from proxdm.data.images import ImageData, check_memory
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff")
+"""File names that are taken for pictures, in any case."""
+
+ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+"""Archives that are read without unpacking them."""
+
+_READ_ERRORS = (OSError, EOFError, RuntimeError, tarfile.TarError, zipfile.BadZipFile, zlib.error)
+_DECODE_ERRORS = (OSError, EOFError, SyntaxError, ValueError, KeyError, IndexError, struct.error, zlib.error)
+_CHUNK = 128
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The encoded pictures of a folder or an archive.
+
+    Attributes:
+        source: The folder or archive.
+        names: Names relative to it, sorted; their order is the order of the data set.
+        reading_order: The same pictures by place in the archive: the order in which reading is quick.
+        read: Returns the bytes of picture i; raises DataError if they cannot be read.
+    """
+
+    source: Path
+    names: tuple[str, ...]
+    reading_order: tuple[int, ...]
+    read: Callable[[int], bytes]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def is_archive(path: Path) -> bool:
+    """Return whether the name is that of an archive which can be read (:data:`ARCHIVES`)."""
+    return path.name.lower().endswith(ARCHIVES)
+
+
+@contextmanager
+def open_pictures(path: Path) -> Iterator[Pictures]:
+    """Open a folder or an archive of pictures; use it in a `with` statement.
+
+    Hidden files and folders (names that start with a dot, `__MACOSX`) are left out, links to folders not followed.
+
+    Raises:
+        DataError: There is nothing at `path`, the archive is broken, or holds no pictures.
+    """
+    if path.is_dir():
+        yield _folder(path)
+    elif not path.is_file():
+        raise DataError(f"there is no folder or archive {path}")
+    elif path.suffix.lower() == ".zip":
+        with _broken_archive(path):
+            archive = zipfile.ZipFile(path)
+        with archive:
+            entries = [(info.filename, info.header_offset) for info in archive.infolist() if not info.is_dir()]
+            yield _archive(path, entries, archive.read)
+    elif is_archive(path):
+        with _broken_archive(path):
+            tar = tarfile.open(path)  # noqa: SIM115 - closed by the next statement
+        with tar:
+            with _broken_archive(path):
+                members = {member.name: member for member in tar.getmembers() if member.isfile()}
+            entries = [(name, member.offset_data) for name, member in members.items()]
+            yield _archive(path, entries, lambda name: _tar_content(tar, members[name]))
+    else:
+        raise DataError(f"{path} is neither a folder nor an archive ({', '.join(ARCHIVES)})")
+
+
+def decode(content: bytes, *, size: int | None = None, grey: bool = False) -> NDArray[np.uint8]:
+    """Return one picture as uint8 `(C, H, W)`, C = 1 for grey and else 3.
+
+    Args:
+        content: The encoded picture; of a moving one, the first frame is taken.
+        size: Height and width wanted: central square, then Lanczos; None leaves the picture as large as it is.
+        grey: One channel (ITU-R 601 luma) instead of RGB.
+
+    Raises:
+        DataError: The picture cannot be decoded; the message says why, not which one it was.
+    """
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    try:
+        with Image.open(io.BytesIO(content)) as opened:
+            opened.load()
+            upright = ImageOps.exif_transpose(opened)
+        return fit(_plain(upright, "L" if grey else "RGB"), size)
+    except (*_DECODE_ERRORS, Image.DecompressionBombError) as error:
+        unknown = isinstance(error, UnidentifiedImageError)
+        raise DataError("not a picture of a known format" if unknown else one_line(error)) from error
+
+
+def fit(picture: Image, size: int | None) -> NDArray[np.uint8]:
+    """Return an `L` or `RGB` picture as uint8 `(C, H, W)`, cut to its central square and resized where asked."""
+    from PIL import Image
+
+    if size is not None and picture.size != (size, size):
+        width, height = picture.size
+        side = min(width, height)
+        left, top = (width - side) // 2, (height - side) // 2
+        picture = picture.crop((left, top, left + side, top + side))
+        picture = picture.resize((size, size), Image.Resampling.LANCZOS)
+    array = np.asarray(picture, dtype=np.uint8)
+    return array[None].copy() if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1))
+
+
+def read_pictures(
+    path: Path,
+    *,
+    size: int | None = None,
+    grey: bool = False,
+    limit: int | None = None,
+    skip_broken: bool = False,
+) -> ImageData:
+    """Decode a folder or archive into memory.
+
+    Args:
+        path: The folder, tar or zip.
+        size: Height and width; None takes the pictures as they are, if all have the same size.
+        grey: One channel instead of three.
+        limit: Take the first `limit` pictures in sorted order.
+        skip_broken: Leave out pictures that cannot be decoded, with one warning, instead of stopping at them.
+
+    Returns:
+        The images in sorted order of their names, with the number of those left out.
+
+    Raises:
+        DataError: Nothing is there, a picture is broken (unless `skip_broken`) or all are, sizes differ and none is
+            asked for, or the decoded set would exceed :data:`proxdm.data.images.MEMORY_LIMIT`.
+    """
+    with open_pictures(path) as pictures:
+        total = len(pictures) if limit is None else min(limit, len(pictures))
+        if size is not None:
+            check_memory(str(path), (total, 1 if grey else 3, size, size))
+        store: NDArray[np.uint8] | None = None
+        first, broken = "", []
+        order = [index for index in pictures.reading_order if index < total]
+        for index, picture in decoded(pictures, order, size=size, grey=grey):
+            if isinstance(picture, DataError):
+                if not skip_broken:
+                    raise picture
+                broken.append(index)
+                continue
+            if store is None:
+                check_memory(str(path), (total, *picture.shape))
+                store, first = np.empty((total, *picture.shape), np.uint8), pictures.names[index]
+            if picture.shape != store.shape[1:]:
+                raise DataError(
+                    f"{path}: {pictures.names[index]} is {_wide(picture.shape)}, {first} is "
+                    f"{_wide(store.shape[1:])} (width x height); give size= to cut and resize all of them"
+                )
+            store[index] = picture
+    if store is None:
+        raise DataError(f"{path}: none of the {total} pictures can be decoded")
+    if broken:
+        broken.sort()
+        store = np.delete(store, broken, axis=0)
+        warnings.warn(
+            f"{path}: left out {len(broken)} broken of {total} pictures, the first is {pictures.names[broken[0]]}",
+            stacklevel=2,
+        )
+    return ImageData(torch.from_numpy(store), path.name, preprocessing=_note(store, size), skipped=len(broken))
+
+
+def decoded(
+    pictures: Pictures, order: Sequence[int], *, size: int | None = None, grey: bool = False, progress: bool = True
+) -> Iterator[tuple[int, NDArray[np.uint8] | DataError]]:
+    """Yield (index, picture `(C, H, W)` or the error that names it) in the given order, decoding in threads."""
+    from tqdm import tqdm
+
+    def work(index: int, content: bytes | DataError) -> NDArray[np.uint8] | DataError:
+        try:
+            return content if isinstance(content, DataError) else decode(content, size=size, grey=grey)
+        except DataError as error:
+            return _broken(pictures, index, error)
+
+    title, hide = f"reading {pictures.source.name}", None if progress else True
+    with (
+        ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool,
+        tqdm(total=len(order), desc=title, unit="picture", disable=hide, leave=False) as bar,
+    ):
+        for start in range(0, len(order), _CHUNK):
+            chunk = order[start : start + _CHUNK]
+            contents = [_content(pictures, index) for index in chunk]
+            yield from zip(chunk, pool.map(work, chunk, contents), strict=True)
+            bar.update(len(chunk))
+
+
+def _content(pictures: Pictures, index: int) -> bytes | DataError:
+    try:
+        return pictures.read(index)
+    except _READ_ERRORS as error:
+        return _broken(pictures, index, error)
+
+
+def _broken(pictures: Pictures, index: int, error: Exception) -> DataError:
+    return DataError(
+        f"{pictures.source}: cannot decode {pictures.names[index]} ({one_line(error)}); repair or remove it, or leave "
+        "such pictures out with skip_broken"
+    )
+
+
+def _plain(picture: Image, mode: str) -> Image:
+    """Return the picture in 8 bits, flattened on white, as `L` or `RGB`."""
+    from PIL import Image
+
+    if picture.mode.startswith("I"):  # 16 bits a pixel; Pillow would clip them to 255
+        wide = np.asarray(picture).astype(np.int64)
+        picture = Image.fromarray((wide.clip(0, 65535) // 257).astype(np.uint8))
+    elif picture.mode == "F":
+        raise DataError("floating-point pixels have no known range; convert it to 8 bits")
+    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
+        rgba = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    return picture.convert(mode)
+
+
+def _hidden(name: str) -> bool:
+    return any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(name).parts)
+
+
+def _is_picture(name: str) -> bool:
+    return name.lower().endswith(EXTENSIONS)
+
+
+def _folder(path: Path) -> Pictures:
+    names = []
+    for folder, folders, files in os.walk(path):
+        folders[:] = [name for name in folders if not _hidden(name)]
+        inside = Path(folder).relative_to(path)
+        names += [(inside / name).as_posix() for name in files if _is_picture(name) and not _hidden(name)]
+    ordered = _sorted(path, names)
+    return Pictures(path, ordered, tuple(range(len(ordered))), lambda index: (path / ordered[index]).read_bytes())
+
+
+def _archive(path: Path, entries: list[tuple[str, int]], read: Callable[[str], bytes]) -> Pictures:
+    offsets = {name: offset for name, offset in entries if _is_picture(name) and not _hidden(name.removeprefix("./"))}
+    names = _sorted(path, list(offsets))
+    order = sorted(range(len(names)), key=lambda index: offsets[names[index]])
+    return Pictures(path, names, tuple(order), lambda index: read(names[index]))
+
+
+def _sorted(path: Path, names: list[str]) -> tuple[str, ...]:
+    if not names:
+        raise DataError(f"there are no pictures under {path}; looked for {', '.join(EXTENSIONS)} in it and below")
+    return tuple(sorted(names))
+
+
+def _tar_content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    stream = tar.extractfile(member)
+    if stream is None:
+        raise OSError("not a plain file in the archive")
+    return stream.read()
+
+
+@contextmanager
+def _broken_archive(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except _READ_ERRORS as error:
+        raise DataError(f"{path} is a broken archive ({one_line(error)}); make or download it again") from error
+
+
+def _wide(shape: Sequence[int]) -> str:
+    return f"{shape[2]}x{shape[1]}"
+
+
+def fit_note(size: int) -> str:
+    """Return what :func:`fit` does, in words."""
+    return f"central square, Lanczos to {size}x{size}"
+
+
+def _note(store: NDArray[np.uint8], size: int | None) -> str:
+    fitted = fit_note(size) if size else f"as stored, {_wide(store.shape[1:])}"
+    return f"{'grey' if store.shape[1] == 1 else 'RGB'} uint8, {fitted}"

@@ -1,0 +1,253 @@
+"""Folders, tars and zips of pictures: order, fitting, broken ones, and real pictures."""
+
+from __future__ import annotations
+
+import io
+import re
+import tarfile
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from proxdm.data import images
+from proxdm.data.errors import DataError
+from proxdm.data.pictures import decode, is_archive, open_pictures, read_pictures
+
+NAMES = ("b/2.png", "a.PNG", "b/10.png", "c/deep/er/x.bmp", "z.webp")
+"""Written in this order; sorted: a.PNG, b/10.png, b/2.png, c/deep/er/x.bmp, z.webp."""
+
+
+def encoded(array, kind="png", **options):
+    stream = io.BytesIO()
+    Image.fromarray(array).save(stream, kind, **options)
+    return stream.getvalue()
+
+
+@pytest.fixture
+def contents():
+    """Name -> (encoded, array (H, W, 3)), with things that are not pictures among them."""
+    rng = np.random.default_rng(0)
+    made = {}
+    for name in NAMES:
+        array = rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)
+        kind = name.rsplit(".", 1)[1].lower()
+        made[name] = (encoded(array, kind, **({"lossless": True} if kind == "webp" else {})), array)
+    for name in ("notes.txt", ".hidden.png", "b/._2.png", "__MACOSX/a.png", ".git/a.png"):
+        made[name] = (b"not a picture", None)
+    return made
+
+
+def write(path, contents):
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.mkdir("b")
+            for name, (content, _) in contents.items():
+                archive.writestr(name, content)
+    elif ".t" in path.name:
+        with tarfile.open(path, "w:" + {".tar": "", ".tgz": "gz", ".xz": "xz"}[path.suffix]) as tar:
+            for name, (content, _) in contents.items():
+                info = tarfile.TarInfo(f"./{name}")
+                info.size = len(content)
+                tar.addfile(info, io.BytesIO(content))
+    else:
+        for name, (content, _) in contents.items():
+            (path / name).parent.mkdir(parents=True, exist_ok=True)
+            (path / name).write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("source", ["folder", "x.zip", "x.tar", "x.tgz", "x.tar.xz"])
+def test_every_source_gives_the_same_sorted_images(tmp_path, contents, source):
+    data = read_pictures(write(tmp_path / source, contents))
+    expected = [contents[name][1].transpose(2, 0, 1) for name in sorted(NAMES)]
+    np.testing.assert_array_equal(data.images.numpy(), np.stack(expected))
+    assert data.name == source
+    assert data.preprocessing == "RGB uint8, as stored, 8x6"
+    assert data.skipped == 0
+
+
+def test_names_are_sorted_and_read_in_place_order(tmp_path, contents):
+    with open_pictures(write(tmp_path / "x.tar", contents)) as pictures:
+        assert pictures.names == tuple(f"./{name}" for name in sorted(NAMES))
+        assert [pictures.names[i].removeprefix("./") for i in pictures.reading_order] == list(NAMES)
+
+
+def test_limit_takes_the_first_sorted(tmp_path, contents):
+    folder = write(tmp_path / "folder", contents)
+    whole, part = read_pictures(folder), read_pictures(folder, limit=2)
+    np.testing.assert_array_equal(part.images, whole.images[:2])
+    assert len(read_pictures(folder, limit=99)) == 5
+
+
+def test_size_cuts_the_centre_and_uses_lanczos():
+    array = np.random.default_rng(0).integers(0, 256, (10, 16, 3), dtype=np.uint8)
+    square = Image.fromarray(array[:, 3:13])
+    expected = np.asarray(square.resize((4, 4), Image.Resampling.LANCZOS)).transpose(2, 0, 1)
+    np.testing.assert_array_equal(decode(encoded(array), size=4), expected)
+    tall = decode(encoded(array.transpose(1, 0, 2)), size=10)
+    np.testing.assert_array_equal(tall, array.transpose(1, 0, 2)[3:13].transpose(2, 0, 1))
+    np.testing.assert_array_equal(decode(encoded(array[:, :10]), size=10), array[:, :10].transpose(2, 0, 1))
+
+
+def test_constant_pictures_stay_constant_under_resizing():
+    array = np.full((31, 17, 3), (3, 200, 77), np.uint8)
+    assert (decode(encoded(array), size=8) == np.array([3, 200, 77])[:, None, None]).all()
+
+
+def test_grey_is_luma():
+    array = np.random.default_rng(0).integers(0, 256, (5, 5, 3), dtype=np.uint8)
+    luma = array @ np.array([0.299, 0.587, 0.114])
+    grey = decode(encoded(array), grey=True)
+    assert grey.shape == (1, 5, 5)
+    assert np.abs(grey[0] - luma).max() <= 1
+    single = decode(encoded(array[..., 0]))
+    np.testing.assert_array_equal(single, np.stack([array[..., 0]] * 3))
+
+
+def test_transparent_pictures_lie_on_white():
+    array = np.zeros((2, 2, 4), np.uint8)
+    array[..., 0] = 100
+    array[0, :, 3] = 255
+    np.testing.assert_array_equal(decode(encoded(array))[:, 0], [[100] * 2, [0] * 2, [0] * 2])
+    np.testing.assert_array_equal(decode(encoded(array))[:, 1], np.full((3, 2), 255))
+    palette = Image.fromarray(np.zeros((2, 2), np.uint8), "P")
+    palette.putpalette([10, 20, 30])
+    stream = io.BytesIO()
+    palette.save(stream, "png", transparency=0)
+    assert (decode(stream.getvalue()) == 255).all()
+
+
+def test_sixteen_bits_are_scaled_not_clipped():
+    wide = np.array([[0, 257, 32896, 65535]], np.uint16)
+    assert decode(encoded(wide), grey=True).tolist() == [[[0, 1, 128, 255]]]
+
+
+def test_exif_orientation_is_followed():
+    array = np.zeros((4, 8, 3), np.uint8)
+    array[:, :4] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6  # rotate by 90 degrees clockwise to view
+    picture = decode(encoded(array, "png", exif=exif))
+    assert picture.shape == (3, 8, 4)
+    assert (picture[:, :4] == 255).all()
+    assert (picture[:, 4:] == 0).all()
+
+
+def test_moving_picture_gives_its_first_frame():
+    frames = [Image.fromarray(np.full((3, 3), level, np.uint8)) for level in (10, 200)]
+    stream = io.BytesIO()
+    frames[0].save(stream, "gif", save_all=True, append_images=frames[1:])
+    assert (decode(stream.getvalue()) == 10).all()
+
+
+def test_different_sizes_need_a_size(tmp_path):
+    (tmp_path / "a.png").write_bytes(encoded(np.zeros((6, 8, 3), np.uint8)))
+    (tmp_path / "b.png").write_bytes(encoded(np.zeros((6, 9, 3), np.uint8)))
+    with pytest.raises(DataError, match=r"b.png is 9x6, a.png is 8x6 \(width x height\); give size="):
+        read_pictures(tmp_path)
+    assert read_pictures(tmp_path, size=4).shape == (3, 4, 4)
+
+
+@pytest.mark.parametrize("source", ["folder", "x.zip", "x.tar"])
+@pytest.mark.parametrize(
+    "damage", [lambda good: good[: len(good) // 2], lambda good: b"", lambda good: b"<html>", lambda good: good[:40]]
+)
+def test_broken_picture_is_named_or_left_out(tmp_path, contents, source, damage):
+    contents["b/10.png"] = (damage(contents["b/10.png"][0]), None)
+    path = write(tmp_path / source, contents)
+    with pytest.raises(DataError, match=r"cannot decode (\./)?b/10.png \(.+\); repair or remove it.*skip_broken"):
+        read_pictures(path)
+    with pytest.warns(UserWarning, match=r"left out 1 broken of 5 pictures, the first is (\./)?b/10.png"):
+        data = read_pictures(path, skip_broken=True)
+    good = [contents[name][1].transpose(2, 0, 1) for name in sorted(NAMES) if name != "b/10.png"]
+    np.testing.assert_array_equal(data.images.numpy(), np.stack(good))
+    assert data.skipped == 1
+
+
+def test_picture_broken_inside_a_zip(tmp_path, contents):
+    path = write(tmp_path / "x.zip", contents)
+    content = contents["z.webp"][0]
+    path.write_bytes(path.read_bytes().replace(content, content[:30] + b"!" + content[31:]))
+    with pytest.raises(DataError, match=r"cannot decode z.webp \(Bad CRC-32"):
+        read_pictures(path)
+
+
+def test_all_broken_is_an_error(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"junk")
+    with pytest.raises(DataError, match="none of the 1 pictures can be decoded"):
+        read_pictures(tmp_path, skip_broken=True)
+
+
+def test_decompression_bomb_is_a_broken_picture(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    with pytest.raises(DataError, match="decompression bomb"):
+        decode(encoded(np.zeros((9, 9, 3), np.uint8)))
+
+
+def test_floating_point_picture_is_refused():
+    with pytest.raises(DataError, match="floating-point pixels have no known range"):
+        decode(encoded(np.zeros((3, 3), np.float32), "tiff"))
+
+
+def test_nothing_there(tmp_path):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    (empty / "notes.txt").write_text("x")
+    with pytest.raises(DataError, match=re.escape(f"there are no pictures under {empty}; looked for .png, .jpg")):
+        read_pictures(empty)
+    with pytest.raises(DataError, match=re.escape(f"there is no folder or archive {tmp_path / 'nowhere'}")):
+        read_pictures(tmp_path / "nowhere")
+    with pytest.raises(DataError, match="neither a folder nor an archive"):
+        read_pictures(empty / "notes.txt")
+    with pytest.raises(DataError, match=r"there are no pictures under .*x.zip"):
+        read_pictures(write(tmp_path / "x.zip", {"notes.txt": (b"", None)}))
+
+
+@pytest.mark.parametrize("name", ["x.zip", "x.tar", "x.tgz", "x.tar.xz"])
+def test_broken_archive(tmp_path, contents, name):
+    path = write(tmp_path / name, contents)
+    path.write_bytes(b"this is no archive" * 100)
+    with pytest.raises(DataError, match=r"x\.t?\w+.* is a broken archive \(.*\); make or download it again"):
+        read_pictures(path)
+
+
+def test_cut_tar(tmp_path, contents):
+    path = write(tmp_path / "x.tgz", contents)
+    path.write_bytes(path.read_bytes()[:-300])
+    with pytest.raises(DataError, match="is a broken archive"):
+        read_pictures(path)
+
+
+@pytest.mark.parametrize("size", [None, 4])
+def test_memory_limit(tmp_path, contents, monkeypatch, size):
+    folder = write(tmp_path / "folder", contents)
+    monkeypatch.setattr(images, "MEMORY_LIMIT", 5 * 3 * (size**2 if size else 48) - 1)
+    with pytest.raises(DataError, match=r"folder: 5 images of .* need .* GiB, the limit is .* take a smaller size="):
+        read_pictures(folder, size=size)
+    assert len(read_pictures(folder, size=size, limit=4)) == 4
+
+
+def test_archive_names(tmp_path):
+    assert [is_archive(tmp_path / name) for name in ("a.tar", "A.ZIP", "a.tar.gz", "a.npz", "a")] == [
+        True,
+        True,
+        True,
+        False,
+        False,
+    ]
+
+
+def test_real_cifar_pictures(shared):
+    """The CIFAR-10 test set as JPEGs in ten folders: 10,000 of 32x32, in sorted order."""
+    path = shared / "data" / "cifar10-test-jpeg" / "test.tar"
+    data = read_pictures(path)
+    assert data.images.shape == (10_000, 3, 32, 32)
+    with tarfile.open(path) as tar:
+        names = sorted(name for name in tar.getnames() if name.endswith(".jpg"))
+        for index in (0, 1, 4321, 9999):
+            stream = tar.extractfile(names[index])
+            expected = np.asarray(Image.open(stream).convert("RGB")).transpose(2, 0, 1)
+            np.testing.assert_array_equal(data.images[index].numpy(), expected)
+    assert read_pictures(path, size=16, grey=True, limit=7).images.shape == (7, 1, 16, 16)
