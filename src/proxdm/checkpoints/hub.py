@@ -1,0 +1,270 @@
+"""The Hugging Face Hub: the paper's published files, and model repositories of this package.
+
+Everything goes through huggingface_hub, with its cache (`HF_HOME`), its endpoint (`HF_ENDPOINT`), its offline switch
+(`HF_HUB_OFFLINE`) and its credentials. Every file that arrives is checked against the checksum the hub gives for it:
+SHA-256 for large files, the Git object name for small ones.
+
+A model repository holds `model.safetensors`, which carries its own configuration
+(:mod:`proxdm.checkpoints.portable`), and for readers `config.json` and a model card.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from proxdm.errors import ProxdmError
+
+OFFICIAL_REPO = "ZhenghanFang/prox-diffusion"
+"""Where the authors of arXiv 2507.08956 keep weights and FID statistics."""
+
+OFFICIAL_MODELS: dict[str, str] = {
+    "mnist-score": "mnist_score.pth",
+    "mnist-prox-hybrid": "mnist_prox_hybrid.pth",
+    "mnist-prox-backward": "mnist_prox_backward.pth",
+    "cifar10-score": "cifar10_score.pth",
+    "cifar10-prox-hybrid": "cifar10_prox_hybrid.pth",
+    "cifar10-score-subset": "cifar10_score_subset.pth",
+    "cifar10-prox-hybrid-subset": "cifar10_prox_hybrid_subset.pth",
+    "cifar10-prox-hybrid-subset-noheur": "cifar10_prox_hybrid_subset_noheur.pth",
+    "celebahq-score": "celeba_hq_score.pth",
+    "celebahq-prox-hybrid": "celeba_hq_prox_hybrid.pth",
+}
+"""The published weights: preset they belong to, and file in :data:`OFFICIAL_REPO`."""
+
+OFFICIAL_STATS: dict[str, str] = {"mnist": "fid_stats/mnist.npz", "cifar10": "fid_stats/cifar10.npz"}
+"""The published FID statistics: data set, and file (`mu`, `sigma`) in :data:`OFFICIAL_REPO`."""
+
+_REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?")
+_CHUNK = 2**20
+
+
+class HubError(ProxdmError, OSError):
+    """The hub cannot be reached, lacks what was asked for, or sent something else than it announced."""
+
+
+@dataclass(frozen=True)
+class RepoId:
+    """A repository on the hub.
+
+    Attributes:
+        name: `owner/name`.
+        revision: Branch, tag or commit; None is the main branch.
+    """
+
+    name: str
+    revision: str | None = None
+
+    def __str__(self) -> str:
+        return self.name if self.revision is None else f"{self.name}@{self.revision}"
+
+
+def parse_repo_id(text: str) -> RepoId | None:
+    """Return the repository that `owner/name` or `owner/name@revision` names, or None if the text has another form."""
+    if not _REPO_ID.fullmatch(text) or ".." in text or text.endswith((".safetensors", ".pth", ".pt", ".npz")):
+        return None
+    name, _, revision = text.partition("@")
+    return RepoId(name, revision or None)
+
+
+def fetch(repo: RepoId, filename: str) -> Path:
+    """Return a file of a repository, from the cache or freshly downloaded, its checksum verified.
+
+    Args:
+        repo: The repository.
+        filename: Path in it.
+
+    Raises:
+        HubError: There is no such repository, revision or file; no connection and nothing in the cache; or the
+            content does not have the checksum that the hub announced (it is then removed from the cache).
+    """
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+
+    checksum, offline = None, False
+    with explained(repo, filename):
+        try:
+            # huggingface_hub retries for half a minute where there is no network; this call fails at once.
+            checksum = get_hf_file_metadata(hf_hub_url(repo.name, filename, revision=repo.revision)).etag
+        except Exception as error:
+            offline = _is_network(error)
+            if not offline and (_status(error) or 0) not in (429, *range(500, 600)):
+                raise
+        path = Path(hf_hub_download(repo.name, filename, revision=repo.revision, local_files_only=offline))
+    verify(path, checksum)
+    return path
+
+
+def fetch_official_model(preset: str) -> Path:
+    """Return the paper's `.pth` file for a preset, downloaded if need be.
+
+    Raises:
+        HubError: The paper published none for it, or :func:`fetch` fails.
+    """
+    return fetch(RepoId(OFFICIAL_REPO), _official(OFFICIAL_MODELS, preset, "weights"))
+
+
+def fetch_official_stats(dataset: str) -> Path:
+    """Return the paper's FID statistics of a data set (`mu`, `sigma`), downloaded if need be.
+
+    Raises:
+        HubError: The paper published none for it, or :func:`fetch` fails.
+    """
+    return fetch(RepoId(OFFICIAL_REPO), _official(OFFICIAL_STATS, dataset, "statistics"))
+
+
+def preset_of_official(path: Path) -> str | None:
+    """Return the preset whose published weights have this file name, or None."""
+    return next((preset for preset, name in OFFICIAL_MODELS.items() if name == path.name), None)
+
+
+def verify(path: Path, checksum: str | None = None) -> None:
+    """Check a file of the cache against its checksum: SHA-256 (64 digits) or Git object name (40 digits).
+
+    Args:
+        path: The file in the cache, mostly a link to content that is kept under its checksum.
+        checksum: What the hub says; by default the name of the content. With neither, nothing is checked.
+
+    Raises:
+        HubError: The content has another checksum; it has been removed, so that the next call downloads it anew.
+    """
+    # One link only: the content itself may be a link into a store with other names.
+    content = path.parent / path.readlink() if path.is_symlink() else path
+    expected = checksum or content.name
+    if not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", expected):
+        return
+    digest = hashlib.sha256() if len(expected) == 64 else hashlib.sha1(b"blob %d\0" % path.stat().st_size)
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    if digest.hexdigest() != expected:
+        path.unlink()
+        content.unlink(missing_ok=True)
+        raise HubError(
+            f"{path.name} is damaged (checksum {digest.hexdigest()[:12]}..., the hub says {expected[:12]}...) and was "
+            "removed from the cache; try again"
+        )
+
+
+def copy_to(path: Path, target: Path) -> None:
+    """Copy a file to `target` under a temporary name, then rename it.
+
+    Args:
+        path: The file.
+        target: The new file; folders above it are made.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        shutil.copyfile(path, part)
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def upload(
+    repo: RepoId, files: Mapping[str, Path], *, private: bool | None = None, message: str, keep: Sequence[str] = ()
+) -> str:
+    """Put files into a repository of one's own in one commit, and return the address of that commit.
+
+    The repository is made if there is none. Needs credentials: `hf auth login`, or `HF_TOKEN`.
+
+    Args:
+        repo: The repository; the revision must exist, None is the main branch.
+        files: Path in the repository, and local file.
+        private: Make a new repository private; None is the account's own default. Says nothing of an existing one.
+        message: Of the commit.
+        keep: Paths that are left alone where the repository has them already.
+
+    Raises:
+        HubError: No connection, no permission, or the hub refuses.
+    """
+    from huggingface_hub import CommitOperationAdd, HfApi
+
+    api = HfApi()
+    with explained(repo, next(iter(files)), writing=True):
+        api.create_repo(repo.name, private=private, exist_ok=True)
+        there = {name for name in keep if api.file_exists(repo.name, name, revision=repo.revision)}
+        added = [CommitOperationAdd(name, str(path)) for name, path in files.items() if name not in there]
+        commit = api.create_commit(repo.name, added, commit_message=message, revision=repo.revision)
+    return str(commit.commit_url)
+
+
+@contextmanager
+def explained(repo: RepoId, filename: str, *, writing: bool = False) -> Iterator[None]:
+    """Turn what huggingface_hub raises inside the block into a :class:`HubError` of one line.
+
+    Args:
+        repo: The repository at hand.
+        filename: The file at hand.
+        writing: Whether something is written, for the remedy.
+    """
+    from huggingface_hub.utils import logging as hub_logging
+
+    verbosity = hub_logging.get_verbosity()
+    hub_logging.set_verbosity(logging.ERROR)  # its warnings about every attempt say less than our one line
+    try:
+        yield
+    except Exception as error:
+        reason = _reason(error, repo, filename, writing)
+        if reason is None:
+            raise
+        raise HubError(reason) from error
+    finally:
+        hub_logging.set_verbosity(verbosity)
+
+
+def _reason(error: Exception, repo: RepoId, filename: str, writing: bool) -> str | None:
+    """Return an error of huggingface_hub in words, or None if it is none of its own."""
+    from huggingface_hub import errors
+
+    login = "log in with `hf auth login` or set HF_TOKEN"
+    status = _status(error)
+    if isinstance(error, errors.HFValidationError):
+        return f"{repo} is not the name of a repository on the hub; it must read owner/name"
+    if isinstance(error, errors.LocalTokenNotFoundError) or (writing and status in (401, 403)):
+        return f"the hub does not let you write to {repo}: {login}, with a token that may write"
+    if isinstance(error, errors.GatedRepoError):
+        return f"access to {repo} is restricted: accept its terms on its page on the hub, and {login}"
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return f"the hub has no repository {repo.name}, or it is private: check the name, or {login}"
+    if isinstance(error, errors.RevisionNotFoundError):
+        return f"{repo.name} has no revision {repo.revision!r} on the hub; leave it out, or name a branch or a commit"
+    if isinstance(error, errors.LocalEntryNotFoundError) or _is_network(error):
+        if writing:
+            return f"the hub cannot be reached, and nothing was written to {repo}; go online and try again"
+        return (
+            f"the hub cannot be reached, and {filename} of {repo} is not in the cache; go online (with HF_HUB_OFFLINE "
+            "unset), name a mirror in HF_ENDPOINT, or fetch the file elsewhere and give its path"
+        )
+    if isinstance(error, errors.EntryNotFoundError):
+        return f"{repo} has no file {filename} on the hub"
+    if isinstance(error, errors.HfHubHTTPError):
+        return f"the hub refuses {filename} of {repo} (HTTP status {status}); try again later"
+    return None
+
+
+def _is_network(error: Exception) -> bool:
+    """Return whether there is no connection. Which HTTP library says so depends on huggingface_hub's version."""
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    library = type(error).__module__.split(".")[0]
+    return isinstance(error, OfflineModeIsEnabled) or library in ("httpx", "httpx2", "httpcore", "requests", "urllib3")
+
+
+def _status(error: Exception) -> int | None:
+    """Return the HTTP status behind an error, or None."""
+    status: int | None = getattr(getattr(error, "response", None), "status_code", None)
+    return status
+
+
+def _official(files: Mapping[str, str], name: str, what: str) -> str:
+    if name not in files:
+        raise HubError(f"the paper published no {what} for {name!r}; there are {what} for {', '.join(files)}")
+    return files[name]
