@@ -1,0 +1,151 @@
+"""Images in `.npy` and `.npz` files, by explicit rules; what stays ambiguous is an error, never a guess.
+
+Layout: `(n, H, W)` is grey. Of four dimensions, the second or the last is the channels, whichever has 1 or 3 entries
+(the second also 4, for latents); where both do, `layout` decides.
+
+Values: uint8 is [0, 255]. Floating point in [-1, 1] with negative values is the model's range, in [0, 1] it is scaled
+by `2 x - 1`; `values` overrules this, and `raw` keeps the numbers as they are (latents).
+
+A `.npy` file whose values need no conversion is mapped into memory, not read: it may be larger than the memory.
+"""
+
+from __future__ import annotations
+
+import math
+import zipfile
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from proxdm.data.errors import DataError, one_line
+from proxdm.data.images import ImageData, check_memory
+
+Values = Literal["auto", "unit", "signed", "raw"]
+"""Range of a floating-point array: decided by its values, [0, 1], [-1, 1], or any (kept as they are)."""
+
+Layout = Literal["auto", "channels-first", "channels-last"]
+"""Place of the channels in an array of four dimensions."""
+
+_KEYS = ("images", "data", "x", "arr_0")
+_CHUNK_BYTES = 64 * 2**20
+_RANGES = {
+    "unit": (0.0, 1.0, "scaled from [0, 1] to [-1, 1]"),
+    "signed": (-1.0, 1.0, "in [-1, 1]"),
+    "raw": (-math.inf, math.inf, "raw values"),
+}
+
+
+def read_array(path: Path, *, values: Values = "auto", layout: Layout = "auto") -> ImageData:
+    """Return the images of a `.npy` or `.npz` file.
+
+    Args:
+        path: The file. Of an `.npz`, the only array is taken, or the one called images, data, x or arr_0.
+        values: Range of floating-point values.
+        layout: Place of the channels.
+
+    Raises:
+        DataError: The file is broken or pickled, its shape, type or range is not one of the module's rules or
+            ambiguous, values are not finite, or it has to be held in memory and is too large for that.
+    """
+    array, where = _channels_first(path, _load(path), layout)
+    mapped = isinstance(array, np.memmap)
+    if array.dtype == np.uint8:
+        if values in ("unit", "signed"):
+            raise DataError(f"{path} is uint8, in [0, 255]; values = {values!r} is for floating point: leave it out")
+        return ImageData(torch.from_numpy(array), path.stem, preprocessing=f"uint8, {where}", memory_mapped=mapped)
+    if array.dtype.kind != "f":
+        raise DataError(
+            f"{path} is of type {array.dtype}; images are uint8 in [0, 255] or floating point in [0, 1] or [-1, 1]"
+        )
+    low, high = _range(path, array)
+    values = _values(path, low, high) if values == "auto" else values
+    floor, ceiling, note = _RANGES[values]
+    if low < floor or high > ceiling:
+        raise DataError(
+            f"{path} reaches from {low:g} to {high:g}, beyond values = {values!r}: [{floor:g}, {ceiling:g}]"
+        )
+    if mapped and values != "unit" and array.dtype == np.float32:
+        floats = torch.from_numpy(array)
+    else:
+        check_memory(str(path), array.shape, 4)
+        floats, mapped = torch.from_numpy(array.astype(np.float32, subok=False)), False
+    if values == "unit":
+        floats = floats.mul_(2.0).sub_(1.0)
+    note = f"float, {note}, {where}"
+    return ImageData(floats, path.stem, preprocessing=note, memory_mapped=mapped, latent=values == "raw")
+
+
+def _load(path: Path) -> NDArray[np.generic]:
+    """Return the array; a `.npy` is mapped copy-on-write, so the file never changes."""
+    try:
+        if path.suffix.lower() == ".npy":
+            mapped: NDArray[np.generic] = np.load(path, mmap_mode="c", allow_pickle=False)
+            return mapped
+        with np.load(path, allow_pickle=False) as archive:
+            keys = list(archive.files)
+            key = keys[0] if len(keys) == 1 else next((name for name in _KEYS if name in keys), None)
+            if key is None:
+                raise DataError(
+                    f"{path} holds the arrays {', '.join(keys) or '(none)'}; keep one, or call it {' or '.join(_KEYS)}"
+                )
+            member: NDArray[np.generic] = archive[key]
+            return member
+    except DataError:
+        raise
+    except FileNotFoundError as error:
+        raise DataError(f"there is no file {path}") from error
+    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        raise DataError(
+            f"{path} cannot be read as an array ({one_line(error)}); write it with numpy.save or savez"
+        ) from error
+
+
+def _channels_first(path: Path, array: NDArray[np.generic], layout: Layout) -> tuple[NDArray[np.generic], str]:
+    shape = "x".join(map(str, array.shape)) or "()"
+    if 0 in array.shape:
+        raise DataError(f"{path} holds no images: its shape is {shape}")
+    if array.ndim == 3:
+        return array[:, None], f"grey {shape}"
+    if array.ndim != 4:
+        raise DataError(f"{path} has shape {shape}; images are (n, H, W), (n, H, W, C) or (n, C, H, W)")
+    first, last = array.shape[1] in (1, 3, 4), array.shape[3] in (1, 3)
+    if layout == "auto":
+        if first and last:
+            raise DataError(
+                f"{path} has shape {shape}, where both the second and the last dimension may be channels; give "
+                "layout= channels-first or channels-last"
+            )
+        if not first and not last:
+            raise DataError(
+                f"{path} has shape {shape} and no dimension of 1 or 3 channels; images are (n, H, W), (n, H, W, C) or "
+                "(n, C, H, W): give layout= if it has another number of channels"
+            )
+        layout = "channels-first" if first else "channels-last"
+    return (array if layout == "channels-first" else np.moveaxis(array, 3, 1)), f"{layout} {shape}"
+
+
+def _range(path: Path, array: NDArray[np.generic]) -> tuple[float, float]:
+    """Return the least and the greatest value, reading in chunks so that a mapped file need not fit in memory."""
+    rows = max(1, _CHUNK_BYTES // max(1, array[:1].nbytes))
+    low, high = math.inf, -math.inf
+    for start in range(0, len(array), rows):
+        chunk = array[start : start + rows]
+        least, greatest = float(chunk.min()), float(chunk.max())
+        low, high = min(low, least), max(high, greatest)
+        if not (math.isfinite(least) and math.isfinite(greatest)):
+            raise DataError(f"{path} holds NaN or infinite values in images {start} to {start + len(chunk) - 1}")
+    return low, high
+
+
+def _values(path: Path, low: float, high: float) -> Values:
+    if low >= 0 and high <= 1:
+        return "unit"
+    if low >= -1 and high <= 1:
+        return "signed"
+    raise DataError(
+        f"{path} is floating point from {low:g} to {high:g}; images are in [0, 1] or [-1, 1]: convert values of 0 to "
+        "255 to uint8, and give values=raw for latents"
+    )

@@ -1,0 +1,300 @@
+"""Files of latents: pictures encoded once by an autoencoder (:mod:`proxdm.data.vae`) into an `.npy` file.
+
+The paper trains on CelebA-HQ in the latent space of an autoencoder. A picture is stood for by the mean of the
+encoder's distribution (mode `mean`) or by a draw from it (mode `sample`). Which of the two the published weights were
+trained on is not known to us; `mean` is the default, the same numbers for everyone.
+
+Mirroring a latent is not encoding the mirrored picture; `mirrored=True` encodes both orientations instead.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from proxdm.data.arrays import read_array
+from proxdm.data.errors import DataError, one_line
+from proxdm.data.images import ImageData, to_model_range
+from proxdm.data.pictures import Pictures, decoded, fit_note, open_pictures
+from proxdm.data.vae import LatentCoder
+from proxdm.errors import OutputError
+from proxdm.noise import sample_generator
+
+LatentMode = Literal["mean", "sample"]
+"""What stands for a picture: the mean of the encoder's distribution, or a draw from it."""
+
+_FORMAT = "proxdm-latents-1"
+_FLUSH_EVERY = 16
+
+
+@dataclass(frozen=True)
+class LatentStamp:
+    """How a file of latents was made; stored beside it as `FILE.npy.json`.
+
+    Attributes:
+        source: Name of the pictures.
+        names: SHA-256 of the pictures' names, or of their pixels where they have no names.
+        preprocessing: What was done to the pictures before encoding.
+        images: Number of pictures.
+        shape: Shape of one latent, (C, H, W).
+        vae: Name or path of the autoencoder.
+        weights: SHA-256 of its weights.
+        scaling_factor: Factor of the latents.
+        shift: What is subtracted before scaling.
+        mode: `mean` or `sample`.
+        seed: Seed of the draws; latent i depends on (seed, i) alone.
+        mirrored: Whether the second half of the file holds the mirrored pictures.
+        format: Name of this layout.
+    """
+
+    source: str
+    names: str
+    preprocessing: str
+    images: int
+    shape: tuple[int, int, int]
+    vae: str
+    weights: str
+    scaling_factor: float
+    shift: float
+    mode: LatentMode
+    seed: int
+    mirrored: bool
+    format: str = _FORMAT
+
+
+def encode_pictures(
+    path: Path,
+    out: Path,
+    coder: LatentCoder,
+    *,
+    size: int,
+    mode: LatentMode = "mean",
+    seed: int = 0,
+    mirrored: bool = False,
+    batch_size: int = 16,
+) -> ImageData:
+    """Encode a folder or archive of pictures into `out`, reading them as they are needed.
+
+    An interrupted call is taken up where it stopped by calling it again; a finished file is not made anew.
+
+    Args:
+        path: Folder, tar or zip of pictures.
+        out: The `.npy` file of latents `(n, C, h, w)`, or `(2 n, C, h, w)` with `mirrored`. Its stamp is written to
+            `out` + `.json`.
+        coder: The autoencoder.
+        size: Height and width of the pictures: central square, Lanczos (CelebA-HQ: 256).
+        mode: Mean or draw.
+        seed: Seed of the draws.
+        mirrored: Encode every picture mirrored as well.
+        batch_size: Pictures at a time.
+
+    Returns:
+        The latents, mapped from the file.
+
+    Raises:
+        DataError: A picture is broken, or its size does not fit the autoencoder.
+        OutputError: `out` exists already, or is half done, with other settings.
+    """
+    with open_pictures(path) as pictures:
+        digest = hashlib.sha256("\n".join(pictures.names).encode()).hexdigest()
+        stamp = _stamp(coder, path.name, digest, f"RGB uint8, {fit_note(size)}", len(pictures), (size, size))
+        stamp = replace(stamp, mode=mode, seed=seed, mirrored=mirrored)
+        return _encode(lambda start, stop: _read(pictures, start, stop, size), out, coder, stamp, batch_size)
+
+
+def encode_images(
+    data: ImageData,
+    out: Path,
+    coder: LatentCoder,
+    *,
+    mode: LatentMode = "mean",
+    seed: int = 0,
+    mirrored: bool = False,
+    batch_size: int = 16,
+) -> ImageData:
+    """Encode images in memory into `out`; otherwise like :func:`encode_pictures`.
+
+    Raises:
+        DataError: The images are not RGB, or their size does not fit the autoencoder.
+        OutputError: `out` exists already, or is half done, with other settings.
+    """
+    channels, height, width = data.shape
+    if channels != 3 or data.latent:
+        raise DataError(f"{data.name}: an autoencoder takes RGB pictures, these have {channels} channels")
+    digest = hashlib.sha256()
+    for start in range(0, len(data), 1024):
+        digest.update(data.images[start : start + 1024].contiguous().numpy().tobytes())
+    stamp = _stamp(coder, data.name, digest.hexdigest(), data.preprocessing, len(data), (height, width))
+    stamp = replace(stamp, mode=mode, seed=seed, mirrored=mirrored)
+    return _encode(lambda start, stop: data.images[start:stop], out, coder, stamp, batch_size)
+
+
+def read_stamp(path: Path) -> LatentStamp | None:
+    """Return how a file of latents was made, or None if there is no stamp beside it.
+
+    Raises:
+        DataError: The stamp is broken.
+    """
+    return _parse(_beside(path, ".json"))
+
+
+def read_latents(path: Path) -> ImageData:
+    """Return the latents of a file that :func:`encode_pictures` or :func:`encode_images` made, mapped from disk.
+
+    Raises:
+        DataError: The file or its stamp is missing or broken, or they do not fit each other.
+    """
+    stamp = read_stamp(path)
+    if stamp is None:
+        raise DataError(f"{path} has no stamp {path.name}.json beside it; make both with proxdm.data.latents")
+    data = read_array(path, values="raw", layout="channels-first")
+    if data.shape != stamp.shape or len(data) != stamp.images * (2 if stamp.mirrored else 1):
+        raise DataError(f"{path} holds {tuple(data.images.shape)}, not what its stamp says; encode it again")
+    both = ", then all mirrored" if stamp.mirrored else ""
+    note = f"{stamp.preprocessing}; latents of {stamp.vae} ({stamp.mode}, factor {stamp.scaling_factor:g}){both}"
+    return replace(data, name=stamp.source, preprocessing=note)
+
+
+def _stamp(
+    coder: LatentCoder, source: str, names: str, preprocessing: str, count: int, size: tuple[int, int]
+) -> LatentStamp:
+    return LatentStamp(
+        source=source,
+        names=names,
+        preprocessing=preprocessing,
+        images=count,
+        shape=coder.latent_shape(*size),
+        vae=coder.name,
+        weights=coder.weights_digest(),
+        scaling_factor=coder.scaling_factor,
+        shift=coder.shift,
+        mode="mean",
+        seed=0,
+        mirrored=False,
+    )
+
+
+def _encode(
+    read: Callable[[int, int], Tensor], out: Path, coder: LatentCoder, stamp: LatentStamp, batch_size: int
+) -> ImageData:
+    """Fill `out.partial`, noting how far it has come, and rename it when it is complete."""
+    from tqdm import tqdm
+
+    if out.suffix != ".npy" or batch_size < 1:
+        raise DataError(f"out = {out} must end in .npy, and batch_size = {batch_size} be at least 1")
+    if out.exists():
+        _check_same(out, read_stamp(out), stamp)
+        return read_latents(out)
+    partial, progress = _beside(out, ".partial"), _beside(out, ".partial.json")
+    rows = stamp.images * (2 if stamp.mirrored else 1)
+    done = _begin(partial, progress, stamp, rows)
+    store = np.lib.format.open_memmap(partial, mode="r+")
+    if store.shape != (rows, *stamp.shape) or not 0 <= done <= rows:
+        raise DataError(f"{partial} does not fit {progress.name}; delete both and encode again")
+    with tqdm(total=rows, initial=done, desc=f"encoding {stamp.source}", unit="picture", disable=None) as bar:
+        for count, (start, stop) in enumerate(_ranges(done, stamp.images, rows, batch_size), 1):
+            first = start - stamp.images if start >= stamp.images else start
+            images = to_model_range(read(first, first + stop - start))
+            images = images.flip(-1) if start >= stamp.images else images
+            store[start:stop] = coder.encode(images, _noise(stamp, start, stop)).cpu().numpy()
+            if count % _FLUSH_EVERY == 0:
+                store.flush()
+                _write_json(progress, {"done": stop, "stamp": asdict(stamp)})
+            bar.update(stop - start)
+    store.flush()
+    del store
+    _write_json(_beside(out, ".json"), asdict(stamp))
+    partial.replace(out)
+    progress.unlink()
+    return read_latents(out)
+
+
+def _begin(partial: Path, progress: Path, stamp: LatentStamp, rows: int) -> int:
+    """Return how many rows are done already, or lay out an empty file."""
+    if partial.exists() and progress.exists():
+        content = _json(progress)
+        _check_same(partial, _from_dict(content.get("stamp"), progress), stamp)
+        return int(content.get("done", -1))
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    np.lib.format.open_memmap(partial, mode="w+", dtype=np.float32, shape=(rows, *stamp.shape)).flush()
+    _write_json(progress, {"done": 0, "stamp": asdict(stamp)})
+    return 0
+
+
+def _ranges(done: int, images: int, rows: int, batch_size: int) -> Iterator[tuple[int, int]]:
+    """Yield row ranges from `done` on, none of which lies on both sides of `images`, where the mirrored ones begin."""
+    while done < rows:
+        stop = min(done + batch_size, images if done < images else rows)
+        yield done, stop
+        done = stop
+
+
+def _noise(stamp: LatentStamp, start: int, stop: int) -> Tensor | None:
+    if stamp.mode == "mean":
+        return None
+    return torch.stack(
+        [torch.randn(stamp.shape, generator=sample_generator(stamp.seed, i)) for i in range(start, stop)]
+    )
+
+
+def _read(pictures: Pictures, start: int, stop: int, size: int) -> Tensor:
+    store = np.empty((stop - start, 3, size, size), np.uint8)
+    for index, picture in decoded(pictures, range(start, stop), size=size, progress=False):
+        if isinstance(picture, DataError):
+            raise picture
+        store[index - start] = picture
+    return torch.from_numpy(store)
+
+
+def _check_same(path: Path, found: LatentStamp | None, wanted: LatentStamp) -> None:
+    if found is None:
+        raise OutputError(f"{path} exists and has no stamp beside it; choose another name for the latents")
+    if found != wanted:
+        old, new = asdict(found), asdict(wanted)
+        changes = ", ".join(f"{key} {old[key]!r} instead of {new[key]!r}" for key in new if old[key] != new[key])
+        raise OutputError(f"{path} was made with other settings ({changes}); delete it or choose another name")
+
+
+def _beside(path: Path, ending: str) -> Path:
+    return path.with_name(path.name + ending)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read ({one_line(error)}); delete it and encode again") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{path} is not a stamp of latents; delete it and encode again")
+    return content
+
+
+def _parse(path: Path) -> LatentStamp | None:
+    return _from_dict(_json(path), path) if path.exists() else None
+
+
+def _from_dict(content: Any, path: Path) -> LatentStamp:
+    try:
+        if content["format"] != _FORMAT:
+            raise ValueError(f"format {content['format']!r}, not {_FORMAT}")
+        return LatentStamp(**{**content, "shape": tuple(content["shape"])})
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path} is not a stamp of latents ({one_line(error)}); delete it and encode again") from error
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    temporary = _beside(path, ".tmp")
+    with temporary.open("w", encoding="utf-8") as stream:
+        json.dump(content, stream, indent=1)
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.replace(path)

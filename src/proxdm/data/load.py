@@ -1,0 +1,158 @@
+"""One call from a description to images: a known data set, a folder, an archive or an array, in the form wanted.
+
+The order of the steps is fixed: read, take the first `limit`, grey, resize, pad. Flips are no part of it: they belong
+to training and stand in :mod:`proxdm.data.batches`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+
+from proxdm.data.arrays import Layout, Values, read_array
+from proxdm.data.errors import DataError, unknown_name
+from proxdm.data.images import ImageData, check_memory
+from proxdm.data.known import KNOWN, Split
+from proxdm.data.latents import read_latents, read_stamp
+from proxdm.data.pictures import fit, fit_note, is_archive, read_pictures
+
+Flip = Literal["none", "random", "frozen"]
+"""Horizontal flips in training: none; afresh at every draw; or decided once per image, as the paper's code does."""
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What to train on or to compare with.
+
+    Attributes:
+        name: A known data set (:data:`proxdm.data.known.KNOWN`), or the path of a folder, a tar or zip archive of
+            pictures, or an `.npy` or `.npz` file. A known name wins; write `./mnist` for a folder.
+        root: Folder that holds the data set; None looks in `PROXDM_DATA` or `~/.cache/proxdm/data`. For a path, the
+            folder it is relative to.
+        split: `train` or `test`, of a known data set.
+        size: Height and width of the result: the picture is cut and resized to what the padding leaves of it. None
+            leaves the pictures as large as they are.
+        pad: Pixels of black border on every side; None is the usual padding of the data set (2 for MNIST and
+            Fashion-MNIST, which makes 32x32, else 0).
+        grey: One channel instead of three.
+        limit: Take the first `limit` images only.
+        flip: Horizontal flips in training.
+        skip_broken: Leave out broken pictures of a folder with a warning, instead of stopping.
+        values: Range of a floating-point array (:data:`proxdm.data.arrays.Values`).
+        layout: Place of the channels in an array of four dimensions.
+    """
+
+    name: str
+    root: str | None = None
+    split: Split = "train"
+    size: int | None = None
+    pad: int | None = None
+    grey: bool = False
+    limit: int | None = None
+    flip: Flip = "none"
+    skip_broken: bool = False
+    values: Values = "auto"
+    layout: Layout = "auto"
+
+    def __post_init__(self) -> None:
+        """Check every value that does not need the data."""
+        choices: dict[str, tuple[str, ...]] = {
+            "split": get_args(Split),
+            "flip": get_args(Flip),
+            "values": get_args(Values),
+            "layout": get_args(Layout),
+        }
+        for key, allowed in choices.items():
+            if getattr(self, key) not in allowed:
+                raise DataError(f"{key} = {getattr(self, key)!r} must be one of {', '.join(allowed)}")
+        for key, least in {"size": 1, "pad": 0, "limit": 1}.items():
+            value = getattr(self, key)
+            if value is not None and (value != int(value) or value < least):
+                raise DataError(f"{key} = {value} must be a whole number of at least {least}")
+
+
+def load_data(config: DataConfig | str) -> ImageData:
+    """Return the images that the configuration describes.
+
+    Args:
+        config: The description, or only its name or path.
+
+    Returns:
+        uint8 images, or float32 ones in the model's range where the source is a floating-point array.
+
+    Raises:
+        DataError: The name is unknown, the data are missing, broken or too large for the memory, or an option does
+            not fit them; the message says which and what to do.
+    """
+    config = DataConfig(config) if isinstance(config, str) else config
+    known = KNOWN.get(config.name)
+    pad = config.pad if config.pad is not None else known.pad if known is not None else 0
+    inner = None if config.size is None else config.size - 2 * pad
+    if inner is not None and inner < 1:
+        raise DataError(f"size = {config.size} leaves no room for a picture inside pad = {pad} on every side")
+    if known is not None:
+        data = known.read(None if config.root is None else Path(config.root).expanduser(), config.split)
+    else:
+        data = _from_path(config, inner)
+    data = _redrawn(data.head(config.limit), inner, config.grey)
+    return _padded(data, pad)
+
+
+def _from_path(config: DataConfig, inner: int | None) -> ImageData:
+    path = Path(config.root or "", config.name).expanduser()
+    if not path.exists():
+        remedy = f", or the path of a folder, archive, .npy or .npz file (there is no {path})"
+        raise unknown_name("data set", config.name, KNOWN, remedy)
+    if config.split != "train":
+        raise DataError(f"split = {config.split!r} is for known data sets; name the path of that split instead")
+    if path.suffix.lower() == ".npy" and config.values == "auto" and read_stamp(path) is not None:
+        return read_latents(path)
+    if path.suffix.lower() in (".npy", ".npz"):
+        return read_array(path, values=config.values, layout=config.layout)
+    if path.is_dir() or is_archive(path):
+        return read_pictures(path, size=inner, grey=config.grey, limit=config.limit, skip_broken=config.skip_broken)
+    raise DataError(f"{path} is neither a folder nor an archive of pictures, nor an .npy or .npz file")
+
+
+def _redrawn(data: ImageData, inner: int | None, grey: bool) -> ImageData:
+    """Return the data in grey and resized, where that is asked for and not the case yet."""
+    from PIL import Image
+
+    channels, height, width = data.shape
+    turn = grey and channels != 1
+    size = None if (height, width) == (inner, inner) else inner
+    if not turn and size is None:
+        return data
+    if data.images.dtype != torch.uint8 or channels not in (1, 3):
+        raise DataError(
+            f"{data.name}: only uint8 images of 1 or 3 channels can be resized or made grey, these are "
+            f"{data.images.dtype} of {channels}; prepare the file, or leave out size= and grey="
+        )
+    shape = (len(data), 1 if turn else channels, inner or height, inner or width)
+    check_memory(data.name, shape)
+    out = torch.empty(shape, dtype=torch.uint8)
+    for row, image in zip(out, data.images, strict=True):
+        array = image[0].numpy() if channels == 1 else image.permute(1, 2, 0).numpy()
+        picture = Image.fromarray(np.ascontiguousarray(array))
+        row.copy_(torch.from_numpy(fit(picture.convert("L") if turn else picture, size)))
+    notes = [data.preprocessing] + ["grey"] * turn + ([] if size is None else [fit_note(size)])
+    return replace(data, images=out, preprocessing="; ".join(notes), memory_mapped=False)
+
+
+def _padded(data: ImageData, pad: int) -> ImageData:
+    """Return the data with `pad` black pixels on every side."""
+    if pad == 0:
+        return data
+    if data.latent:
+        raise DataError(f"{data.name}: latents have no black to pad with; leave out pad=")
+    count, channels, height, width = data.images.shape
+    shape = (count, channels, height + 2 * pad, width + 2 * pad)
+    check_memory(data.name, shape, data.images.element_size())
+    black = 0.0 if data.images.dtype == torch.uint8 else -1.0
+    images = torch.nn.functional.pad(data.images, (pad, pad, pad, pad), value=black)
+    note = f"{data.preprocessing}; padded by {pad} with black to {shape[3]}x{shape[2]}"
+    return replace(data, images=images, preprocessing=note, memory_mapped=False)

@@ -1,0 +1,230 @@
+"""Data sets known by name: their files in every layout that occurs, and what is said when they are missing."""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import hashlib
+import pickle
+import shutil
+import tarfile
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pytest
+import torch
+
+from proxdm.data import known
+from proxdm.data.errors import DataError
+from proxdm.data.known import DEBIAN_FASHION_MNIST, KNOWN, cache_folder, cifar10, digits, download, fashion_mnist, mnist
+
+
+@pytest.fixture
+def empty(tmp_path, monkeypatch):
+    """An empty cache folder."""
+    monkeypatch.setenv("PROXDM_DATA", str(tmp_path))
+    return tmp_path
+
+
+def test_cache_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("PROXDM_DATA", str(tmp_path))
+    assert cache_folder() == tmp_path
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("PROXDM_DATA")
+    assert cache_folder() == tmp_path / "home" / ".cache" / "proxdm" / "data"
+    monkeypatch.setenv("PROXDM_DATA", "~/x")
+    assert cache_folder() == tmp_path / "home" / "x"
+
+
+def test_digits():
+    from sklearn.datasets import load_digits
+
+    data = digits(None, "train")
+    assert data.images.shape == (1797, 1, 8, 8)
+    assert data.images.min() == 0
+    assert data.images.max() == 255
+    values = torch.from_numpy(load_digits().images)
+    assert torch.equal((data.images[:, 0].double() * 16 / 255).round(), values)
+    with pytest.raises(DataError, match="digits has no split 'test'"):
+        digits(None, "test")
+
+
+def test_mnist_from_a_folder_of_idx_files(shared, tmp_path):
+    source = shared / "data" / "mnist-t10k"
+    data = mnist(source, "test")
+    assert data.images.shape == (10_000, 1, 28, 28)
+    assert (data.name, data.split) == ("mnist", "test")
+    with pytest.raises(DataError, match=r"mnist \(train\) is not here: looked for train-images-idx3-ubyte"):
+        mnist(source, "train")
+    content = gzip.decompress((source / "t10k-images-idx3-ubyte.gz").read_bytes())
+    for place in ("MNIST/raw/t10k-images-idx3-ubyte", "mnist/t10k-images.idx3-ubyte"):
+        root = tmp_path / place.replace("/", "-")
+        (root / place).parent.mkdir(parents=True)
+        (root / place).write_bytes(content)
+        assert torch.equal(mnist(root, "test").images, data.images)
+
+
+def test_mnist_of_the_cache(shared, empty):
+    shutil.copy(shared / "data" / "mnist-t10k" / "t10k-images-idx3-ubyte.gz", empty)
+    assert len(mnist(None, "test")) == 10_000
+
+
+def test_labels_in_place_of_images(shared, tmp_path):
+    labels = shared / "data" / "mnist-t10k" / "t10k-labels-idx1-ubyte.gz"
+    shutil.copy(labels, tmp_path / "t10k-images-idx3-ubyte.gz")
+    with pytest.raises(DataError, match="has 1 dimensions, images have 3; is it the labels file"):
+        mnist(tmp_path, "test")
+
+
+@pytest.mark.skipif(not DEBIAN_FASHION_MNIST.is_dir(), reason="Debian's dataset-fashion-mnist is not installed")
+def test_fashion_mnist_of_debian(empty):
+    test = fashion_mnist(None, "test")
+    assert test.images.shape == (10_000, 1, 28, 28)
+    # Xiao et al. publish mean 0.2860 and deviation 0.3530 of the training set, in [0, 1].
+    train = fashion_mnist(None, "train").images
+    assert train.shape == (60_000, 1, 28, 28)
+    assert train.double().mean().item() / 255 == pytest.approx(0.2860, abs=1e-4)
+    assert train.double().std().item() / 255 == pytest.approx(0.3530, abs=1e-4)
+    with pytest.raises(DataError, match="fashion-mnist"):
+        fashion_mnist(empty, "test")
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion-mnist", "cifar10"])
+def test_missing_data_say_where_and_how(empty, monkeypatch, name):
+    monkeypatch.setattr(known, "DEBIAN_FASHION_MNIST", empty / "debian")
+    with pytest.raises(DataError) as error:
+        KNOWN[name].read(None, "train")
+    message = str(error.value)
+    assert str(empty) in message
+    assert f"`proxdm download datasets {name}`" in message
+    assert "PROXDM_DATA" in message
+    assert "\n" not in message
+
+
+def test_missing_latents_say_how_to_make_them(empty):
+    with pytest.raises(DataError, match=r"celebahq-latents.npy; encode a folder .*encode_pictures\("):
+        KNOWN["celebahq-latents"].read(None, "train")
+    with pytest.raises(DataError, match="no split 'test'"):
+        KNOWN["celebahq-latents"].read(None, "test")
+
+
+@pytest.fixture
+def batches():
+    """Six batches of 4 CIFAR images (label, R, G, B planes)."""
+    rng = np.random.default_rng(0)
+    names = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]
+    return {name: rng.integers(0, 256, (4, 3073), dtype=np.uint8) for name in names}
+
+
+@pytest.mark.parametrize("folder", ["cifar-10-batches-bin", "."])
+def test_cifar_binary(tmp_path, batches, folder):
+    (tmp_path / folder).mkdir(exist_ok=True)
+    for name, rows in batches.items():
+        rows.tofile(tmp_path / folder / f"{name}.bin")
+    train, test = cifar10(tmp_path, "train"), cifar10(tmp_path, "test")
+    assert train.images.shape == (20, 3, 32, 32)
+    assert test.images.shape == (4, 3, 32, 32)
+    expected = np.concatenate([rows[:, 1:] for name, rows in batches.items() if name != "test_batch"])
+    np.testing.assert_array_equal(train.images.reshape(20, -1).numpy(), expected)
+    np.testing.assert_array_equal(test.images.reshape(4, -1).numpy(), batches["test_batch"][:, 1:])
+    path = tmp_path / folder / "test_batch.bin"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(DataError, match=r"test_batch.bin has 12291 bytes, not a multiple of 3073"):
+        cifar10(tmp_path, "test")
+    path.unlink()
+    with pytest.raises(DataError, match=r"cifar10 \(test\) is not here"):
+        cifar10(tmp_path, "test")
+
+
+def test_cifar_python_is_read_only_if_its_sums_are_right(tmp_path, batches, monkeypatch):
+    from torchvision.datasets import CIFAR10
+
+    folder = tmp_path / "cifar-10-batches-py"
+    folder.mkdir()
+    sums = {}
+    for name, rows in batches.items():
+        content = pickle.dumps({"data": rows[:, 1:], "labels": rows[:, 0].tolist()})
+        (folder / name).write_bytes(content)
+        sums[name] = hashlib.md5(content).hexdigest()
+    meta = pickle.dumps({"label_names": list("abcdefghij")})
+    (folder / "batches.meta").write_bytes(meta)
+    with pytest.raises(DataError, match=r"cifar-10-batches-py is incomplete or changed .*; delete it and download"):
+        cifar10(tmp_path, "test")
+    monkeypatch.setattr(CIFAR10, "train_list", [[name, sums[name]] for name in batches if name != "test_batch"])
+    monkeypatch.setattr(CIFAR10, "test_list", [["test_batch", sums["test_batch"]]])
+    monkeypatch.setattr(CIFAR10, "meta", {**CIFAR10.meta, "md5": hashlib.md5(meta).hexdigest()})
+    for split, name in (("train", "data_batch_1"), ("test", "test_batch")):
+        got = cifar10(tmp_path, split).images[:4].reshape(4, -1)
+        np.testing.assert_array_equal(got.numpy(), batches[name][:, 1:])
+
+
+def test_download_errors(tmp_path, monkeypatch):
+    with pytest.raises(DataError, match=r"unknown data set 'minst' \(did you mean 'mnist'\?\); known are digits"):
+        download("minst", tmp_path)
+    with pytest.raises(DataError, match="digits is not downloaded: it is part of scikit-learn"):
+        download("digits", tmp_path)
+    with pytest.raises(DataError, match="celebahq-latents is not downloaded: encode a folder"):
+        download("celebahq-latents", tmp_path)
+
+    def no_network(folder):
+        raise RuntimeError("Error downloading x:\nTried y, got:\nz")
+
+    monkeypatch.setitem(KNOWN, "mnist", known.KnownData(mnist, no_network))
+    with pytest.raises(DataError, match=r"mnist cannot be downloaded \(Error downloading x: Tried y, got: z\); fetch"):
+        download("mnist", tmp_path / "new")
+
+
+@pytest.fixture
+def serve(monkeypatch):
+    """Serve a folder over HTTP on this machine: serve(folder) returns its address."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    servers = []
+
+    def start(folder):
+        handler = functools.partial(QuietHandler, directory=str(folder))
+        servers.append(ThreadingHTTPServer(("127.0.0.1", 0), handler))
+        threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
+        return f"http://127.0.0.1:{servers[-1].server_port}/"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, *args):
+        pass
+
+
+def test_download_of_mnist_from_a_mirror(shared, tmp_path, monkeypatch, serve):
+    """The real torchvision download, from a mirror on this machine that holds the test images only."""
+    from torchvision.datasets import MNIST
+
+    mirror = shared / "data" / "mnist-t10k"
+    name = "t10k-images-idx3-ubyte.gz"
+    monkeypatch.setattr(MNIST, "mirrors", [serve(mirror)])
+    monkeypatch.setattr(MNIST, "resources", [(name, hashlib.md5((mirror / name).read_bytes()).hexdigest())])
+    monkeypatch.setattr(MNIST, "_load_data", lambda self: (None, None))
+    root = download("mnist", tmp_path / "cache")
+    assert torch.equal(mnist(root, "test").images, mnist(mirror, "test").images)
+
+
+def test_download_of_cifar_from_a_mirror(tmp_path, batches, monkeypatch, serve):
+    served = tmp_path / "server" / "cifar-10-batches-bin"
+    served.mkdir(parents=True)
+    for name, rows in batches.items():
+        rows.tofile(served / f"{name}.bin")
+    archive = tmp_path / "server" / "cifar-10-binary.tar.gz"
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(served, served.name)
+    monkeypatch.setattr(known, "_CIFAR_URL", serve(archive.parent) + archive.name)
+    with pytest.raises(DataError, match=r"cifar10 cannot be downloaded \(File not found or corrupted"):
+        download("cifar10", tmp_path / "cache")
+    monkeypatch.setattr(known, "_CIFAR_MD5", hashlib.md5(archive.read_bytes()).hexdigest())
+    (tmp_path / "cache" / "cifar-10-batches-bin").mkdir()
+    (tmp_path / "cache" / "cifar-10-batches-bin" / "test_batch.bin").write_bytes(b"cut short")
+    root = download("cifar10", tmp_path / "cache")
+    assert len(cifar10(root, "train")) == 20
+    assert len(cifar10(root, "test")) == 4
