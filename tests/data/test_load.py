@@ -1,0 +1,164 @@
+"""From a description to images: one pipeline for every source, and errors that help."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from proxdm.data import DataConfig, DataError, images, load_data
+from proxdm.data.known import KNOWN, KnownData
+
+
+@pytest.fixture
+def folder(tmp_path):
+    rng = np.random.default_rng(0)
+    path = tmp_path / "pictures"
+    path.mkdir()
+    for index in range(4):
+        Image.fromarray(rng.integers(0, 256, (12, 10, 3), dtype=np.uint8)).save(path / f"{index}.png")
+    return path
+
+
+def test_mnist_is_padded_to_32(shared):
+    root = str(shared / "data" / "mnist-t10k")
+    data = load_data(DataConfig("mnist", root=root, split="test"))
+    plain = load_data(DataConfig("mnist", root=root, split="test", pad=0))
+    assert plain.images.shape == (10_000, 1, 28, 28)
+    assert data.images.shape == (10_000, 1, 32, 32)
+    assert torch.equal(data.images[:, :, 2:30, 2:30], plain.images)
+    border = data.images.clone()
+    border[:, :, 2:30, 2:30] = 0
+    assert not border.any()
+    assert data.preprocessing == "grey uint8; padded by 2 with black to 32x32"
+    same = load_data(DataConfig("mnist", root=root, split="test", size=32, limit=5))
+    assert torch.equal(same.images, data.images[:5])
+
+
+def test_digits_by_name_alone():
+    assert load_data("digits").images.shape == (1797, 1, 8, 8)
+    assert load_data(DataConfig("digits", limit=3, pad=4)).images.shape == (3, 1, 16, 16)
+
+
+def test_folder_size_grey_pad_limit(folder):
+    data = load_data(DataConfig(str(folder), size=8, pad=1, grey=True, limit=3))
+    assert data.images.shape == (3, 1, 8, 8)
+    with Image.open(folder / "0.png") as picture:
+        expected = np.asarray(picture.convert("L").crop((0, 1, 10, 11)).resize((6, 6), Image.Resampling.LANCZOS))
+    np.testing.assert_array_equal(data.images[0, 0, 1:7, 1:7].numpy(), expected)
+    assert "Lanczos to 6x6" in data.preprocessing
+    assert data.preprocessing.endswith("padded by 1 with black to 8x8")
+    assert load_data(DataConfig("pictures", root=str(folder.parent))).images.shape == (4, 3, 12, 10)
+
+
+def test_arrays_are_fitted_like_folders(folder, tmp_path):
+    plain = load_data(str(folder))
+    np.save(tmp_path / "x.npy", plain.images.numpy())
+    for options in ({"size": 6}, {"grey": True}, {"size": 9, "grey": True, "pad": 2, "limit": 3}):
+        from_folder = load_data(DataConfig(str(folder), **options))
+        from_array = load_data(DataConfig(str(tmp_path / "x.npy"), **options))
+        assert torch.equal(from_folder.images, from_array.images)
+        assert not from_array.memory_mapped
+    assert load_data(str(tmp_path / "x.npy")).memory_mapped
+
+
+def test_grey_images_pass_grey_untouched():
+    assert torch.equal(load_data(DataConfig("digits", grey=True)).images, load_data("digits").images)
+
+
+def test_floats_are_padded_with_black_in_their_range(tmp_path):
+    np.save(tmp_path / "x.npy", np.full((2, 3, 3), -0.5, np.float32))
+    data = load_data(DataConfig(str(tmp_path / "x.npy"), pad=1))
+    assert data.images[0, 0].tolist() == [[-1] * 5, *[[-1, -0.5, -0.5, -0.5, -1]] * 3, [-1] * 5]
+
+
+def test_a_known_name_wins_over_a_folder(folder, monkeypatch):
+    monkeypatch.chdir(folder.parent)
+    folder.rename(folder.parent / "digits")
+    assert load_data("digits").name == "digits"
+    assert load_data("digits").shape == (1, 8, 8)
+    assert load_data("./digits").shape == (3, 12, 10)
+
+
+def test_a_new_data_set_is_one_function_and_one_line(monkeypatch):
+    def stripes(root, split):
+        return images.ImageData(torch.zeros(3, 1, 4, 4, dtype=torch.uint8), "stripes", split)
+
+    monkeypatch.setitem(KNOWN, "stripes", KnownData(stripes, pad=1))
+    data = load_data(DataConfig("stripes", split="test"))
+    assert (data.name, data.split, data.shape) == ("stripes", "test", (1, 6, 6))
+
+
+def test_broken_pictures_can_be_left_out(folder):
+    (folder / "1.png").write_bytes(b"junk")
+    with pytest.raises(DataError, match=r"cannot decode 1\.png"):
+        load_data(str(folder))
+    with pytest.warns(UserWarning, match="left out 1 broken"):
+        assert load_data(DataConfig(str(folder), skip_broken=True)).skipped == 1
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"split": "val"}, "split = 'val' must be one of train, test"),
+        ({"flip": "yes"}, "flip = 'yes' must be one of none, random, frozen"),
+        ({"values": "0-1"}, "values = '0-1' must be one of auto, unit, signed, raw"),
+        ({"layout": "nchw"}, "layout = 'nchw' must be one of auto, channels-first, channels-last"),
+        ({"size": 0}, "size = 0 must be a whole number of at least 1"),
+        ({"size": 8.5}, "size = 8.5 must be a whole number"),
+        ({"pad": -1}, "pad = -1 must be a whole number of at least 0"),
+        ({"limit": 0}, "limit = 0 must be a whole number of at least 1"),
+    ],
+)
+def test_bad_configurations(options, message):
+    with pytest.raises(DataError, match=re.escape(message)):
+        DataConfig("digits", **options)
+
+
+def test_unknown_name_and_unusable_paths(tmp_path, folder):
+    with pytest.raises(
+        DataError, match=r"unknown data set 'cifar' \(did you mean 'cifar10'\?\); known are digits, mni"
+    ):
+        load_data("cifar")
+    with pytest.raises(DataError, match=r"or the path of a folder.*there is no .*nowhere"):
+        load_data(str(tmp_path / "nowhere"))
+    (tmp_path / "x.txt").write_text("x")
+    with pytest.raises(DataError, match=r"x.txt is neither a folder nor an archive of pictures, nor an .npy"):
+        load_data(str(tmp_path / "x.txt"))
+    with pytest.raises(DataError, match="split = 'test' is for known data sets; name the path of that split"):
+        load_data(DataConfig(str(folder), split="test"))
+
+
+def test_options_that_do_not_fit(tmp_path):
+    with pytest.raises(DataError, match="size = 4 leaves no room for a picture inside pad = 2"):
+        load_data(DataConfig("digits", size=4, pad=2))
+    np.save(tmp_path / "x.npy", np.zeros((2, 3, 3, 3), np.float32))
+    path = str(tmp_path / "x.npy")
+    with pytest.raises(DataError, match="only uint8 images of 1 or 3 channels can be resized or made grey"):
+        load_data(DataConfig(path, size=2, layout="channels-first"))
+    with pytest.raises(DataError, match="only uint8 images"):
+        load_data(DataConfig(path, grey=True, layout="channels-first"))
+    with pytest.raises(DataError, match="latents have no black to pad with"):
+        load_data(DataConfig(path, pad=1, layout="channels-first", values="raw"))
+
+
+def test_memory_limit_of_resizing_and_padding(monkeypatch):
+    monkeypatch.setattr(images, "MEMORY_LIMIT", 1797 * 64)
+    with pytest.raises(DataError, match="digits: 1797 images of 9x9 need"):
+        load_data(DataConfig("digits", size=9))
+    with pytest.raises(DataError, match="digits: 1797 images of 10x10 need"):
+        load_data(DataConfig("digits", pad=1))
+
+
+def test_import_is_light():
+    """Naming the data layer imports none of the heavy packages."""
+    import subprocess
+    import sys
+
+    heavy = "{'sklearn', 'torchvision', 'PIL', 'diffusers', 'scipy', 'matplotlib', 'pandas'}"
+    code = f"import sys, proxdm.data, proxdm.data.latents; print(sorted({heavy} & set(sys.modules)))"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
