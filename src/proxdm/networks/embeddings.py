@@ -1,0 +1,127 @@
+r"""How a network learns of time and prox weight: sinusoidal features, an MLP, and their concatenation.
+
+A number `u` (`t`, or `lam`) becomes `[sin(w_k u), cos(w_k u)]` with `w_k = scale 10000^(-k/(half-1))`,
+k = 0 ... half-1 (Ho et al. 2020; Vaswani et al. 2017), then Linear, SiLU, Linear. A score network embeds `t`; a prox
+network embeds `t` and `lam` separately, each in half of the width, and concatenates them (arXiv 2507.08956).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Conditioning = Literal["time", "time-lam"]
+"""What a network is told besides x: `t` (score networks) or `t` and `lam` (prox networks)."""
+
+TIME_SCALE = 1000.0
+"""Factor on `t`, and on `lam`, before the sinusoids."""
+
+LOG_LAM_SCALE = 100.0
+"""Factor on `log(lam)`, which spans about ten units where `lam` and `t` span about one."""
+
+
+def sinusoidal_features(value: Tensor, width: int, scale: float = TIME_SCALE) -> Tensor:
+    """Return `[sin(w_k value), cos(w_k value)]`, `w_k = scale 10000^(-k/(half-1))`, `half = width / 2`.
+
+    Computed in float32 at least: a half-precision angle of up to 1000 radians would be noise.
+
+    Args:
+        value: Numbers, shape `(B,)`.
+        width: Number of features, even and at least 4.
+        scale: Factor on `value`.
+
+    Returns:
+        Shape `(B, width)`: all sines, then all cosines.
+
+    Raises:
+        ValueError: `width` is odd or below 4.
+    """
+    if width < 4 or width % 2:
+        raise ValueError(f"a sinusoidal embedding has width {width}, but it must be even and at least 4")
+    half = width // 2
+    value = value.to(torch.promote_types(value.dtype, torch.float32))
+    steps = torch.arange(half, dtype=value.dtype, device=value.device)
+    angles = (scale * value)[:, None] * torch.exp(steps * (-math.log(10000.0) / (half - 1)))
+    return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+
+class ScalarEmbedding(nn.Module):
+    """Sinusoidal features of a number, then Linear, SiLU, Linear; float32 at least, autocast or not.
+
+    Args:
+        features: Number of sinusoidal features.
+        width: Width of the hidden layer and of the result.
+        scale: Factor on the number before the sinusoids.
+    """
+
+    def __init__(self, features: int, width: int, scale: float = TIME_SCALE) -> None:
+        super().__init__()
+        self.features = features
+        self.scale = scale
+        self.hidden = nn.Linear(features, width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, value: Tensor) -> Tensor:
+        """Return the embedding `(B, width)` of `value` `(B,)`."""
+        waves = sinusoidal_features(value, self.features, self.scale)
+        # Autocast would round the features to 8 bits; two small layers gain nothing from it. (Autocast does not know
+        # the meta device, where nothing is computed.)
+        kind = "cpu" if value.device.type == "meta" else value.device.type
+        with torch.autocast(kind, enabled=False):
+            out: Tensor = self.out(F.silu(self.hidden(waves.to(self.hidden.weight.dtype))))
+        return out
+
+
+class ConditionEmbedding(nn.Module):
+    """The embedding of `t`, or of `t` and `lam`, of a whole network.
+
+    Args:
+        conditioning: `time` or `time-lam`.
+        features: Number of sinusoidal features of each number.
+        width: Width of the result, even for `time-lam`: each number gets half of it.
+        log_lam: Embed `log(lam)` in place of `lam`.
+    """
+
+    def __init__(self, conditioning: Conditioning, features: int, width: int, *, log_lam: bool = False) -> None:
+        super().__init__()
+        with_lam = conditioning == "time-lam"
+        each = width // 2 if with_lam else width
+        self.log_lam = log_lam
+        self.time = ScalarEmbedding(features, each)
+        self.lam = ScalarEmbedding(features, each, LOG_LAM_SCALE if log_lam else TIME_SCALE) if with_lam else None
+
+    def forward(self, t: Tensor, lam: Tensor | None = None) -> Tensor:
+        """Return the embedding `(B, width)`.
+
+        Args:
+            t: Times, shape `(B,)`.
+            lam: Prox weights, shape `(B,)`, for `time-lam` conditioning only.
+
+        Raises:
+            ValueError: `lam` is missing, or given to a network that does not know it.
+        """
+        if self.lam is None:
+            if lam is not None:
+                raise ValueError("this network is conditioned on t alone, leave lam out (it is a score network)")
+            return self.time(t)  # type: ignore[no-any-return]
+        if lam is None:
+            raise ValueError("this network is conditioned on t and lam: give lam as well (it is a prox network)")
+        return torch.cat([self.time(t), self.lam(lam.log() if self.log_lam else lam)], dim=1)
+
+
+def check_conditioning(conditioning: str, width: int, *, log_lam: bool) -> None:
+    """Check what the configurations of all networks have in common.
+
+    Raises:
+        ValueError: An unknown conditioning, a width that is odd or below 4, or `log_lam` without `lam`.
+    """
+    if conditioning not in ("time", "time-lam"):
+        raise ValueError(f"unknown conditioning {conditioning!r}; use 'time' (score) or 'time-lam' (prox)")
+    if width < 4 or width % 2:
+        raise ValueError(f"width = {width} must be even and at least 4")
+    if log_lam and conditioning == "time":
+        raise ValueError("log_lam = True needs conditioning = 'time-lam': a score network does not see lam")

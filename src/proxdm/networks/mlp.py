@@ -1,0 +1,102 @@
+r"""A residual MLP for vectors and tiny images, with the same interface and conditioning as the U-Net."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from proxdm.networks.embeddings import ConditionEmbedding, Conditioning, check_conditioning
+
+
+@dataclass(frozen=True)
+class MLPConfig:
+    """Architecture of an :class:`MLP`.
+
+    Attributes:
+        dim: Numbers per sample: 2 for points of the plane, 64 for 8x8 images.
+        width: Width of the residual stream and of the embedding, even and at least 4.
+        depth: Residual blocks.
+        dropout: Dropout probability inside the blocks, in [0, 1).
+        conditioning: `time` (score networks) or `time-lam` (prox networks).
+        log_lam: Embed `log(lam)` in place of `lam`.
+    """
+
+    dim: int = 2
+    width: int = 256
+    depth: int = 4
+    dropout: float = 0.0
+    conditioning: Conditioning = "time"
+    log_lam: bool = False
+
+    def __post_init__(self) -> None:
+        """Reject architectures that cannot be built."""
+        check_conditioning(self.conditioning, self.width, log_lam=self.log_lam)
+        if self.dim < 1 or self.depth < 1:
+            raise ValueError(f"dim = {self.dim} and depth = {self.depth} must both be at least 1")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout = {self.dropout} must lie in [0, 1)")
+
+
+class ResidualLayer(nn.Module):
+    """`x + Linear(dropout(SiLU(norm(Linear(SiLU(norm(x))) + Linear(SiLU(embedding))))))`.
+
+    Args:
+        width: Width of the input, the output and the embedding.
+        dropout: Dropout probability.
+    """
+
+    def __init__(self, width: int, dropout: float) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width)
+        self.linear1 = nn.Linear(width, width)
+        self.condition = nn.Linear(width, width)
+        self.norm2 = nn.LayerNorm(width)
+        self.dropout = nn.Dropout(dropout)
+        self.linear2 = nn.Linear(width, width)
+        nn.init.zeros_(self.linear2.weight)
+        nn.init.zeros_(self.linear2.bias)
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """Return features `(B, width)` from features and embedding, both `(B, width)`."""
+        h = self.linear1(F.silu(self.norm1(x))) + self.condition(F.silu(embedding))
+        out: Tensor = x + self.linear2(self.dropout(F.silu(self.norm2(h))))
+        return out
+
+
+class MLP(nn.Module):
+    """Residual MLP on flattened samples.
+
+    Args:
+        config: Architecture.
+    """
+
+    def __init__(self, config: MLPConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embedding = ConditionEmbedding(config.conditioning, config.width, config.width, log_lam=config.log_lam)
+        self.head = nn.Linear(config.dim, config.width)
+        self.blocks = nn.ModuleList(ResidualLayer(config.width, config.dropout) for _ in range(config.depth))
+        self.tail = nn.Sequential(nn.LayerNorm(config.width), nn.SiLU(), nn.Linear(config.width, config.dim))
+
+    def forward(self, x: Tensor, t: Tensor, lam: Tensor | None = None) -> Tensor:
+        """Return the network's output, of the shape and dtype of `x`.
+
+        Args:
+            x: Samples, shape `(B, *)` with `config.dim` numbers each.
+            t: Times, shape `(B,)`, raw (in [0, 1]).
+            lam: Prox weights, shape `(B,)`, raw; for `time-lam` conditioning only.
+
+        Raises:
+            ValueError: `x` has another number of entries per sample, or `lam` does not fit the conditioning.
+        """
+        if x.ndim < 2 or x.shape[1:].numel() != self.config.dim:
+            raise ValueError(
+                f"x has shape {tuple(x.shape)}, but this network takes (B, *) with {self.config.dim} numbers per sample"
+            )
+        embedding = self.embedding(t, lam)
+        h = self.head(x.flatten(1))
+        for block in self.blocks:
+            h = block(h, embedding)
+        return self.tail(h).reshape(x.shape).to(x.dtype)  # type: ignore[no-any-return]

@@ -1,0 +1,292 @@
+r"""The U-Net of DDPM (Ho et al. 2020, arXiv 2006.11239), conditioned on `t` or on `(t, lam)`.
+
+Per level `num_res_blocks` residual blocks, strided 3x3 convolutions down, a middle of two blocks, one more block per
+level on the way up with skip concatenation, nearest-neighbour x2 and 3x3 up; self-attention on the listed levels and
+in the first middle block. With the settings of arXiv 2507.08956 the parameters, and the arithmetic, are those of the
+paper's networks.
+
+The network is plain: `(x, t, lam) -> tensor of x's height and width`. What its output means is the business of
+:mod:`proxdm.models`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from proxdm.networks.embeddings import ConditionEmbedding, Conditioning, check_conditioning
+
+
+@dataclass(frozen=True)
+class UNetConfig:
+    """Architecture of a :class:`UNet`; the defaults are the paper's CIFAR-10 score network.
+
+    Attributes:
+        channels: Channels of the input.
+        width: Channels at the first level (`ch`), even and at least 4; the embedding is four times as wide.
+        mult: Width multiplier of every level, from fine to coarse.
+        attention: Levels (0 is the finest) with self-attention.
+        num_res_blocks: Residual blocks per level on the way down.
+        dropout: Dropout probability inside the residual blocks, in [0, 1).
+        conditioning: `time` (score networks) or `time-lam` (prox networks).
+        out_channels: Channels of the output; None means `channels`.
+        patch: Space-to-depth factor at the input, undone at the output: the network works on images smaller by this
+            factor. 1 changes nothing.
+        checkpoint: Recompute activations in the backward pass: less memory, more time, the same gradients.
+        log_lam: Embed `log(lam)` in place of `lam`.
+    """
+
+    channels: int = 3
+    width: int = 128
+    mult: tuple[int, ...] = (1, 2, 2, 2)
+    attention: tuple[int, ...] = (1,)
+    num_res_blocks: int = 2
+    dropout: float = 0.1
+    conditioning: Conditioning = "time"
+    out_channels: int | None = None
+    patch: int = 1
+    checkpoint: bool = False
+    log_lam: bool = False
+
+    def __post_init__(self) -> None:
+        """Reject architectures that cannot be built."""
+        check_conditioning(self.conditioning, self.width, log_lam=self.log_lam)
+        counts = {"channels": self.channels, "num_res_blocks": self.num_res_blocks, "patch": self.patch}
+        counts["out_channels"] = self.channels if self.out_channels is None else self.out_channels
+        if bad := next((f"{name} = {value}" for name, value in counts.items() if value < 1), None):
+            raise ValueError(f"{bad} must be at least 1")
+        if not self.mult or min(self.mult) < 1:
+            raise ValueError(f"mult = {self.mult} must hold one multiplier of at least 1 for every level")
+        if wrong := [level for level in self.attention if not 0 <= level < len(self.mult)]:
+            raise ValueError(f"attention level {wrong[0]} does not exist: mult has levels 0 to {len(self.mult) - 1}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout = {self.dropout} must lie in [0, 1)")
+
+    @property
+    def size_multiple(self) -> int:
+        """Height and width of the images must be multiples of this: `patch * 2^(levels - 1)`."""
+        return int(self.patch * 2 ** (len(self.mult) - 1))
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    """Return GroupNorm with DDPM's 32 groups, or `gcd(32, channels)` where 32 does not divide the channels."""
+    return nn.GroupNorm(math.gcd(32, channels), channels)
+
+
+def _scaled(layer: nn.Conv2d | nn.Linear, gain: float = 1.0) -> nn.Conv2d | nn.Linear:
+    """Initialise as DDPM does: Xavier uniform weights, zero biases."""
+    nn.init.xavier_uniform_(layer.weight, gain=gain)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer
+
+
+NEARLY_ZERO = 1e-5
+"""Gain of the last convolution of every residual branch at the start: each block begins as the identity."""
+
+
+class SelfAttention(nn.Module):
+    """`x + out(softmax(q k^T / sqrt(C)) v)` over the pixels of GroupNorm(x), one head.
+
+    Args:
+        channels: C, channels of the input and the output.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = group_norm(channels)
+        self.query = _scaled(nn.Conv2d(channels, channels, 1))
+        self.key = _scaled(nn.Conv2d(channels, channels, 1))
+        self.value = _scaled(nn.Conv2d(channels, channels, 1))
+        self.out = _scaled(nn.Conv2d(channels, channels, 1), NEARLY_ZERO)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return `x` `(B, C, H, W)` plus what its pixels tell each other."""
+        h = self.norm(x)
+        q, k, v = (_tokens(layer(h)) for layer in (self.query, self.key, self.value))
+        mixed = F.scaled_dot_product_attention(q, k, v)
+        out: Tensor = x + self.out(mixed.squeeze(1).transpose(1, 2).reshape(x.shape))
+        return out
+
+
+def _tokens(x: Tensor) -> Tensor:
+    """Return pixels as tokens: `(B, C, H, W)` to `(B, 1, H W, C)`; contiguous, which the fast kernels ask for."""
+    return x.flatten(2).transpose(1, 2).unsqueeze(1).contiguous()
+
+
+class ResidualBlock(nn.Module):
+    """GroupNorm, SiLU, 3x3; plus the embedding; GroupNorm, SiLU, dropout, 3x3; plus the input; attention.
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Channels of the output; a 1x1 convolution carries the input over where they differ.
+        embedding: Width of the embedding.
+        dropout: Dropout probability.
+        attention: Whether self-attention follows.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, embedding: int, dropout: float, *, attention: bool) -> None:
+        super().__init__()
+        self.norm1 = group_norm(in_channels)
+        self.conv1 = _scaled(nn.Conv2d(in_channels, out_channels, 3, padding=1))
+        self.condition = _scaled(nn.Linear(embedding, out_channels))
+        self.norm2 = group_norm(out_channels)
+        self.dropout = nn.Dropout(dropout)
+        self.conv2 = _scaled(nn.Conv2d(out_channels, out_channels, 3, padding=1), NEARLY_ZERO)
+        same = in_channels == out_channels
+        self.shortcut = nn.Identity() if same else _scaled(nn.Conv2d(in_channels, out_channels, 1))
+        self.attention = SelfAttention(out_channels) if attention else nn.Identity()
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """Return features `(B, out_channels, H, W)` from `x` `(B, in_channels, H, W)` and the embedding `(B, E)`."""
+        h = self.conv1(F.silu(self.norm1(x)))
+        h = h + self.condition(F.silu(embedding))[:, :, None, None]
+        h = self.conv2(self.dropout(F.silu(self.norm2(h))))
+        out: Tensor = self.attention(h + self.shortcut(x))
+        return out
+
+
+class Downsample(nn.Module):
+    """3x3 convolution with stride 2: halves height and width.
+
+    Args:
+        channels: Channels of the input and the output.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = _scaled(nn.Conv2d(channels, channels, 3, stride=2, padding=1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return `(B, C, H/2, W/2)` from `x` `(B, C, H, W)`."""
+        out: Tensor = self.conv(x)
+        return out
+
+
+class Upsample(nn.Module):
+    """Nearest-neighbour x2, then a 3x3 convolution.
+
+    Args:
+        channels: Channels of the input and the output.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = _scaled(nn.Conv2d(channels, channels, 3, padding=1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return `(B, C, 2H, 2W)` from `x` `(B, C, H, W)`."""
+        out: Tensor = self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+        return out
+
+
+class UNet(nn.Module):
+    """DDPM's U-Net.
+
+    Args:
+        config: Architecture.
+    """
+
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        width, depth = config.width, config.patch**2
+        out_channels = config.channels if config.out_channels is None else config.out_channels
+        self.embedding = ConditionEmbedding(config.conditioning, width, 4 * width, log_lam=config.log_lam)
+        for layer in self.embedding.modules():
+            if isinstance(layer, nn.Linear):
+                _scaled(layer)
+        self.head = _scaled(nn.Conv2d(config.channels * depth, width, 3, padding=1))
+        self.down, skips = self._way_down()
+        coarse = skips[-1]
+        self.middle = nn.ModuleList([self._block(coarse, coarse, True), self._block(coarse, coarse, False)])
+        self.up = self._way_up(skips)
+        self.tail = nn.Sequential(
+            group_norm(width * config.mult[0]),
+            nn.SiLU(),
+            _scaled(nn.Conv2d(width * config.mult[0], out_channels * depth, 3, padding=1), NEARLY_ZERO),
+        )
+
+    def _block(self, in_channels: int, out_channels: int, attention: bool) -> ResidualBlock:
+        config = self.config
+        return ResidualBlock(in_channels, out_channels, 4 * config.width, config.dropout, attention=attention)
+
+    def _way_down(self) -> tuple[nn.ModuleList, list[int]]:
+        """Return the blocks on the way down and the channels of every skip connection, the head's first."""
+        blocks, skips = nn.ModuleList(), [self.config.width]
+        for level, factor in enumerate(self.config.mult):
+            for _ in range(self.config.num_res_blocks):
+                wide = self.config.width * factor
+                blocks.append(self._block(skips[-1], wide, level in self.config.attention))
+                skips.append(wide)
+            if level < len(self.config.mult) - 1:
+                blocks.append(Downsample(skips[-1]))
+                skips.append(skips[-1])
+        return blocks, skips
+
+    def _way_up(self, skips: list[int]) -> nn.ModuleList:
+        """Return the blocks on the way up, each of which takes the last remaining skip connection."""
+        blocks, channels, remaining = nn.ModuleList(), skips[-1], list(skips)
+        for level, factor in reversed(list(enumerate(self.config.mult))):
+            for _ in range(self.config.num_res_blocks + 1):
+                wide = self.config.width * factor
+                blocks.append(self._block(channels + remaining.pop(), wide, level in self.config.attention))
+                channels = wide
+            if level > 0:
+                blocks.append(Upsample(channels))
+        return blocks
+
+    def forward(self, x: Tensor, t: Tensor, lam: Tensor | None = None) -> Tensor:
+        """Return the network's output `(B, out_channels, H, W)`, in the dtype of `x`.
+
+        Args:
+            x: Images, shape `(B, channels, H, W)`, H and W multiples of `config.size_multiple`.
+            t: Times, shape `(B,)`, raw (in [0, 1]).
+            lam: Prox weights, shape `(B,)`, raw; for `time-lam` conditioning only.
+
+        Raises:
+            ValueError: `x` has another shape than the network takes, or `lam` does not fit the conditioning.
+        """
+        self._check(x)
+        embedding = self.embedding(t, lam)
+        h = self.head(x if self.config.patch == 1 else F.pixel_unshuffle(x, self.config.patch))
+        skips = [h]
+        for block in self.down:
+            h = self._run(block, h, embedding)
+            skips.append(h)
+        for block in self.middle:
+            h = self._run(block, h, embedding)
+        for block in self.up:
+            if isinstance(block, ResidualBlock):
+                h = torch.cat([h, skips.pop()], dim=1)
+            h = self._run(block, h, embedding)
+        out: Tensor = self.tail(h)
+        return (out if self.config.patch == 1 else F.pixel_shuffle(out, self.config.patch)).to(x.dtype)
+
+    def _run(self, block: nn.Module, h: Tensor, embedding: Tensor) -> Tensor:
+        inputs = (h, embedding) if isinstance(block, ResidualBlock) else (h,)
+        if self.config.checkpoint and torch.is_grad_enabled():
+            return checkpoint(block, *inputs, use_reentrant=False)  # type: ignore[no-any-return]
+        return block(*inputs)  # type: ignore[no-any-return]
+
+    def _check(self, x: Tensor) -> None:
+        if x.ndim != 4 or x.shape[1] != self.config.channels:
+            raise ValueError(
+                f"x has shape {tuple(x.shape)}, but this network takes (B, {self.config.channels}, height, width)"
+            )
+        multiple = self.config.size_multiple
+        if x.shape[2] % multiple or x.shape[3] % multiple or not x.shape[2] or not x.shape[3]:
+            raise ValueError(
+                f"images of {x.shape[2]}x{x.shape[3]} do not fit this network: height and width must be multiples of "
+                f"{multiple} (patch {self.config.patch} x 2^{len(self.config.mult) - 1}), such as "
+                f"{_round_up(x.shape[2], multiple)}x{_round_up(x.shape[3], multiple)}; pad or resize them"
+            )
+
+
+def _round_up(size: int, multiple: int) -> int:
+    return max(1, -(-size // multiple)) * multiple

@@ -1,0 +1,295 @@
+"""The U-Net: parameter counts of the paper, attention by explicit matrices, and invariance to how it is run."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from proxdm.networks import UNet, UNetConfig, build_network, parameter_count
+from proxdm.networks.unet import Downsample, ResidualBlock, SelfAttention, Upsample, group_norm
+
+SMALL = UNetConfig(channels=2, width=8, mult=(1, 2), attention=(1,), num_res_blocks=1, dropout=0.0)
+SMALL_PROX = replace(SMALL, conditioning="time-lam")
+
+
+def randomised(network: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
+    """Give every parameter a random value of natural size: the last convolutions start nearly at zero."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for p in network.parameters():
+            noise = torch.randn(p.shape, generator=generator)
+            p.copy_(noise / p[0].numel() ** 0.5 if p.ndim > 1 else 1 + 0.1 * noise)
+    return network
+
+
+def batch(config: UNetConfig, size: tuple[int, int] = (8, 8), n: int = 3, seed: int = 1):
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(n, config.channels, *size, generator=generator)
+    t = torch.rand(n, generator=generator)
+    return (x, t) if config.conditioning == "time" else (x, t, torch.rand(n, generator=generator) + 0.1)
+
+
+@pytest.mark.parametrize(
+    "config, count",
+    [
+        (UNetConfig(channels=1, width=64), 8_949_761),
+        (UNetConfig(channels=1, width=64, conditioning="time-lam"), 8_916_993),
+        (UNetConfig(), 35_746_307),
+        (UNetConfig(conditioning="time-lam"), 35_615_235),
+    ],
+    ids=["mnist-score", "mnist-prox", "cifar10-score", "cifar10-prox"],
+)
+def test_parameter_counts_of_the_paper(config, count):
+    assert parameter_count(config) == count
+
+
+def test_parameter_count_agrees_between_network_and_configuration():
+    assert parameter_count(build_network(SMALL)) == parameter_count(SMALL)
+
+
+def test_latent_configuration_runs_on_the_meta_device():
+    config = UNetConfig(channels=4, mult=(1, 2, 4, 4), attention=(1, 2, 3), conditioning="time-lam")
+    with torch.device("meta"):
+        out = build_network(config)(torch.randn(2, 4, 32, 32), torch.rand(2), torch.rand(2))
+    assert out.shape == (2, 4, 32, 32)
+
+
+def test_attention_equals_explicit_matrices():
+    attention = randomised(SelfAttention(8)).double()
+    x = torch.randn(2, 8, 3, 5, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    h = F.group_norm(x, 8, attention.norm.weight, attention.norm.bias).flatten(2)  # (B, C, pixels)
+    w = {name: getattr(attention, name).weight[:, :, 0, 0] for name in ("query", "key", "value", "out")}
+    b = {name: getattr(attention, name).bias[:, None] for name in w}
+    q, k, v = (w[name] @ h + b[name] for name in ("query", "key", "value"))
+    weights = torch.softmax(torch.einsum("bci,bcj->bij", q, k) / 8**0.5, dim=-1)
+    mixed = torch.einsum("bij,bcj->bci", weights, v)
+    expected = x + (w["out"] @ mixed + b["out"]).reshape(x.shape)
+    torch.testing.assert_close(attention(x), expected, rtol=1e-10, atol=1e-10)
+
+
+def test_residual_block_is_its_formula():
+    block = randomised(ResidualBlock(4, 8, 6, dropout=0.5, attention=False)).double().eval()
+    generator = torch.Generator().manual_seed(2)
+    x = torch.randn(2, 4, 6, 6, generator=generator, dtype=torch.float64)
+    e = torch.randn(2, 6, generator=generator, dtype=torch.float64)
+    h = F.conv2d(F.silu(F.group_norm(x, 4, block.norm1.weight, block.norm1.bias)), block.conv1.weight, padding=1)
+    h = h + (block.conv1.bias + F.silu(e) @ block.condition.weight.T + block.condition.bias)[:, :, None, None]
+    h = F.silu(F.group_norm(h, 8, block.norm2.weight, block.norm2.bias))
+    h = F.conv2d(h, block.conv2.weight, block.conv2.bias, padding=1)
+    expected = h + F.conv2d(x, block.shortcut.weight, block.shortcut.bias)
+    torch.testing.assert_close(block(x, e), expected, rtol=1e-10, atol=1e-10)
+
+
+def test_new_blocks_are_nearly_the_identity():
+    torch.manual_seed(0)
+    x = torch.randn(2, 8, 4, 4, generator=torch.Generator().manual_seed(1))
+    block = ResidualBlock(8, 8, 6, dropout=0.0, attention=True)
+    torch.testing.assert_close(block(x, torch.ones(2, 6)), x, rtol=0, atol=1e-3)
+
+
+def test_down_and_up_change_the_size_by_two():
+    x = torch.randn(1, 4, 6, 10, generator=torch.Generator().manual_seed(1))
+    assert Downsample(4)(x).shape == (1, 4, 3, 5)
+    up = Upsample(4)
+    expected = up.conv(x.repeat_interleave(2, 2).repeat_interleave(2, 3))
+    torch.testing.assert_close(up(x), expected)
+
+
+@pytest.mark.parametrize("channels, groups", [(32, 32), (256, 32), (96, 32), (48, 16), (8, 8), (20, 4), (7, 1)])
+def test_group_count_adapts_to_the_width(channels, groups):
+    norm = group_norm(channels)
+    assert (norm.num_groups, norm.num_channels) == (groups, channels)
+
+
+def test_every_level_and_skip_is_in_place():
+    config = UNetConfig(channels=1, width=4, mult=(1, 2, 3), attention=(0, 2), num_res_blocks=2)
+    network = UNet(config)
+    down = [type(b).__name__[0] + str(isinstance(getattr(b, "attention", 0), SelfAttention))[0] for b in network.down]
+    up = [type(b).__name__[0] + str(isinstance(getattr(b, "attention", 0), SelfAttention))[0] for b in network.up]
+    assert down == ["RT", "RT", "DF", "RF", "RF", "DF", "RT", "RT"]
+    assert up == ["RT", "RT", "RT", "UF", "RF", "RF", "RF", "UF", "RT", "RT", "RT"]
+    wide = [b.conv1.in_channels for b in network.up if isinstance(b, ResidualBlock)]
+    assert wide == [12 + 12, 12 + 12, 12 + 8, 12 + 8, 8 + 8, 8 + 4, 8 + 4, 4 + 4, 4 + 4]
+
+
+@pytest.mark.parametrize("config", [SMALL, SMALL_PROX], ids=["time", "time-lam"])
+def test_every_input_and_parameter_matters(config):
+    network = randomised(UNet(config))
+    inputs = [value.requires_grad_() for value in batch(config)]
+    network(*inputs).square().mean().backward()
+    for tensor in [*inputs, *network.parameters()]:
+        assert tensor.grad is not None
+        assert tensor.grad.abs().max() > 0
+
+
+@pytest.mark.parametrize("config", [SMALL, SMALL_PROX], ids=["time", "time-lam"])
+def test_samples_do_not_see_each_other(config):
+    network, inputs = randomised(UNet(config)).eval(), batch(config)
+    whole = network(*inputs)
+    for i in range(len(whole)):
+        torch.testing.assert_close(network(*(v[i : i + 1] for v in inputs)), whole[i : i + 1], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [(2, 2), (4, 10), (32, 8)])
+def test_takes_every_size_that_fits(size):
+    x, t = batch(SMALL, size)
+    assert UNet(SMALL)(x, t).shape == x.shape
+
+
+@pytest.mark.parametrize(
+    "config, size, fits",
+    [
+        (UNetConfig(channels=1, width=8), (28, 28), "multiples of 8 .patch 1 x 2.3., such as 32x32"),
+        (
+            UNetConfig(channels=1, width=8, mult=(1, 2), patch=4),
+            (32, 36),
+            "multiples of 8 .patch 4 x 2.1., such as 32x40",
+        ),
+        (UNetConfig(channels=1, width=8, mult=(1, 2)), (0, 4), "multiples of 2 .patch 1 x 2.1., such as 2x4"),
+    ],
+)
+def test_other_sizes_are_errors_that_name_one_that_fits(config, size, fits):
+    with pytest.raises(ValueError, match=f"images of {size[0]}x{size[1]} do not fit.*{fits}"):
+        UNet(config)(torch.zeros(1, 1, *size), torch.zeros(1))
+
+
+def test_other_channels_are_errors():
+    with pytest.raises(ValueError, match=r"x has shape \(1, 3, 8, 8\), but this network takes \(B, 2, height, width\)"):
+        UNet(SMALL)(torch.zeros(1, 3, 8, 8), torch.zeros(1))
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"width": 7}, "width = 7 must be even and at least 4"),
+        ({"width": 2}, "width = 2 must be even and at least 4"),
+        ({"mult": ()}, "one multiplier of at least 1"),
+        ({"mult": (1, 0)}, "one multiplier of at least 1"),
+        ({"attention": (4,)}, "attention level 4 does not exist: mult has levels 0 to 3"),
+        ({"num_res_blocks": 0}, "num_res_blocks = 0 must be at least 1"),
+        ({"patch": 0}, "patch = 0 must be at least 1"),
+        ({"out_channels": 0}, "out_channels = 0 must be at least 1"),
+        ({"dropout": 1.0}, r"dropout = 1.0 must lie in \[0, 1\)"),
+        ({"conditioning": "both"}, "unknown conditioning 'both'; use 'time'"),
+        ({"log_lam": True}, "log_lam = True needs conditioning = 'time-lam'"),
+    ],
+)
+def test_configurations_that_cannot_be_built_are_errors(change, message):
+    with pytest.raises(ValueError, match=message):
+        UNetConfig(**change)
+
+
+def test_patch_one_has_the_same_parameters_and_larger_ones_work_on_smaller_images():
+    config = UNetConfig(channels=3, width=8, mult=(1, 2), num_res_blocks=1, patch=2, out_channels=6)
+    network = randomised(UNet(config)).eval()
+    seen = []
+    network.middle[0].register_forward_hook(lambda module, args, output: seen.append(output.shape))
+    x, t = batch(config, (16, 24))
+    assert network(x, t).shape == (3, 6, 16, 24)
+    assert seen == [(3, 16, 4, 6)]
+    assert network.head.weight.shape == (8, 12, 3, 3)
+    assert network.tail[2].weight.shape == (24, 8, 3, 3)
+
+
+def test_patch_wraps_the_same_network():
+    """With patch 2 the network is the patch-1 network of 4 times the channels between the two rearrangements."""
+    patched = randomised(UNet(UNetConfig(channels=2, width=8, mult=(1, 2), num_res_blocks=1, patch=2))).eval()
+    plain = UNet(UNetConfig(channels=8, width=8, mult=(1, 2), num_res_blocks=1)).eval()
+    plain.load_state_dict(patched.state_dict())
+    x, t = batch(patched.config, (8, 8))
+    # Space to depth by strides: channel c, row offset i, column offset j go to channel 4c + 2i + j.
+    deep = torch.stack([x[:, c, i::2, j::2] for c in range(2) for i in range(2) for j in range(2)], 1)
+    out, expected = patched(x, t), plain(deep, t)
+    for c in range(2):
+        for i in range(2):
+            for j in range(2):
+                torch.testing.assert_close(out[:, c, i::2, j::2], expected[:, 4 * c + 2 * i + j])
+
+
+def test_checkpointing_gives_the_same_gradients():
+    config = replace(SMALL_PROX, dropout=0.3)
+    inputs, gradients = batch(config), {}
+    network = randomised(UNet(config)).train()
+    for checkpoint in (False, True):
+        other = UNet(replace(config, checkpoint=checkpoint)).train()
+        other.load_state_dict(network.state_dict())
+        torch.manual_seed(5)  # the same dropout masks
+        other(*inputs).square().mean().backward()
+        gradients[checkpoint] = [p.grad for p in other.parameters()]
+    for a, b in zip(*gradients.values(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-7)
+
+
+def test_checkpointing_keeps_fewer_activations():
+    kept = {}
+    for checkpoint in (False, True):
+        network = UNet(replace(SMALL, checkpoint=checkpoint)).train()
+        tensors = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda v, keep=tensors: keep.append(v) or v, lambda v: v):
+            network(*batch(SMALL))
+        kept[checkpoint] = len(tensors)
+    assert kept[True] < kept[False] / 2
+
+
+def test_channels_last_gives_the_same_numbers():
+    network, inputs = randomised(UNet(SMALL_PROX)), batch(SMALL_PROX, (8, 12))
+    plain = network(*inputs)
+    other = copy.deepcopy(network).to(memory_format=torch.channels_last)
+    x = inputs[0].to(memory_format=torch.channels_last)
+    out = other(x, *inputs[1:])
+    torch.testing.assert_close(out, plain, rtol=1e-4, atol=1e-4)
+    out.square().mean().backward()
+    plain.square().mean().backward()
+    for p, q in zip(network.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(p.grad, q.grad, rtol=1e-3, atol=1e-4)
+
+
+def test_bf16_autocast_is_finite_near_and_returns_float32():
+    network, inputs = randomised(UNet(SMALL_PROX)), batch(SMALL_PROX)
+    plain = network(*inputs)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = network(*inputs)
+    assert mixed.dtype == torch.float32
+    mixed.square().mean().backward()
+    assert all(torch.isfinite(p.grad).all() for p in network.parameters())
+    assert 0 < (mixed - plain).norm() / plain.norm() < 0.05
+
+
+def test_float64_network_is_float64_throughout():
+    network = randomised(UNet(SMALL_PROX)).double()
+    single, inputs = copy.deepcopy(network).float(), [v.double() for v in batch(SMALL_PROX)]
+    out = network(*inputs)
+    assert out.dtype == torch.float64
+    torch.testing.assert_close(single(*(v.float() for v in inputs)).double(), out, rtol=1e-3, atol=1e-3)
+
+
+def test_dropout_acts_in_training_only():
+    network, inputs = randomised(UNet(replace(SMALL, dropout=0.5))), batch(SMALL)
+    torch.manual_seed(0)
+    assert not torch.allclose(network.train()(*inputs), network(*inputs))
+    torch.testing.assert_close(network.eval()(*inputs), network(*inputs), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("checkpoint", [False, True])
+def test_traced_network_has_no_graph_break_and_the_same_numbers(checkpoint):
+    network, inputs = randomised(UNet(replace(SMALL_PROX, checkpoint=checkpoint))), batch(SMALL_PROX)
+    traced = torch.compile(network, fullgraph=True, backend="aot_eager")
+    out, expected = traced(*inputs), network(*inputs)
+    torch.testing.assert_close(out, expected, rtol=1e-4, atol=1e-4)
+    parameters = list(network.parameters())
+    gradients = [torch.autograd.grad(value.square().mean(), parameters) for value in (out, expected)]
+    for a, b in zip(*gradients, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_compiled_network_has_the_same_numbers():
+    config = UNetConfig(channels=1, width=8, mult=(1,), attention=(0,), num_res_blocks=1, dropout=0.0)
+    network, inputs = randomised(UNet(config)).eval(), batch(config, (4, 4))
+    compiled = torch.compile(network, fullgraph=True)
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(*inputs), network(*inputs), rtol=1e-4, atol=1e-4)

@@ -1,0 +1,291 @@
+"""Models: what a network's output means, by closed forms; errors; precision, tracing and data parallelism."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import proxdm
+from proxdm.models import (
+    PARAMETRISATIONS,
+    Coefficients,
+    Parametrisation,
+    ProxModel,
+    ScoreModel,
+    find_parametrisation,
+)
+from proxdm.networks import MLPConfig, build_network
+from proxdm.sde import VPSDE, per_sample
+
+SDE = VPSDE()
+MEAN, SIGMA = 0.3, 0.5
+"""The data of the closed forms are N(MEAN, SIGMA^2 I)."""
+
+
+def _preconditioned(sde: VPSDE, t: Tensor, lam: Tensor) -> Coefficients:
+    v = sde.variance(t, SIGMA)
+    return Coefficients(skip=v / (v + lam), out=(v * lam / (v + lam)).sqrt(), inner=(v + lam).rsqrt())
+
+
+PRECONDITIONED = Parametrisation("preconditioned", _preconditioned, "as an entry that the package does not know")
+EVERY = [*PARAMETRISATIONS.values(), PRECONDITIONED]
+
+
+class Constant(nn.Module):
+    """A network that gives `value` everywhere and remembers what it was shown."""
+
+    def __init__(self, value: float = 0.0) -> None:
+        super().__init__()
+        self.value = nn.Parameter(torch.tensor(value))
+        self.shown: list[tuple[Tensor, ...]] = []
+
+    def forward(self, x: Tensor, t: Tensor, lam: Tensor | None = None) -> Tensor:
+        self.shown.append((x, t) if lam is None else (x, t, lam))
+        return self.value.expand(x.shape)
+
+
+def numbers(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+T = torch.tensor([0.0, 1e-3, 0.4, 1.0], dtype=torch.float64)
+LAM = torch.tensor([1e-6, 0.02, 0.7, 3.0], dtype=torch.float64)
+
+
+def test_score_of_a_gaussian_from_its_noise_prediction():
+    """For Gaussian data eps = sqrt(1 - alpha_bar) (x - sqrt(alpha_bar) m) / v, and the score is -(x - ...) / v."""
+
+    class Optimal(nn.Module):
+        def forward(self, x: Tensor, t: Tensor) -> Tensor:
+            mean, root = SDE.alpha_bar(t).sqrt() * MEAN, SDE.noise_variance(t).sqrt()
+            return per_sample(root / SDE.variance(t, SIGMA), x) * (x - per_sample(mean, x))
+
+    x, t = numbers(3, 5), torch.tensor([1e-5, 0.3, 1.0], dtype=torch.float64)
+    model = ScoreModel(Optimal().double(), SDE)
+    v = SDE.variance(t, SIGMA)[:, None]
+    expected = -(x - SDE.alpha_bar(t).sqrt()[:, None] * MEAN) / v
+    # No parameters: the network is taken to compute in float32.
+    torch.testing.assert_close(model.score(x, t), expected, rtol=1e-5, atol=1e-6)
+    assert model.score(x, t).dtype == x.dtype
+
+
+def test_score_coefficient_is_right_at_small_times():
+    """1 - alpha_bar(1e-5) in float32 arithmetic would be 4.7 % off."""
+    x, t = numbers(1, 4, dtype=torch.float32), torch.tensor([1e-5])
+    score = ScoreModel(Constant(1.0), SDE).score(x, t)
+    exact = -1 / (1 - torch.exp(-torch.tensor(0.1 * 1e-5 + 19.9 * 1e-10 / 2, dtype=torch.float64))).sqrt()
+    torch.testing.assert_close(score.double(), exact.expand(1, 4), rtol=1e-5, atol=0)
+
+
+def test_epsilon_parametrisation_is_the_residual_of_the_paper():
+    y, f = numbers(4, 3, seed=1), numbers(4, 3, seed=2)
+    epsilon = find_parametrisation("epsilon")
+    torch.testing.assert_close(epsilon.prox(SDE, y, T, LAM, f), y - LAM.sqrt()[:, None] * f, rtol=1e-14, atol=0)
+    assert torch.equal(epsilon.noise(SDE, y, T, LAM, f), f)  # exactly: the loss is on the output itself
+    x, z = numbers(4, 3, seed=3), numbers(4, 3, seed=4)
+    assert torch.equal(epsilon.target(SDE, x, z, T, LAM), z)
+    assert torch.equal(epsilon.network_input(SDE, y, T, LAM), y)
+
+
+def test_prox_parametrisation_is_the_output():
+    y, f = numbers(4, 3, seed=1), numbers(4, 3, seed=2)
+    direct = find_parametrisation("prox")
+    assert torch.equal(direct.prox(SDE, y, T, LAM, f), f)
+    torch.testing.assert_close(direct.noise(SDE, y, T, LAM, f), (y - f) / LAM.sqrt()[:, None], rtol=1e-12, atol=0)
+    x, z = numbers(4, 3, seed=3), numbers(4, 3, seed=4)
+    assert torch.equal(direct.target(SDE, x, z, T, LAM), x)
+
+
+@pytest.mark.parametrize("entry", EVERY, ids=lambda entry: entry.name)
+@pytest.mark.parametrize("shape", [(4,), (4, 3), (4, 1, 2, 2)])
+def test_noise_and_prox_say_the_same(entry, shape):
+    y, f = numbers(*shape, seed=1), numbers(*shape, seed=2)
+    root = per_sample(LAM.sqrt(), y)
+    rebuilt = y - root * entry.noise(SDE, y, T, LAM, f)
+    torch.testing.assert_close(rebuilt, entry.prox(SDE, y, T, LAM, f), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("entry", EVERY, ids=lambda entry: entry.name)
+def test_the_target_gives_the_clean_sample_and_its_noise(entry):
+    x, z = numbers(4, 3, seed=3), numbers(4, 3, seed=4)
+    y = x + LAM.sqrt()[:, None] * z
+    f = entry.target(SDE, x, z, T, LAM)
+    torch.testing.assert_close(entry.prox(SDE, y, T, LAM, f), x, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(entry.noise(SDE, y, T, LAM, f), z, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("entry", EVERY, ids=lambda entry: entry.name)
+def test_model_with_the_exact_output_is_the_prox_of_a_gaussian(entry):
+    """prox(y) = (v y + lam m_t) / (v + lam) for p_t = N(m_t, v): the model gives it if the network does."""
+    y = numbers(4, 6, seed=5)
+    v, m = SDE.variance(T, SIGMA)[:, None], (SDE.alpha_bar(T).sqrt() * MEAN)[:, None]
+    expected = (v * y + LAM[:, None] * m) / (v + LAM[:, None])
+
+    class Optimal(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.anchor = nn.Parameter(torch.zeros((), dtype=torch.float64))
+
+        def forward(self, x: Tensor, t: Tensor, lam: Tensor) -> Tensor:
+            seen = entry.coefficients(SDE, t, lam).inner[:, None]
+            own = x / seen  # the network undoes the input scaling
+            prox = (SDE.variance(t, SIGMA)[:, None] * own + lam[:, None] * m) / (v + lam[:, None])
+            return entry.target(SDE, prox, (own - prox) / lam.sqrt()[:, None], t, lam)
+
+    model = ProxModel(Optimal(), SDE, entry)
+    torch.testing.assert_close(model.prox(y, T, LAM), expected, rtol=1e-9, atol=1e-12)
+
+
+def test_a_new_parametrisation_is_an_entry(monkeypatch):
+    """A preconditioned network whose output is 0 is exact for centred Gaussians; it needs no change elsewhere."""
+    monkeypatch.setitem(PARAMETRISATIONS, "preconditioned", PRECONDITIONED)
+    network = Constant().double()
+    model, y = ProxModel(network, SDE, "preconditioned"), numbers(4, 6, seed=5)
+    v = SDE.variance(T, SIGMA)[:, None]
+    torch.testing.assert_close(model.prox(y, T, LAM), v * y / (v + LAM[:, None]), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(network.shown[0][0], y / (v + LAM[:, None]).sqrt(), rtol=1e-12, atol=0)
+
+
+def test_forward_is_the_raw_output():
+    x = numbers(4, 3, dtype=torch.float32)
+    torch.manual_seed(0)
+    network = build_network(MLPConfig(dim=3, width=8))
+    torch.testing.assert_close(ScoreModel(network, SDE)(x, T), network(x, T.float()), rtol=0, atol=0)
+    network = build_network(MLPConfig(dim=3, width=8, conditioning="time-lam"))
+    model = ProxModel(network, SDE, "prox")
+    torch.testing.assert_close(model(x, T, LAM), network(x, T.float(), LAM.float()), rtol=0, atol=0)
+    torch.testing.assert_close(model.prox(x, T, LAM), model(x, T, LAM), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("t, lam", [(0.4, 0.7), (torch.tensor(0.4), 0.7), (torch.full((5,), 0.4), torch.tensor([0.7]))])
+def test_numbers_and_batches_of_conditions_agree(t, lam):
+    x, network = numbers(5, 2, dtype=torch.float32), Constant(0.2)
+    model = ProxModel(network, SDE)
+    torch.testing.assert_close(model.prox(x, t, lam), x - 0.7**0.5 * 0.2)
+    _, shown_t, shown_lam = network.shown[0]
+    torch.testing.assert_close(shown_t, torch.full((5,), 0.4))
+    torch.testing.assert_close(shown_lam, torch.full((5,), 0.7))
+    score = ScoreModel(Constant(0.2), SDE)
+    torch.testing.assert_close(score.score(x, t), torch.full_like(x, float(-0.2 / SDE.noise_variance(0.4).sqrt())))
+    torch.testing.assert_close(score.epsilon(x, t), torch.full_like(x, 0.2))
+
+
+@pytest.mark.parametrize("shape", [(2,), (5, 1)])
+def test_conditions_of_another_batch_are_errors(shape):
+    with pytest.raises(ValueError, match=r"t and lam must be numbers or have shape \(5,\), got"):
+        ScoreModel(Constant(), SDE).epsilon(numbers(5, 2), torch.full(shape, 0.5))
+
+
+@pytest.mark.parametrize("lam", [0.0, -1.0, float("nan"), float("inf"), torch.tensor([0.1, -0.2])])
+def test_weights_that_are_not_positive_are_errors(lam):
+    with pytest.raises(ValueError, match=r"lam = .* must be positive and finite"):
+        ProxModel(Constant(), SDE).prox(numbers(2, 2), 0.5, lam)
+
+
+@pytest.mark.parametrize("t", [0.0, float("nan"), torch.tensor([0.5, 0.0])])
+def test_score_at_time_zero_is_an_error(t):
+    with pytest.raises(
+        ValueError, match=r"t = .* must be positive and finite: the score .* end the grid at a small eps"
+    ):
+        ScoreModel(Constant(), SDE).score(numbers(2, 2), t)
+
+
+def test_unknown_parametrisations_are_errors_that_list_the_known():
+    with pytest.raises(ValueError, match="unknown parametrisation 'eps'; the parametrisations are epsilon, prox"):
+        ProxModel(Constant(), SDE, "eps")
+
+
+def test_samplers_take_models():
+    generator = torch.Generator().manual_seed(3)
+    x_T = torch.randn((6, 2), generator=torch.Generator().manual_seed(3))
+    out = proxdm.sample(ProxModel(Constant(), SDE), "prox-ode", 4, (6, 2), generator=generator)
+    scale = torch.ones((), dtype=torch.float64)  # a prox that is the identity leaves the drift
+    for t, s in proxdm.TimeGrid.uniform(4).pairs():
+        scale = scale * (1 + SDE.beta_integral(s, t) / 2)
+    torch.testing.assert_close(out, x_T * scale.float(), rtol=1e-5, atol=1e-5)
+    with pytest.raises(proxdm.errors.OperatorError, match="ProxModel has none"):
+        proxdm.sample(ProxModel(Constant(), SDE), "ode-euler", 4, (6, 2))
+    with pytest.raises(proxdm.errors.OperatorError, match="ScoreModel has none"):
+        proxdm.sample(ScoreModel(Constant(), SDE), "prox-ode", 4, (6, 2))
+
+
+def test_device_dtype_and_configuration():
+    model = ProxModel(build_network(MLPConfig(width=8, conditioning="time-lam")), config={"name": "x"})
+    assert (model.device, model.dtype, model.config) == (torch.device("cpu"), torch.float32, {"name": "x"})
+    assert model.double().dtype == torch.float64
+    assert model.to("meta").device.type == "meta"
+    assert model.sde == VPSDE()
+    assert "x" not in model.state_dict()
+
+
+@pytest.mark.parametrize("inner", [torch.bfloat16, torch.float64])
+def test_samples_keep_their_type_whatever_the_networks(inner):
+    torch.manual_seed(0)
+    network = build_network(MLPConfig(dim=3, width=16, conditioning="time-lam"))
+    plain, other = ProxModel(network, SDE), ProxModel(copy.deepcopy(network).to(inner), SDE)
+    x = numbers(4, 3, dtype=torch.float32)
+    out = other.prox(x, T, LAM)
+    assert out.dtype == torch.float32
+    torch.testing.assert_close(out, plain.prox(x, T, LAM), rtol=0.05, atol=0.05)
+
+
+def test_half_precision_networks_still_see_times_in_float32():
+    network = Constant().to(torch.bfloat16)
+    ScoreModel(network, SDE).epsilon(numbers(1, 2, dtype=torch.bfloat16), torch.tensor([0.123456789]))
+    x, t = network.shown[0]
+    assert (x.dtype, t.dtype) == (torch.bfloat16, torch.float32)
+    assert abs(t.item() - 0.123456789) < 1e-8
+
+
+def test_bf16_autocast_is_near_and_gives_float32():
+    torch.manual_seed(0)
+    model = ProxModel(build_network(MLPConfig(dim=3, width=16, conditioning="time-lam")), SDE)
+    x = numbers(4, 3, dtype=torch.float32)
+    plain = model.prox(x, T, LAM)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed, raw = model.prox(x, T, LAM), model(x, T, LAM)
+    assert mixed.dtype == raw.dtype == torch.float32
+    torch.testing.assert_close(mixed, plain, rtol=0.05, atol=0.05)
+
+
+@pytest.mark.parametrize("numbers_as", ["tensors", "numbers"])
+def test_traces_without_graph_breaks(numbers_as):
+    torch.manual_seed(0)
+    prox = ProxModel(build_network(MLPConfig(dim=3, width=8, conditioning="time-lam")), SDE)
+    score = ScoreModel(build_network(MLPConfig(dim=3, width=8)), SDE)
+    x = numbers(4, 3, dtype=torch.float32)
+    t, lam = (T[1:2].expand(4), LAM) if numbers_as == "tensors" else (0.4, 0.7)
+    for function, arguments in ((prox.prox, (x, t, lam)), (prox, (x, t, lam)), (score.score, (x, t))):
+        traced = torch.compile(function, fullgraph=True, backend="aot_eager")
+        torch.testing.assert_close(traced(*arguments), function(*arguments), rtol=1e-5, atol=1e-6)
+
+
+def test_data_parallel_training_reaches_every_parameter(tmp_path):
+    """The wrapper of one process gives the gradients of the bare model, through `model(...)`."""
+    torch.manual_seed(0)
+    model = ProxModel(build_network(MLPConfig(dim=3, width=8, conditioning="time-lam")), SDE)
+    x, z = numbers(4, 3, dtype=torch.float32), numbers(4, 3, seed=9, dtype=torch.float32)
+    expected = torch.autograd.grad((model(x, T, LAM) - z).square().mean(), list(model.parameters()))
+    store = torch.distributed.FileStore(str(tmp_path / "store"), 1)
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        wrapped = nn.parallel.DistributedDataParallel(model)
+        (wrapped(x, T, LAM) - z).square().mean().backward()
+    finally:
+        torch.distributed.destroy_process_group()
+    for p, g in zip(model.parameters(), expected, strict=True):
+        torch.testing.assert_close(p.grad, g)
+
+
+@pytest.mark.gpu
+def test_models_run_on_a_gpu():
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    torch.manual_seed(0)
+    model = ProxModel(build_network(MLPConfig(dim=3, width=16, conditioning="time-lam")), SDE)
+    x = numbers(4, 3, dtype=torch.float32)
+    expected = model.prox(x, T, LAM)
+    torch.testing.assert_close(model.cuda().prox(x.cuda(), T, LAM.cuda()).cpu(), expected, rtol=1e-3, atol=1e-3)
