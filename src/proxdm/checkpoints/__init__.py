@@ -1,0 +1,1 @@
+"""Checkpoints: the paper's `.pth` files (:mod:`proxdm.checkpoints.official`)."""
