@@ -242,7 +242,8 @@ def _own_config(model: LearnedModel) -> Config | ModelConfig:
         expected = build_network(model_config(config).network).state_dict()
     if (problem := first_difference(model.network.state_dict(), expected)) is not None:
         words = problem.replace("in the file", "in the model").replace("the file's", "the model's")
-        raise CheckpointError(f"the configuration of the model describes another network: {words}")
+        words = words.replace("in the network", "in the network it describes")
+        raise CheckpointError(f"the model's configuration describes another network than it has: {words}")
     return config
 
 

@@ -1,0 +1,311 @@
+"""One call from a name to a model: a run, a checkpoint, a model file or folder, or a repository on the hub.
+
+Nothing here unpickles anything. The paper's `.pth` files need to be told what they hold and have a call of their own,
+:func:`load_official`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from proxdm.checkpoints import hub
+from proxdm.checkpoints.official import build_official
+from proxdm.checkpoints.portable import (
+    CONFIG_FILE,
+    MODEL_FILE,
+    ModelFile,
+    build_model,
+    read_model_file,
+)
+from proxdm.checkpoints.store import CHECKPOINTS, OPTIMIZER_FILE, STATE_FILE, latest
+from proxdm.config import Config, ModelConfig
+from proxdm.config.codec import from_json
+from proxdm.errors import CheckpointError, ProxdmError
+from proxdm.models import LearnedModel, ProxModel, ScoreModel
+from proxdm.presets import get_preset
+from proxdm.rules import RULES, ProxRule, Rule, ScoreRule, find_rule
+
+Kind = Literal["run", "checkpoint", "folder", "file", "hub"]
+
+RAW = "raw"
+"""Name of the weights themselves, as opposed to their moving averages (`ema-0.9999`)."""
+
+_PICKLED = (".pth", ".pt", ".ckpt", ".pkl", ".bin")
+
+
+@dataclass(frozen=True)
+class Found:
+    """A model that has been found but not read.
+
+    Attributes:
+        source: The name it was asked for by.
+        kind: What stands behind that name.
+        file: The weights that were chosen.
+        config: Configuration of the model.
+        weights: Name of the chosen weight set.
+        weight_sets: Names of all weight sets there.
+        checkpoint: Folder of the training checkpoint, of runs and checkpoints.
+    """
+
+    source: str
+    kind: Kind
+    file: ModelFile
+    config: Config | ModelConfig
+    weights: str
+    weight_sets: tuple[str, ...]
+    checkpoint: Path | None = None
+
+
+def load(source: str | Path, weights: str | None = None, *, device: str | torch.device = "cpu") -> LearnedModel:
+    """Return a trained model in evaluation mode, its configuration in `model.config`.
+
+    Args:
+        source: A run folder (its latest complete checkpoint is taken), a checkpoint folder, a `.safetensors` file, a
+            folder with `model.safetensors`, or a repository on the Hugging Face Hub, `owner/name[@revision]`.
+        weights: Weight set: `ema-0.9999` (a moving average), `raw` (the weights themselves). By default the first
+            moving average there is, else the weights themselves.
+        device: Where it goes; `auto` is a GPU where there is one.
+
+    Raises:
+        CheckpointError: There is nothing there, it is no model or a damaged one, it was written by a newer version, or
+            it has no such weight set; the message says what was looked for, or lists what there is.
+        HubError: The repository cannot be had.
+    """
+    return read(find(source, weights)).to(choose_device(device))
+
+
+def load_official(
+    path: str | Path, preset: str | None = None, weights: str = "ema0.9999", *, device: str | torch.device = "cpu"
+) -> LearnedModel:
+    """Return a model with the weights of one of the paper's `.pth` files (arXiv 2507.08956), in evaluation mode.
+
+    Args:
+        path: The file.
+        preset: The preset it belongs to, e.g. `cifar10-prox-hybrid`; may be left out where the file still has the
+            name that the authors gave it (:data:`proxdm.checkpoints.hub.OFFICIAL_MODELS`).
+        weights: Weight set: `ema0.9999` or `model`.
+        device: Where it goes; `auto` is a GPU where there is one.
+
+    Raises:
+        CheckpointError: The file is missing, damaged, or does not hold the network of the preset.
+        ConfigError: There is no such preset.
+    """
+    config = official_config(Path(path), preset)
+    model = build_official(path, config.model, weights)
+    model.config = config
+    return model.to(choose_device(device))
+
+
+def official_config(path: Path, preset: str | None) -> Config:
+    """Return the preset of an official file: the given one, or the one that its name stands for.
+
+    Raises:
+        CheckpointError: None is given, and the name is not one of the authors'.
+        ConfigError: There is no such preset.
+    """
+    name = preset or hub.preset_of_official(path)
+    if name is None:
+        raise CheckpointError(
+            f"{path} may hold any network: say which with preset=, e.g. preset='cifar10-prox-hybrid' (--preset on the "
+            "command line)"
+        )
+    return get_preset(name)
+
+
+def load_any(
+    source: str | Path,
+    weights: str | None = None,
+    preset: str | None = None,
+    *,
+    device: str | torch.device = "cpu",
+) -> LearnedModel:
+    """Return the model of any source, the paper's `.pth` files included: what the command line takes.
+
+    Args:
+        source: As :func:`load`, or a `.pth` file.
+        weights: Weight set; None is the usual one.
+        preset: Of `.pth` files, as in :func:`load_official`.
+        device: Where it goes; `auto` is a GPU where there is one.
+
+    Raises:
+        CheckpointError: As :func:`load` and :func:`load_official`; or a preset is given for another kind of source.
+        HubError: The repository cannot be had.
+    """
+    if is_official(source):
+        chosen = {} if weights is None else {"weights": weights}
+        return load_official(source, preset, **chosen, device=device)
+    if preset is not None:
+        raise CheckpointError(
+            f"preset = {preset!r} is for the paper's .pth files; {source} has a configuration of its own: leave it out"
+        )
+    return load(source, weights, device=device)
+
+
+def is_official(source: str | Path) -> bool:
+    """Return whether a source is a pickled PyTorch file, as the paper's are."""
+    return Path(source).suffix == ".pth"
+
+
+def find(source: str | Path, weights: str | None = None) -> Found:
+    """Return where a model is and what it says of itself; its weights stay on disk.
+
+    Args:
+        source: As :func:`load`.
+        weights: Weight set; None is the usual one.
+
+    Raises:
+        CheckpointError: As :func:`load`.
+        HubError: The repository cannot be had.
+    """
+    path, name = Path(source), str(source)
+    if path.is_dir():
+        return _find_in_folder(name, path, weights)
+    if path.suffix in _PICKLED:
+        raise CheckpointError(
+            f"{path} is a pickled PyTorch file, which is not read here; if it is one of the paper's, use "
+            "proxdm.load_official(path, preset=...), or convert it: proxdm convert"
+        )
+    if path.is_file():
+        return _find_file(name, "file", path, weights)
+    if (repo := hub.parse_repo_id(name)) is not None:
+        return _find_on_hub(name, repo, weights)
+    raise CheckpointError(
+        f"there is no model {name}: looked for a run folder, a checkpoint folder or a .safetensors file of that name, "
+        "and it is not the name of a repository on the hub (owner/name[@revision])"
+    )
+
+
+def read(found: Found) -> LearnedModel:
+    """Return the model that was found, in evaluation mode, on the CPU.
+
+    Raises:
+        CheckpointError: Its weights are damaged or are not those of its configuration.
+    """
+    return build_model(found.file, found.config)
+
+
+def choose_device(name: str | torch.device) -> torch.device:
+    """Return a device by name; `auto` is CUDA or MPS where there is one, else the CPU.
+
+    Raises:
+        ValueError: There is no such device here.
+    """
+    if name == "auto":
+        kind = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        return torch.device(kind)
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, ValueError, NotImplementedError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise ValueError(f"device = {name} cannot be used here ({reason}); use auto, cpu or another device") from error
+    return device
+
+
+def default_rule(model: LearnedModel) -> Rule:
+    """Return the rule to sample a model with unless one says otherwise: the one it was trained for.
+
+    Score models: `euler-maruyama`. Prox models: the rule of their training draws, else `prox-hybrid`.
+    """
+    if isinstance(model, ScoreModel):
+        return find_rule("euler-maruyama")
+    trained = model.config.conditioning.rule if isinstance(model.config, Config) else None
+    return find_rule(trained or "prox-hybrid")
+
+
+def fitting_rules(kind: Literal["score", "prox"]) -> list[str]:
+    """Return the names of the samplers that take a model of this kind."""
+    wanted = ScoreRule if kind == "score" else ProxRule
+    return [name for name, rule in RULES.items() if isinstance(rule, wanted)]
+
+
+def kind_of(model: LearnedModel) -> Literal["score", "prox"]:
+    """Return `score` or `prox`."""
+    return "prox" if isinstance(model, ProxModel) else "score"
+
+
+def _find_in_folder(name: str, path: Path, weights: str | None) -> Found:
+    if (path / CHECKPOINTS).is_dir():
+        if (checkpoint := latest(path)) is None:
+            raise CheckpointError(f"the run {path} has no complete checkpoint yet; looked in {path / CHECKPOINTS}")
+        return _choose(name, "run", _weight_files(checkpoint.path), weights, checkpoint=checkpoint.path)
+    if (path / STATE_FILE).is_file():
+        return _choose(name, "checkpoint", _weight_files(path), weights, checkpoint=path)
+    if not (path / MODEL_FILE).is_file():
+        raise CheckpointError(
+            f"{path} holds no model: looked for {CHECKPOINTS}/ (a run), {STATE_FILE} (a checkpoint) and {MODEL_FILE}, "
+            f"and found {_listing(path)}"
+        )
+    return _choose(name, "folder", _weight_files(path), weights)
+
+
+def _find_file(name: str, kind: Kind, path: Path, weights: str | None) -> Found:
+    record = read_model_file(path)
+    return _choose(name, kind, {record.weights or _set_name(path): record}, weights)
+
+
+def _find_on_hub(name: str, repo: hub.RepoId, weights: str | None) -> Found:
+    if repo.name == hub.OFFICIAL_REPO:
+        raise CheckpointError(
+            f"{repo} holds the paper's .pth files; get one with `proxdm download models NAME`, and load it with "
+            "proxdm.load_official"
+        )
+    found = _find_file(name, "hub", hub.fetch(repo, MODEL_FILE), None)
+    return found if weights is None else _choose(name, "hub", {found.weights: found.file}, weights)
+
+
+def _choose(
+    name: str, kind: Kind, files: dict[str, ModelFile], weights: str | None, *, checkpoint: Path | None = None
+) -> Found:
+    """Return the wanted one of several weight sets, by default the first."""
+    chosen = next(iter(files)) if weights is None else weights
+    if chosen not in files:
+        raise CheckpointError(f"{name} has no weights named {chosen!r}; it has {', '.join(files)}")
+    file = files[chosen]
+    # What the file says of itself goes with its tensors; a configuration beside it may be of something else.
+    config = file.config or _config_beside(file.path)
+    if config is None:
+        raise CheckpointError(
+            f"{file.path} does not say what network it holds: it has no configuration in its metadata, and there is no "
+            f"{CONFIG_FILE} beside it; put the {CONFIG_FILE} of its run there"
+        )
+    return Found(name, kind, file, config, chosen, tuple(files), checkpoint)
+
+
+def _weight_files(folder: Path) -> dict[str, ModelFile]:
+    """Return the weight sets of a folder by name: the moving averages in the order of the configuration, then `raw`."""
+    paths = sorted(path for path in folder.glob("*.safetensors") if path.name != OPTIMIZER_FILE)
+    records = [read_model_file(path) for path in paths]
+    config = next((record.config for record in records if isinstance(record.config, Config)), None)
+    order = [] if config is None else [f"ema-{decay}" for decay in config.training.ema]
+    named = {record.weights or _set_name(record.path): record for record in records}
+    return dict(sorted(named.items(), key=lambda item: (item[0] == RAW, item[0] not in order, _rank(item[0], order))))
+
+
+def _rank(name: str, order: list[str]) -> int:
+    return order.index(name) if name in order else 0
+
+
+def _set_name(path: Path) -> str:
+    return RAW if path.name == MODEL_FILE else path.stem
+
+
+def _config_beside(path: Path) -> Config | ModelConfig | None:
+    """Return the configuration in the `config.json` beside a file, or None if there is none."""
+    path = path.parent / CONFIG_FILE
+    if not path.is_file():
+        return None
+    try:
+        text = path.read_text(encoding="utf-8")
+        return from_json(text, Config) if '"model"' in text else from_json(text, ModelConfig)
+    except (ProxdmError, OSError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"the configuration {path} cannot be read: {error}") from error
+
+
+def _listing(folder: Path) -> str:
+    names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "") if names else "nothing"

@@ -1,0 +1,231 @@
+"""The portable model file: what is loaded is what was saved, and every kind of damage is named."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import stat
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from proxdm._version import __version__
+from proxdm.checkpoints import portable
+from proxdm.checkpoints.portable import build_model, read_model_file, save_model
+from proxdm.conditioning import ConditioningConfig
+from proxdm.config import Config, ModelConfig, from_json, to_json
+from proxdm.data.load import DataConfig
+from proxdm.errors import CheckpointError, OutputError
+from proxdm.losses import ObjectiveConfig
+from proxdm.models import ProxModel, ScoreModel
+from proxdm.networks import MLPConfig, UNetConfig
+
+SCORE = ModelConfig("score", (1, 8, 8), UNetConfig(1, 8, (1, 2), (1,), 1))
+PROX = Config(
+    preset="tiny",
+    data=DataConfig("digits"),
+    model=ModelConfig("prox", (2,), MLPConfig(dim=2, width=16, depth=1, conditioning="time-lam"), beta_max=12.0),
+    conditioning=ConditioningConfig("prox-backward", "knots", (20, 50)),
+    objective=ObjectiveConfig(target="noise"),
+)
+
+
+def random_model(config, seed=0):
+    torch.manual_seed(seed)
+    model = portable.model_config(config).build()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)  # the last layers start at zero
+    model.config = config
+    return model.eval()
+
+
+def rewrite(path, tensors=None, **metadata):
+    """Write the file again with other tensors, or with entries of its metadata changed (None: removed)."""
+    with safe_open(path, framework="pt") as file:
+        old = file.metadata()
+    entries = {key: value for key, value in {**old, **metadata}.items() if value is not None}
+    save_file(load_file(path) if tensors is None else tensors, path, metadata=entries)
+
+
+def test_a_score_model_comes_back_exactly(tmp_path, generator):
+    model = random_model(SCORE)
+    path = save_model(model, tmp_path / "model.safetensors")
+    found = read_model_file(path)
+    loaded = build_model(found, found.config)
+    x = torch.randn(3, 1, 8, 8, generator=generator)
+    with torch.no_grad():
+        assert torch.equal(loaded.score(x, 0.3), model.score(x, 0.3))
+    assert isinstance(loaded, ScoreModel)
+    assert not loaded.training
+    assert loaded.config == SCORE
+
+
+def test_a_prox_model_comes_back_with_its_whole_configuration(tmp_path, generator):
+    model = random_model(PROX)
+    found = read_model_file(save_model(model, tmp_path / "m.safetensors", weights="ema-0.9", step=70, origin="here"))
+    assert (found.weights, found.step, found.origin, found.version) == ("ema-0.9", 70, "here", __version__)
+    assert found.config == PROX
+    assert found.parameters == sum(p.numel() for p in model.parameters())
+    loaded = build_model(found, found.config)
+    x = torch.randn(3, 2, generator=generator)
+    with torch.no_grad():
+        assert torch.equal(loaded.prox(x, 0.3, 0.1), model.prox(x, 0.3, 0.1))
+    assert isinstance(loaded, ProxModel)
+    assert loaded.sde.beta_max == 12.0
+
+
+def test_loading_draws_no_random_numbers(tmp_path):
+    found = read_model_file(save_model(random_model(SCORE), tmp_path / "m.safetensors"))
+    before = torch.random.get_rng_state()
+    build_model(found, found.config)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_a_loaded_model_can_be_trained_on(tmp_path, generator):
+    found = read_model_file(save_model(random_model(SCORE), tmp_path / "m.safetensors"))
+    model = build_model(found, found.config)
+    model(torch.randn(1, 1, 8, 8, generator=generator), 0.5).sum().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+def test_a_folder_holds_model_and_readable_configuration(tmp_path):
+    path = save_model(random_model(PROX), tmp_path / "new" / "folder")
+    assert path == tmp_path / "new" / "folder" / "model.safetensors"
+    assert from_json((path.parent / "config.json").read_text()) == PROX
+    assert sorted(entry.name for entry in path.parent.iterdir()) == ["config.json", "model.safetensors"]
+
+
+@pytest.mark.parametrize("name", ["m.safetensors", "folder"])
+def test_nothing_is_overwritten_unless_allowed(tmp_path, name):
+    first, second = random_model(SCORE, 0), random_model(SCORE, 1)
+    path = save_model(first, tmp_path / name)
+    content = path.read_bytes()
+    with pytest.raises(OutputError, match="exists already"):
+        save_model(second, tmp_path / name)
+    assert path.read_bytes() == content
+    save_model(second, tmp_path / name, overwrite=True)
+    assert path.read_bytes() != content
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+    path = save_model(random_model(SCORE), tmp_path / "m.safetensors")
+    content = path.read_bytes()
+
+    def full(*arguments, **options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    with pytest.raises(OutputError, match="No space left"):
+        save_model(random_model(SCORE, 1), path, overwrite=True)
+    assert path.read_bytes() == content
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such permissions")
+def test_the_file_is_as_readable_as_any_other(tmp_path):
+    path = save_model(random_model(SCORE), tmp_path / "m.safetensors")
+    (tmp_path / "other").touch()
+    assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE((tmp_path / "other").stat().st_mode)
+
+
+def test_half_precision_weights_are_widened(tmp_path, generator):
+    model = random_model(SCORE)
+    path = save_model(model, tmp_path / "m.safetensors")
+    half = {key: value.half() for key, value in model.network.state_dict().items()}
+    rewrite(path, half, sha256=None)
+    found = read_model_file(path)
+    loaded = build_model(found, found.config)
+    assert loaded.dtype == torch.float32
+    assert all(torch.equal(p, half[key].float()) for key, p in loaded.network.state_dict().items())
+
+
+def test_tied_parameters_can_be_saved(tmp_path):
+    model = random_model(PROX)
+    model.network.embedding.lam.hidden.weight = model.network.embedding.time.hidden.weight
+    found = read_model_file(save_model(model, tmp_path / "m.safetensors"))
+    loaded = build_model(found, found.config).network.embedding
+    assert torch.equal(loaded.lam.hidden.weight, loaded.time.hidden.weight)
+
+
+def test_a_model_without_configuration_is_refused(tmp_path):
+    model = random_model(SCORE)
+    model.config = None
+    with pytest.raises(CheckpointError, match="no configuration to store"):
+        save_model(model, tmp_path / "m.safetensors")
+    model.config = dataclasses.replace(SCORE, network=dataclasses.replace(SCORE.network, width=16))
+    with pytest.raises(CheckpointError, match=r"is \(32, 8\) in the model and \(64, 16\) in the network it"):
+        save_model(model, tmp_path / "m.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("keep", [0, 5, 200, 0.5, -1])
+def test_a_file_cut_short_is_named(tmp_path, keep):
+    path = save_model(random_model(SCORE), tmp_path / "m.safetensors")
+    content = path.read_bytes()
+    path.write_bytes(content[: int(keep * len(content)) if isinstance(keep, float) else keep])
+    with pytest.raises(CheckpointError, match=r"m\.safetensors .* bytes\) is cut short, damaged"):
+        read_model_file(path)
+
+
+def test_a_changed_byte_is_noticed(tmp_path):
+    path = save_model(random_model(SCORE), tmp_path / "m.safetensors")
+    content = bytearray(path.read_bytes())
+    content[-9] ^= 1
+    path.write_bytes(content)
+    found = read_model_file(path)
+    with pytest.raises(CheckpointError, match=r"damaged: .* checksum"):
+        build_model(found, found.config)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n", "Git LFS pointer.*git lfs pull"),
+        (b"PK\x03\x04" + bytes(100), "pickled PyTorch file under another name"),
+        (b"\x80\x02" + bytes(100), "pickled PyTorch file under another name"),
+        (b"<!DOCTYPE html>" + bytes(100), "not a safetensors file"),
+    ],
+)
+def test_files_of_other_kinds_are_recognised(tmp_path, content, message):
+    (tmp_path / "m.safetensors").write_bytes(content)
+    with pytest.raises(CheckpointError, match=message):
+        read_model_file(tmp_path / "m.safetensors")
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(CheckpointError, match=r"there is no file .*m\.safetensors"):
+        read_model_file(tmp_path / "m.safetensors")
+
+
+def test_a_file_of_a_newer_format_asks_for_an_upgrade(tmp_path):
+    path = save_model(random_model(SCORE), tmp_path / "m.safetensors")
+    rewrite(path, proxdm_format="2", proxdm_version="9.1")
+    with pytest.raises(CheckpointError, match=r"format 2, written by proxdm 9\.1; .* upgrade"):
+        read_model_file(path)
+
+
+def test_a_configuration_with_unknown_keys_says_who_wrote_it(tmp_path):
+    path = save_model(random_model(SCORE), tmp_path / "m.safetensors")
+    changed = to_json(SCORE).replace('"beta_min"', '"beta_least"')
+    rewrite(path, config=changed, proxdm_version="9.1")
+    with pytest.raises(CheckpointError, match=r"'beta_least'.*written by proxdm 9\.1, and this is"):
+        read_model_file(path)
+    rewrite(path, config_kind="Surprise")
+    with pytest.raises(CheckpointError, match="'Surprise' is unknown"):
+        read_model_file(path)
+    rewrite(path, step="many")
+    with pytest.raises(CheckpointError, match=r"metadata .* are damaged"):
+        read_model_file(path)
+
+
+def test_tensors_of_another_network_are_refused(tmp_path):
+    model = random_model(SCORE)
+    path = save_model(model, tmp_path / "m.safetensors")
+    state = model.network.state_dict()
+    state.pop("head.bias")
+    rewrite(path, state, sha256=None)
+    found = read_model_file(path)
+    with pytest.raises(CheckpointError, match=r"head\.bias .* is not in the file"):
+        build_model(found, found.config)
