@@ -1,0 +1,381 @@
+"""Figures of the synthetic experiment: final particles, W2 against NFE, and an animation.
+
+One style for all: score methods in blues with dashed lines and open markers, prox methods in oranges with solid
+lines and filled markers, so that the families are told apart in grey as well. A method looks the same in every
+figure. Functions return a matplotlib `Figure` that :func:`save` writes as PNG and SVG; nothing touches the global
+state of pyplot. Matplotlib is imported in the functions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from proxdm.experiments.toy import METHODS
+from proxdm.experiments.toy_result import ToyResult, Trajectory
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+RC: Any = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib, so figures are the same everywhere
+    "font.size": 8.5,
+    "axes.titlesize": 9,
+    "axes.labelsize": 9,
+    "axes.linewidth": 0.7,
+    "axes.edgecolor": "#555555",
+    "xtick.color": "#333333",
+    "ytick.color": "#333333",
+    "svg.fonttype": "path",
+    "svg.hashsalt": "proxdm",  # the same figure gives the same file
+}
+
+SCORE_COLOURS = ("#0b3c6f", "#2a78b5", "#55a5e0", "#17957f", "#5d6f9e")
+PROX_COLOURS = ("#d94801", "#7a1f02", "#ee9a1c", "#c4458a", "#8a6d1d")
+SCORE_MARKERS = ("o", "s", "^", "D", "v")
+PROX_MARKERS = ("o", "s", "^", "D", "v")
+TARGET_COLOUR = "#d4d4d4"
+FLOOR_COLOUR = "#6b6b6b"
+
+VIEW = 1.15
+"""Half width of a panel of final particles; the targets lie in [-1, 1]^2."""
+
+WIDE_VIEW = 1.75
+"""Half width of a panel of the animation, which starts from standard normal particles."""
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a method is drawn.
+
+    Attributes:
+        colour: Of its line and particles.
+        marker: Of its points in curves.
+        line: Dashes for score methods, solid for prox methods.
+        face: Fill of its markers: white for score methods, `colour` for prox methods.
+    """
+
+    colour: str
+    marker: str
+    line: str
+    face: str
+
+
+def style_of(method: str) -> Style:
+    """Return the style of a method, which does not depend on what else is drawn.
+
+    Args:
+        method: A name out of :data:`proxdm.experiments.toy.METHODS`.
+    """
+    score = METHODS[method].uses_score
+    family = [name for name, other in METHODS.items() if other.uses_score == score]
+    i = family.index(method)
+    if score:
+        colour = SCORE_COLOURS[i % len(SCORE_COLOURS)]
+        return Style(colour, SCORE_MARKERS[i % len(SCORE_MARKERS)], "--", "white")
+    colour = PROX_COLOURS[i % len(PROX_COLOURS)]
+    return Style(colour, PROX_MARKERS[i % len(PROX_MARKERS)], "-", colour)
+
+
+def save(figure: Figure, stem: Path, *, dpi: int = 200) -> list[Path]:
+    """Write a figure as `stem.png` and `stem.svg`, and return the two paths.
+
+    Args:
+        figure: What one of the functions here returned.
+        stem: Path without a suffix.
+        dpi: Resolution of the PNG, and of clouds of points inside the SVG.
+    """
+    import matplotlib
+
+    paths = [stem.with_name(f"{stem.name}.{kind}") for kind in ("png", "svg")]
+    with matplotlib.rc_context(RC):
+        figure.savefig(paths[0], dpi=dpi)
+        figure.savefig(paths[1], dpi=dpi, metadata={"Date": None})
+    return paths
+
+
+def particles(result: ToyResult) -> Figure:
+    """Return the grid of final particles of the first seed: a row a method, a column an N, W2 in each panel.
+
+    Args:
+        result: What :func:`proxdm.experiments.toy.run_toy` returned.
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    names = _names(result)
+    rows, columns = len(names), len(result.steps)
+    side, left, top, bottom, gap = 1.28, 1.35, 0.55, 0.08, 0.06
+    width, height = left + columns * (side + gap), top + rows * (side + gap) + bottom
+    with matplotlib.rc_context(RC):
+        figure = Figure(figsize=(width, height))
+        for row, name in enumerate(names):
+            for column, steps in enumerate(result.steps):
+                box = (
+                    (left + column * (side + gap)) / width,
+                    1 - (top + row * (side + gap) + side) / height,
+                    side / width,
+                    side / height,
+                )
+                axes = figure.add_axes(box)
+                _panel(axes, result, name, steps)
+                if row == 0:
+                    axes.set_title(f"N = {steps}", pad=4)
+                if column == 0:
+                    colour = style_of(name).colour
+                    axes.set_ylabel(_wrapped(name), rotation=0, ha="right", va="center", labelpad=8, color=colour)
+        figure.text(
+            left / width,
+            1 - 0.08 / height,
+            f"{result.dataset}: {result.samples} particles (seed {result.seeds[0]}), target in grey, "
+            f"numbers are W2; exact draws give {result.floor.w2.values[0]:.3f}",
+            ha="left",
+            va="top",
+        )
+    return figure
+
+
+def w2_vs_nfe(result: ToyResult) -> Figure:
+    """Return W2 against the measured NFE, both logarithmic: mean and deviation over seeds, with the floor.
+
+    Args:
+        result: What :func:`proxdm.experiments.toy.run_toy` returned.
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(RC):
+        figure = Figure(figsize=(6.6, 4.3))
+        axes = figure.add_axes((0.095, 0.12, 0.635, 0.79))
+        ends: list[tuple[str, float, float]] = []
+        for name, cells in result.methods.items():
+            style = style_of(name)
+            nfe = [cell.nfe for cell in cells.values()]
+            mean = [cell.w2.mean for cell in cells.values()]
+            axes.errorbar(
+                nfe,
+                mean,
+                yerr=[cell.w2.std or 0.0 for cell in cells.values()],
+                color=style.colour,
+                marker=style.marker,
+                markerfacecolor=style.face,
+                markersize=5,
+                linestyle=style.line,
+                linewidth=1.4,
+                capsize=2,
+                elinewidth=0.8,
+            )
+            ends.append((name, nfe[-1], mean[-1]))
+        _floor(axes, result)
+        _log_axes(axes, sorted({cell.nfe for cells in result.methods.values() for cell in cells.values()}))
+        axes.set_xlabel("score or prox evaluations per particle (NFE)")
+        axes.set_ylabel("W2 to the target")
+        axes.set_title(f"{result.dataset}: {result.samples} particles, {_seeds(result)}", loc="left")
+        _end_labels(axes, ends)
+    return figure
+
+
+def animation(result: ToyResult, path: Path, *, seconds_per_step: float = 0.45, hold: float = 2.5) -> None:
+    """Write a GIF of the particles of the first seed along their trajectories, the methods side by side.
+
+    Every frame is a state of the samplers, nothing is interpolated.
+
+    Args:
+        result: What :func:`proxdm.experiments.toy.run_toy` returned, with at least one trajectory.
+        path: The file, `*.gif`.
+        seconds_per_step: Time a frame is shown.
+        hold: Time the last frame is shown.
+
+    Raises:
+        ValueError: The result has no trajectory.
+    """
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from PIL import Image
+
+    names = [name for name in _names(result) if name in result.trajectories]
+    if not names:
+        raise ValueError(f"no method is defined for N = {result.trajectory_steps}, so there is nothing to animate")
+    frames = []
+    with matplotlib.rc_context(RC):
+        columns = min(4, len(names))
+        rows = math.ceil(len(names) / columns)
+        figure = Figure(figsize=(0.1 + 2.0 * columns, 0.36 + 2.28 * rows), dpi=100)
+        canvas: Any = FigureCanvasAgg(figure)
+        title = figure.text(0.1 / figure.get_figwidth(), 1 - 0.1 / figure.get_figheight(), "", va="top")
+        draw = [_moving(figure, i, rows, columns, name, result) for i, name in enumerate(names)]
+        for k in range(result.trajectory_steps + 1):
+            title.set_text(f"{result.dataset}, {result.samples} particles: step {k} of {result.trajectory_steps}")
+            for update in draw:
+                update(k)
+            canvas.draw()
+            image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+            frames.append(image)
+    # One palette for all frames, taken from the last and the first, or colours would flicker.
+    both = Image.new("RGB", (frames[0].width, 2 * frames[0].height))
+    both.paste(frames[0], (0, 0))
+    both.paste(frames[-1], (0, frames[0].height))
+    palette = both.quantize(128)
+    small = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
+    durations = [round(1000 * seconds_per_step)] * len(small)
+    durations[0], durations[-1] = round(2000 * seconds_per_step), round(1000 * hold)
+    small[0].save(path, save_all=True, append_images=small[1:], duration=durations, loop=0, optimize=False)
+
+
+def _names(result: ToyResult) -> list[str]:
+    """Return the methods of a result, those skipped at every N too, in the order of the registry."""
+    return [name for name in METHODS if name in result.methods or name in result.skipped]
+
+
+def _wrapped(name: str) -> str:
+    """Break a long name after its family, e.g. `score-` / `denoise-1e-3`."""
+    family, _, rest = name.partition("-")
+    return f"{family}-\n{rest}" if len(name) > 14 else name
+
+
+def _seeds(result: ToyResult) -> str:
+    count = len(result.seeds)
+    return f"mean ± standard deviation of {count} seeds" if count > 1 else f"seed {result.seeds[0]}"
+
+
+def _square(axes: Axes, view: float) -> None:
+    axes.set_xlim(-view, view)
+    axes.set_ylim(-view, view)
+    axes.set_xticks([])
+    axes.set_yticks([])
+
+
+def _target(axes: Axes, result: ToyResult, size: float) -> None:
+    axes.scatter(result.target[:, 0], result.target[:, 1], s=size, color=TARGET_COLOUR, linewidths=0, rasterized=True)
+
+
+def _panel(axes: Axes, result: ToyResult, name: str, steps: int) -> None:
+    """Draw the final particles of one run, or say that there are none."""
+    _square(axes, VIEW)
+    cell = result.methods.get(name, {}).get(steps)
+    if cell is None:
+        axes.set_facecolor("#f5f5f5")
+        limit = getattr(METHODS[name].rule, "gamma_limit", math.inf)
+        reason = f"not defined\n(γ ≥ {limit:g})" if math.isfinite(limit) else "not defined"
+        axes.text(0, 0, reason, ha="center", va="center", color="#777777", linespacing=1.4)
+        return
+    _target(axes, result, 10)
+    final = result.particles[name][steps]
+    axes.scatter(final[:, 0], final[:, 1], s=3, color=style_of(name).colour, alpha=0.4, linewidths=0, rasterized=True)
+    box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.0}
+    axes.text(0.04, 0.04, f"{cell.w2.values[0]:.3f}", transform=axes.transAxes, ha="left", va="bottom", bbox=box)
+
+
+def _floor(axes: Axes, result: ToyResult) -> None:
+    """Draw what exact draws give: a line at the mean, a band of one deviation."""
+    mean, std = result.floor.w2.mean, result.floor.w2.std or 0.0
+    axes.axhspan(mean - std, mean + std, color=FLOOR_COLOUR, alpha=0.18, linewidth=0)
+    axes.axhline(mean, color=FLOOR_COLOUR, linewidth=0.9, linestyle=":")
+    axes.annotate(
+        "exact draws",
+        (0.012, mean - std),
+        xycoords=("axes fraction", "data"),
+        xytext=(0, -2),
+        textcoords="offset points",
+        va="top",
+        color=FLOOR_COLOUR,
+    )
+
+
+def _log_axes(axes: Axes, nfe: Sequence[int]) -> None:
+    """Set logarithmic axes with plain numbers: the NFE that were run, and 1, 2, 3, 5 of each decade of W2."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xticks(list(nfe), [str(n) for n in nfe])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.grid(color="#e6e6e6", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    if nfe:
+        axes.set_xlim(nfe[0] / 1.1, nfe[-1] * 1.06)
+
+
+def _end_labels(axes: Axes, ends: Sequence[tuple[str, float, float]]) -> None:
+    """Write each method's name to the right of the axes, at the height of its last point, none over another."""
+    if not ends:
+        return
+    spacing = 0.052
+    low, high = (math.log(limit) for limit in axes.get_ylim())
+    order = sorted(ends, key=lambda end: end[2])
+    wanted = [(math.log(y) - low) / (high - low) for _, _, y in order]
+    for (name, x, y), height in zip(order, spread(wanted, spacing), strict=True):
+        style = style_of(name)
+        axes.annotate(
+            name,
+            (x, y),
+            xytext=(1.075, height),
+            textcoords="axes fraction",
+            va="center",
+            color=style.colour,
+            fontweight="normal" if METHODS[name].uses_score else "bold",
+            annotation_clip=False,
+            arrowprops={
+                "arrowstyle": "-",
+                "color": style.colour,
+                "linewidth": 0.6,
+                "alpha": 0.6,
+                "relpos": (0, 0.5),
+                "shrinkA": 2,
+                "shrinkB": 5,
+            },
+        )
+
+
+def spread(wanted: Sequence[float], spacing: float) -> list[float]:
+    """Return increasing heights at least `spacing` apart, as near as possible to the wanted ones (least squares).
+
+    Args:
+        wanted: Heights, increasing.
+        spacing: Least distance between neighbours.
+    """
+    # With h_i = height_i - i spacing the constraint is h_i <= h_(i+1): isotonic regression, by pooling.
+    pools: list[list[float]] = []
+    for i, height in enumerate(wanted):
+        pools.append([height - i * spacing])
+        while len(pools) > 1 and np.mean(pools[-2]) > np.mean(pools[-1]):
+            last = pools.pop()
+            pools[-1] += last
+    flat = [float(np.mean(pool)) for pool in pools for _ in pool]
+    return [height + i * spacing for i, height in enumerate(flat)]
+
+
+def _moving(figure: Figure, index: int, rows: int, columns: int, name: str, result: ToyResult) -> Any:
+    """Add the panel of one method to the animation and return the function that shows its state k."""
+    trajectory: Trajectory = result.trajectories[name]
+    width, height = figure.get_figwidth(), figure.get_figheight()
+    row, column = divmod(index, columns)
+    axes = figure.add_axes(
+        ((0.1 + 2.0 * column) / width, 1 - (0.36 + 2.28 * row + 2.18) / height, 1.9 / width, 1.9 / height)
+    )
+    _square(axes, WIDE_VIEW)
+    _target(axes, result, 11)
+    axes.set_title(name, color=style_of(name).colour, pad=3)
+    start = trajectory.states[0]
+    cloud = axes.scatter(start[:, 0], start[:, 1], s=3.5, color=style_of(name).colour, alpha=0.5, linewidths=0)
+    box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.0}
+    label = axes.text(0.03, 0.03, "", transform=axes.transAxes, ha="left", va="bottom", bbox=box)
+    w2 = result.methods[name][result.trajectory_steps].w2.values[0]
+
+    def show(k: int) -> None:
+        cloud.set_offsets(trajectory.states[k])
+        last = k == len(trajectory.times) - 1
+        label.set_text(f"W2 = {w2:.3f}" if last else f"t = {trajectory.times[k]:.2g}")
+
+    return show
