@@ -1,0 +1,136 @@
+"""The command line: `proxdm VERB ...`, one file a verb.
+
+A verb is one line in :data:`VERBS` and one module with a function `main(arguments, prog) -> int`, which parses the
+arguments after the verb (usually by :func:`parse` into a frozen dataclass) and returns the exit status. The module
+is imported when its verb is called, so `proxdm --help` stays quick.
+
+Exit status: 0 done, 1 the reader of a pipe went away, 2 wrong input (one line on the standard error says what,
+why, and what to do), 130 interrupted. `--debug`, or `PROXDM_DEBUG=1` in the environment, shows the traceback
+instead of the line.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from platform import python_version
+from typing import TypeVar
+
+from proxdm._version import __version__
+from proxdm.errors import ProxdmError
+
+Arguments = TypeVar("Arguments")
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A verb of the command line.
+
+    Attributes:
+        module: Module with `main(arguments: Sequence[str], prog: str) -> int`.
+        help: What it does, in one line.
+    """
+
+    module: str
+    help: str
+
+
+VERBS: dict[str, Verb] = {
+    "toy": Verb("proxdm.cli.toy", "the paper's synthetic experiment: exact samplers on a Datasaurus set"),
+}
+"""Every verb, in the order of `proxdm --help`."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit status.
+
+    Args:
+        argv: Arguments without the program's name; those of the process by default.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = os.environ.get("PROXDM_DEBUG", "") not in ("", "0")
+    if "--debug" in arguments:
+        arguments.remove("--debug")
+        debug = True
+    try:
+        return _dispatch(arguments)
+    except KeyboardInterrupt:
+        print("proxdm: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # `proxdm ... | head`: nobody reads on. What Python still holds in its buffer must go nowhere, in silence.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except SystemExit as stop:  # the parser has printed its help or its error
+        return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 2
+    except (ProxdmError, ValueError, OSError) as error:
+        if debug:
+            raise
+        print(f"proxdm: error: {one_line(error)}", file=sys.stderr)
+        return 2
+
+
+def parse(kind: type[Arguments], arguments: Sequence[str], prog: str) -> Arguments:
+    """Return the arguments of a verb as an instance of a frozen dataclass, whose docstrings are the help.
+
+    Wrong arguments print what is wrong, and the closest option, and leave with status 2.
+
+    Args:
+        kind: The dataclass.
+        arguments: What stands after the verb.
+        prog: Name for help and messages, e.g. `proxdm toy`.
+    """
+    import tyro
+
+    return tyro.cli(kind, prog=prog, args=list(arguments), config=(tyro.conf.FlagCreatePairsOff,))
+
+
+def one_line(error: BaseException) -> str:
+    """Return the message of an error in one line: `reason: file` for errors of the operating system."""
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f"{error.strerror}: {error.filename}"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def usage() -> str:
+    """Return the text of `proxdm --help`."""
+    width = max(len(name) for name in VERBS)
+    verbs = "\n".join(f"  {name:<{width}}  {verb.help}" for name, verb in VERBS.items())
+    return f"""usage: proxdm [-h] [--version] [--debug] VERB ...
+
+Proximal diffusion models: exact and learned proximal operators, samplers, training, evaluation.
+
+verbs:
+{verbs}
+
+options:
+  -h, --help  show this help and exit; `proxdm VERB --help` explains a verb
+  --version   show the versions and exit
+  --debug     show the traceback of an error (also: PROXDM_DEBUG=1)"""
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if not arguments:
+        print(usage(), file=sys.stderr)
+        return 2
+    first, rest = arguments[0], arguments[1:]
+    if first in ("-h", "--help"):
+        print(usage())
+        return 0
+    if first in ("-V", "--version"):
+        from importlib.metadata import version
+
+        print(f"proxdm {__version__} (torch {version('torch')}, Python {python_version()})")
+        return 0
+    if first not in VERBS:
+        close = difflib.get_close_matches(first, [*VERBS, "--help", "--version", "--debug"], n=1)
+        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        what = "option" if first.startswith("-") else "verb"
+        raise ValueError(f"unknown {what} {first!r}{hint}; the verbs are {', '.join(VERBS)}; see proxdm --help")
+    module = importlib.import_module(VERBS[first].module)
+    status: int = module.main(rest, f"proxdm {first}")
+    return status

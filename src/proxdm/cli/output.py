@@ -1,0 +1,56 @@
+"""Folders of results: checked before the work, filled after it, never half written or overwritten in silence."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from proxdm.errors import OutputError
+
+
+def check_folder(folder: Path, files: Sequence[str], *, overwrite: bool) -> None:
+    """Make the folder if need be, and check that results can be written into it.
+
+    Args:
+        folder: Where results will go.
+        files: Names of the files that will be written.
+        overwrite: Whether files of these names may be replaced.
+
+    Raises:
+        OutputError: The folder cannot be made or written, or a file is there already.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OutputError(
+            f"results cannot be written to {folder} ({error.strerror}); choose another folder with --out"
+        ) from error
+    there = [name for name in files if (folder / name).exists()]
+    if there and not overwrite:
+        raise OutputError(
+            f"{folder} holds {', '.join(there)} already; add --overwrite to replace what is there, or choose another "
+            "folder with --out"
+        )
+    if blocked := [name for name in there if (folder / name).is_dir()]:
+        raise OutputError(f"{folder / blocked[0]} is a folder, not a file; choose another folder with --out")
+
+
+@contextmanager
+def staged(folder: Path, last: str) -> Iterator[Path]:
+    """Give a temporary folder whose files move into `folder` when the block ends without an error.
+
+    A reader never sees half a file, and an interrupted run leaves what was there as it was.
+
+    Args:
+        folder: Where the files go; checked by :func:`check_folder`.
+        last: The file that moves last: where it is, the others are.
+    """
+    with tempfile.TemporaryDirectory(prefix=".proxdm-", dir=folder) as name:
+        stage = Path(name)
+        yield stage
+        for path in sorted(stage.iterdir(), key=lambda path: (path.name == last, path.name)):
+            path.replace(folder / path.name)
