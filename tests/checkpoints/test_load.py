@@ -165,11 +165,9 @@ def test_the_device_is_checked():
 
 
 def test_the_default_sampler_is_the_rule_that_was_trained_for():
-    assert default_rule(ModelConfig("score", (2,), MLPConfig(dim=2)).build()).name == "euler-maruyama"
-    model = PROX.model.build()
-    assert default_rule(model).name == "prox-hybrid"  # its config is the ModelConfig, which has no draws
-    model.config = PROX
-    assert default_rule(model).name == "prox-backward"
+    assert default_rule(ModelConfig("score", (2,), MLPConfig(dim=2))).name == "euler-maruyama"
+    assert default_rule(PROX).name == "prox-backward"
+    assert default_rule(PROX.model).name == "prox-hybrid"
 
 
 def test_samplers_fit_one_kind_of_model():

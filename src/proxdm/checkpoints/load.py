@@ -19,13 +19,14 @@ from proxdm.checkpoints.portable import (
     MODEL_FILE,
     ModelFile,
     build_model,
+    model_config,
     read_model_file,
 )
 from proxdm.checkpoints.store import CHECKPOINTS, OPTIMIZER_FILE, STATE_FILE, latest
 from proxdm.config import Config, ModelConfig
 from proxdm.config.codec import from_json
 from proxdm.errors import CheckpointError, ProxdmError
-from proxdm.models import LearnedModel, ProxModel, ScoreModel
+from proxdm.models import LearnedModel
 from proxdm.presets import get_preset
 from proxdm.rules import RULES, ProxRule, Rule, ScoreRule, find_rule
 
@@ -206,14 +207,14 @@ def choose_device(name: str | torch.device) -> torch.device:
     return device
 
 
-def default_rule(model: LearnedModel) -> Rule:
+def default_rule(config: Config | ModelConfig) -> Rule:
     """Return the rule to sample a model with unless one says otherwise: the one it was trained for.
 
     Score models: `euler-maruyama`. Prox models: the rule of their training draws, else `prox-hybrid`.
     """
-    if isinstance(model, ScoreModel):
+    if model_config(config).kind == "score":
         return find_rule("euler-maruyama")
-    trained = model.config.conditioning.rule if isinstance(model.config, Config) else None
+    trained = config.conditioning.rule if isinstance(config, Config) else None
     return find_rule(trained or "prox-hybrid")
 
 
@@ -221,11 +222,6 @@ def fitting_rules(kind: Literal["score", "prox"]) -> list[str]:
     """Return the names of the samplers that take a model of this kind."""
     wanted = ScoreRule if kind == "score" else ProxRule
     return [name for name, rule in RULES.items() if isinstance(rule, wanted)]
-
-
-def kind_of(model: LearnedModel) -> Literal["score", "prox"]:
-    """Return `score` or `prox`."""
-    return "prox" if isinstance(model, ProxModel) else "score"
 
 
 def _find_in_folder(name: str, path: Path, weights: str | None) -> Found:

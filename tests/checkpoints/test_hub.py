@@ -1,0 +1,184 @@
+"""The hub, with the real client against a server on this machine."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from fake_hub import FakeHub
+from proxdm.checkpoints import hub as hubs
+from proxdm.checkpoints.hub import HubError, RepoId, fetch, fetch_official_model, fetch_official_stats, parse_repo_id
+from proxdm.checkpoints.load import find, load
+from proxdm.checkpoints.portable import save_model
+from proxdm.config import ModelConfig
+from proxdm.errors import CheckpointError
+from proxdm.networks import MLPConfig
+from proxdm.presets import PRESETS
+
+MODEL = RepoId("someone/tiny")
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    with FakeHub(tmp_path / "hub") as server:
+        server.connect(monkeypatch, tmp_path / "cache")
+        yield server
+
+
+@pytest.fixture
+def model(hub):
+    """A model in the repository someone/tiny."""
+    torch.manual_seed(0)
+    model = ModelConfig("score", (2,), MLPConfig(dim=2, width=16, depth=1)).build()
+    save_model(model, hub.folder / "someone" / "tiny", weights="ema-0.9")
+    return model
+
+
+@pytest.mark.parametrize("preset", hubs.OFFICIAL_MODELS)
+def test_every_official_file_belongs_to_a_preset(hub, preset):
+    assert preset in PRESETS
+    hub.put(hubs.OFFICIAL_REPO, hubs.OFFICIAL_MODELS[preset], preset.encode())
+    path = fetch_official_model(preset)
+    assert path.read_bytes() == preset.encode()
+    assert hubs.preset_of_official(path) == preset
+
+
+def test_official_statistics(hub):
+    hub.put(hubs.OFFICIAL_REPO, "fid_stats/cifar10.npz", b"numbers")
+    assert fetch_official_stats("cifar10").read_bytes() == b"numbers"
+    with pytest.raises(HubError, match="no statistics for 'celebahq'; there are statistics for mnist, cifar10"):
+        fetch_official_stats("celebahq")
+
+
+def test_a_file_is_downloaded_once(hub):
+    hub.put("a/b", "x.npz", b"numbers")
+    assert fetch(RepoId("a/b"), "x.npz") == fetch(RepoId("a/b"), "x.npz")
+    assert hub.counted("GET") == 1
+
+
+def test_a_model_repository_is_a_source(hub, model):
+    for source in ("someone/tiny", "someone/tiny@v1"):
+        found = find(source)
+        assert (found.kind, found.weights, found.source) == ("hub", "ema-0.9", source)
+        loaded = load(source)
+        assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), model.parameters(), strict=True))
+    with pytest.raises(CheckpointError, match=r"no weights named 'raw'; it has ema-0\.9"):
+        load("someone/tiny", "raw")
+
+
+def test_a_local_folder_wins_over_the_hub(hub, model, tmp_path, monkeypatch):
+    save_model(model, tmp_path / "someone" / "tiny", weights="local")
+    monkeypatch.chdir(tmp_path)
+    assert find("someone/tiny").weights == "local"
+    assert hub.requests == []
+
+
+def test_without_a_connection_the_cache_serves(hub, model):
+    load("someone/tiny")
+    hub.stop()
+    assert load("someone/tiny").config == model.config
+    with pytest.raises(HubError, match=r"cannot be reached, and x\.npz of someone/tiny is not in the cache; go online"):
+        fetch(MODEL, "x.npz")
+
+
+def test_offline_mode_uses_the_cache_and_asks_nobody(hub, model, monkeypatch):
+    load("someone/tiny")
+    before = len(hub.requests)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert load("someone/tiny").config == model.config
+    with pytest.raises(HubError, match="HF_HUB_OFFLINE unset"):
+        load("someone/other")
+    assert len(hub.requests) == before
+
+
+@pytest.mark.parametrize("name", ["large.npz", "small.json"])
+def test_damage_on_the_way_is_noticed_and_mended(hub, name):
+    hub.put("a/b", name, b"numbers")
+    hub.damaged.add(name)
+    with pytest.raises(HubError, match=rf"{name} is damaged \(checksum .*removed from the cache; try again"):
+        fetch(RepoId("a/b"), name)
+    hub.damaged.clear()
+    assert fetch(RepoId("a/b"), name).read_bytes() == b"numbers"
+
+
+def test_damage_in_the_cache_is_noticed_without_a_connection(hub):
+    hub.put("a/b", "x.npz", b"numbers")
+    path = fetch(RepoId("a/b"), "x.npz")
+    path.write_bytes(b"NUMBERS")
+    hub.stop()
+    with pytest.raises(HubError, match="damaged"):
+        fetch(RepoId("a/b"), "x.npz")
+
+
+@pytest.mark.parametrize(
+    ("repo", "name", "message"),
+    [
+        ("someone/missing", "x", r"no repository someone/missing, or it is private.*hf auth login"),
+        ("someone/tiny", "x", r"someone/tiny has no file x on the hub"),
+        ("someone/tiny@v9", "model.safetensors", r"someone/tiny has no revision 'v9'"),
+    ],
+)
+def test_what_is_not_there_is_named(hub, model, repo, name, message):
+    with pytest.raises(HubError, match=message) as raised:
+        fetch(parse_repo_id(repo), name)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_repository_without_model_says_what_it_lacks(hub):
+    hub.put("someone/data", "x.json", b"{}")
+    with pytest.raises(HubError, match=r"someone/data has no file model\.safetensors"):
+        load("someone/data")
+
+
+def test_a_refusal_is_named(hub, model):
+    hub.status = 418
+    with pytest.raises(HubError, match="HTTP status 418"):
+        load("someone/tiny")
+
+
+def test_the_official_repository_is_no_model(hub):
+    with pytest.raises(CheckpointError, match="proxdm download models"):
+        load(hubs.OFFICIAL_REPO)
+
+
+@pytest.mark.parametrize(
+    ("text", "repo"),
+    [
+        ("owner/name", RepoId("owner/name")),
+        ("owner/na.me-2@v1.0", RepoId("owner/na.me-2", "v1.0")),
+        ("owner/name@refs/pr/3", RepoId("owner/name", "refs/pr/3")),
+        ("name", None),
+        ("a/b/c", None),
+        ("./a/b", None),
+        ("/a/b", None),
+        ("../a", None),
+        ("a/..", None),
+        ("a/model.safetensors", None),
+        ("a/model.pth", None),
+        ("a/", None),
+        ("a/b@", None),
+    ],
+)
+def test_names_of_repositories(text, repo):
+    assert parse_repo_id(text) == repo
+    if repo is not None:
+        assert str(repo) == text
+
+
+def test_copies_are_whole_or_absent(tmp_path, monkeypatch):
+    (tmp_path / "a").write_bytes(b"numbers")
+    hubs.copy_to(tmp_path / "a", tmp_path / "new" / "b")
+    assert (tmp_path / "new" / "b").read_bytes() == b"numbers"
+
+    def half(source, target):
+        Path(target).write_bytes(b"num")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("shutil.copyfile", half)
+    with pytest.raises(OSError, match="No space"):
+        hubs.copy_to(tmp_path / "a", tmp_path / "new" / "b2")
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["b"]
