@@ -112,7 +112,7 @@ def particles(result: ToyResult) -> Figure:
     names = _names(result)
     rows, columns = len(names), len(result.steps)
     side, left, top, bottom, gap = 1.28, 1.35, 0.55, 0.08, 0.06
-    width, height = left + columns * (side + gap), top + rows * (side + gap) + bottom
+    width, height = left + max(columns * (side + gap), 4.7), top + rows * (side + gap) + bottom  # room for the title
     with matplotlib.rc_context(RC):
         figure = Figure(figsize=(width, height))
         for row, name in enumerate(names):
@@ -212,7 +212,7 @@ def animation(result: ToyResult, path: Path, *, seconds_per_step: float = 0.45, 
         title = figure.text(0.1 / figure.get_figwidth(), 1 - 0.1 / figure.get_figheight(), "", va="top")
         draw = [_moving(figure, i, rows, columns, name, result) for i, name in enumerate(names)]
         for k in range(result.trajectory_steps + 1):
-            title.set_text(f"{result.dataset}, {result.samples} particles: step {k} of {result.trajectory_steps}")
+            title.set_text(f"{result.dataset}: step {k} of {result.trajectory_steps}")
             for update in draw:
                 update(k)
             canvas.draw()
@@ -276,11 +276,12 @@ def _panel(axes: Axes, result: ToyResult, name: str, steps: int) -> None:
 def _floor(axes: Axes, result: ToyResult) -> None:
     """Draw what exact draws give: a line at the mean, a band of one deviation."""
     mean, std = result.floor.w2.mean, result.floor.w2.std or 0.0
-    axes.axhspan(mean - std, mean + std, color=FLOOR_COLOUR, alpha=0.18, linewidth=0)
+    low = max(mean - std, mean / 10)  # a deviation may exceed the mean, a logarithm not
+    axes.axhspan(low, mean + std, color=FLOOR_COLOUR, alpha=0.18, linewidth=0)
     axes.axhline(mean, color=FLOOR_COLOUR, linewidth=0.9, linestyle=":")
     axes.annotate(
         "exact draws",
-        (0.012, mean - std),
+        (0.012, low),
         xycoords=("axes fraction", "data"),
         xytext=(0, -2),
         textcoords="offset points",
@@ -295,7 +296,7 @@ def _log_axes(axes: Axes, nfe: Sequence[int]) -> None:
 
     axes.set_xscale("log")
     axes.set_yscale("log")
-    axes.set_xticks(list(nfe), [str(n) for n in nfe])
+    axes.set_xticks(list(nfe), _tick_labels(nfe))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -305,6 +306,18 @@ def _log_axes(axes: Axes, nfe: Sequence[int]) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     if nfe:
         axes.set_xlim(nfe[0] / 1.1, nfe[-1] * 1.06)
+
+
+def _tick_labels(nfe: Sequence[int]) -> list[str]:
+    """Return the numbers as text, empty where they would stand too close to the one before on a logarithmic axis."""
+    labels: list[str] = []
+    room = 0.05 * max(math.log(nfe[-1] / nfe[0]), 0.5) if nfe else 0.0
+    shown = 0.0
+    for n in nfe:
+        clear = not labels or math.log(n / shown) >= room
+        labels.append(str(n) if clear else "")
+        shown = n if clear else shown
+    return labels
 
 
 def _end_labels(axes: Axes, ends: Sequence[tuple[str, float, float]]) -> None:

@@ -41,6 +41,11 @@ class Verb:
 
 VERBS: dict[str, Verb] = {
     "toy": Verb("proxdm.cli.toy", "the paper's synthetic experiment: exact samplers on a Datasaurus set"),
+    "sample": Verb("proxdm.cli.sample", "pictures from a trained model"),
+    "info": Verb("proxdm.cli.info", "what a run, a model file, a hub repository or a .pth file holds"),
+    "convert": Verb("proxdm.cli.convert", "one of the paper's .pth files to a model of this package"),
+    "download": Verb("proxdm.cli.download", "the paper's weights and statistics, data sets, Inception weights"),
+    "push": Verb("proxdm.cli.push", "a trained model to the Hugging Face Hub"),
 }
 """Every verb, in the order of `proxdm --help`."""
 

@@ -130,9 +130,12 @@ def report(result: ToyResult) -> str:
         std = value.w2.std
         return f"{value.w2.mean:.3f}" if std is None else f"{value.w2.mean:.3f} ± {std:.3f}"
 
-    names = dict.fromkeys([*result.methods, *result.skipped])
+    names = [name for name in METHODS if name in result.methods or name in result.skipped]
     rows = [[name, *(cell(result.methods.get(name, {}).get(n)) for n in result.steps)] for name in names]
-    skipped = [(name, n, why) for name, reasons in result.skipped.items() for n, why in reasons.items()]
+    skipped = [
+        f"Skipped {name} at N = {', '.join(map(str, reasons))}: {next(iter(reasons.values()))}."
+        for name, reasons in result.skipped.items()
+    ]
     many = len(result.seeds) > 1
     seeds = f"mean ± standard deviation of {len(result.seeds)} seeds" if many else f"seed {result.seeds[0]}"
     return "\n".join(
@@ -142,6 +145,6 @@ def report(result: ToyResult) -> str:
             table(["method", *(f"N = {n}" for n in result.steps)], rows),
             "",
             f"Floor (as many exact draws): {cell(result.floor)}. Took {result.seconds:.1f} s.",
-            *(f"Skipped {name} at N = {n}: {why}." for name, n, why in skipped),
+            *skipped,
         ]
     )

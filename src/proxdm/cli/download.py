@@ -1,0 +1,129 @@
+"""`proxdm download`: the paper's weights and statistics, data sets, and the Inception weights of the FID."""
+
+from __future__ import annotations
+
+import filecmp
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import Positional, arg
+
+from proxdm.checkpoints import hub
+from proxdm.cli import parse
+from proxdm.cli.tables import table
+from proxdm.data.errors import unknown_name
+from proxdm.errors import OutputError
+
+What = Literal["models", "stats", "datasets", "inception"]
+
+
+@dataclass(frozen=True)
+class Download:
+    """Fetch the paper's weights (models) and FID statistics (stats), data sets, or the FID's Inception weights.
+
+    Weights and statistics go into the cache of the Hugging Face Hub (HF_HOME), data sets into PROXDM_DATA or
+    ~/.cache/proxdm/data; what is there already is kept. Checksums are verified.
+    """
+
+    what: Positional[What]
+    """models, stats, datasets or inception."""
+
+    names: Positional[tuple[str, ...]] = ()
+    """Which ones; see --list. `all` is all of them."""
+
+    list: bool = False
+    """Say what there is, and download nothing."""
+
+    out: Annotated[Path | None, arg(aliases=("-o",))] = None
+    """Put them into this folder as well (data sets: into this folder instead of the usual one)."""
+
+
+def main(arguments: Sequence[str], prog: str) -> int:
+    """Run the verb and return the exit status.
+
+    Args:
+        arguments: What stands after the verb.
+        prog: Name for help and messages.
+    """
+    options = parse(Download, arguments, prog)
+    known = _known(options.what)
+    if options.list:
+        print(table(["name", "file"], [[name, where] for name, where in known.items()]))
+        return 0
+    for name in _chosen(options, known):
+        print(f"{name}: {_FETCH[options.what](name, options.out)}")
+    return 0
+
+
+def _known(what: What) -> Mapping[str, str]:
+    """Return the names that can be downloaded, and where each comes from."""
+    if what == "models":
+        return {name: f"{hub.OFFICIAL_REPO}/{file}" for name, file in hub.OFFICIAL_MODELS.items()}
+    if what == "stats":
+        return {name: f"{hub.OFFICIAL_REPO}/{file}" for name, file in hub.OFFICIAL_STATS.items()}
+    if what == "inception":
+        from proxdm.metrics.inception import WEIGHTS_FILE
+
+        return {"inception": WEIGHTS_FILE}
+    from proxdm.data.known import KNOWN
+
+    return {name: "by torchvision" for name, known in KNOWN.items() if known.download is not None}
+
+
+def _chosen(options: Download, known: Mapping[str, str]) -> list[str]:
+    """Return the names asked for, checked before anything is downloaded."""
+    if options.what == "inception" or options.names == ("all",):
+        return list(known)
+    if not options.names:
+        raise ValueError(f"say which {options.what}: {', '.join(known)}, or all; --list says where they come from")
+    for name in options.names:
+        if name not in known:
+            raise unknown_name(options.what.removesuffix("s"), name, known, ", or all")
+    return list(dict.fromkeys(options.names))
+
+
+def _model(name: str, out: Path | None) -> Path:
+    return _placed(hub.fetch_official_model(name), out, Path(hub.OFFICIAL_MODELS[name]).name)
+
+
+def _stats(name: str, out: Path | None) -> Path:
+    return _placed(hub.fetch_official_stats(name), out, Path(hub.OFFICIAL_STATS[name]).name)
+
+
+def _dataset(name: str, out: Path | None) -> Path:
+    from proxdm.data.known import download
+
+    return download(name, out)
+
+
+def _inception(name: str, out: Path | None) -> Path:
+    from proxdm.metrics.inception import fetch_weights
+
+    path = fetch_weights()
+    return _placed(path, out, path.name)
+
+
+def _placed(path: Path, out: Path | None, name: str) -> Path:
+    """Return the file, or its copy in the wanted folder.
+
+    Raises:
+        OutputError: Another file of that name is there.
+    """
+    if out is None:
+        return path
+    target = out / name
+    if not target.exists():
+        hub.copy_to(path, target)
+    elif not target.is_file() or not filecmp.cmp(path, target, shallow=False):
+        raise OutputError(f"{target} is there already and is another one; move it away, or choose another --out")
+    return target
+
+
+_FETCH: Mapping[What, Callable[[str, Path | None], Path]] = {
+    "models": _model,
+    "stats": _stats,
+    "datasets": _dataset,
+    "inception": _inception,
+}

@@ -1,0 +1,211 @@
+"""The command line: verbs, help, errors in one line with status 2, and what importing it costs."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import pytest
+
+from proxdm import __version__, cli
+from proxdm.errors import OutputError, StepError
+
+
+@pytest.fixture
+def verb(monkeypatch):
+    """Register a verb `fake` whose main is the given function."""
+
+    def register(function):
+        module = type(sys)("fake_verb")
+        module.main = function
+        monkeypatch.setitem(sys.modules, "fake_verb", module)
+        monkeypatch.setitem(cli.VERBS, "fake", cli.Verb("fake_verb", "a verb of the tests"))
+
+    monkeypatch.delenv("PROXDM_DEBUG", raising=False)
+    return register
+
+
+def raising(error):
+    def main(arguments, prog):
+        raise error
+
+    return main
+
+
+def test_a_verb_gets_its_arguments_and_gives_the_status(verb):
+    seen = []
+
+    def main(arguments, prog):
+        seen.append((arguments, prog))
+        return 7
+
+    verb(main)
+    assert cli.main(["fake", "--x", "1"]) == 7
+    assert seen == [(["--x", "1"], "proxdm fake")]
+
+
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_help_lists_every_verb(flag, capsys):
+    assert cli.main([flag]) == 0
+    out = capsys.readouterr().out
+    for name, entry in cli.VERBS.items():
+        assert f"  {name}" in out
+        assert entry.help in out
+
+
+def test_every_verb_has_a_module_with_main():
+    for entry in cli.VERBS.values():
+        assert callable(importlib.import_module(entry.module).main)
+
+
+def test_no_verb_is_an_error_that_shows_the_help(capsys):
+    assert cli.main([]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("usage: proxdm")
+
+
+def test_version(capsys):
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith(f"proxdm {__version__} (torch ")
+
+
+@pytest.mark.parametrize(
+    "argument, message",
+    [
+        ("tyo", "unknown verb 'tyo' (did you mean 'toy'?); the verbs are "),
+        ("--verison", "unknown option '--verison' (did you mean '--version'?)"),
+        ("zzz", "unknown verb 'zzz'; the verbs are"),
+    ],
+)
+def test_unknown_verbs_and_options(argument, message, capsys):
+    assert cli.main([argument]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"proxdm: error: {message}")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "error, line",
+    [
+        (StepError("gamma = 3 is too much; take more steps"), "gamma = 3 is too much; take more steps"),
+        (OutputError("cannot be written"), "cannot be written"),
+        (ValueError("two\n  lines"), "two lines"),
+        (ValueError(), "ValueError"),
+        (FileNotFoundError(2, "No such file or directory", "x.json"), "No such file or directory: x.json"),
+        (OSError("plain"), "plain"),
+    ],
+)
+def test_errors_are_one_line_and_status_2(verb, capsys, error, line):
+    verb(raising(error))
+    assert cli.main(["fake"]) == 2
+    assert capsys.readouterr().err == f"proxdm: error: {line}\n"
+
+
+def test_debug_shows_the_traceback(verb, monkeypatch):
+    verb(raising(StepError("bad")))
+    for arguments in (["--debug", "fake"], ["fake", "--debug"]):
+        with pytest.raises(StepError, match="bad"):
+            cli.main(arguments)
+    monkeypatch.setenv("PROXDM_DEBUG", "0")
+    assert cli.main(["fake"]) == 2
+    monkeypatch.setenv("PROXDM_DEBUG", "1")
+    with pytest.raises(StepError):
+        cli.main(["fake"])
+
+
+def test_our_own_mistakes_are_not_hidden(verb):
+    verb(raising(AssertionError("a bug")))
+    with pytest.raises(AssertionError):
+        cli.main(["fake"])
+
+
+def test_interrupted(verb, capsys):
+    verb(raising(KeyboardInterrupt()))
+    assert cli.main(["fake"]) == 130
+    assert capsys.readouterr().err == "proxdm: interrupted\n"
+
+
+@pytest.mark.parametrize("code, status", [(None, 0), (0, 0), (3, 3), ("message", 2)])
+def test_exits_of_a_verb_are_its_status(verb, code, status):
+    verb(raising(SystemExit(code)))
+    assert cli.main(["fake"]) == status
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of the tests."""
+
+    steps: tuple[int, ...] = (1,)
+    """Numbers."""
+
+    overwrite: bool = False
+    """Replace."""
+
+
+def test_parse_reads_a_dataclass():
+    assert cli.parse(Options, ["--steps", "5", "7", "--overwrite"], "p") == Options((5, 7), True)
+
+
+def test_parse_suggests_the_closest_option(verb, capsys):
+    verb(lambda arguments, prog: cli.parse(Options, arguments, prog) and 0)
+    assert cli.main(["fake", "--stpes", "5"]) == 2
+    err = capsys.readouterr().err
+    assert "--stpes" in err
+    assert "--steps" in err
+    assert cli.main(["fake", "--steps", "five"]) == 2
+    assert "five" in capsys.readouterr().err
+    assert cli.main(["fake", "--no-overwrite"]) == 2
+
+
+def test_help_of_a_verb_shows_its_docstrings(verb, capsys):
+    verb(lambda arguments, prog: cli.parse(Options, arguments, prog) and 0)
+    assert cli.main(["fake", "--help"]) == 0
+    out = capsys.readouterr().out
+    assert "proxdm fake" in out
+    assert "Options of the tests." in out
+    assert "Replace." in out
+
+
+HELP = """
+import sys, time, torch
+before, modules = time.process_time(), set(sys.modules)
+from proxdm.cli import main
+status = main(["--help"])
+seconds = time.process_time() - before
+new = set(sys.modules) - modules
+heavy = [name for name in ("tyro", "matplotlib", "ot", "scipy", "sklearn", "torchvision") if name in new]
+print(status, heavy, seconds < 1, file=sys.stderr)
+"""
+
+
+def test_help_imports_nothing_heavy_and_is_quick():
+    done = subprocess.run([sys.executable, "-c", HELP], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "0 [] True"
+
+
+PIPE = """
+import sys
+from proxdm import cli
+sys.modules["fake_verb"] = module = type(sys)("fake_verb")
+module.main = lambda arguments, prog: [print("x" * 1000) for _ in range(1000)] and 0
+cli.VERBS["fake"] = cli.Verb("fake_verb", "prints a megabyte")
+sys.exit(cli.main(["fake"]))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes close in another way there")
+def test_a_reader_that_goes_away_is_no_error():
+    with subprocess.Popen([sys.executable, "-c", PIPE], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 1
+
+
+def test_python_m_proxdm_gives_the_status():
+    done = subprocess.run([sys.executable, "-m", "proxdm", "toy", "--steps", "0"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr == "proxdm: error: steps = 0 must be a whole number of at least 1\n"
+    assert done.stdout == ""
