@@ -57,6 +57,18 @@ def test_panels_and_labels_do_not_overlap(result):
         assert box.y1 <= inside.y1
 
 
+def test_titles_of_narrow_figures_are_whole():
+    narrow = run_toy("slant_down", steps=(3,), samples=1000, seed=12345, seeds=1, methods=["prox-ode"])
+    figure = plotting.particles(narrow)
+    figure.savefig(BytesIO())
+    (title,) = figure.texts
+    assert title.get_text().startswith("slant_down: 1000 particles (seed 12345)")
+    assert title.get_window_extent().x1 <= figure.bbox.x1
+    figure = plotting.w2_vs_nfe(narrow)
+    figure.savefig(BytesIO())
+    assert figure.axes[0].get_tightbbox().x1 <= figure.bbox.x1
+
+
 def test_w2_vs_nfe_draws_means_and_deviations(result):
     (axes,) = plotting.w2_vs_nfe(result).axes
     assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")

@@ -112,7 +112,7 @@ def particles(result: ToyResult) -> Figure:
     names = _names(result)
     rows, columns = len(names), len(result.steps)
     side, left, top, bottom, gap = 1.28, 1.35, 0.55, 0.08, 0.06
-    width, height = left + max(columns * (side + gap), 4.7), top + rows * (side + gap) + bottom  # room for the title
+    width, height = left + max(columns * (side + gap), 6.2), top + rows * (side + gap) + bottom  # room for the title
     with matplotlib.rc_context(RC):
         figure = Figure(figsize=(width, height))
         for row, name in enumerate(names):
