@@ -1,0 +1,63 @@
+"""Exponential moving averages of the weights, several decays at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+
+class WeightAverages:
+    """`a <- decay a + (1 - decay) w` after every optimiser step, in float32; a starts at the first weights.
+
+    A step that was skipped counts as one that did not move the weights.
+
+    There is no warm-up of the decay (as in arXiv 2507.08956). Every process keeps its own averages of the same weights,
+    so they agree without communication.
+
+    Args:
+        network: Whose parameters are averaged.
+        decays: Decays, each in (0, 1).
+    """
+
+    def __init__(self, network: nn.Module, decays: Sequence[float]) -> None:
+        self.names = [name for name, _ in network.named_parameters()]
+        self._weights: list[Tensor] = [parameter for _, parameter in network.named_parameters()]
+        self.averages = {decay: [w.detach().float().clone() for w in self._weights] for decay in decays}
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Move every average towards the present weights."""
+        weights = [w.detach().float() for w in self._weights]
+        for decay, average in self.averages.items():
+            torch._foreach_lerp_(average, weights, 1 - decay)
+
+    def state(self, decay: float) -> dict[str, Tensor]:
+        """Return one average by parameter name; the tensors themselves, not copies."""
+        return dict(zip(self.names, self.averages[decay], strict=True))
+
+    @torch.no_grad()
+    def load(self, decay: float, state: Mapping[str, Tensor]) -> None:
+        """Set one average to what :meth:`state` gave."""
+        torch._foreach_copy_(self.averages[decay], [state[name].to(self._weights[0].device) for name in self.names])
+
+    @contextmanager
+    def in_use(self, decay: float | None) -> Iterator[None]:
+        """Put an average in the place of the weights for the time of a block; afterwards they are as before.
+
+        Args:
+            decay: Which one; None leaves the weights as they are.
+        """
+        if decay is None:
+            yield
+            return
+        with torch.no_grad():
+            kept = [w.detach().clone() for w in self._weights]
+            torch._foreach_copy_(self._weights, self.averages[decay])
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                torch._foreach_copy_(self._weights, kept)

@@ -1,0 +1,44 @@
+"""Grids of samples during training, always from the same noise, so that they can be compared from step to step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from proxdm import imaging
+from proxdm.checkpoints.portable import replacing
+from proxdm.config import Config
+from proxdm.models import LearnedModel
+from proxdm.noise import SeededNoise
+from proxdm.rules import find_rule
+from proxdm.samplers import default_grid, run
+
+
+def preview_rule(config: Config) -> str:
+    """Return the name of the preview's sampler: the rule a prox model is trained for, `ode-euler` for score models."""
+    return config.conditioning.rule or "ode-euler"
+
+
+def can_preview(config: Config) -> bool:
+    """Return whether the samples are pictures."""
+    return imaging.is_image_shape(config.model.shape)
+
+
+def save_preview(model: LearnedModel, config: Config, path: Path) -> None:
+    """Sample and write a grid.
+
+    Args:
+        model: The model, with the weights that are to be looked at; in evaluation mode afterwards.
+        config: Says how many samples, in how many steps, under which seed.
+        path: The PNG file.
+
+    Raises:
+        NonFiniteError: The samples contain NaN or infinite numbers.
+    """
+    logging, name = config.logging, preview_rule(config)
+    noise = SeededNoise(config.training.seed, range(logging.preview_samples), config.model.shape, device=model.device)
+    model.eval()
+    state = run(model, name, default_grid(find_rule(name), logging.preview_steps), noise)
+    path.parent.mkdir(exist_ok=True)
+    metadata = {"sampler": name, "steps": logging.preview_steps, "nfe": state.nfe, "seed": config.training.seed}
+    with replacing(path) as part:
+        imaging.save_grid(state.x.float(), part, metadata=metadata)

@@ -1,0 +1,252 @@
+r"""One optimiser step: draw conditions, noise and data; accumulate gradients; clip; AdamW; averages.
+
+The gradient of a step is that of the mean loss over the whole batch, however it is cut into micro-batches and
+processes: every piece contributes its *sum* divided by the share of its process, and processes are averaged.
+
+Nothing here makes the host wait for a GPU: sums, the finiteness of a step and its consequences stay on the device
+until :meth:`Stepper.collect` is called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from proxdm.conditioning import Conditions, make_draws
+from proxdm.config import Config, ConfigError
+from proxdm.data.batches import DataStream
+from proxdm.data.images import ImageData
+from proxdm.losses import Objective, Phase, losses, make_objective, matching_weight
+from proxdm.models import LearnedModel
+from proxdm.training.ema import WeightAverages
+from proxdm.training.processes import Place
+from proxdm.training.schedules import learning_rate
+from proxdm.training.seeds import CONDITIONS, DROPOUT, NOISE, WEIGHTS, derived_seed, step_generator
+
+VANISHED = 1e-3
+"""Below this weight `exp(-MSE / zeta^2)` a sample no longer teaches proximal matching anything."""
+
+_MOMENTS = ("exp_avg", "exp_avg_sq", "step")
+_STEPS, _LOSS, _MSE, _VANISHED, _NORM, _SKIPPED, _IN_A_ROW, _LONGEST, _FIRST = range(9)
+
+
+@dataclass(frozen=True)
+class Window:
+    """Means over the steps since the last collection.
+
+    Attributes:
+        steps: Steps that were taken (those skipped are not among them).
+        loss: Mean loss.
+        mse: Mean squared error of the prediction.
+        vanished: Share of samples whose proximal-matching weight has vanished; 0 for other losses.
+        grad_norm: Mean norm of the gradient, before clipping.
+        skipped: Steps skipped since the beginning of the run, because loss or gradient was not finite.
+        longest: The longest row of skipped steps, of those that end or go on in this window.
+        first: Number of the step with which the last row of skipped steps began; meaningless if there is none.
+    """
+
+    steps: int
+    loss: float
+    mse: float
+    vanished: float
+    grad_norm: float
+    skipped: int
+    longest: int
+    first: int
+
+
+class Stepper:
+    """Model, optimiser, averages and everything a step needs.
+
+    Args:
+        config: The run.
+        data: Training images.
+        place: Where this process computes.
+        objective: What is predicted and with what it is compared; None is the configuration's.
+
+    Raises:
+        ConfigError: Data and model differ in shape, or the processes cannot share the batch evenly.
+    """
+
+    def __init__(self, config: Config, data: ImageData, place: Place, objective: Objective | None = None) -> None:
+        training = config.training
+        if tuple(data.shape) != tuple(config.model.shape):
+            raise ConfigError(
+                f"the data {data.name} have shape {tuple(data.shape)}, but model.shape = {config.model.shape}: set one "
+                "to fit the other (data.pad, data.size, data.grey change the data)"
+            )
+        if training.batch_size % place.world:
+            raise ConfigError(
+                f"training.batch_size = {training.batch_size} cannot be shared evenly by {place.world} processes; "
+                "take a multiple"
+            )
+        self.config, self.place = config, place
+        self.model = _initial_model(config, place)
+        self.averages = WeightAverages(self.model.network, training.ema)
+        if training.compile:
+            self.model.network.compile()
+        self._spread = place.spread(self.model)
+        self._parameters = [p for p in self.model.network.parameters() if p.requires_grad]
+        self.optimizer = _adamw(config, self._parameters)
+        self.objective = objective or make_objective(self.model, config.objective)
+        self.draws = make_draws(config.conditioning, config.model.sde)
+        self.stream = DataStream(data, seed=training.seed, flip=config.data.flip, device=place.device)
+        # Metal has no float64.
+        self._wide = torch.float32 if place.device.type == "mps" else torch.float64
+        self._counters = torch.zeros(9, dtype=self._wide, device=place.device)
+
+    def step(self, step: int, phase: Phase) -> None:
+        """Take optimiser step number `step` (from 0), or skip it if loss or gradient is not finite."""
+        self.model.train()
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.config.optimiser, phase, step)
+        self.optimizer.zero_grad(set_to_none=True)
+        sums = self.place.sum(self._accumulate(step, phase))
+        means = sums / self.config.training.batch_size
+        gradients = [p.grad for p in self._parameters if p.grad is not None]
+        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+        if (clip := self.config.optimiser.clip) is not None:
+            torch._foreach_mul_(gradients, (clip / norm.clamp(min=clip)))
+        finite = torch.isfinite(norm) & torch.isfinite(means[0])
+        self._count(step, finite, torch.cat([torch.ones_like(means[:1]), means, norm.to(self._wide)[None]]))
+        self._apply(finite)
+
+    def _accumulate(self, step: int, phase: Phase) -> Tensor:
+        """Leave the gradient of the whole batch in the parameters; return this process's sums (loss, MSE, vanished)."""
+        training, place = self.config.training, self.place
+        share = training.batch_size // place.world
+        x0 = self.stream.batch(step, training.batch_size, rank=place.rank, world_size=place.world)
+        conditions, noise = self._randomness(step, slice(place.rank * share, (place.rank + 1) * share))
+        torch.manual_seed(derived_seed(training.seed, DROPOUT, step, place.rank))
+        micro = min(training.micro_batch or share, share)
+        sums = torch.zeros(3, dtype=self._wide, device=place.device)
+        for start in range(0, share, micro):
+            rows = slice(start, start + micro)
+            last = start + micro >= share
+            with nullcontext() if last or place.world == 1 else self._spread.no_sync():  # type: ignore[operator]
+                prediction, target = self.objective(
+                    self._forward, x0[rows], list(noise[:, rows]), *_of(conditions[rows])
+                )
+                found = losses(prediction, target, phase)
+                (found.loss.sum() / share).backward()  # type: ignore[no-untyped-call]
+            sums += torch.stack([found.loss.detach().sum(), found.mse.sum(), _vanished(found.mse, phase)]).to(sums)
+        return sums
+
+    def _randomness(self, step: int, rows: slice) -> tuple[Conditions, Tensor]:
+        """Return conditions and noise `(noises, rows, *shape)`: rows of what is drawn for the whole batch."""
+        training, device = self.config.training, self.place.device
+        drawn = self.draws.draw(training.batch_size, step_generator(training.seed, CONDITIONS, step))[rows]
+        lam, leaving = (None if value is None else self._send(value) for value in (drawn.lam, drawn.leaving))
+        generator = step_generator(training.seed, NOISE, step, device)
+        shape = (self.objective.noises, training.batch_size, *self.config.model.shape)
+        noise = torch.randn(shape, generator=generator, device=device)
+        return Conditions(self._send(drawn.t), lam, leaving), noise[:, rows]
+
+    def _send(self, value: Tensor) -> Tensor:
+        # Schedules are computed in float64, on the host where the device has none.
+        return value if self.place.device.type == "mps" else value.to(self.place.device, non_blocking=True)
+
+    def _forward(self, x: Tensor, *conditions: Tensor) -> Tensor:
+        """Return the raw output of the model, in autocast and in the wanted memory format."""
+        training = self.config.training
+        if training.channels_last and x.ndim == 4:
+            x = x.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(self.place.device.type, torch.bfloat16, enabled=training.bf16):
+            out: Tensor = self._spread(x, *conditions)
+        return out
+
+    def _count(self, step: int, finite: Tensor, values: Tensor) -> None:
+        counters, skipped = self._counters, (~finite).to(self._wide)
+        counters[: len(values)] += torch.where(finite, values, torch.zeros_like(values))
+        counters[_SKIPPED] += skipped
+        counters[_IN_A_ROW] = (counters[_IN_A_ROW] + 1) * skipped
+        counters[_LONGEST] = torch.maximum(counters[_LONGEST], counters[_IN_A_ROW])
+        counters[_FIRST] = torch.where(counters[_IN_A_ROW] == 1, step, counters[_FIRST])
+
+    def _apply(self, finite: Tensor) -> None:
+        """Step the optimiser if the step is finite, and move the averages."""
+        if self.optimizer.defaults["fused"]:
+            # The fused kernel skips the step itself where it finds this flag: the host need not wait for it and look.
+            self.optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]
+            self.optimizer.step()
+        elif bool(finite):
+            self.optimizer.step()
+        self.averages.update()
+
+    def look(self) -> Window:
+        """Return the means since the last :meth:`collect`. The host waits for the device here."""
+        counters = self._counters.tolist()
+        steps = round(counters[_STEPS])
+        loss, mse, vanished, norm = (value / max(1, steps) for value in counters[_LOSS : _NORM + 1])
+        skipped, _, longest, first = (round(value) for value in counters[_SKIPPED:])
+        return Window(steps, loss, mse, vanished, norm, skipped, longest, first)
+
+    def collect(self) -> Window:
+        """Return the means since the last time, and start anew. The host waits for the device here."""
+        window = self.look()
+        self._counters[:_SKIPPED] = 0
+        self._counters[_LONGEST] = self._counters[_IN_A_ROW]
+        return window
+
+    def counters(self) -> tuple[float, ...]:
+        """Return the sums since the last collection, to be given to :meth:`set_counters` after a resume."""
+        return tuple(self._counters.tolist())
+
+    def set_counters(self, counters: tuple[float, ...]) -> None:
+        """Go on with sums from :meth:`counters`."""
+        self._counters.copy_(torch.tensor(counters, dtype=self._wide))
+
+    def optimizer_state(self) -> dict[str, Tensor]:
+        """Return AdamW's tensors, named `MOMENT.PARAMETER`; before the first step there are none."""
+        out: dict[str, Tensor] = {}
+        for name, parameter in self.model.network.named_parameters():
+            state = self.optimizer.state.get(parameter, {})
+            out |= {f"{moment}.{name}": state[moment] for moment in _MOMENTS if moment in state}
+        return out
+
+    def load_optimizer_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """Set AdamW's tensors to what :meth:`optimizer_state` gave."""
+        names = [name for name, _ in self.model.network.named_parameters()]
+        state = {
+            index: {moment: tensors[f"{moment}.{name}"].clone() for moment in _MOMENTS}
+            for index, name in enumerate(names)
+            if f"step.{name}" in tensors
+        }
+        self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
+
+
+def _of(conditions: Conditions) -> tuple[Tensor, ...]:
+    """Return what the objective is told: `t`, or `t` and `lam`."""
+    return (conditions.t,) if conditions.lam is None else (conditions.t, conditions.lam)
+
+
+def _vanished(mse: Tensor, phase: Phase) -> Tensor:
+    """Return how many samples have a vanished proximal-matching weight; none for other losses."""
+    return mse.new_zeros(()) if phase.zeta is None else (matching_weight(mse, phase.zeta) < VANISHED).sum().to(mse)
+
+
+def _initial_model(config: Config, place: Place) -> LearnedModel:
+    """Return the model with the first weights of the seed, the same on every device and process."""
+    torch.manual_seed(derived_seed(config.training.seed, WEIGHTS))
+    model = config.model.build().to(place.device)
+    if config.training.channels_last:
+        model = model.to(memory_format=torch.channels_last)
+    return model
+
+
+def _adamw(config: Config, parameters: list[torch.nn.Parameter]) -> torch.optim.AdamW:
+    chosen = config.optimiser
+
+    def make(fused: bool) -> torch.optim.AdamW:
+        return torch.optim.AdamW(
+            parameters, chosen.lr, chosen.betas, chosen.eps, chosen.weight_decay, fused=fused or None
+        )
+
+    try:
+        return make(fused=True)
+    except RuntimeError:  # no fused kernel on this device
+        return make(fused=False)

@@ -1,0 +1,242 @@
+"""Run folders: exact round trips, whole or not there at all, and nothing that is there is lost."""
+
+from __future__ import annotations
+
+import errno
+import json
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+
+from proxdm.checkpoints import store
+from proxdm.checkpoints.store import TrainingState
+from proxdm.conditioning import ConditioningConfig
+from proxdm.config import Config, ConfigError, LoggingConfig, ModelConfig, OptimiserConfig, TrainingConfig
+from proxdm.data.load import DataConfig
+from proxdm.errors import CheckpointError, OutputError
+from proxdm.networks import MLPConfig
+
+CONFIG = Config(
+    "tiny",
+    DataConfig("digits"),
+    ModelConfig("score", (1, 2, 2), MLPConfig(4, 8, 1)),
+    conditioning=ConditioningConfig(None, "continuous", ()),
+    training=TrainingConfig(10, 4, ema=(0.999, 0.9)),
+)
+
+
+def state_dict(seed):
+    torch.manual_seed(seed)
+    return CONFIG.model.build().network.state_dict()
+
+
+@pytest.fixture(autouse=True)
+def same_random_state():
+    with torch.random.fork_rng(devices=[]):
+        yield
+
+
+@pytest.fixture
+def run(tmp_path):
+    store.create_run(tmp_path / "run", CONFIG)
+    return tmp_path / "run"
+
+
+def save(run, step, keep=0, **state):
+    weights = {"raw": state_dict(step), "ema-0.999": state_dict(step + 1), "ema-0.9": state_dict(step + 2)}
+    optimizer = {"exp_avg.w": torch.full((3,), 0.1), "step.w": torch.tensor(float(step))}
+    return store.save_checkpoint(run, CONFIG, TrainingState(step, **state), weights, optimizer, keep=keep)
+
+
+def names(run):
+    return sorted(path.name for path in (run / "checkpoints").iterdir())
+
+
+# ---- checkpoints ----
+
+
+def test_what_is_saved_comes_back(run):
+    saved = save(run, 7, seconds=1.5, skipped=2, counters=(0.1, 1 / 3, 1e-300), versions="v")
+    found = store.latest(run)
+    assert found == saved
+    assert found.state == TrainingState(7, 1.5, 2, (0.1, 1 / 3, 1e-300), "v")
+    assert found.config == CONFIG
+    assert found.weights == ("ema-0.999", "ema-0.9", "raw")
+    for weights, seed in (("raw", 7), ("ema-0.999", 8), ("ema-0.9", 9)):
+        tensors, expected = found.read(weights), state_dict(seed)
+        assert tensors.keys() == expected.keys()
+        assert all(torch.equal(tensors[key], expected[key]) for key in expected)
+    optimizer = found.read_optimizer()
+    assert torch.equal(optimizer["step.w"], torch.tensor(7.0))
+    assert torch.equal(optimizer["exp_avg.w"], torch.full((3,), 0.1))
+
+
+def test_files_are_what_the_documentation_says(run):
+    path = save(run, 1000).path
+    assert path.name == "step-00001000"
+    assert sorted(file.name for file in path.iterdir()) == [
+        "config.json",
+        "ema-0.9.safetensors",
+        "ema-0.999.safetensors",
+        "model.safetensors",
+        "optimizer.safetensors",
+        "state.json",
+    ]
+    assert json.loads((path / "state.json").read_text())["state"]["step"] == 1000
+
+
+def test_build_gives_the_model_of_a_weight_set(run):
+    checkpoint = save(run, 7)
+    for weights, seed in ((None, 8), ("ema-0.9", 9), ("raw", 7)):
+        model = checkpoint.build(weights)
+        assert not model.training
+        assert model.config == CONFIG
+        expected = state_dict(seed)
+        assert all(torch.equal(value, expected[key]) for key, value in model.network.state_dict().items())
+    with pytest.raises(CheckpointError, match=r"no weights 'ema-0.5'; it has ema-0.999, ema-0.9, raw"):
+        checkpoint.build("ema-0.5")
+
+
+def test_latest_is_by_number_and_old_ones_go(run):
+    assert store.latest(run) is None
+    for step in (5, 99_999_999, 100_000_000, 20):
+        save(run, step)
+    assert [c.step for c in store.checkpoints(run)] == [5, 20, 99_999_999, 100_000_000]
+    assert store.latest(run).step == 100_000_000
+    save(run, 200_000_000, keep=2)
+    assert names(run) == ["step-100000000", "step-200000000"]
+
+
+@pytest.mark.parametrize("harm", ["missing", "short", "no state", "bad state", "empty"])
+def test_checkpoints_that_are_not_whole_are_passed_over_and_replaced(run, harm):
+    save(run, 1)
+    path = save(run, 2).path
+    if harm == "missing":
+        (path / "ema-0.9.safetensors").unlink()
+    elif harm == "short":
+        content = (path / "model.safetensors").read_bytes()
+        (path / "model.safetensors").write_bytes(content[:-1])
+    elif harm == "no state":
+        (path / "state.json").unlink()
+    elif harm == "bad state":
+        (path / "state.json").write_text('{"state": ')
+    else:
+        shutil.rmtree(path)
+        path.mkdir()
+    assert [c.step for c in store.checkpoints(run)] == [1]
+    save(run, 2)
+    assert [c.step for c in store.checkpoints(run)] == [1, 2]
+    assert names(run) == ["step-00000001", "step-00000002"]
+
+
+def test_changed_bytes_are_noticed(run):
+    checkpoint = save(run, 1)
+    file = checkpoint.path / "ema-0.9.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(CheckpointError, match="damaged"):
+        checkpoint.read("ema-0.9")
+    checkpoint.read("raw")
+
+
+@pytest.mark.parametrize("function", ["write_model_file", "write_config", "_sync_folder"])
+def test_a_full_disk_costs_nothing_that_was_there(run, function, monkeypatch):
+    save(run, 1)
+
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, function, full)
+        with pytest.raises(
+            OutputError, match=r"step-00000002 cannot be written \(No space left on device\); make room"
+        ):
+            save(run, 2, keep=1)
+    assert names(run) == ["step-00000001"]
+    assert store.latest(run).read("raw")
+    save(run, 2, keep=1)
+    assert names(run) == ["step-00000002"]
+
+
+def test_clean_removes_what_a_killed_process_left(run):
+    save(run, 1)
+    for name in (".unfinished-step-00000002-77", ".unfinished-step-00000001-old-77"):
+        (run / "checkpoints" / name).mkdir()
+        (run / "checkpoints" / name / "model.safetensors").write_bytes(b"x")
+    store.clean(run)
+    assert names(run) == ["step-00000001"]
+
+
+# ---- runs ----
+
+
+def test_create_run_refuses_what_is_there(run, tmp_path):
+    with pytest.raises(OutputError, match="holds a run already; continue it with --resume"):
+        store.create_run(run, CONFIG)
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(OutputError, match="is a file"):
+        store.create_run(tmp_path / "file", CONFIG)
+    with pytest.raises(OutputError, match="is not empty"):
+        store.create_run(tmp_path, CONFIG)
+    (tmp_path / "empty").mkdir()
+    store.create_run(tmp_path / "empty", CONFIG)
+    assert store.read_config(tmp_path / "empty") == CONFIG
+    with pytest.raises(OutputError, match="cannot be written"):
+        store.create_run(tmp_path / "file" / "below", CONFIG)
+
+
+def test_read_config_needs_a_run_and_says_what_is_wrong(run, tmp_path):
+    with pytest.raises(CheckpointError, match="is not the folder of a training run"):
+        store.read_config(tmp_path)
+    (run / "config.json").write_text('{"preset": "tiny", "date": 1}')
+    with pytest.raises(CheckpointError, match=r"config.json cannot be read: unknown key 'date'.*'data'"):
+        store.read_config(run)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"logging": LoggingConfig(every=1, keep=9, tracker="tensorboard")},
+        {"training": replace(CONFIG.training, steps=99, micro_batch=2, patience=1, compile=True, device="cpu")},
+        {"data": replace(CONFIG.data, root="elsewhere")},
+    ],
+)
+def test_a_run_may_change_what_does_not_alter_it(changes):
+    store.check_same_run(CONFIG, replace(CONFIG, **changes))
+
+
+@pytest.mark.parametrize(
+    "changes, field",
+    [
+        ({"data": replace(CONFIG.data, limit=5)}, r"data.limit \(None and 5\)"),
+        ({"training": replace(CONFIG.training, batch_size=5)}, r"training.batch_size \(4 and 5\)"),
+        ({"training": replace(CONFIG.training, ema=(0.9,))}, r"training.ema"),
+        ({"training": replace(CONFIG.training, bf16=True)}, r"training.bf16 \(False and True\)"),
+        ({"optimiser": OptimiserConfig(lr=1.0)}, r"optimiser.lr \(0.0002 and 1.0\)"),
+        ({"model": ModelConfig("score", (1, 2, 2), MLPConfig(4, 16, 1))}, r"model.network.width \(8 and 16\)"),
+    ],
+)
+def test_a_run_may_not_change_what_it_is(changes, field):
+    with pytest.raises(ConfigError, match=field):
+        store.check_same_run(CONFIG, replace(CONFIG, **changes))
+
+
+def test_log_is_truncated_to_a_step(run):
+    lines = [json.dumps({"step": step, "loss": step / 3}) + "\n" for step in (10, 20, 30)]
+    (run / store.LOG_FILE).write_text("".join(lines) + '{"step": 40, "lo')
+    assert [line["step"] for line in store.read_log(run)] == [10, 20, 30]
+    store.truncate_log(run, 25)
+    assert (run / store.LOG_FILE).read_text() == "".join(lines[:2])
+    (run / store.LOG_FILE).unlink()
+    store.truncate_log(run, 25)
+    assert store.read_log(run) == []
+
+
+def test_lock_is_exclusive_and_let_go(run):
+    with store.locked(run), pytest.raises(OutputError, match="another process is training"), store.locked(run):
+        pass
+    with store.locked(run):
+        pass

@@ -1,0 +1,359 @@
+"""The whole loop: resume to the last bit, signals, logs, previews, and every way to be wrong."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import signal
+from dataclasses import replace
+
+import pytest
+import torch
+
+from proxdm import imaging
+from proxdm.checkpoints import store
+from proxdm.checkpoints.portable import read_model_file, read_tensors
+from proxdm.config import ConfigError, ModelConfig
+from proxdm.errors import CheckpointError, NonFiniteError, OutputError
+from proxdm.losses import make_objective
+from proxdm.networks import MLPConfig
+from proxdm.training import train
+
+TIMES = ("images_per_s", "seconds")
+
+
+class At:
+    """The configuration's objective, with something that happens at its n-th evaluation."""
+
+    def __init__(self, config, event, *calls):
+        self.objective = make_objective(config.model.build(), config.objective)
+        self.noises, self.event, self.at, self.calls = self.objective.noises, event, set(calls), itertools.count()
+
+    def __call__(self, *arguments):
+        prediction, target = self.objective(*arguments)
+        if next(self.calls) in self.at:
+            prediction = self.event(prediction)
+        return prediction, target
+
+
+def interrupting(number):
+    def event(prediction):
+        os.kill(os.getpid(), number)
+        return prediction
+
+    return event
+
+
+def log_of(folder):
+    return [{key: value for key, value in line.items() if key not in TIMES} for line in store.read_log(folder)]
+
+
+def tensors_of(checkpoint):
+    return {path.name: read_tensors(read_model_file(path)) for path in sorted(checkpoint.glob("*.safetensors"))}
+
+
+def assert_same(first, second):
+    """Weights, averages and optimiser are equal to the last bit."""
+    first, second = tensors_of(first), tensors_of(second)
+    assert first.keys() == second.keys()
+    assert len(first) >= 3
+    for name, tensors in first.items():
+        assert tensors.keys() == second[name].keys()
+        for key, value in tensors.items():
+            assert torch.equal(value, second[name][key]), f"{name}: {key}"
+
+
+def step_folder(run, step):
+    return run / "checkpoints" / f"step-{step:08d}"
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, pictures):
+    """Uninterrupted runs by configuration."""
+    done = {}
+
+    def run(config):
+        key = config.model.kind
+        if key not in done:
+            folder = tmp_path_factory.mktemp("whole") / key
+            done[key] = (folder, train(config, folder, data=pictures, progress=False))
+        return done[key]
+
+    return run
+
+
+# ---- what a run leaves ----
+
+
+def test_a_run_leaves_config_log_checkpoints_and_previews(whole, prox_config):
+    folder, result = whole(prox_config)
+    assert store.read_config(folder) == prox_config
+    assert [c.step for c in store.checkpoints(folder)] == [4, 8, 12]
+    assert (result.step, result.signal, result.checkpoint) == (12, None, step_folder(folder, 12))
+    assert [line["step"] for line in log_of(folder)] == [4, 5, 8, 10, 12], "every 5, and where the phase changes"
+    assert sorted(path.name for path in (folder / "previews").iterdir()) == ["step-00000006.png", "step-00000012.png"]
+    assert result.last == store.read_log(folder)[-1]
+    checkpoint = store.latest(folder)
+    assert checkpoint.weights == ("ema-0.9", "ema-0.5", "raw")
+    assert checkpoint.config == prox_config
+    assert "torch" in checkpoint.state.versions
+
+
+def test_lines_of_the_log_say_what_was_done(whole, prox_config):
+    lines = store.read_log(whole(prox_config)[0])
+    assert [line["phase"] for line in lines] == ["l1"] + ["proximal-matching"] * 4
+    assert [line["zeta"] for line in lines] == [None, 2.0, 2.0, 1.0, 1.0]
+    assert [line["lr"] for line in lines] == [2e-3] + [1e-3] * 4
+    assert [line["images"] for line in lines] == [8 * line["step"] for line in lines]
+    assert [line["vanished"] for line in lines] == [None, 0.0, 0.0, 0.0, 0.0]
+    for line in lines:
+        assert line["skipped"] == 0
+        assert line["images_per_s"] > 0
+        assert 0 < line["loss"] < 2
+        assert line["grad_norm"] > 0
+    seconds = [line["seconds"] for line in lines]
+    assert seconds == sorted(seconds)
+
+
+def test_previews_are_samples_of_the_average_from_fixed_noise(whole, prox_config):
+    folder, _ = whole(prox_config)
+    metadata = imaging.read_png_metadata(folder / "previews" / "step-00000012.png")
+    assert metadata == {"sampler": "prox-hybrid", "steps": 5, "nfe": 5, "seed": 3}
+
+
+def test_global_random_state_is_left_alone(prox_config, pictures, tmp_path):
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    train(prox_config, tmp_path / "run", data=pictures, progress=False)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_old_checkpoints_go(prox_config, pictures, tmp_path):
+    config = replace(prox_config, logging=replace(prox_config.logging, keep=2, checkpoint_every=3))
+    train(config, tmp_path / "run", data=pictures, progress=False)
+    assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir()) == [
+        "step-00000009",
+        "step-00000012",
+    ]
+
+
+def test_a_run_without_averages_previews_or_pictures(score_config, pictures, tmp_path):
+    config = replace(
+        score_config,
+        training=replace(score_config.training, ema=(), steps=2),
+        logging=replace(score_config.logging, preview_every=1),
+    )
+    train(config, tmp_path / "run", data=pictures, progress=False)
+    assert store.latest(tmp_path / "run").weights == ("raw",)
+    assert len(list((tmp_path / "run" / "previews").iterdir())) == 2
+    off = replace(config, logging=replace(config.logging, preview_every=0))
+    train(off, tmp_path / "off", data=pictures, progress=False)
+    assert not (tmp_path / "off" / "previews").exists()
+
+
+# ---- resume ----
+
+
+@pytest.mark.parametrize("kind", ["prox", "score"])
+@pytest.mark.parametrize("call", [0, 5, 8])
+def test_resume_equals_the_uninterrupted_run_to_the_last_bit(
+    kind, call, prox_config, score_config, pictures, tmp_path, whole
+):
+    """Interrupted within a window of the log and between checkpoints; weights, averages, optimiser and log agree."""
+    config = prox_config if kind == "prox" else score_config
+    folder, expected = whole(config)
+    objective = At(config, interrupting(signal.SIGINT), call)
+    first = train(config, tmp_path / "run", data=pictures, objective=objective, progress=False)
+    assert (first.step, first.signal) == (call + 1, signal.SIGINT)
+    assert first.checkpoint == step_folder(tmp_path / "run", call + 1)
+    second = train(config, tmp_path / "run", resume=True, data=pictures, progress=False)
+    assert (second.step, second.signal) == (12, None)
+    assert_same(second.checkpoint, expected.checkpoint)
+    assert log_of(tmp_path / "run") == log_of(folder)
+    ours, theirs = (path / "previews" / "step-00000012.png" for path in (tmp_path / "run", folder))
+    assert ours.read_bytes() == theirs.read_bytes()
+
+
+def test_resume_forgets_what_came_after_the_checkpoint(prox_config, pictures, tmp_path, whole):
+    """A process that is killed loses the steps after its last checkpoint; the log must not keep them."""
+
+    class KilledError(Exception):
+        pass
+
+    def kill(prediction):
+        raise KilledError
+
+    run = tmp_path / "run"
+    with pytest.raises(KilledError):
+        train(prox_config, run, data=pictures, objective=At(prox_config, kill, 11), progress=False)
+    assert [line["step"] for line in log_of(run)] == [4, 5, 8, 10]
+    with (run / store.LOG_FILE).open("a") as file:
+        file.write('{"step": 11, "los')
+    (run / "checkpoints" / ".unfinished-step-00000010-1").mkdir()
+    second = train(prox_config, run, resume=True, data=pictures, progress=False)
+    folder, expected = whole(prox_config)
+    assert log_of(run) == log_of(folder)
+    assert_same(second.checkpoint, expected.checkpoint)
+    assert [path.name for path in sorted((run / "checkpoints").iterdir())] == [f"step-{n:08d}" for n in (4, 8, 12)]
+
+
+def test_resume_of_a_run_without_checkpoints_starts_at_the_beginning(prox_config, pictures, tmp_path, whole):
+    store.create_run(tmp_path / "run", prox_config)
+    result = train(prox_config, tmp_path / "run", resume=True, data=pictures, progress=False)
+    assert_same(result.checkpoint, whole(prox_config)[1].checkpoint)
+
+
+def test_resume_of_a_finished_run_changes_nothing(prox_config, pictures, tmp_path):
+    train(prox_config, tmp_path / "run", data=pictures, progress=False)
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "run").rglob("*.safetensors")}
+    log = (tmp_path / "run" / store.LOG_FILE).read_text()
+    result = train(prox_config, tmp_path / "run", resume=True, data=pictures, progress=False)
+    assert (result.step, result.last) == (12, None)
+    assert before == {p: p.stat().st_mtime_ns for p in (tmp_path / "run").rglob("*.safetensors")}
+    assert (tmp_path / "run" / store.LOG_FILE).read_text() == log
+
+
+def test_a_run_can_be_made_longer_and_its_logging_changed(score_config, pictures, tmp_path, whole):
+    short = replace(score_config, training=replace(score_config.training, steps=7))
+    train(short, tmp_path / "run", data=pictures, progress=False)
+    longer = replace(
+        score_config,
+        training=replace(score_config.training, micro_batch=8, patience=3),
+        logging=replace(score_config.logging, every=3, keep=1),
+    )
+    result = train(longer, tmp_path / "run", resume=True, data=pictures, progress=False)
+    assert_same(result.checkpoint, whole(score_config)[1].checkpoint)
+    assert store.read_config(tmp_path / "run") == longer
+    with pytest.raises(ConfigError, match=r"steps = 7, but .* has taken 12 steps already"):
+        train(short, tmp_path / "run", resume=True, data=pictures, progress=False)
+
+
+def test_resume_with_another_configuration_names_the_fields(prox_config, pictures, tmp_path):
+    run = tmp_path / "run"
+    store.create_run(run, prox_config)
+    other = replace(
+        prox_config,
+        optimiser=replace(prox_config.optimiser, lr=5.0),
+        training=replace(prox_config.training, seed=4, patience=3),
+    )
+    with pytest.raises(ConfigError, match=r"optimiser.lr \(0.001 and 5.0\), training.seed \(3 and 4\)") as caught:
+        train(other, run, resume=True, data=pictures, progress=False)
+    assert "patience" not in str(caught.value)
+    assert store.read_config(run) == prox_config
+
+
+def test_resume_needs_a_run(prox_config, pictures, tmp_path):
+    with pytest.raises(CheckpointError, match="is not the folder of a training run"):
+        train(prox_config, tmp_path / "none", resume=True, data=pictures, progress=False)
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_damaged_checkpoint_is_not_resumed(prox_config, pictures, tmp_path):
+    run = tmp_path / "run"
+    train(prox_config, run, data=pictures, progress=False)
+    file = step_folder(run, 12) / "optimizer.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-3] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(CheckpointError, match="remove that folder to go on from the one before it"):
+        train(prox_config, run, resume=True, data=pictures, progress=False)
+
+
+# ---- nothing is overwritten ----
+
+
+def contents(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_an_existing_run_is_not_touched(prox_config, pictures, tmp_path):
+    run = tmp_path / "run"
+    train(prox_config, run, data=pictures, progress=False)
+    before = contents(run)
+    with pytest.raises(OutputError, match="holds a run already; continue it with --resume"):
+        train(prox_config, run, data=pictures, progress=False)
+    assert contents(run) == before
+
+
+def test_other_folders_and_files_are_not_touched(prox_config, pictures, tmp_path):
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "final.tex").write_text("x")
+    with pytest.raises(OutputError, match="is not empty"):
+        train(prox_config, tmp_path / "thesis", data=pictures, progress=False)
+    assert contents(tmp_path) == {"thesis/final.tex": b"x"}
+    with pytest.raises(OutputError, match="is a file"):
+        train(prox_config, tmp_path / "thesis" / "final.tex", data=pictures, progress=False)
+
+
+def test_two_processes_cannot_train_in_one_folder(prox_config, pictures, tmp_path):
+    store.create_run(tmp_path / "run", prox_config)
+    with store.locked(tmp_path / "run"), pytest.raises(OutputError, match="another process is training"):
+        train(prox_config, tmp_path / "run", resume=True, data=pictures, progress=False)
+
+
+def test_wrong_data_leave_no_folder(prox_config, pictures, tmp_path):
+    wrong = replace(prox_config, model=ModelConfig("prox", (1, 2, 2), MLPConfig(4, 8, 1, conditioning="time-lam")))
+    with pytest.raises(ConfigError, match=r"model\.shape"):
+        train(wrong, tmp_path / "run", data=pictures, progress=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+# ---- signals and numbers that are not finite ----
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_write_a_checkpoint_and_handlers_come_back(number, prox_config, pictures, tmp_path):
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    objective = At(prox_config, interrupting(number), 6)
+    result = train(prox_config, tmp_path / "run", data=pictures, objective=objective, progress=False)
+    assert (result.step, result.signal) == (7, number)
+    assert store.latest(tmp_path / "run").step == 7
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_a_signal_in_the_last_step_interrupts_nothing(prox_config, pictures, tmp_path):
+    objective = At(prox_config, interrupting(signal.SIGINT), 11)
+    assert train(prox_config, tmp_path / "run", data=pictures, objective=objective, progress=False).signal is None
+
+
+def test_steps_that_are_not_finite_are_skipped_and_counted(prox_config, pictures, tmp_path):
+    objective = At(prox_config, lambda prediction: prediction * float("nan"), 5, 6)
+    train(prox_config, tmp_path / "run", data=pictures, objective=objective, progress=False)
+    assert [line["skipped"] for line in log_of(tmp_path / "run")] == [0, 0, 2, 2, 2]
+    assert store.latest(tmp_path / "run").state.skipped == 2
+    assert all(
+        value.isfinite().all() for t in tensors_of(store.latest(tmp_path / "run").path).values() for value in t.values()
+    )
+
+
+def test_too_many_in_a_row_stop_the_run(prox_config, pictures, tmp_path):
+    config = replace(prox_config, training=replace(prox_config.training, patience=3))
+    objective = At(config, lambda prediction: prediction * float("nan"), *range(2, 4), *range(5, 12))
+    with pytest.raises(
+        NonFiniteError, match=r"in 3 steps in a row, from step 5 on \(its batch: seed 3, step 5\)"
+    ) as caught:
+        train(config, tmp_path / "run", data=pictures, objective=objective, progress=False)
+    assert f"the last good checkpoint is {step_folder(tmp_path / 'run', 4)}" in str(caught.value)
+    assert store.latest(tmp_path / "run").step == 4
+    early = At(config, lambda prediction: prediction * float("nan"), *range(12))
+    with pytest.raises(NonFiniteError, match=r"from step 0 on .*; there is no checkpoint yet"):
+        train(config, tmp_path / "early", data=pictures, objective=early, progress=False)
+
+
+def test_a_preview_that_fails_does_not_stop_the_run(score_config, pictures, tmp_path, monkeypatch, capsys):
+    def fail(*arguments):
+        raise NonFiniteError("3 of 4 samples are not finite")
+
+    monkeypatch.setattr("proxdm.training.loop.save_preview", fail)
+    assert train(score_config, tmp_path / "run", data=pictures, progress=False).step == 12
+    assert "no preview at step 6: 3 of 4 samples are not finite" in capsys.readouterr().err
+
+
+def test_a_log_that_was_all_skipped_is_still_json(prox_config, pictures, tmp_path):
+    config = replace(prox_config, training=replace(prox_config.training, patience=5))
+    objective = At(config, lambda prediction: prediction * float("nan"), 0, 1, 2, 3)
+    train(config, tmp_path / "run", data=pictures, objective=objective, progress=False)
+    line = json.loads((tmp_path / "run" / store.LOG_FILE).read_text().splitlines()[0])
+    assert (line["loss"], line["grad_norm"], line["skipped"]) == (None, None, 4)

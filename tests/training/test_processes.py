@@ -1,0 +1,71 @@
+"""Two processes give the weights of one."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from proxdm.checkpoints import store
+from proxdm.config import to_json
+from proxdm.training import train
+
+SCRIPT = """
+import sys, torch
+from pathlib import Path
+from proxdm.config import from_json
+from proxdm.data.images import ImageData
+from proxdm.training import train
+
+folder = Path(sys.argv[1])
+config = from_json((folder / "config.json").read_text())
+pictures = ImageData(torch.load(folder / "images.pt", weights_only=True), "noise")
+result = train(config, folder / sys.argv[2], data=pictures, resume="--resume" in sys.argv, progress=False)
+print(result.step)
+torch.distributed.destroy_process_group()
+"""
+
+
+def torchrun(folder, *arguments):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2] / "src")}
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *arguments]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["prox", "score"])
+def test_two_processes_give_the_weights_and_the_log_of_one(kind, prox_config, score_config, pictures, tmp_path):
+    config = prox_config if kind == "prox" else score_config
+    # Dropout alone depends on the process; accumulation is on, so that it is tested under the other's eyes.
+    config = replace(
+        config,
+        model=replace(config.model, network=replace(config.model.network, dropout=0.0)),
+        training=replace(config.training, micro_batch=3),
+        optimiser=replace(config.optimiser, eps=1e-6),
+    )
+    (tmp_path / "config.json").write_text(to_json(config))
+    torch.save(pictures.images, tmp_path / "images.pt")
+    (tmp_path / "script.py").write_text(SCRIPT)
+    one = train(config, tmp_path / "one", data=pictures, progress=False)
+    torchrun(tmp_path, "script.py", str(tmp_path), "two")
+    assert store.latest(tmp_path / "two").step == one.step == 12
+    for weights in ("raw", "ema-0.9", "ema-0.5"):
+        ours, theirs = (store.latest(tmp_path / name).read(weights) for name in ("one", "two"))
+        for key, value in ours.items():
+            torch.testing.assert_close(theirs[key], value, rtol=1e-5, atol=1e-5)
+    for a, b in zip(store.read_log(tmp_path / "one"), store.read_log(tmp_path / "two"), strict=True):
+        assert (a["step"], a["images"], a["phase"]) == (b["step"], b["images"], b["phase"])
+        assert (b["loss"], b["mse"], b["grad_norm"]) == pytest.approx((a["loss"], a["mse"], a["grad_norm"]), rel=1e-4)
+    # One process may go on with what two have begun, and the other way round.
+    longer = replace(config, training=replace(config.training, steps=14), objective=config.objective)
+    train(longer, tmp_path / "two", data=pictures, resume=True, progress=False)
+    train(longer, tmp_path / "one", data=pictures, resume=True, progress=False)
+    ours, theirs = (store.latest(tmp_path / name).read("raw") for name in ("one", "two"))
+    for key, value in ours.items():
+        torch.testing.assert_close(theirs[key], value, rtol=1e-5, atol=2e-5)

@@ -1,0 +1,237 @@
+"""One optimiser step against the same step written out by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from proxdm.conditioning import make_draws
+from proxdm.config import ConfigError, ModelConfig
+from proxdm.data.batches import DataStream
+from proxdm.losses import Phase, losses, matching_weight
+from proxdm.networks import MLPConfig, UNetConfig
+from proxdm.sde import per_sample
+from proxdm.training.processes import Place
+from proxdm.training.seeds import CONDITIONS, NOISE, step_generator
+from proxdm.training.stepper import VANISHED, Stepper
+
+CPU = Place(torch.device("cpu"))
+PHASES = [Phase("l1"), Phase("proximal-matching", 2.0), Phase("proximal-matching", 0.3)]
+
+
+def without_dropout(config):
+    return replace(config, model=replace(config.model, network=replace(config.model.network, dropout=0.0)))
+
+
+def weights(stepper):
+    return {key: value.clone() for key, value in stepper.model.network.state_dict().items()}
+
+
+@pytest.fixture(autouse=True)
+def same_random_state():
+    with torch.random.fork_rng(devices=[]):
+        yield
+
+
+def by_hand(config, pictures, phases, micro=None):
+    """The same training in plain torch: one batch, no accumulation, no fused kernels."""
+    reference = Stepper(config, pictures, CPU)
+    model, training = reference.model, config.training
+    optimizer = torch.optim.AdamW(model.parameters(), eps=config.optimiser.eps, fused=False)
+    stream = DataStream(pictures, seed=training.seed, flip=config.data.flip)
+    draws, sde = make_draws(config.conditioning, model.sde), model.sde
+    found = []
+    for step, phase in enumerate(phases):
+        x0 = stream.batch(step, training.batch_size)
+        c = draws.draw(training.batch_size, step_generator(training.seed, CONDITIONS, step))
+        generator = step_generator(training.seed, NOISE, step)
+        count = 1 if config.model.kind == "score" else 2
+        noise = torch.randn(count, training.batch_size, *config.model.shape, generator=generator)
+        x_t = sde.perturb(x0, c.t, noise[0])
+        model.train()
+        if count == 1:
+            prediction, target = model(x_t, c.t), noise[0]
+        else:
+            root = per_sample(c.lam.sqrt(), x_t)
+            y = x_t + root * noise[1]
+            prox = y - root * model(y, c.t, c.lam)
+            prediction, target = (y - prox) / root, noise[1]
+        each = losses(prediction, target, phase)
+        optimizer.zero_grad()
+        each.loss.mean().backward()
+        clip = config.optimiser.clip
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), float("inf") if clip is None else clip)
+        rate = config.optimiser.l1_lr if phase.loss == "l1" else config.optimiser.lr
+        rate = (rate or config.optimiser.lr) * min(1, (step + 1) / max(1, config.optimiser.warmup))
+        optimizer.param_groups[0]["lr"] = rate
+        optimizer.step()
+        share = 0.0 if phase.zeta is None else (matching_weight(each.mse, phase.zeta) < VANISHED).float().mean().item()
+        found.append((each.loss.mean().item(), each.mse.mean().item(), share, norm.item()))
+    return weights(reference), found
+
+
+@pytest.mark.parametrize("micro", [None, 8, 3, 1])
+@pytest.mark.parametrize("kind", ["prox", "score"])
+def test_steps_are_those_written_out_by_hand(kind, micro, prox_config, score_config, pictures):
+    config = without_dropout(prox_config if kind == "prox" else score_config)
+    # A large eps: the first steps of Adam are the signs of the gradients, rounding errors of tiny ones included.
+    config = replace(config, optimiser=replace(config.optimiser, eps=1e-3))
+    phases = PHASES if kind == "prox" else [Phase("mse")] * 3
+    expected, found = by_hand(config, pictures, phases)
+    stepper = Stepper(replace(config, training=replace(config.training, micro_batch=micro)), pictures, CPU)
+    windows = []
+    for step, phase in enumerate(phases):
+        stepper.step(step, phase)
+        windows.append(stepper.collect())
+    for key, value in weights(stepper).items():
+        torch.testing.assert_close(value, expected[key], rtol=1e-5, atol=1e-6)
+    for window, numbers in zip(windows, found, strict=True):
+        assert window.steps == 1
+        assert (window.loss, window.mse, window.vanished, window.grad_norm) == pytest.approx(numbers, rel=1e-4)
+    if kind == "prox":
+        assert 0 < windows[2].vanished <= 1, "zeta = 0.3 is small enough here for the share to be seen"
+
+
+def test_windows_are_means_over_their_steps(prox_config, pictures):
+    one, three = (Stepper(without_dropout(prox_config), pictures, CPU) for _ in range(2))
+    singles = []
+    for step in range(3):
+        one.step(step, PHASES[1])
+        singles.append(one.collect())
+        three.step(step, PHASES[1])
+    window = three.collect()
+    assert window.steps == 3
+    assert window.loss == pytest.approx(sum(w.loss for w in singles) / 3, rel=1e-12)
+    assert window.grad_norm == pytest.approx(sum(w.grad_norm for w in singles) / 3, rel=1e-12)
+    assert three.collect().steps == 0
+
+
+def test_averages_move_with_the_steps(prox_config, pictures):
+    stepper = Stepper(prox_config, pictures, CPU)
+    expected = {key: value.double() for key, value in weights(stepper).items()}
+    for step in range(4):
+        stepper.step(step, PHASES[0])
+        for key, value in weights(stepper).items():
+            expected[key] = 0.9 * expected[key] + 0.1 * value.double()
+    for key, value in stepper.averages.state(0.9).items():
+        torch.testing.assert_close(value.double(), expected[key], rtol=1e-5, atol=1e-7)
+
+
+def test_dropout_depends_on_seed_step_and_process_only(prox_config, pictures):
+    def loss_of(step, rank=0, before=0):
+        stepper = Stepper(prox_config, pictures, CPU)
+        stepper.step(0, PHASES[0])  # at first the blocks end in zeros, and dropout has no effect
+        stepper.collect()
+        # The same data and draws for every step and rank, so that dropout alone is left.
+        drawn, x0 = stepper._randomness(0, slice(0, 8)), stepper.stream.batch(0, 8)
+        stepper._randomness = lambda step, rows: drawn
+        stepper.stream.batch = lambda *arguments, **names: x0
+        stepper.place = Place(torch.device("cpu"), rank, 1)
+        torch.randn(before)
+        stepper.step(step, PHASES[0])
+        return stepper.collect().loss
+
+    assert loss_of(5) == loss_of(5, before=17)
+    assert loss_of(5) != loss_of(6)
+    assert loss_of(5) != loss_of(5, rank=1)
+
+
+class Broken:
+    """The configuration's objective, with a prediction that is not finite in some steps."""
+
+    def __init__(self, objective, steps, value=float("nan")):
+        self.objective, self.steps, self.value, self.calls = objective, steps, value, 0
+        self.noises = objective.noises
+
+    def __call__(self, forward, x0, noise, t, lam=None):
+        prediction, target = self.objective(forward, x0, noise, t, lam)
+        broken = self.calls in self.steps
+        self.calls += 1
+        return (prediction * self.value if broken else prediction), target
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e25])
+def test_steps_that_are_not_finite_leave_weights_and_optimizer_alone(value, score_config, pictures):
+    """1e25 has a finite gradient here, but its square overflows: the loss is infinite."""
+    plain = Stepper(without_dropout(score_config), pictures, CPU)
+    stepper = Stepper(without_dropout(score_config), pictures, CPU)
+    stepper.objective = Broken(plain.objective, {1, 2, 4}, value)
+    for step in range(5):
+        before, moments = weights(stepper), {k: v.clone() for k, v in stepper.optimizer_state().items()}
+        stepper.step(step, Phase("mse"))
+        same = all(torch.equal(value, before[key]) for key, value in weights(stepper).items())
+        assert same == (step in (1, 2, 4))
+        if same:
+            assert all(torch.equal(value, moments[key]) for key, value in stepper.optimizer_state().items())
+    window = stepper.collect()
+    assert (window.steps, window.skipped, window.longest, window.first) == (2, 3, 2, 4)
+    assert all(torch.isfinite(torch.tensor([window.loss, window.mse, window.grad_norm])))
+    # The row goes on across a collection.
+    stepper.objective.steps = {5, 6}
+    stepper.step(5, Phase("mse"))
+    window = stepper.collect()
+    assert (window.steps, window.skipped, window.longest, window.first) == (0, 4, 2, 4)
+
+
+def test_without_a_fused_kernel_steps_are_skipped_as_well(score_config, pictures):
+    stepper = Stepper(score_config, pictures, CPU)
+    stepper.optimizer = torch.optim.AdamW(stepper.model.parameters(), fused=False)
+    stepper.objective = Broken(stepper.objective, {0})
+    before = weights(stepper)
+    stepper.step(0, Phase("mse"))
+    assert all(torch.equal(value, before[key]) for key, value in weights(stepper).items())
+    stepper.step(1, Phase("mse"))
+    assert not all(torch.equal(value, before[key]) for key, value in weights(stepper).items())
+
+
+def test_first_weights_are_those_of_the_seed(score_config, pictures):
+    torch.manual_seed(1)
+    one = weights(Stepper(score_config, pictures, CPU))
+    torch.manual_seed(2)
+    two = weights(Stepper(score_config, pictures, CPU))
+    other = weights(Stepper(replace(score_config, training=replace(score_config.training, seed=9)), pictures, CPU))
+    assert all(torch.equal(one[key], two[key]) for key in one)
+    assert any(not torch.equal(one[key], other[key]) for key in one)
+
+
+def test_optimizer_state_comes_back(prox_config, pictures):
+    stepper = Stepper(prox_config, pictures, CPU)
+    assert stepper.optimizer_state() == {}
+    for step in range(2):
+        stepper.step(step, PHASES[0])
+    state = {key: value.clone() for key, value in stepper.optimizer_state().items()}
+    assert len(state) == 3 * len(list(stepper.model.parameters()))
+    other = Stepper(prox_config, pictures, CPU)
+    other.load_optimizer_state(state)
+    assert all(torch.equal(value, state[key]) for key, value in other.optimizer_state().items())
+
+
+@pytest.mark.parametrize("option", ["bf16", "channels_last", pytest.param("compile", marks=pytest.mark.slow)])
+def test_options_change_the_arithmetic_only(option, prox_config, pictures):
+    """The loss of the first steps stays what it is in plain float32, to the precision of the arithmetic."""
+    if option == "compile":
+        config = without_dropout(prox_config)
+    else:
+        network = UNetConfig(1, 8, (1, 2), (1,), 1, 0.0, conditioning="time-lam")
+        config = replace(prox_config, model=ModelConfig("prox", (1, 4, 4), network))
+    plain = Stepper(config, pictures, CPU)
+    other = Stepper(replace(config, training=replace(config.training, **{option: True})), pictures, CPU)
+    assert plain.model.network.state_dict().keys() == other.model.network.state_dict().keys()
+    for step in range(2):
+        plain.step(step, PHASES[0])
+        other.step(step, PHASES[0])
+        tolerance = 2e-2 if option == "bf16" else 1e-4
+        a, b = plain.collect(), other.collect()
+        assert b.loss == pytest.approx(a.loss, rel=tolerance)
+        assert b.grad_norm == pytest.approx(a.grad_norm, rel=5 * tolerance)
+    assert all(value.dtype == torch.float32 for value in other.model.network.state_dict().values())
+
+
+def test_data_and_model_must_fit(score_config, pictures):
+    wrong = replace(score_config, model=ModelConfig("score", (1, 2, 2), MLPConfig(4, 8, 1)))
+    with pytest.raises(ConfigError, match=r"have shape \(1, 4, 4\), but model.shape = \(1, 2, 2\)"):
+        Stepper(wrong, pictures, CPU)
+    with pytest.raises(ConfigError, match="batch_size = 8 cannot be shared evenly by 3 processes"):
+        Stepper(score_config, pictures, Place(torch.device("cpu"), 0, 3))
