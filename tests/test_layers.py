@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 import proxdm
 
@@ -28,6 +31,7 @@ LAYERS = [
     ["data"],
     ["config", "presets"],
     ["checkpoints"],
+    ["imaging"],
     ["training"],
     ["metrics"],
     ["evaluation"],
@@ -85,6 +89,7 @@ IMPORT_TIME = """
 import time, torch
 before = time.process_time()
 import proxdm
+proxdm.sample, proxdm.GaussianMixture, proxdm.ProxModel
 print(time.process_time() - before)
 """
 
@@ -103,6 +108,7 @@ LOADED_MODULES = f"""
 import sys, torch
 before = set(sys.modules)
 import proxdm
+proxdm.sample, proxdm.GaussianMixture, proxdm.ProxModel, proxdm.load
 print([name for name in {HEAVY} if name in sys.modules and name not in before])
 """
 
@@ -110,3 +116,17 @@ print([name for name in {HEAVY} if name in sys.modules and name not in before])
 def test_importing_the_package_imports_nothing_heavy():
     done = subprocess.run([sys.executable, "-c", LOADED_MODULES], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_every_public_name_is_where_it_is_said_to_be():
+    assert set(proxdm.__all__) == set(proxdm._HOME) | {"__version__"}
+    assert set(proxdm.__all__) <= set(dir(proxdm))
+    for name, home in proxdm._HOME.items():
+        assert getattr(proxdm, name) is getattr(importlib.import_module(home), name)
+    with pytest.raises(AttributeError, match="has no attribute 'Sampler'"):
+        _ = proxdm.Sampler
+
+
+def test_help_does_not_wait_for_torch():
+    code = "import sys; from proxdm.cli import main; main(['--help']); assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
