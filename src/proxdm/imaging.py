@@ -143,11 +143,12 @@ def save_npz(samples: Tensor, path: Path, metadata: Mapping[str, Any]) -> None:
     """Write samples as the array `samples` of an NPZ file, with `metadata`, a JSON string; nothing in it is pickled.
 
     Args:
-        samples: Pictures `(n, C, H, W)` become uint8; samples of other shapes stay floating point.
+        samples: `(n, *)`; uint8 stays as it is, everything else becomes float32.
         path: The file.
         metadata: How they were made.
     """
-    values = to_uint8(samples.detach()) if is_image_shape(samples.shape[1:]) else samples.detach().to(torch.float32)
+    values = samples.detach()
+    values = values if values.dtype == torch.uint8 else values.to(torch.float32)
     with path.open("wb") as file:
         np.savez_compressed(file, samples=values.cpu().numpy(), metadata=np.array(_json(metadata)))
 

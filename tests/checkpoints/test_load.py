@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from proxdm.checkpoints import load as loading
-from proxdm.checkpoints.load import default_rule, find, fitting_rules, load, load_any, load_official
+from proxdm.checkpoints.load import default_rule, default_steps, find, fitting_rules, load, load_official, open_source
 from proxdm.checkpoints.portable import save_model
 from proxdm.checkpoints.store import TrainingState, create_run, save_checkpoint
 from proxdm.conditioning import ConditioningConfig
@@ -170,6 +170,15 @@ def test_the_default_sampler_is_the_rule_that_was_trained_for():
     assert default_rule(PROX.model).name == "prox-hybrid"
 
 
+def test_the_default_steps_are_20_or_the_nearest_that_was_trained():
+    def steps(*counts):
+        return default_steps(dataclasses.replace(PROX, conditioning=ConditioningConfig("prox-hybrid", "knots", counts)))
+
+    assert steps(5, 10, 20) == 20
+    assert steps(50, 100) == 50
+    assert default_steps(PROX.model) == 20
+
+
 def test_samplers_fit_one_kind_of_model():
     assert "euler-maruyama" in fitting_rules("score")
     assert "prox-hybrid" in fitting_rules("prox")
@@ -209,12 +218,12 @@ def test_official_weights_give_the_official_numbers(shared, small_presets):
 def test_official_files_need_a_preset_that_fits(shared, small_presets):
     path = shared / "golden" / "official_small_score.pth"
     with pytest.raises(CheckpointError, match=r"say which with preset=.*--preset"):
-        load_any(path)
+        open_source(path)
     with pytest.raises(CheckpointError, match="does not fit the model"):
         load_official(path, "small-prox")
     with pytest.raises(CheckpointError, match=r"no weights named 'ema-0\.9999'"):
-        load_any(path, "ema-0.9999", "small-score")
-    assert load_any(path, None, "small-score").config.preset == "small-score"
+        open_source(path, "ema-0.9999", "small-score")
+    assert open_source(path, None, "small-score").model.config.preset == "small-score"
 
 
 def test_the_authors_file_name_stands_for_its_preset(tmp_path):
@@ -225,4 +234,5 @@ def test_the_authors_file_name_stands_for_its_preset(tmp_path):
 
 def test_a_preset_is_for_official_files_only(run):
     with pytest.raises(CheckpointError, match="leave it out"):
-        load_any(run[0], preset="mnist-score")
+        open_source(run[0], preset="mnist-score")
+    assert open_source(run[0]).weights == "ema-0.99"

@@ -5,13 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import PurePath
 
-from proxdm.checkpoints.load import Found, default_rule, fitting_rules
+from proxdm.checkpoints.describe import describe_draws, describe_network
+from proxdm.checkpoints.load import Found, default_rule, default_steps, fitting_rules
 from proxdm.checkpoints.portable import model_config
 from proxdm.config import Config, ModelConfig, to_json
-from proxdm.networks import UNetConfig
-
-SNIPPET_STEPS = 20
-"""Steps in the examples of the card, unless the model was trained for other numbers."""
 
 _DATASETS = {"mnist": "ylecun/mnist", "fashion-mnist": "zalando-datasets/fashion_mnist", "cifar10": "uoft-cs/cifar10"}
 
@@ -69,12 +66,6 @@ def public_config(config: Config | ModelConfig) -> Config | ModelConfig:
     return replace(config, data=replace(config.data, name=PurePath(config.data.name).name, root=None))
 
 
-def example_steps(config: Config | ModelConfig) -> int:
-    """Return a number of steps for examples: 20, or the nearest that the network was trained on."""
-    trained = config.conditioning.steps if isinstance(config, Config) and config.conditioning.draw == "knots" else ()
-    return min(trained, key=lambda steps: abs(steps - SNIPPET_STEPS), default=SNIPPET_STEPS)
-
-
 def _header(config: Config | ModelConfig, options: CardOptions) -> str:
     from huggingface_hub import ModelCardData
 
@@ -102,7 +93,7 @@ def _summary(config: Config | ModelConfig) -> str:
 
 
 def _use(config: Config | ModelConfig, repo_id: str) -> str:
-    steps, rule = example_steps(config), default_rule(config).name
+    steps, rule = default_steps(config), default_rule(config).name
     shape = ", ".join(map(str, (16, *model_config(config).shape)))
     latent = (
         "\n\nThe samples are latents of an autoencoder; `proxdm sample` decodes them into pictures."
@@ -130,34 +121,22 @@ Samplers that take this model: {", ".join(fitting_rules(model_config(config).kin
 
 def _model_rows(found: Found) -> list[tuple[str, str]]:
     model = model_config(found.config)
-    network = model.network
-    if isinstance(network, UNetConfig):
-        words = (
-            f"U-Net, width {network.width}, multipliers {'-'.join(map(str, network.mult))}, attention on levels "
-            f"{', '.join(map(str, network.attention)) or 'none'}, {network.num_res_blocks} residual blocks a level, "
-            f"dropout {network.dropout:g}"
-        )
-    else:
-        words = f"MLP, width {network.width}, depth {network.depth}"
     return [
         ("kind", model.kind),
         ("parameters", f"{found.file.parameters:,}"),
         ("weights", found.weights),
         ("shape of a sample", " x ".join(map(str, model.shape))),
-        ("network", words),
+        ("network", describe_network(model.network)),
         ("parametrisation", model.parametrisation),
         ("forward process", f"variance preserving, beta from {model.beta_min:g} to {model.beta_max:g}"),
     ]
 
 
 def _training_rows(found: Found, config: Config) -> list[tuple[str, str]]:
-    draws, loss, optimiser, train = config.conditioning, config.objective, config.optimiser, config.training
+    loss, optimiser, train = config.objective, config.optimiser, config.training
     objective = [f"{loss.loss} on {loss.target}"]
     if loss.zetas:
         objective.append(f"{loss.l1_steps:,} steps of l1, then zeta = {', '.join(f'{zeta:g}' for zeta in loss.zetas)}")
-    trained_at = [f"{draws.draw} draws of {draws.rule or 'the time'}"]
-    if draws.steps:
-        trained_at.append(f"N in {', '.join(map(str, draws.steps))}, weights {draws.weights}")
     flips = [] if config.data.flip == "none" else [f"{config.data.flip} flips"]
     warmup = [f"warm-up {optimiser.warmup:,} steps"] if optimiser.warmup else []
     steps = f"{train.steps:,}" if found.file.step is None else f"{found.file.step:,} of {train.steps:,}"
@@ -165,7 +144,7 @@ def _training_rows(found: Found, config: Config) -> list[tuple[str, str]]:
         ("preset", config.preset),
         ("data", ", ".join([config.data.name, *flips])),
         ("objective", "; ".join(objective)),
-        ("trained at", "; ".join(trained_at)),
+        ("trained at", describe_draws(config)),
         ("optimiser", ", ".join([f"AdamW, learning rate {optimiser.lr:g}", *warmup])),
         ("steps", steps),
         ("batch size", str(train.batch_size)),

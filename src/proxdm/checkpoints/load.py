@@ -35,6 +35,11 @@ Kind = Literal["run", "checkpoint", "folder", "file", "hub"]
 RAW = "raw"
 """Name of the weights themselves, as opposed to their moving averages (`ema-0.9999`)."""
 
+OFFICIAL_WEIGHTS = "ema0.9999"
+"""The weight set of the paper's files that its results were made with."""
+
+USUAL_STEPS = 20
+
 _PICKLED = (".pth", ".pt", ".ckpt", ".pkl", ".bin")
 
 
@@ -80,7 +85,7 @@ def load(source: str | Path, weights: str | None = None, *, device: str | torch.
 
 
 def load_official(
-    path: str | Path, preset: str | None = None, weights: str = "ema0.9999", *, device: str | torch.device = "cpu"
+    path: str | Path, preset: str | None = None, weights: str = OFFICIAL_WEIGHTS, *, device: str | torch.device = "cpu"
 ) -> LearnedModel:
     """Return a model with the weights of one of the paper's `.pth` files (arXiv 2507.08956), in evaluation mode.
 
@@ -117,13 +122,26 @@ def official_config(path: Path, preset: str | None) -> Config:
     return get_preset(name)
 
 
-def load_any(
+@dataclass(frozen=True)
+class Opened:
+    """A model, and which of its weights these are.
+
+    Attributes:
+        model: In evaluation mode, with its configuration.
+        weights: Name of the weight set.
+    """
+
+    model: LearnedModel
+    weights: str
+
+
+def open_source(
     source: str | Path,
     weights: str | None = None,
     preset: str | None = None,
     *,
     device: str | torch.device = "cpu",
-) -> LearnedModel:
+) -> Opened:
     """Return the model of any source, the paper's `.pth` files included: what the command line takes.
 
     Args:
@@ -137,13 +155,14 @@ def load_any(
         HubError: The repository cannot be had.
     """
     if is_official(source):
-        chosen = {} if weights is None else {"weights": weights}
-        return load_official(source, preset, **chosen, device=device)
+        chosen = weights or OFFICIAL_WEIGHTS
+        return Opened(load_official(source, preset, chosen, device=device), chosen)
     if preset is not None:
         raise CheckpointError(
             f"preset = {preset!r} is for the paper's .pth files; {source} has a configuration of its own: leave it out"
         )
-    return load(source, weights, device=device)
+    found = find(source, weights)
+    return Opened(read(found).to(choose_device(device)), found.weights)
 
 
 def is_official(source: str | Path) -> bool:
@@ -218,6 +237,12 @@ def default_rule(config: Config | ModelConfig) -> Rule:
     return find_rule(trained or "prox-hybrid")
 
 
+def default_steps(config: Config | ModelConfig) -> int:
+    """Return the number of steps to sample with unless one says otherwise: 20, or the nearest that was trained on."""
+    trained = config.conditioning.steps if isinstance(config, Config) and config.conditioning.draw == "knots" else ()
+    return min(trained, key=lambda steps: abs(steps - USUAL_STEPS), default=USUAL_STEPS)
+
+
 def fitting_rules(kind: Literal["score", "prox"]) -> list[str]:
     """Return the names of the samplers that take a model of this kind."""
     wanted = ScoreRule if kind == "score" else ProxRule
@@ -250,7 +275,11 @@ def _find_on_hub(name: str, repo: hub.RepoId, weights: str | None) -> Found:
             f"{repo} holds the paper's .pth files; get one with `proxdm download models NAME`, and load it with "
             "proxdm.load_official"
         )
-    found = _find_file(name, "hub", hub.fetch(repo, MODEL_FILE), None)
+    try:
+        path = hub.fetch(repo, MODEL_FILE)
+    except hub.HubError as error:
+        raise hub.HubError(f"there is no file or folder {name} here, and {error}") from error
+    found = _find_file(name, "hub", path, None)
     return found if weights is None else _choose(name, "hub", {found.weights: found.file}, weights)
 
 

@@ -17,7 +17,7 @@ from tyro.conf import Positional, arg
 
 from proxdm import imaging
 from proxdm._version import __version__
-from proxdm.checkpoints.load import choose_device, default_rule, default_steps, load_any
+from proxdm.checkpoints.load import Opened, choose_device, default_rule, default_steps, open_source
 from proxdm.checkpoints.portable import model_config
 from proxdm.cli import parse
 from proxdm.cli.sample_output import TRAJECTORY, Frames, Target, choose_target, write
@@ -125,7 +125,8 @@ def main(arguments: Sequence[str], prog: str) -> int:
     check_numbers(options)
     target = choose_target(options.out, gif=options.trajectory_gif)
     target.check(options.samples, overwrite=options.overwrite)
-    model = load_any(options.source, options.weights, options.preset, device=choose_device(options.device))
+    opened = open_source(options.source, options.weights, options.preset, device=choose_device(options.device))
+    model = opened.model
     plan = make_plan(options, model)
     shape = model_config(model.config).shape
     decode, pictures = decoder(options, model, shape)
@@ -136,7 +137,7 @@ def main(arguments: Sequence[str], prog: str) -> int:
     if (unseen := outside_training(model, plan)) is not None:
         print(f"{prog}: warning: {unseen}; expect poor samples", file=sys.stderr)
     started = time.perf_counter()
-    nfe = generate(options, model, plan, target, decode, pictures=pictures)
+    nfe = generate(options, opened, plan, target, decode, pictures=pictures)
     seconds = time.perf_counter() - started
     print(
         f"{options.samples} samples by {plan.rule.name} on {plan.grid.name}, {nfe} evaluations each, in "
@@ -230,14 +231,12 @@ def decoder(options: Sample, model: LearnedModel, shape: Sequence[int]) -> tuple
     return (lambda x: torch.cat(list(decode_latents(x, coder)))), True
 
 
-def generate(
-    options: Sample, model: LearnedModel, plan: Plan, target: Target, decode: Decoder, *, pictures: bool
-) -> int:
+def generate(options: Sample, opened: Opened, plan: Plan, target: Target, decode: Decoder, *, pictures: bool) -> int:
     """Draw all samples, write them, and return the network evaluations of each.
 
     Args:
         options: Of the command line.
-        model: The model.
+        opened: The model.
         plan: Sampler and grid.
         target: Where to.
         decode: Applied to every batch.
@@ -248,8 +247,8 @@ def generate(
     """
     metadata: dict[str, Any] = {
         "source": options.source,
-        "preset": getattr(model.config, "preset", options.preset),
-        "weights": options.weights,
+        "preset": getattr(opened.model.config, "preset", None),
+        "weights": opened.weights,
         "sampler": plan.rule.name,
         "grid": plan.grid.name,
         "steps": plan.grid.steps,
@@ -263,7 +262,7 @@ def generate(
     frames = Frames(plan.grid.steps, watched)
 
     def batches() -> Iterator[tuple[int, Tensor]]:
-        for start, state in batched(options, model, plan, lambda i, s: frames.add(i, s, decode)):
+        for start, state in batched(options, opened.model, plan, lambda i, s: frames.add(i, s, decode)):
             metadata["nfe"] = state.nfe
             batch = decode(state.x)
             yield start, (to_uint8(batch) if pictures else batch).cpu()
