@@ -80,8 +80,10 @@ class FakeHub:
         path.write_bytes(content)
         return path
 
-    def counted(self, method: str) -> int:
-        return sum(1 for one, _ in self.requests if one == method)
+    @property
+    def downloads(self) -> int:
+        """Files sent so far."""
+        return sum(1 for method, path in self.requests if method == "GET" and "/resolve/" in path)
 
 
 def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:

@@ -57,7 +57,7 @@ def test_official_statistics(hub):
 def test_a_file_is_downloaded_once(hub):
     hub.put("a/b", "x.npz", b"numbers")
     assert fetch(RepoId("a/b"), "x.npz") == fetch(RepoId("a/b"), "x.npz")
-    assert hub.counted("GET") == 1
+    assert hub.downloads == 1
 
 
 def test_a_model_repository_is_a_source(hub, model):

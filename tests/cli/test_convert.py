@@ -1,0 +1,67 @@
+"""`proxdm convert`: the same numbers without the pickle."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from proxdm.checkpoints import load as loading
+from proxdm.checkpoints.load import find, load
+from proxdm.cli import main
+from proxdm.config import ModelConfig
+from proxdm.networks import UNetConfig
+from proxdm.presets import get_preset
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    """A preset `small-score` for the golden checkpoint."""
+    model = ModelConfig("score", (1, 16, 16), UNetConfig(1, 32, (1, 2), (1,), 1))
+    config = dataclasses.replace(get_preset("mnist-score"), preset="small-score", model=model)
+    monkeypatch.setattr(loading, "get_preset", {"small-score": config}.__getitem__)
+
+
+@pytest.mark.parametrize("out", ["model.safetensors", "folder"])
+def test_the_converted_model_gives_the_official_numbers(shared, tmp_path, capsys, out):
+    source = shared / "golden" / "official_small_score.pth"
+    assert main(["convert", str(source), "--preset", "small-score", "--out", str(tmp_path / out)]) == 0
+    assert "small-score, ema0.9999" in capsys.readouterr().out
+    model = load(tmp_path / out)
+    golden = np.load(shared / "golden" / "official_small_score.npz")
+    x, t = (torch.from_numpy(golden[key]) for key in ("x", "t"))
+    with torch.no_grad():
+        np.testing.assert_allclose(model.score(x, t).numpy(), golden["score"], rtol=1e-4, atol=1e-4)
+    found = find(tmp_path / out)
+    assert (found.weights, found.file.origin) == ("ema0.9999", "the paper's official_small_score.pth (ema0.9999)")
+    assert model.config.preset == "small-score"
+
+
+def test_another_weight_set(shared, tmp_path):
+    source = str(shared / "golden" / "official_small_score.pth")
+    for weights in ("model", "ema0.9999"):
+        out = str(tmp_path / weights)
+        assert main(["convert", source, "--preset", "small-score", "--weights", weights, "--out", out]) == 0
+    first, second = (load(tmp_path / weights) for weights in ("model", "ema0.9999"))
+    assert not torch.equal(first.network.head.weight, second.network.head.weight)
+
+
+def test_nothing_is_overwritten_unless_told(shared, tmp_path, capsys):
+    source = str(shared / "golden" / "official_small_score.pth")
+    arguments = ["convert", source, "--preset", "small-score", "--out", str(tmp_path / "m.safetensors")]
+    assert main(arguments) == 0
+    assert main(arguments) == 2
+    assert "already; add --overwrite" in capsys.readouterr().err
+    assert main([*arguments, "--overwrite"]) == 0
+
+
+def test_what_is_wrong_is_said_in_one_line(shared, tmp_path, capsys):
+    source = str(shared / "golden" / "official_small_score.pth")
+    assert main(["convert", source, "--out", str(tmp_path / "a")]) == 2
+    assert "--preset" in capsys.readouterr().err
+    assert main(["convert", str(tmp_path / "none.pth"), "--preset", "small-score", "--out", str(tmp_path / "b")]) == 2
+    assert "there is no file" in capsys.readouterr().err
+    assert main(["convert", source, "--preset", "small-score", "--weights", "x", "--out", str(tmp_path / "c")]) == 2
+    assert "no weights named 'x'; it has model, ema0.9999" in capsys.readouterr().err

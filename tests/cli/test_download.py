@@ -1,0 +1,112 @@
+"""`proxdm download`, with the real client against a server on this machine."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from fake_hub import FakeHub
+from proxdm.checkpoints import hub as hubs
+from proxdm.cli import main
+from proxdm.data.known import KNOWN
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    with FakeHub(tmp_path / "hub") as server:
+        server.connect(monkeypatch, tmp_path / "cache")
+        for files in (hubs.OFFICIAL_MODELS, hubs.OFFICIAL_STATS):
+            for name, file in files.items():
+                server.put(hubs.OFFICIAL_REPO, file, f"{name} in {file}".encode())
+        yield server
+
+
+def lines(capsys):
+    return dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines())
+
+
+def test_weights_go_into_the_cache(hub, capsys):
+    assert main(["download", "models", "mnist-score", "cifar10-prox-hybrid"]) == 0
+    found = lines(capsys)
+    assert list(found) == ["mnist-score", "cifar10-prox-hybrid"]
+    for name, path in found.items():
+        assert Path(path).read_text() == f"{name} in {hubs.OFFICIAL_MODELS[name]}"
+    assert hub.downloads == 2
+
+
+def test_all_statistics_into_a_folder(hub, tmp_path, capsys):
+    for _ in range(2):  # a second call finds what is there
+        assert main(["download", "stats", "all", "--out", str(tmp_path / "out")]) == 0
+    assert {name: Path(path) for name, path in lines(capsys).items()} == {
+        "mnist": tmp_path / "out" / "mnist.npz",
+        "cifar10": tmp_path / "out" / "cifar10.npz",
+    }
+    assert (tmp_path / "out" / "mnist.npz").read_text() == "mnist in fid_stats/mnist.npz"
+
+
+def test_another_file_of_the_name_is_not_overwritten(hub, tmp_path, capsys):
+    (tmp_path / "mnist.npz").write_text("mine")
+    assert main(["download", "stats", "mnist", "--out", str(tmp_path)]) == 2
+    assert "mnist.npz is there already and is another one" in capsys.readouterr().err
+    assert (tmp_path / "mnist.npz").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("what", "name", "where"),
+    [
+        ("models", "celebahq-score", "ZhenghanFang/prox-diffusion/celeba_hq_score.pth"),
+        ("stats", "cifar10", "ZhenghanFang/prox-diffusion/fid_stats/cifar10.npz"),
+        ("datasets", "fashion-mnist", "torchvision"),
+        ("inception", "inception", "pt_inception-2015-12-05-6726825d.pth"),
+    ],
+)
+def test_the_list_downloads_nothing(hub, capsys, what, name, where):
+    assert main(["download", what, "--list"]) == 0
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith(f"{name} "))
+    assert where in line
+    assert hub.requests == []
+
+
+def test_data_sets_are_fetched_by_the_data_layer(monkeypatch, tmp_path, capsys):
+    fetched = []
+    monkeypatch.setattr("proxdm.data.known.download", lambda name, root: fetched.append((name, root)) or tmp_path)
+    assert main(["download", "datasets", "mnist", "--out", str(tmp_path)]) == 0
+    assert fetched == [("mnist", tmp_path)]
+    assert lines(capsys) == {"mnist": str(tmp_path)}
+    fetched.clear()
+    assert main(["download", "datasets", "all"]) == 0
+    assert [name for name, _ in fetched] == [name for name, known in KNOWN.items() if known.download]
+
+
+def test_inception_weights_are_fetched_by_the_metrics(monkeypatch, tmp_path, capsys):
+    (tmp_path / "weights.pth").write_text("numbers")
+    monkeypatch.setattr("proxdm.metrics.inception.fetch_weights", lambda: tmp_path / "weights.pth")
+    assert main(["download", "inception", "--out", str(tmp_path / "out")]) == 0
+    assert lines(capsys) == {"inception": str(tmp_path / "out" / "weights.pth")}
+    assert (tmp_path / "out" / "weights.pth").read_text() == "numbers"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["models"], "say which models: mnist-score,"),
+        (["models", "mnist-score", "mnist-scor"], "unknown model 'mnist-scor' (did you mean 'mnist-score'?)"),
+        (["stats", "celebahq"], "known are mnist, cifar10"),
+        (["datasets", "digits"], "unknown dataset 'digits'"),
+    ],
+)
+def test_what_is_wrong_is_found_before_anything_is_fetched(hub, capsys, arguments, message):
+    assert main(["download", *arguments]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+    assert hub.requests == []
+
+
+def test_without_a_connection_there_is_one_line(hub, capsys):
+    hub.stop()
+    assert main(["download", "models", "mnist-score"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "the hub cannot be reached" in line

@@ -1,0 +1,115 @@
+"""`proxdm info`: every kind of source, in lines and as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+import torch
+
+from proxdm.checkpoints.portable import save_model
+from proxdm.checkpoints.store import TrainingState, create_run, save_checkpoint
+from proxdm.cli import main
+from proxdm.conditioning import ConditioningConfig
+from proxdm.config import Config, ModelConfig, TrainingConfig, from_dict
+from proxdm.data.load import DataConfig
+from proxdm.networks import MLPConfig, parameter_count
+
+CONFIG = Config(
+    preset="tiny",
+    data=DataConfig("digits"),
+    model=ModelConfig("prox", (2,), MLPConfig(dim=2, width=16, depth=1, conditioning="time-lam")),
+    conditioning=ConditioningConfig("prox-backward", "knots", (20, 50)),
+    training=TrainingConfig(steps=1000, ema=(0.99,)),
+)
+
+
+@pytest.fixture
+def run(tmp_path):
+    create_run(tmp_path / "run", CONFIG)
+    sets = {name: CONFIG.model.build().network.state_dict() for name in ("raw", "ema-0.99")}
+    for step in (200, 700):
+        state = TrainingState(step, seconds=12.5, skipped=3)
+        save_checkpoint(tmp_path / "run", CONFIG, state, sets, {"m": torch.zeros(1)})
+    return tmp_path / "run"
+
+
+def facts_of(capsys, *arguments):
+    assert main(["info", *map(str, arguments), "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_a_run_says_how_far_it_is(run, capsys):
+    facts = facts_of(capsys, run)
+    wanted = {
+        "what": "a training run",
+        "model": "prox",
+        "shape": [2],
+        "parameters": parameter_count(CONFIG.model.network),
+        "weights": "ema-0.99",
+        "weight_sets": ["ema-0.99", "raw"],
+        "step": 700,
+        "training_steps": 1000,
+        "training_seconds": 12.5,
+        "skipped_steps": 3,
+        "preset": "tiny",
+        "t_range": [0.0, 0.98],
+        "default_sampler": "prox-backward",
+        "default_steps": 20,
+    }
+    assert {key: facts[key] for key in wanted} == wanted
+    assert "prox-hybrid" in facts["samplers"]
+    assert "euler-maruyama" not in facts["samplers"]
+    assert facts["lam_range"][0] < facts["lam_range"][1]
+    assert from_dict(facts["config"], Config) == CONFIG
+
+
+def test_an_earlier_checkpoint_and_another_weight_set(run, capsys):
+    facts = facts_of(capsys, run / "checkpoints" / "step-00000200", "--weights", "raw")
+    assert (facts["what"], facts["step"], facts["weights"]) == ("a checkpoint of a training run", 200, "raw")
+    assert facts["training_seconds"] == 12.5
+
+
+def test_lines_for_people(run, capsys):
+    assert main(["info", str(run)]) == 0
+    lines = dict(line.split("  ", 1) for line in capsys.readouterr().out.splitlines())
+    facts = {key.strip(): value.strip() for key, value in lines.items()}
+    assert facts["step"] == "700"
+    assert facts["training steps"] == "1,000"
+    assert facts["trained at"] == "prox-backward steps of uniform grids of 20, 50 steps, weights uniform"
+    assert facts["t range"] == "0, 0.98"
+    assert "config" not in facts
+    assert "origin" not in facts
+
+
+def test_a_model_without_training_has_no_range(tmp_path, capsys):
+    model = ModelConfig("score", (2,), MLPConfig(dim=2, width=16, depth=1)).build()
+    facts = facts_of(capsys, save_model(model, tmp_path / "m.safetensors"))
+    assert (facts["what"], facts["model"], facts["step"]) == ("a model file", "score", None)
+    assert "t_range" not in facts
+    assert facts["default_sampler"] == "euler-maruyama"
+
+
+def test_a_model_folder_says_where_it_comes_from(tmp_path, capsys):
+    model = dataclasses.replace(CONFIG).model.build()
+    save_model(model, tmp_path / "m", origin="the paper's x.pth")
+    facts = facts_of(capsys, tmp_path / "m")
+    assert (facts["what"], facts["origin"]) == ("a model folder", "the paper's x.pth")
+
+
+def test_an_official_file_is_recognised_without_a_preset(shared, capsys):
+    facts = facts_of(capsys, shared / "golden" / "official_small_prox.pth")
+    assert facts["model"] == "prox"
+    assert facts["weight_sets"] == ["model", "ema0.9999"]
+    assert "prox-hybrid" in facts["samplers"]
+    assert facts["network"].startswith("U-Net of width 32, multipliers 1-2")
+    assert main(["info", str(shared / "golden" / "official_small_score.pth")]) == 0
+    assert "ode-euler" in capsys.readouterr().out
+
+
+def test_nothing_there_is_an_error(tmp_path, capsys):
+    assert main(["info", str(tmp_path / "nowhere")]) == 2
+    assert "there is no model" in capsys.readouterr().err
+    assert main(["info", str(tmp_path / "nowhere.pth")]) == 2
+    assert "there is no file" in capsys.readouterr().err

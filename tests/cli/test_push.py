@@ -1,0 +1,58 @@
+"""`proxdm push`, with the real client against a server on this machine."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from fake_hub import FakeHub
+from proxdm.checkpoints.load import load
+from proxdm.checkpoints.portable import save_model
+from proxdm.cli import main
+from proxdm.config import ModelConfig
+from proxdm.networks import MLPConfig
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    with FakeHub(tmp_path / "hub") as server:
+        server.connect(monkeypatch, tmp_path / "cache")
+        yield server
+
+
+@pytest.fixture
+def source(tmp_path):
+    torch.manual_seed(0)
+    model = ModelConfig("score", (2,), MLPConfig(dim=2, width=16, depth=1)).build()
+    return save_model(model, tmp_path / "m.safetensors", weights="ema-0.9")
+
+
+def test_a_model_is_put_on_the_hub_and_its_place_is_said(hub, source, capsys):
+    assert main(["push", str(source), "someone/tiny", "--license", "mit", "--message", "First"]) == 0
+    out = capsys.readouterr().out
+    assert f"{hub.address}/someone/tiny/commit/" in out
+    assert "ema-0.9 of" in out
+    assert torch.equal(load("someone/tiny").network.head.weight, load(source).network.head.weight)
+    assert "license: mit" in (hub.folder / "someone" / "tiny" / "README.md").read_text()
+
+
+def test_a_dry_run_shows_the_card_and_sends_nothing(hub, source, capsys):
+    assert main(["push", str(source), "someone/tiny", "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    assert 'proxdm.load("someone/tiny")' in out
+    assert f"model.safetensors ({source.stat().st_size:,} bytes)" in out
+    assert hub.requests == []
+
+
+@pytest.mark.parametrize("extra", [[], ["--dry-run"]])
+def test_what_is_wrong_is_said_in_one_line(hub, source, capsys, extra):
+    assert main(["push", str(source), "tiny", *extra]) == 2
+    assert "'tiny' is not the name of a repository" in capsys.readouterr().err
+    assert main(["push", str(source.parent / "none"), "someone/tiny", *extra]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "there is no model" in line
+    assert hub.requests == []
