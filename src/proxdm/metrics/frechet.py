@@ -1,0 +1,300 @@
+r"""The Fréchet distance between Gaussians, and the moments it needs, accumulated in one pass.
+
+$$d^2 = |\mu_1 - \mu_2|^2 + \mathrm{tr}\,C_1 + \mathrm{tr}\,C_2 - 2\,\mathrm{tr}\,(C_1^{1/2} C_2\,C_1^{1/2})^{1/2}$$
+
+is the squared W2 between `N(mu_1, C_1)` and `N(mu_2, C_2)` (Dowson & Landau 1982). Taken between the moments of
+Inception features it is the FID (Heusel et al. 2017, arXiv 1706.08500). Features are `(n, D)`, mean `(D,)`,
+covariance `(D, D)` with the divisor `n - 1`; all sums are in float64.
+
+An estimate from n samples is biased upwards by a term that falls as `1/n`, so distances at different n cannot be
+compared; :func:`fid_infinity` extrapolates to infinitely many (Chong & Forsyth 2020, arXiv 1911.07023).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from proxdm.errors import NonFiniteError
+from proxdm.metrics.blocks import blocks, check_features
+from proxdm.sde import as_float64
+
+Array = NDArray[np.float64]
+"""A float64 array."""
+
+Moment = Tensor | NDArray[Any] | ArrayLike
+"""A mean `(D,)` or a covariance `(D, D)`: a tensor on any device, an array, or nested lists."""
+
+
+class MomentAccumulator:
+    """Mean and covariance of features that arrive in batches, in memory `O(D^2)` whatever their number.
+
+    Batches are merged by the update of Chan, Golub & LeVeque (1983), so that the result does not depend on how the
+    samples were split, and two accumulators (of two processes) merge in the same way.
+
+    Attributes:
+        count: Number of samples so far, n.
+    """
+
+    def __init__(self, dim: int, *, device: torch.device | str = "cpu") -> None:
+        """Start from no samples.
+
+        Args:
+            dim: D, the number of features.
+            device: Where the sums live; it must have float64.
+
+        Raises:
+            ValueError: `dim` is below 1.
+        """
+        if dim < 1:
+            raise ValueError(f"dim = {dim} must be at least 1")
+        self.count = 0
+        self._mean = torch.zeros(dim, dtype=torch.float64, device=device)
+        self._scatter = torch.zeros(dim, dim, dtype=torch.float64, device=device)
+
+    @property
+    def dim(self) -> int:
+        """D, the number of features."""
+        return len(self._mean)
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean `(D,)`, float64.
+
+        Raises:
+            ValueError: There are no samples yet.
+        """
+        self._require(1)
+        return self._mean.clone()
+
+    @property
+    def cov(self) -> Tensor:
+        """Covariance `(D, D)` with the divisor `n - 1`, float64, symmetric.
+
+        Raises:
+            ValueError: There are fewer than two samples.
+        """
+        self._require(2)
+        return (self._scatter + self._scatter.T) / (2 * (self.count - 1))
+
+    def add(self, features: Tensor) -> None:
+        """Take in a batch of features `(B, D)`.
+
+        Raises:
+            ValueError: The features are not `(B, dim)`.
+            NonFiniteError: They contain NaN or infinite numbers; nothing is added.
+        """
+        wide = as_float64(check_features(features).to(self._mean.device))
+        self._check_dim(wide.shape[1])
+        mean = wide.mean(0)
+        centred = wide - mean
+        self._combine(len(wide), mean, centred.T @ centred)
+
+    def merge(self, other: MomentAccumulator) -> None:
+        """Take in the samples of another accumulator, which stays as it is.
+
+        Raises:
+            ValueError: Its features have another dimension.
+        """
+        self._check_dim(other.dim)
+        if other.count:
+            device = self._mean.device
+            self._combine(other.count, other._mean.to(device), other._scatter.to(device))
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the state as tensors, to send to another process: count `()`, mean `(D,)`, scatter `(D, D)`."""
+        return {
+            "count": torch.tensor(self.count, device=self._mean.device),
+            "mean": self._mean.clone(),
+            "scatter": self._scatter.clone(),
+        }
+
+    @classmethod
+    def from_state(cls, state: dict[str, Tensor]) -> MomentAccumulator:
+        """Return the accumulator that :meth:`state` was taken of."""
+        restored = cls(len(state["mean"]), device=state["mean"].device)
+        restored.count = int(state["count"])
+        restored._mean.copy_(state["mean"])
+        restored._scatter.copy_(state["scatter"])
+        return restored
+
+    def _combine(self, count: int, mean: Tensor, scatter: Tensor) -> None:
+        total = self.count + count
+        shift = mean - self._mean
+        self._scatter += scatter + torch.outer(shift, shift) * (self.count * count / total)
+        self._mean += shift * (count / total)
+        self.count = total
+
+    def _check_dim(self, dim: int) -> None:
+        if dim != self.dim:
+            raise ValueError(f"features of dimension {dim} do not fit an accumulator of dimension {self.dim}")
+
+    def _require(self, count: int) -> None:
+        if self.count < count:
+            what = "a mean needs 1 sample" if count == 1 else "a covariance needs 2 samples"
+            raise ValueError(f"{what} at least, there are {self.count}; add more")
+
+
+def frechet_distance(mu1: Moment, cov1: Moment, mu2: Moment, cov2: Moment) -> float:
+    r"""Return the squared Fréchet distance between two Gaussians, at least 0 (the FID, for Inception features).
+
+    With `C = L L^T`, the trace of the square root is that of `(L_1^T C_2 L_1)^{1/2}`: the sum of the singular values
+    of `L_1^T L_2`. The factors have as many columns as the covariances have rank, so that fewer samples than
+    dimensions lose no digits, as they do in the root of a singular product.
+
+    Args:
+        mu1: Mean `(D,)`.
+        cov1: Covariance `(D, D)`, symmetric, no eigenvalue below 0 but for rounding.
+        mu2: Mean `(D,)` of the other.
+        cov2: Covariance `(D, D)` of the other.
+
+    Raises:
+        ValueError: Shapes do not fit, or a covariance is not symmetric or not positive semi-definite.
+        NonFiniteError: NaN or infinite numbers.
+    """
+    m1, c1 = _moments(mu1, cov1, "first")
+    m2, c2 = _moments(mu2, cov2, "second")
+    if m1.shape != m2.shape:
+        raise ValueError(
+            f"the first Gaussian has dimension {len(m1)}, the second {len(m2)}; they must be of the same features"
+        )
+    return _distance(m1, c1, _factor(c1, "first"), m2, c2, _factor(c2, "second"))
+
+
+@dataclass(frozen=True)
+class FidInfinity:
+    """A Fréchet distance extrapolated to infinitely many samples.
+
+    Attributes:
+        value: Intercept of the line `distance = value + slope / n`, the estimate at n = infinity.
+        slope: Its slope in `1/n`.
+        standard_error: Standard error of the intercept from the residuals of the fit (0 for two sizes).
+        sizes: The numbers of samples n of the fit.
+        distances: The distance at each of them.
+    """
+
+    value: float
+    slope: float
+    standard_error: float
+    sizes: tuple[int, ...]
+    distances: tuple[float, ...]
+
+
+def fid_infinity(
+    features: Tensor, mu: Moment, cov: Moment, *, points: int = 15, smallest: int = 5000, seed: int = 0
+) -> FidInfinity:
+    """Return the distance of `features` to reference moments at infinitely many samples (arXiv 1911.07023, Sec. 3).
+
+    At `points` evenly spaced sizes from `smallest` to n, the distance is taken of that many samples drawn without
+    replacement; a line in 1/n gives the intercept. The reference keeps its own bias.
+
+    Args:
+        features: Features `(n, D)` of the samples.
+        mu: Mean `(D,)` of the reference.
+        cov: Covariance `(D, D)` of the reference.
+        points: Number of sizes, at least 2.
+        smallest: Least size, at least 2 and below n.
+        seed: Seed of the draws.
+
+    Raises:
+        ValueError: The sizes do not fit the number of features, or shapes do not.
+        NonFiniteError: NaN or infinite numbers.
+    """
+    if features.ndim != 2 or points < 2 or not 2 <= smallest < len(features):
+        raise ValueError(
+            f"points = {points} must be at least 2 and smallest = {smallest} from 2 to below the number of samples, "
+            f"got features of shape {tuple(features.shape)}; the usual fit needs more than 5000 samples"
+        )
+    m2, c2 = _moments(mu, cov, "reference")
+    root = _factor(c2, "reference")
+    sizes = sorted({round(float(size)) for size in np.linspace(smallest, len(features), points)})
+    if len(sizes) < 2:
+        raise ValueError(f"sizes from {smallest} to {len(features)} are all equal; take a smaller one as smallest")
+    generator = torch.Generator().manual_seed(seed)
+    distances = []
+    for size in sizes:
+        chosen = torch.randperm(len(features), generator=generator)[:size].to(features.device)
+        part = MomentAccumulator(features.shape[1])
+        for _, rows in blocks(features[chosen], 4096):
+            part.add(rows)
+        m1, c1 = _moments(part.mean, part.cov, "sample")
+        if m1.shape != m2.shape:
+            raise ValueError(f"features of dimension {len(m1)} do not fit a reference of dimension {len(m2)}")
+        distances.append(_distance(m1, c1, _factor(c1, "sample"), m2, c2, root))
+    value, slope, error = _line(1 / np.asarray(sizes, dtype=np.float64), np.asarray(distances))
+    return FidInfinity(value, slope, error, tuple(sizes), tuple(distances))
+
+
+def _line(x: Array, y: Array) -> tuple[float, float, float]:
+    """Return intercept, slope and the intercept's standard error of the least-squares line `y = a + b x`."""
+    spread = x - x.mean()
+    slope = float(spread @ y / (spread @ spread))
+    intercept = float(y.mean() - slope * x.mean())
+    freedom = len(x) - 2
+    if freedom == 0:
+        return intercept, slope, 0.0
+    variance = float(((y - intercept - slope * x) ** 2).sum()) / freedom
+    return intercept, slope, float(np.sqrt(variance * (1 / len(x) + x.mean() ** 2 / (spread @ spread))))
+
+
+def _moments(mu: Moment, cov: Moment, name: str) -> tuple[Array, Array]:
+    """Return mean and covariance as float64 arrays, checked."""
+    mean, covariance = (
+        np.asarray(value.detach().cpu() if isinstance(value, Tensor) else value, dtype=np.float64)
+        for value in (mu, cov)
+    )
+    if mean.ndim != 1 or not mean.size or covariance.shape != (len(mean), len(mean)):
+        raise ValueError(
+            f"the {name} Gaussian has a mean of shape {mean.shape} and a covariance of shape {covariance.shape}; "
+            "they must be (D,) and (D, D)"
+        )
+    if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
+        raise NonFiniteError(f"the {name} Gaussian contains NaN or infinite numbers; compute its statistics again")
+    if (gap := float(np.abs(covariance - covariance.T).max())) > 1e-6 * float(np.abs(covariance).max()):
+        raise ValueError(f"the {name} covariance differs from its transpose by {gap:.3g}; it must be symmetric")
+    return mean, covariance
+
+
+def _factor(covariance: Array, name: str) -> Array:
+    """Return `L` `(D, rank)` with `L L^T = covariance`: Cholesky's with pivots, which ends at the numerical rank."""
+    from scipy.linalg.lapack import dpstrf
+
+    upper, pivots, rank, _ = dpstrf((covariance + covariance.T) / 2, lower=0)
+    factor: Array = np.zeros((len(covariance), rank))
+    factor[pivots - 1] = np.triu(upper)[:rank].T
+    left = float(np.abs(covariance - factor @ factor.T).max())
+    if left > 1e-6 * (largest := float(np.abs(covariance).max())):
+        raise ValueError(
+            f"the {name} covariance is not positive semi-definite: {left:.3g} of entries up to {largest:.3g} are left "
+            "by its Cholesky factor; compute its statistics again"
+        )
+    return factor
+
+
+def _distance(m1: Array, c1: Array, l1: Array, m2: Array, c2: Array, l2: Array) -> float:
+    spread = float(np.trace(c1) + np.trace(c2))
+    gap = m1 - m2
+    return max(0.0, float(gap @ gap) + spread - 2 * _nuclear_norm(l1.T @ l2, 1e-8 * spread))
+
+
+def _nuclear_norm(matrix: Array, tolerance: float) -> float:
+    """Return the sum of the singular values, to an absolute `tolerance`.
+
+    The roots of the eigenvalues of `M M^T` are several times faster than singular values, but a rounding error of
+    `eps lambda_max` becomes `eps lambda_max / sqrt(lambda)` in the root: where these add up to more than is allowed,
+    the singular values are computed.
+    """
+    if 0 in matrix.shape:
+        return 0.0
+    m = torch.from_numpy(matrix if matrix.shape[0] <= matrix.shape[1] else np.ascontiguousarray(matrix.T))
+    values = torch.linalg.eigvalsh(m @ m.T)
+    rounding = torch.finfo(torch.float64).eps * values[-1].clamp_min(0)
+    errors = rounding / values.clamp_min(rounding).sqrt()
+    if float(errors.sum()) > tolerance:
+        return float(torch.linalg.svdvals(m).sum())
+    return float(values.clamp_min(0).sqrt().sum())

@@ -1,0 +1,271 @@
+"""The Fréchet distance against closed forms and SciPy's matrix root; moments against NumPy's."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.linalg
+import torch
+
+from proxdm.errors import NonFiniteError
+from proxdm.metrics import frechet
+from proxdm.metrics.frechet import MomentAccumulator, fid_infinity, frechet_distance
+
+
+def rows(seed: int, count: int, dim: int, shift: float = 0.0) -> np.ndarray:
+    """Correlated features whose scales fall over three orders of magnitude."""
+    rng = np.random.default_rng(seed)
+    mixing = rng.standard_normal((dim, dim)) / np.sqrt(dim)
+    return rng.standard_normal((count, dim)) * np.geomspace(1, 1e-3, dim) @ mixing + shift
+
+
+def moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return features.mean(0), np.cov(features, rowvar=False)
+
+
+def by_matrix_root(mu1, cov1, mu2, cov2) -> float:
+    """The textbook formula."""
+    root = np.real(scipy.linalg.sqrtm(cov1 @ cov2))
+    return float(np.sum((mu1 - mu2) ** 2) + np.trace(cov1 + cov2 - 2 * root))
+
+
+# The distance
+
+
+def test_diagonal_gaussians_have_a_closed_form():
+    rng = np.random.default_rng(0)
+    mu1, mu2, std1, std2 = rng.standard_normal(5), rng.standard_normal(5), rng.random(5) + 0.1, rng.random(5) + 0.1
+    expected = np.sum((mu1 - mu2) ** 2) + np.sum((std1 - std2) ** 2)
+    assert frechet_distance(mu1, np.diag(std1**2), mu2, np.diag(std2**2)) == pytest.approx(expected, rel=1e-12)
+
+
+def test_one_dimension():
+    assert frechet_distance([1.0], [[4.0]], [3.0], [[9.0]]) == pytest.approx(4 + 1)
+
+
+def test_commuting_covariances_have_a_closed_form():
+    rng = np.random.default_rng(1)
+    basis = np.linalg.qr(rng.standard_normal((6, 6)))[0]
+    a, b = rng.random(6), rng.random(6)
+    value = frechet_distance(np.zeros(6), basis * a @ basis.T, np.zeros(6), basis * b @ basis.T)
+    assert value == pytest.approx(np.sum((np.sqrt(a) - np.sqrt(b)) ** 2), rel=1e-11)
+
+
+def test_covariances_of_rank_one_have_a_closed_form():
+    """For `a a^T` and `b b^T` the trace of the root is `|a . b|`, whatever the dimension."""
+    rng = np.random.default_rng(2)
+    a, b = rng.standard_normal(300), rng.standard_normal(300)
+    value = frechet_distance(np.zeros(300), np.outer(a, a), np.zeros(300), np.outer(b, b))
+    assert value == pytest.approx(a @ a + b @ b - 2 * abs(a @ b), rel=1e-12)
+
+
+@pytest.mark.parametrize("count", [30, 500], ids=["fewer samples than dimensions", "full rank"])
+def test_distance_to_itself_is_zero(count):
+    mu, cov = moments(rows(3, count, 64))
+    assert 0 <= frechet_distance(mu, cov, mu, cov) < 1e-12 * np.trace(cov)
+
+
+def test_full_rank_equals_the_matrix_root():
+    first, second = moments(rows(4, 400, 64)), moments(rows(5, 300, 64, shift=0.02))
+    assert frechet_distance(*first, *second) == pytest.approx(by_matrix_root(*first, *second), rel=1e-8)
+
+
+def test_rank_deficient_equals_the_limit_of_regularised_matrix_roots():
+    first, second = moments(rows(6, 20, 64)), moments(rows(7, 25, 64, shift=0.02))
+    value = frechet_distance(*first, *second)
+    errors = []
+    for eps in (1e-6, 1e-8, 1e-10):
+        ridge = eps * np.eye(64)
+        errors.append(abs(by_matrix_root(first[0], first[1] + ridge, second[0], second[1] + ridge) - value))
+    assert errors[0] > errors[1] > errors[2]
+    assert errors[2] < 1e-4 * value
+
+
+def test_rank_deficient_equals_the_singular_values_of_the_samples():
+    """With centred samples A, B as rows, the trace of the root is the nuclear norm of `A B^T`, without covariances."""
+    x, y = rows(8, 40, 128), rows(9, 50, 128, shift=0.02)
+    a, b = ((features - features.mean(0)) / np.sqrt(len(features) - 1) for features in (x, y))
+    overlap = np.linalg.svd(a @ b.T, compute_uv=False).sum()
+    expected = np.sum((x.mean(0) - y.mean(0)) ** 2) + np.sum(a**2) + np.sum(b**2) - 2 * overlap
+    assert frechet_distance(*moments(x), *moments(y)) == pytest.approx(expected, rel=1e-10)
+
+
+def test_ill_conditioned_covariances_fall_back_to_singular_values():
+    """Scales over eight orders of magnitude: a diagonal closed form in a rotated basis."""
+    rng = np.random.default_rng(10)
+    basis = np.linalg.qr(rng.standard_normal((200, 200)))[0]
+    a, b = np.geomspace(1, 1e-8, 200), np.geomspace(1, 1e-8, 200)[::-1]
+    value = frechet_distance(np.zeros(200), basis * a @ basis.T, np.zeros(200), basis * b @ basis.T)
+    assert value == pytest.approx(np.sum((np.sqrt(a) - np.sqrt(b)) ** 2), rel=1e-7)
+
+
+def test_both_ways_to_the_nuclear_norm_agree():
+    matrix = np.random.default_rng(11).standard_normal((40, 60))
+    expected = np.linalg.svd(matrix, compute_uv=False).sum()
+    for tolerance in (1.0, 0.0):
+        for oriented in (matrix, matrix.T):
+            assert frechet._nuclear_norm(np.ascontiguousarray(oriented), tolerance) == pytest.approx(
+                expected, rel=1e-12
+            )
+
+
+def test_a_constant_set_has_no_covariance():
+    value = frechet_distance(np.ones(3), np.zeros((3, 3)), np.zeros(3), np.diag([1.0, 2.0, 3.0]))
+    assert value == pytest.approx(3 + 6)
+
+
+def test_distance_is_symmetric_and_takes_tensors():
+    first, second = moments(rows(12, 100, 16)), moments(rows(13, 80, 16))
+    forth = frechet_distance(*first, *second)
+    tensors = [torch.from_numpy(part) for part in (*second, *first)]
+    assert frechet_distance(*tensors) == pytest.approx(forth, rel=1e-10)
+
+
+def test_equals_pytorch_fid():
+    """Or, where its call to SciPy has been removed (1.18), the matrix root it is made of: tested above."""
+    score = pytest.importorskip("pytorch_fid.fid_score")
+    first, second = moments(rows(14, 400, 64)), moments(rows(15, 300, 64, shift=0.02))
+    try:
+        expected = score.calculate_frechet_distance(*first, *second)
+    except TypeError:
+        pytest.skip("pytorch-fid calls scipy.linalg.sqrtm(disp=), which this SciPy no longer has")
+    assert frechet_distance(*first, *second) == pytest.approx(expected, rel=1e-8)
+
+
+# Errors of the distance
+
+
+def test_shapes_must_fit():
+    with pytest.raises(ValueError, match=r"shape \(3,\) and a covariance of shape \(2, 2\); they must be"):
+        frechet_distance(np.zeros(3), np.eye(2), np.zeros(3), np.eye(3))
+    with pytest.raises(ValueError, match="first Gaussian has dimension 2, the second 3"):
+        frechet_distance(np.zeros(2), np.eye(2), np.zeros(3), np.eye(3))
+
+
+def test_nan_is_an_error():
+    with pytest.raises(NonFiniteError, match="the second Gaussian contains NaN"):
+        frechet_distance(np.zeros(2), np.eye(2), np.array([0.0, np.nan]), np.eye(2))
+
+
+def test_a_covariance_must_be_one():
+    with pytest.raises(ValueError, match="first covariance differs from its transpose by 1"):
+        frechet_distance(np.zeros(2), np.array([[1.0, 1.0], [0.0, 1.0]]), np.zeros(2), np.eye(2))
+    with pytest.raises(ValueError, match="first covariance is not positive semi-definite"):
+        frechet_distance(np.zeros(2), np.array([[1.0, 2.0], [2.0, 1.0]]), np.zeros(2), np.eye(2))
+    with pytest.raises(ValueError, match="second covariance is not positive semi-definite"):
+        frechet_distance(np.zeros(2), np.eye(2), np.zeros(2), -np.eye(2))
+
+
+# Moments
+
+
+def test_moments_equal_numpy(generator):
+    features = torch.randn(257, 12, generator=generator, dtype=torch.float64) + 5
+    accumulator = MomentAccumulator(12)
+    accumulator.add(features)
+    np.testing.assert_allclose(accumulator.mean, features.numpy().mean(0), rtol=1e-13)
+    np.testing.assert_allclose(accumulator.cov, np.cov(features.numpy(), rowvar=False), atol=1e-13)
+    assert accumulator.count == 257
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 100])
+def test_moments_do_not_depend_on_the_batches_however_large_the_mean(size, generator):
+    """A mean 1e6 times the spread: sums of squares would keep four digits."""
+    features = torch.randn(300, 5, generator=generator, dtype=torch.float64) + 1e6
+    accumulator = MomentAccumulator(5)
+    for start in range(0, 300, size):
+        accumulator.add(features[start : start + size])
+    np.testing.assert_allclose(accumulator.mean, features.numpy().mean(0), rtol=1e-14)
+    np.testing.assert_allclose(accumulator.cov, np.cov(features.numpy() - 1e6, rowvar=False), atol=1e-10)
+
+
+def test_moments_merge_across_processes(generator):
+    """Three parts, one of them empty, sent as tensors: the moments of the whole."""
+    features = torch.randn(100, 4, generator=generator)
+    parts = [MomentAccumulator(4) for _ in range(3)]
+    parts[0].add(features[:30])
+    parts[2].add(features[30:])
+    merged = MomentAccumulator.from_state(parts[0].state())
+    for part in parts[1:]:
+        merged.merge(MomentAccumulator.from_state(part.state()))
+    whole = MomentAccumulator(4)
+    whole.add(features)
+    assert merged.count == 100
+    torch.testing.assert_close(merged.mean, whole.mean, rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(merged.cov, whole.cov, rtol=1e-12, atol=1e-14)
+    assert parts[0].count == 30
+
+
+def test_moments_are_float64_and_symmetric(generator):
+    accumulator = MomentAccumulator(6)
+    accumulator.add(torch.randn(20, 6, generator=generator))
+    assert accumulator.mean.dtype == accumulator.cov.dtype == torch.float64
+    assert torch.equal(accumulator.cov, accumulator.cov.T)
+
+
+def test_nothing_is_added_where_features_are_not_finite():
+    accumulator = MomentAccumulator(2)
+    accumulator.add(torch.ones(3, 2))
+    with pytest.raises(NonFiniteError, match="1 of 2 feature vectors contain NaN"):
+        accumulator.add(torch.tensor([[0.0, 1.0], [float("nan"), 1.0]]))
+    assert accumulator.count == 3
+
+
+def test_errors_of_moments():
+    with pytest.raises(ValueError, match="dim = 0 must be at least 1"):
+        MomentAccumulator(0)
+    accumulator = MomentAccumulator(2)
+    with pytest.raises(ValueError, match="a mean needs 1 sample at least, there are 0"):
+        _ = accumulator.mean
+    accumulator.add(torch.ones(1, 2))
+    with pytest.raises(ValueError, match="a covariance needs 2 samples at least, there are 1"):
+        _ = accumulator.cov
+    with pytest.raises(ValueError, match="dimension 3 do not fit an accumulator of dimension 2"):
+        accumulator.add(torch.ones(1, 3))
+    with pytest.raises(ValueError, match="dimension 3 do not fit"):
+        accumulator.merge(MomentAccumulator(3))
+    with pytest.raises(ValueError, match=r"got torch.float32 of shape \(2,\)"):
+        accumulator.add(torch.ones(2))
+    with pytest.raises(ValueError, match="floating point"):
+        accumulator.add(torch.ones(2, 2, dtype=torch.uint8))
+
+
+# Extrapolation
+
+
+def test_extrapolation_removes_the_bias(generator):
+    """Both sets are N(0, I) in 20 dimensions: the true distance is 0, and about 20/n at n samples."""
+    features = torch.randn(2000, 20, generator=generator, dtype=torch.float64)
+    result = fid_infinity(features, torch.zeros(20), torch.eye(20), points=8, smallest=200)
+    assert result.sizes[0] == 200
+    assert result.sizes[-1] == 2000
+    assert result.slope > 0
+    assert abs(result.value) < 0.25 * result.distances[-1]
+    # the last distance uses all samples
+    expected = frechet_distance(*moments(features.numpy()), np.zeros(20), np.eye(20))
+    assert result.distances[-1] == pytest.approx(expected, rel=1e-9)
+
+
+def test_extrapolation_is_the_least_squares_line(generator):
+    result = fid_infinity(torch.randn(100, 3, generator=generator), torch.zeros(3), torch.eye(3), points=5, smallest=20)
+    n = np.array(result.sizes, dtype=float)
+    fit, covariance = np.polyfit(1 / n, result.distances, 1, cov=True)
+    assert (result.slope, result.value) == pytest.approx(tuple(fit), rel=1e-8)
+    assert result.standard_error == pytest.approx(np.sqrt(covariance[1, 1]), rel=1e-8)
+
+
+def test_extrapolation_is_reproducible(generator):
+    features = torch.randn(60, 3, generator=generator)
+    results = [fid_infinity(features, torch.zeros(3), torch.eye(3), points=2, smallest=20, seed=s) for s in (0, 0, 1)]
+    assert results[0] == results[1]
+    assert results[0].distances[0] != results[2].distances[0]
+    assert results[0].standard_error == 0
+
+
+@pytest.mark.parametrize("options", [{"points": 1}, {"smallest": 1}, {"smallest": 60}])
+def test_errors_of_the_extrapolation(options, generator):
+    features = torch.randn(60, 3, generator=generator)
+    with pytest.raises(ValueError, match="must be at least 2 and smallest"):
+        fid_infinity(features, torch.zeros(3), torch.eye(3), **{"smallest": 20, **options})
+    with pytest.raises(ValueError, match="features of dimension 3 do not fit a reference of dimension 2"):
+        fid_infinity(features, torch.zeros(2), torch.eye(2), smallest=20)
