@@ -1,0 +1,283 @@
+r"""Features of images, on which distances between sets of images are taken.
+
+An extractor maps images `(B, C, H, W)` to features `(B, D)`, float32. Whatever comes in passes through
+:func:`proxdm.data.images.to_uint8` first, so that a number is what it would be had the images been saved as PNG.
+
+- `pixels`: the pixels themselves in the model's range [-1, 1], D = C H W.
+- `inception`: the FID's network (:mod:`proxdm.metrics.inception`), D = 2048.
+- any file of a TorchScript module (`.pt`, by `torch.jit.save`) or an exported program (`.pt2`, by
+  `torch.export.save`). It says what it takes in JSON, either inside the file as the extra file `proxdm.json` or
+  beside it as `FILE.json`: `input_range` `[low, high]`, `channels` 1 or 3, and as it pleases `size` (else images stay
+  as large as they are), `name` (else that of the file) and, beside it only, the file's `sha256`.
+
+Grey images are repeated to three channels where a network takes three. Resizing is bilinear with half-pixel centres
+and no antialiasing, as in pytorch-fid.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from proxdm.data.errors import one_line
+from proxdm.data.images import to_model_range, to_uint8
+from proxdm.metrics.inception import DIM, SIZE, FeatureError, load_inception, sha256_of
+
+METADATA = "proxdm.json"
+"""Name of the extra file inside a module file."""
+
+Shape = tuple[int, int, int]
+"""(C, H, W) of one image."""
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureExtractor:
+    """A map from images of one shape to features, and what it must say of itself in a stamp.
+
+    Attributes:
+        name: `inception`, `pixels`, or the name of a module file.
+        dim: D, the number of features.
+        shape: (C, H, W) of the images it was made for.
+        weights: SHA-256 of its weights, empty if it has none.
+        resize: What is done to the size of the images, in words.
+        function: uint8 images `(B, C, H, W)` on `device` to features `(B, D)`.
+        device: Where it runs.
+    """
+
+    name: str
+    dim: int
+    shape: Shape
+    weights: str
+    resize: str
+    function: Callable[[Tensor], Tensor]
+    device: torch.device
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return the features `(B, dim)`, float32 on the extractor's device.
+
+        It runs without gradients, in full float32 whatever autocast or TF32 setting is around it.
+
+        Args:
+            images: `(B, C, H, W)`, uint8, or floating point in [-1, 1], which is rounded to uint8.
+
+        Raises:
+            FeatureError: The images have another shape, or the network fails on them.
+            DataError: NaN among the images.
+        """
+        if images.ndim != 4 or tuple(images.shape[1:]) != self.shape:
+            raise FeatureError(
+                f"{self.name} features were set up for images {_text(self.shape)}, got a batch {_text(images.shape)}"
+            )
+        pixels = to_uint8(images.detach().to(self.device))
+        with torch.inference_mode(), _full_precision(self.device):
+            return self.function(pixels).to(torch.float32)
+
+
+def load_extractor(
+    spec: str | Path, shape: Shape, *, inception_weights: Path | None = None, device: torch.device | str = "cpu"
+) -> FeatureExtractor:
+    """Return the extractor that `spec` names, for images of one shape.
+
+    Args:
+        spec: `inception`, `pixels`, or the path of a module file.
+        shape: (C, H, W) of the images.
+        inception_weights: File of the Inception weights; None takes the usual ones, downloaded if need be.
+        device: Where to run it.
+
+    Raises:
+        FeatureError: There is no such extractor, its file or metadata are broken, or it does not take such images.
+    """
+    device = torch.device(device)
+    if len(shape) != 3 or min(shape) < 1:
+        raise FeatureError(f"features are taken of images (C, H, W), got the shape {_text(shape)}")
+    if inception_weights is not None and str(spec) != "inception":
+        raise FeatureError(f"Inception weights were given, but the features are {spec}; leave them out")
+    if str(spec) == "pixels":
+        return pixels(shape, device=device)
+    if str(spec) == "inception":
+        network, digest = load_inception(inception_weights)
+        form = InputForm("inception", (-1.0, 1.0), 3, SIZE)
+        return _from_network(network.to(device), form, shape, digest, DIM, device)
+    path = Path(spec).expanduser()
+    if path.suffix not in (".pt", ".pt2"):
+        raise FeatureError(
+            f"unknown features {str(spec)!r}; they are inception, pixels, or the path of a TorchScript .pt or exported "
+            ".pt2 file"
+        )
+    if not path.is_file():
+        raise FeatureError(f"there is no file {path}; features are inception, pixels, or the path of a module file")
+    module, form, digest = _load_module(path, device)
+    return _from_network(module, form, shape, digest, None, device)
+
+
+def pixels(shape: Shape, *, device: torch.device | str = "cpu") -> FeatureExtractor:
+    """Return the extractor of the pixels themselves: `u / 127.5 - 1` flattened to `(B, C H W)`."""
+
+    def flat(images: Tensor) -> Tensor:
+        return to_model_range(images).flatten(1)
+
+    return FeatureExtractor("pixels", math.prod(shape), shape, "", "none", flat, torch.device(device))
+
+
+def collect(batches: Iterable[Tensor], extractor: FeatureExtractor) -> Tensor:
+    """Return the features `(n, D)` of all batches, float32 on the CPU; needs memory for all of them.
+
+    Raises:
+        FeatureError: There are no images, or they do not fit the extractor.
+    """
+    parts = [extractor(batch).cpu() for batch in batches]
+    if not parts:
+        raise FeatureError("there are no images to take features of; give at least one batch")
+    return torch.cat(parts)
+
+
+@dataclass(frozen=True)
+class InputForm:
+    """What a network takes.
+
+    Attributes:
+        name: Name of the features.
+        input_range: Values of black and white.
+        channels: 1 or 3.
+        size: Height and width; None takes images as they are.
+    """
+
+    name: str
+    input_range: tuple[float, float]
+    channels: int
+    size: int | None = None
+
+    def prepare(self, images: Tensor) -> Tensor:
+        """Return uint8 images `(B, C, H, W)` as the network takes them, float32 `(B, channels, size, size)`."""
+        x = images.to(torch.float32) / 255
+        if x.shape[1] < self.channels:
+            x = x.expand(-1, self.channels, -1, -1)
+        if self.size is not None and x.shape[2:] != (self.size, self.size):
+            x = F.interpolate(x, size=(self.size, self.size), mode="bilinear", align_corners=False, antialias=False)
+        low, high = self.input_range
+        return x * (high - low) + low
+
+
+def read_form(metadata: Mapping[str, Any], source: str, default_name: str) -> InputForm:
+    """Return what a module takes, from the JSON that it carries.
+
+    Args:
+        metadata: The JSON object.
+        source: Where it stands, for messages.
+        default_name: Name of the features if it gives none.
+
+    Raises:
+        FeatureError: A key is missing, unknown or has a wrong value.
+    """
+    if unknown := sorted(set(metadata) - {"name", "input_range", "channels", "size", "sha256"}):
+        raise FeatureError(
+            f"{source} has the unknown key {unknown[0]!r}; known are name, input_range, channels, size, sha256"
+        )
+    name, channels, size = metadata.get("name", default_name), metadata.get("channels"), metadata.get("size")
+    span = metadata.get("input_range")
+    if not isinstance(name, str) or name in ("", "inception", "pixels"):
+        raise FeatureError(f"{source}: name = {name!r} must be a name of its own")
+    if not (isinstance(span, list) and len(span) == 2 and all(_is_number(x) for x in span) and span[0] < span[1]):
+        raise FeatureError(f"{source}: input_range = {span!r} must be [low, high], e.g. [-1, 1] or [0, 255]")
+    if isinstance(channels, bool) or channels not in (1, 3):
+        raise FeatureError(f"{source}: channels = {channels!r} must be 1 or 3")
+    if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
+        raise FeatureError(f"{source}: size = {size!r} must be a whole number of at least 1, or left out")
+    return InputForm(name, (float(span[0]), float(span[1])), channels, size)
+
+
+def _load_module(path: Path, device: torch.device) -> tuple[Callable[[Tensor], Tensor], InputForm, str]:
+    digest, beside, extra = sha256_of(path), path.with_name(path.name + ".json"), {METADATA: ""}
+    module: Callable[[Tensor], Tensor]
+    try:
+        if path.suffix == ".pt":
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FutureWarning)  # torch recommends the other format for new files
+                module = torch.jit.load(path, map_location=device, _extra_files=extra).eval()  # type: ignore[no-untyped-call]
+        else:
+            module = torch.export.load(path, extra_files=extra).module().to(device)
+    except Exception as error:  # the loaders raise whatever comes to their mind
+        raise FeatureError(
+            f"{path} cannot be loaded as a module ({one_line(error)[:200]}); write .pt with torch.jit.save and .pt2 "
+            "with torch.export.save"
+        ) from error
+    inside: str | bytes = extra[METADATA]
+    if not inside and not beside.is_file():
+        raise FeatureError(
+            f'{path} does not say what it takes; put {{"input_range": [-1, 1], "channels": 3}} with its own values '
+            f"into {beside.name} beside it"
+        )
+    source = f"{METADATA} in {path}" if inside else str(beside)
+    try:
+        metadata = json.loads(inside or beside.read_bytes())
+    except ValueError as error:
+        raise FeatureError(f"{source} is not JSON ({one_line(error)})") from error
+    if not isinstance(metadata, dict):
+        raise FeatureError(f"{source} is not a JSON object")
+    if (expected := metadata.get("sha256", digest)) != digest:
+        raise FeatureError(
+            f"{path} has the SHA-256 {digest[:12]}..., but {source} says {str(expected)[:12]}...; get the file again"
+        )
+    return module, read_form(metadata, source, path.stem), digest
+
+
+def _from_network(
+    network: Callable[[Tensor], Tensor],
+    form: InputForm,
+    shape: Shape,
+    weights: str,
+    dim: int | None,
+    device: torch.device,
+) -> FeatureExtractor:
+    """Return the extractor of a network; its number of features is found with one blank image where it is unknown."""
+    if shape[0] not in (1, form.channels):
+        raise FeatureError(f"{form.name} takes images of {form.channels} channels, these are {_text(shape)}")
+
+    def function(images: Tensor) -> Tensor:
+        try:
+            features = network(form.prepare(images))
+        except RuntimeError as error:
+            raise FeatureError(
+                f"{form.name} fails on a batch {_text(images.shape)} ({one_line(error)[-200:]}); see its input size, "
+                "and export it for any number of images"
+            ) from error
+        if not isinstance(features, Tensor) or features.ndim < 2 or len(features) != len(images):
+            found = f"shape {tuple(features.shape)}" if isinstance(features, Tensor) else type(features).__name__
+            raise FeatureError(f"{form.name} must return a tensor (B, D) for {len(images)} images, it returns {found}")
+        return features.flatten(1)
+
+    if dim is None:
+        with torch.inference_mode(), _full_precision(device):
+            dim = function(torch.zeros(1, *shape, dtype=torch.uint8, device=device)).shape[1]
+    same = form.size is None or shape[1:] == (form.size, form.size)
+    resize = "none" if same else f"bilinear to {form.size}x{form.size}, half-pixel centres, no antialiasing"
+    return FeatureExtractor(form.name, dim, shape, weights, resize, function, device)
+
+
+@contextmanager
+def _full_precision(device: torch.device) -> Iterator[None]:
+    """Switch off autocast and, for convolutions, TF32: features must not depend on how the model was run."""
+    cudnn = torch.backends.cudnn
+    flags = cudnn.flags(
+        enabled=cudnn.enabled, benchmark=cudnn.benchmark, deterministic=cudnn.deterministic, allow_tf32=False
+    )
+    with flags, torch.autocast(device.type, enabled=False):
+        yield
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _text(shape: Iterable[int]) -> str:
+    return "x".join(map(str, shape))

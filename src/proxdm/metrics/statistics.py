@@ -1,0 +1,305 @@
+"""Reference statistics: the moments of the features of a data set, in a file that says how they were made.
+
+The file is an `.npz` with `mu` `(D,)` and `sigma` `(D, D)`, float64, which pytorch-fid reads too, and further arrays
+that stamp it. A Fréchet distance means something only between moments that were made by the same route, so that
+:meth:`ReferenceStatistics.distance` compares the stamps first. Files of other programs carry no stamp: they are taken
+on trust, with a warning.
+"""
+
+from __future__ import annotations
+
+import warnings
+import zipfile
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from proxdm._version import __version__
+from proxdm.checkpoints.portable import replacing
+from proxdm.data.errors import one_line
+from proxdm.data.images import ImageData
+from proxdm.errors import OutputError, ProxdmError
+from proxdm.metrics.features import FeatureExtractor, Shape
+from proxdm.metrics.frechet import Array, MomentAccumulator, frechet_distance
+
+_ROUTE = {"backend": "features", "weights": "weights", "resize": "resizing", "shape": "image shape"}
+_READ_ERRORS = (OSError, ValueError, EOFError, KeyError, NotImplementedError, zipfile.BadZipFile, zlib.error)
+
+
+class StatisticsError(ProxdmError, ValueError):
+    """Statistics are broken, or were made by another route than those they are compared with."""
+
+
+@dataclass(frozen=True, eq=False)
+class ReferenceStatistics:
+    """Mean and covariance of features, and how they were made; None stands for what is not known.
+
+    Attributes:
+        mu: Mean `(D,)`, float64.
+        sigma: Covariance `(D, D)` with the divisor `n - 1`, float64.
+        n: Number of images.
+        backend: Name of the features: `inception`, `pixels`, or that of a module file.
+        weights: SHA-256 of the network's weights, empty where it has none.
+        resize: What was done to the size of the images before the network, in words.
+        shape: (C, H, W) of the images before that.
+        dataset: What the images are.
+        split: Which part of it.
+        preprocessing: What was done to the images when they were read, in words.
+        version: Version of this package that made them.
+        source: The file they were read from; not stored.
+    """
+
+    mu: Array
+    sigma: Array
+    n: int | None = None
+    backend: str | None = None
+    weights: str | None = None
+    resize: str | None = None
+    shape: Shape | None = None
+    dataset: str | None = None
+    split: str | None = None
+    preprocessing: str | None = None
+    version: str | None = None
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        """Check shapes and values."""
+        if self.mu.ndim != 1 or not self.mu.size or self.sigma.shape != (self.mu.size, self.mu.size):
+            raise StatisticsError(
+                f"{self.label}: mu and sigma must be (D,) and (D, D), they are {self.mu.shape} and {self.sigma.shape}"
+            )
+        if not (np.isfinite(self.mu).all() and np.isfinite(self.sigma).all()):
+            raise StatisticsError(f"{self.label}: mu or sigma contain NaN or infinite numbers; compute them again")
+        if self.n is not None and self.n < 2:
+            raise StatisticsError(f"{self.label}: n = {self.n}, but a covariance needs 2 images at least")
+
+    @property
+    def dim(self) -> int:
+        """D, the number of features."""
+        return self.mu.size
+
+    @property
+    def label(self) -> str:
+        """What to call them in messages: the file, or the data set and its part."""
+        return self.source or " ".join(filter(None, (self.dataset, self.split))) or "these statistics"
+
+    @classmethod
+    def of(
+        cls,
+        moments: MomentAccumulator,
+        extractor: FeatureExtractor,
+        *,
+        dataset: str,
+        split: str = "",
+        preprocessing: str = "",
+    ) -> ReferenceStatistics:
+        """Return moments with the stamp of the extractor that made the features.
+
+        Args:
+            moments: Of at least two images.
+            extractor: What made the features.
+            dataset: What the images are; `samples` for generated ones.
+            split: Which part of it.
+            preprocessing: What was done to them.
+
+        Raises:
+            ValueError: There are fewer than two images, or the dimensions differ.
+        """
+        if moments.dim != extractor.dim:
+            raise StatisticsError(
+                f"moments of dimension {moments.dim} are not of the {extractor.dim} {extractor.name} features"
+            )
+        return cls(
+            moments.mean.cpu().numpy(),
+            moments.cov.cpu().numpy(),
+            n=moments.count,
+            backend=extractor.name,
+            weights=extractor.weights,
+            resize=extractor.resize,
+            shape=extractor.shape,
+            dataset=dataset,
+            split=split,
+            preprocessing=preprocessing,
+            version=__version__,
+        )
+
+    def check_compatible(self, other: ReferenceStatistics, *, force: bool = False) -> None:
+        """Check that both were made by the same route.
+
+        Args:
+            other: The statistics to compare with.
+            force: Warn instead of raising; dimensions must agree all the same.
+
+        Raises:
+            StatisticsError: Features, weights, resizing, image shape or dimension differ.
+        """
+        here, there = self.label, other.label
+        if self.dim != other.dim:
+            raise StatisticsError(
+                f"{here} has {self.dim} features ({self.backend or 'unknown'}), {there} has {other.dim} "
+                f"({other.backend or 'unknown'}); compute one of them again with the features of the other"
+            )
+        for blank, known in ((self, other), (other, self)):
+            if blank.backend is None and known.backend is not None:
+                guess = f"{known.backend} features, as {known.label}"
+                warnings.warn(f"{blank.label} does not say how it was made; taken to be {guess}", stacklevel=2)
+        differing = [
+            f"{words} {_brief(mine)} and {_brief(its)}"
+            for field, words in _ROUTE.items()
+            if (its := getattr(other, field)) is not None and (mine := getattr(self, field)) is not None and mine != its
+        ]
+        if not differing:
+            return
+        message = f"{here} and {there} were made by different routes: {', '.join(differing)}"
+        if not force:
+            raise StatisticsError(f"{message}; compute one of them again, or force a number that means little")
+        warnings.warn(f"{message}; their distance means little", stacklevel=2)
+
+    def distance(self, other: ReferenceStatistics, *, force: bool = False) -> float:
+        """Return the Fréchet distance to other statistics (the FID, for Inception features), stamps compared first.
+
+        Args:
+            other: The statistics to compare with.
+            force: Warn instead of raising where the stamps differ.
+
+        Raises:
+            StatisticsError: They were made by different routes.
+            ValueError: A covariance is none.
+        """
+        self.check_compatible(other, force=force)
+        return frechet_distance(self.mu, self.sigma, other.mu, other.sigma)
+
+    def save(self, path: Path, *, overwrite: bool = False) -> None:
+        """Write the `.npz` file under a temporary name, then rename it; folders above it are made.
+
+        Raises:
+            OutputError: There is a file already, or the name does not end in `.npz`.
+        """
+        check_target(path, overwrite=overwrite)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        stamp = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "source"}
+        arrays: dict[str, Any] = {name: np.asarray(value) for name, value in stamp.items() if value is not None}
+        with replacing(path) as part, part.open("wb") as file:
+            np.savez(file, **arrays)
+
+    @classmethod
+    def load(cls, path: Path) -> ReferenceStatistics:
+        """Return the statistics of an `.npz` file of this package, of pytorch-fid or of the paper's authors.
+
+        Raises:
+            StatisticsError: There is no such file, it is broken or pickled, lacks `mu` or `sigma`, or holds values
+                of wrong shape or NaN.
+        """
+        if not path.is_file():
+            raise StatisticsError(f"there is no file {path}; make it with `proxdm stats DATASET --out {path}`")
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                arrays = {name: archive[name] for name in archive.files}
+        except (*_READ_ERRORS, AttributeError, TypeError) as error:
+            raise StatisticsError(
+                f"{path} cannot be read as statistics ({one_line(error)}); make or download it again"
+            ) from error
+        if missing := [name for name in ("mu", "sigma") if name not in arrays]:
+            found = ", ".join(arrays) or "none"
+            raise StatisticsError(f"{path} lacks {' and '.join(missing)} (its arrays: {found}); it is another file")
+        try:
+            mu, sigma = (np.asarray(arrays[name], dtype=np.float64) for name in ("mu", "sigma"))
+            stamp: dict[str, Any] = {
+                field.name: _restored(field.name, arrays[field.name])
+                for field in fields(cls)
+                if field.name in arrays and field.name not in ("mu", "sigma", "source")
+            }
+        except (ValueError, TypeError) as error:
+            raise StatisticsError(f"{path}: an array has the wrong type ({one_line(error)}); make it again") from error
+        return cls(mu, sigma, **stamp, source=str(path))
+
+
+def compute_statistics(
+    data: ImageData, extractor: FeatureExtractor, *, batch_size: int = 64, progress: bool = False
+) -> ReferenceStatistics:
+    """Return the stamped statistics of a data set, in memory `O(D^2)` beside the images themselves.
+
+    Args:
+        data: At least two images.
+        extractor: Made for images of their shape (:func:`proxdm.metrics.features.load_extractor`).
+        batch_size: Images at a time; the result does not depend on it beyond rounding.
+        progress: Show a progress bar where there is a terminal.
+
+    Raises:
+        StatisticsError: The data are latents, which have no pixels, or `batch_size` is below 1.
+        FeatureError: The images do not fit the extractor.
+        ValueError: There are fewer than two images.
+    """
+    if data.latent:
+        raise StatisticsError(f"{data.name} holds latents, which have no pixels; decode them to images first")
+    if batch_size < 1:
+        raise StatisticsError(f"batch_size = {batch_size} must be at least 1")
+    if len(data) < 2:
+        raise StatisticsError(f"{data.name} has {len(data)} image; a covariance needs 2 at least")
+    batches = (data.images[start : start + batch_size] for start in range(0, len(data), batch_size))
+    moments = accumulate(batches, extractor, total=len(data) if progress else None)
+    return ReferenceStatistics.of(
+        moments, extractor, dataset=data.name, split=data.split, preprocessing=data.preprocessing
+    )
+
+
+def accumulate(
+    batches: Iterable[Tensor], extractor: FeatureExtractor, *, total: int | None = None
+) -> MomentAccumulator:
+    """Return the moments of the features of all batches.
+
+    Args:
+        batches: Images `(B, C, H, W)`, uint8 or in [-1, 1].
+        extractor: Made for images of their shape.
+        total: Number of images, for a progress bar; None shows none.
+
+    Raises:
+        FeatureError: The images do not fit the extractor.
+    """
+    from tqdm import tqdm
+
+    moments = MomentAccumulator(extractor.dim)
+    with tqdm(
+        total=total, unit="img", desc=f"{extractor.name} features", disable=True if total is None else None
+    ) as bar:
+        for batch in batches:
+            moments.add(extractor(batch))
+            bar.update(len(batch))
+    return moments
+
+
+def check_target(path: Path, *, overwrite: bool) -> None:
+    """Check that statistics may be written to `path`, before the work of computing them.
+
+    Raises:
+        OutputError: The name does not end in `.npz`, it is a folder, or there is a file that may not be replaced.
+    """
+    if path.suffix != ".npz":
+        raise OutputError(f"statistics are kept in .npz files, got {path}; name it {path.with_suffix('.npz').name}")
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder, not a file; choose another name")
+    if path.exists() and not overwrite:
+        raise OutputError(f"{path} is there already; choose another name, or replace it with --overwrite")
+
+
+def _restored(name: str, array: np.ndarray[Any, np.dtype[Any]]) -> Any:
+    """Return a value of the stamp from the array it was stored as."""
+    if name == "n":
+        return int(array)
+    if name == "shape":
+        channels, height, width = (int(side) for side in array)
+        return channels, height, width
+    return str(array)
+
+
+def _brief(value: object) -> str:
+    """Return a value of the stamp for messages: hashes are cut short."""
+    if isinstance(value, tuple):
+        return "x".join(map(str, value))
+    text = str(value)
+    return f"{text[:8]}..." if len(text) == 64 else text or "none"

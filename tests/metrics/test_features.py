@@ -1,0 +1,230 @@
+"""Extractors: what reaches the network, equality with pytorch-fid's pipeline on real pictures, every refusal."""
+
+from __future__ import annotations
+
+import json
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from proxdm.data import DataError, to_model_range
+from proxdm.metrics.features import FeatureError, InputForm, collect, load_extractor, pixels, read_form
+from proxdm.metrics.inception import sha256_of
+
+
+class Mean(nn.Module):
+    """Mean and largest value of every channel: a network whose input can be read off its output."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([x.mean((2, 3)), x.amax((2, 3))], dim=1)
+
+
+FORM = {"name": "mean", "input_range": [0, 255], "channels": 3}
+
+
+def script(path, form=FORM, module=None):
+    """A TorchScript file that carries its metadata."""
+    extra = {} if form is None else {"proxdm.json": json.dumps(form)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch recommends exported programs
+        torch.jit.save(torch.jit.script(module or Mean()), path, _extra_files=extra)
+    return path
+
+
+@pytest.fixture
+def pictures(generator):
+    """Random uint8 images `(5, 3, 8, 8)`."""
+    return torch.randint(0, 256, (5, 3, 8, 8), generator=generator, dtype=torch.uint8)
+
+
+# Pixels
+
+
+def test_pixels_are_the_models_range_flattened(pictures):
+    extractor = load_extractor("pixels", (3, 8, 8))
+    assert (extractor.name, extractor.dim, extractor.weights, extractor.resize) == ("pixels", 192, "", "none")
+    assert torch.equal(extractor(pictures), (pictures / 127.5 - 1).flatten(1))
+
+
+def test_samples_are_rounded_and_clipped_as_if_saved(pictures):
+    extractor = pixels((3, 8, 8))
+    noisy = to_model_range(pictures) + 0.4 / 127.5
+    noisy[pictures == 255] = 7.0
+    assert torch.equal(extractor(noisy), extractor(pictures))
+
+
+def test_collect_joins_batches(pictures):
+    extractor = pixels((3, 8, 8))
+    assert torch.equal(collect(pictures.split(2), extractor), extractor(pictures))
+    with pytest.raises(FeatureError, match="no images"):
+        collect([], extractor)
+
+
+def test_errors_of_a_batch(pictures):
+    extractor = pixels((3, 8, 8))
+    with pytest.raises(FeatureError, match="set up for images 3x8x8, got a batch 5x1x8x8"):
+        extractor(pictures[:, :1])
+    with pytest.raises(DataError, match="NaN among the images"):
+        extractor(torch.full((1, 3, 8, 8), torch.nan))
+
+
+# Module files
+
+
+def test_torchscript_gets_its_range(pictures, tmp_path):
+    path = script(tmp_path / "mean.pt")
+    extractor = load_extractor(path, (3, 8, 8))
+    assert (extractor.name, extractor.dim, extractor.resize) == ("mean", 6, "none")
+    assert extractor.weights == sha256_of(path)
+    expected = Mean()(pictures.float())
+    torch.testing.assert_close(extractor(pictures), expected)
+
+
+def test_metadata_beside_the_file(pictures, tmp_path):
+    path = script(tmp_path / "mean.pt", form=None)
+    beside = tmp_path / "mean.pt.json"
+    beside.write_text(json.dumps({"input_range": [-1, 1], "channels": 3, "size": 4, "sha256": sha256_of(path)}))
+    extractor = load_extractor(str(path), (3, 8, 8))
+    assert extractor.name == "mean"
+    assert extractor.resize == "bilinear to 4x4, half-pixel centres, no antialiasing"
+    # half the size: the middle of two pixels on either axis, so the mean is kept
+    torch.testing.assert_close(extractor(pictures)[:, :3], (pictures / 127.5 - 1).mean((2, 3)), rtol=1e-5, atol=1e-6)
+    beside.write_text(json.dumps({"input_range": [-1, 1], "channels": 3, "sha256": "0" * 64}))
+    with pytest.raises(FeatureError, match=r"has the SHA-256 .* says 000000000000"):
+        load_extractor(path, (3, 8, 8))
+
+
+def test_grey_is_repeated_for_networks_of_three_channels(pictures, tmp_path):
+    extractor = load_extractor(script(tmp_path / "mean.pt"), (1, 8, 8))
+    grey = pictures[:, :1]
+    torch.testing.assert_close(extractor(grey), Mean()(grey.expand(-1, 3, -1, -1).float()))
+
+
+def test_exported_programs(pictures, tmp_path):
+    path = tmp_path / "mean.pt2"
+    batch = torch.export.Dim("batch", min=1, max=1024)
+    program = torch.export.export(Mean(), (torch.zeros(2, 3, 8, 8),), dynamic_shapes={"x": {0: batch}})
+    torch.export.save(program, path, extra_files={"proxdm.json": json.dumps({**FORM, "size": 8})})
+    extractor = load_extractor(path, (3, 8, 8))
+    torch.testing.assert_close(extractor(pictures), Mean()(pictures.float()))
+    assert extractor(pictures[:1]).shape == (1, 6)
+
+
+def test_a_module_is_used_in_eval_mode_and_full_precision(pictures, tmp_path):
+    class Dropping(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return nn.functional.dropout(self.conv(x).mean((2, 3)), 0.5, self.training)
+
+    extractor = load_extractor(script(tmp_path / "d.pt", module=Dropping()), (3, 8, 8))
+    features = extractor(pictures)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(extractor(pictures), features)
+    assert features.dtype == torch.float32
+    assert not features.requires_grad
+
+
+@pytest.mark.parametrize(
+    "form, message",
+    [
+        ({"channels": 3}, r"input_range = None must be \[low, high\]"),
+        ({"input_range": [1, 0], "channels": 3}, r"input_range = \[1, 0\] must be"),
+        ({"input_range": [0, 1], "channels": 2}, "channels = 2 must be 1 or 3"),
+        ({"input_range": [0, 1], "channels": True}, "channels = True must be 1 or 3"),
+        ({"input_range": [0, 1], "channels": 3, "size": 0}, "size = 0 must be a whole number"),
+        ({"input_range": [0, 1], "channels": 3, "name": "inception"}, "name = 'inception' must be a name of its own"),
+        ({"input_range": [0, 1], "channels": 3, "resize": 5}, "unknown key 'resize'"),
+    ],
+)
+def test_errors_of_metadata(form, message):
+    with pytest.raises(FeatureError, match=message):
+        read_form(form, "x.json", "x")
+
+
+def test_metadata_may_be_short():
+    assert read_form({"input_range": [0, 1], "channels": 1}, "x.json", "x") == InputForm("x", (0.0, 1.0), 1)
+
+
+def test_errors_of_files(tmp_path):
+    shape = (3, 8, 8)
+    with pytest.raises(FeatureError, match=r"there is no file .*no.pt"):
+        load_extractor(tmp_path / "no.pt", shape)
+    with pytest.raises(FeatureError, match=r"unknown features 'dino'; they are inception, pixels"):
+        load_extractor("dino", shape)
+    (tmp_path / "bad.pt").write_bytes(b"nothing")
+    with pytest.raises(FeatureError, match=r"bad.pt cannot be loaded as a module") as caught:
+        load_extractor(tmp_path / "bad.pt", shape)
+    assert "\n" not in str(caught.value)
+    (tmp_path / "bad.pt2").write_bytes(b"nothing")
+    with pytest.raises(FeatureError, match=r"bad.pt2 cannot be loaded as a module"):
+        load_extractor(tmp_path / "bad.pt2", shape)
+    with pytest.raises(FeatureError, match=r"does not say what it takes; put .* into mean.pt.json beside it"):
+        load_extractor(script(tmp_path / "mean.pt", form=None), shape)
+    (tmp_path / "mean.pt.json").write_text("{")
+    with pytest.raises(FeatureError, match=r"mean.pt.json is not JSON"):
+        load_extractor(tmp_path / "mean.pt", shape)
+    (tmp_path / "mean.pt.json").write_text("[]")
+    with pytest.raises(FeatureError, match="is not a JSON object"):
+        load_extractor(tmp_path / "mean.pt", shape)
+
+
+def test_errors_of_channels_and_shapes(tmp_path):
+    path = script(tmp_path / "grey.pt", form={"input_range": [0, 1], "channels": 1})
+    with pytest.raises(FeatureError, match="grey takes images of 1 channels, these are 3x8x8"):
+        load_extractor(path, (3, 8, 8))
+    with pytest.raises(FeatureError, match=r"images \(C, H, W\), got the shape 2"):
+        load_extractor("pixels", (2,))
+    with pytest.raises(FeatureError, match="Inception weights were given, but the features are pixels"):
+        load_extractor("pixels", (1, 8, 8), inception_weights=path)
+
+
+def test_errors_of_networks(tmp_path):
+    class Summed(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.sum()
+
+    with pytest.raises(FeatureError, match=r"must return a tensor \(B, D\) for 1 images"):
+        load_extractor(script(tmp_path / "s.pt", module=Summed()), (3, 8, 8))
+    with pytest.raises(FeatureError, match="mean fails on a batch 1x3x2x2") as caught:
+        load_extractor(script(tmp_path / "m.pt", module=nn.Conv2d(3, 1, 5)), (3, 2, 2))
+    assert "\n" not in str(caught.value)
+
+
+# Inception on real pictures
+
+
+def test_inception_features_of_real_pictures_equal_pytorch_fids(
+    inception_file, pytorch_fid_network, cifar_pictures, tmp_path
+):
+    """Through PNG files and pytorch-fid's own reader on their side, from samples in [-1, 1] on ours."""
+    score = pytest.importorskip("pytorch_fid.fid_score")
+    chosen = cifar_pictures[:4]
+    for index, picture in enumerate(chosen):
+        Image.fromarray(picture.permute(1, 2, 0).numpy()).save(tmp_path / f"{index}.png")
+    theirs = score.get_activations(sorted(tmp_path.glob("*.png")), pytorch_fid_network, batch_size=4, num_workers=0)
+    with pytest.warns(UserWarning, match="other weights"):
+        extractor = load_extractor("inception", (3, 32, 32), inception_weights=inception_file)
+    samples = to_model_range(chosen) + 0.3 / 127.5
+    ours = extractor(samples)
+    assert extractor.dim == 2048
+    assert extractor.resize == "bilinear to 299x299, half-pixel centres, no antialiasing"
+    np.testing.assert_allclose(ours.numpy(), theirs, rtol=1e-5, atol=1e-5 * theirs.std())
+
+
+def test_grey_pictures_as_pytorch_fid_converts_them(inception_file, pytorch_fid_network, cifar_pictures, tmp_path):
+    """PIL's conversion of a grey picture to RGB repeats it."""
+    score = pytest.importorskip("pytorch_fid.fid_score")
+    grey = cifar_pictures[:2, :1]
+    for index, picture in enumerate(grey):
+        Image.fromarray(picture[0].numpy()).save(tmp_path / f"{index}.png")
+    theirs = score.get_activations(sorted(tmp_path.glob("*.png")), pytorch_fid_network, batch_size=2, num_workers=0)
+    with pytest.warns(UserWarning, match="other weights"):
+        extractor = load_extractor("inception", (1, 32, 32), inception_weights=inception_file)
+    np.testing.assert_allclose(extractor(grey).numpy(), theirs, rtol=1e-5, atol=1e-5 * theirs.std())

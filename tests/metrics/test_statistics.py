@@ -1,0 +1,272 @@
+"""Reference statistics: round trips with pytorch-fid, stamps that refuse to be mixed, every broken file."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from proxdm._version import __version__
+from proxdm.data import ImageData
+from proxdm.errors import OutputError
+from proxdm.metrics.features import load_extractor, pixels
+from proxdm.metrics.frechet import MomentAccumulator, frechet_distance
+from proxdm.metrics.statistics import ReferenceStatistics, StatisticsError, accumulate, compute_statistics
+
+
+@pytest.fixture
+def data(generator):
+    """Forty random grey images of 3x3, so that there are more images than pixels."""
+    images = torch.randint(0, 256, (40, 1, 3, 3), generator=generator, dtype=torch.uint8)
+    return ImageData(images, "noise", "test", "none at all")
+
+
+@pytest.fixture
+def statistics(data):
+    return compute_statistics(data, pixels(data.shape))
+
+
+def test_statistics_are_numpys_and_stamped(data, statistics):
+    features = (data.images.double() / 127.5 - 1).flatten(1).numpy()
+    np.testing.assert_allclose(statistics.mu, features.mean(0), atol=1e-7)
+    np.testing.assert_allclose(statistics.sigma, np.cov(features, rowvar=False), atol=1e-7)
+    stamp = {f.name: getattr(statistics, f.name) for f in dataclasses.fields(statistics)[2:]}
+    assert stamp == {
+        "n": 40,
+        "backend": "pixels",
+        "weights": "",
+        "resize": "none",
+        "shape": (1, 3, 3),
+        "dataset": "noise",
+        "split": "test",
+        "preprocessing": "none at all",
+        "version": __version__,
+        "source": "",
+    }
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 1000])
+def test_statistics_do_not_depend_on_the_batch_size(data, statistics, batch_size):
+    other = compute_statistics(data, pixels(data.shape), batch_size=batch_size)
+    np.testing.assert_allclose(other.mu, statistics.mu, atol=1e-13)
+    np.testing.assert_allclose(other.sigma, statistics.sigma, atol=1e-13)
+
+
+def test_images_in_the_models_range_give_the_same_statistics(data, statistics):
+    signed = dataclasses.replace(data, images=data.images.float() / 127.5 - 1)
+    assert statistics.distance(compute_statistics(signed, pixels(data.shape))) < 1e-12
+
+
+def test_samples_in_batches(data, statistics):
+    extractor = pixels(data.shape)
+    moments = accumulate(iter(data.images.split(9)), extractor)
+    samples = ReferenceStatistics.of(moments, extractor, dataset="samples")
+    assert samples.n == 40
+    assert samples.label == "samples"
+    np.testing.assert_allclose(samples.sigma, statistics.sigma, atol=1e-13)
+
+
+# Files
+
+
+def test_round_trip(statistics, tmp_path):
+    path = tmp_path / "new" / "stats.npz"
+    statistics.save(path)
+    loaded = ReferenceStatistics.load(path)
+    np.testing.assert_array_equal(loaded.mu, statistics.mu)
+    np.testing.assert_array_equal(loaded.sigma, statistics.sigma)
+    for field in dataclasses.fields(statistics)[2:-1]:
+        assert getattr(loaded, field.name) == getattr(statistics, field.name), field.name
+    assert loaded.source == str(path)
+    assert loaded.distance(statistics) < 1e-12
+    assert [file.name for file in path.parent.iterdir()] == ["stats.npz"]
+
+
+def test_pytorch_fid_reads_ours(statistics, tmp_path):
+    score = pytest.importorskip("pytorch_fid.fid_score")
+    statistics.save(tmp_path / "stats.npz")
+    mu, sigma = score.compute_statistics_of_path(str(tmp_path / "stats.npz"), None, 50, 2048, "cpu")
+    np.testing.assert_array_equal(mu, statistics.mu)
+    np.testing.assert_array_equal(sigma, statistics.sigma)
+
+
+def test_we_read_pytorch_fids_on_trust(statistics, tmp_path):
+    """Their file holds `mu` and `sigma` only."""
+    np.savez_compressed(tmp_path / "theirs.npz", mu=statistics.mu.astype(np.float32), sigma=statistics.sigma)
+    theirs = ReferenceStatistics.load(tmp_path / "theirs.npz")
+    assert theirs.mu.dtype == np.float64
+    assert (theirs.n, theirs.backend, theirs.shape, theirs.split) == (None, None, None, None)
+    for first, second in ((statistics, theirs), (theirs, statistics)):
+        with pytest.warns(UserWarning, match=r"theirs.npz does not say how it was made; taken to be pixels features"):
+            assert first.distance(second) < 1e-10
+
+
+def test_nothing_is_overwritten_unless_told(statistics, tmp_path):
+    path = tmp_path / "stats.npz"
+    path.write_text("precious")
+    with pytest.raises(OutputError, match=r"stats.npz is there already; .* --overwrite"):
+        statistics.save(path)
+    assert path.read_text() == "precious"
+    statistics.save(path, overwrite=True)
+    assert ReferenceStatistics.load(path).n == 40
+
+
+def test_a_failed_save_leaves_the_earlier_file(statistics, tmp_path, monkeypatch):
+    path = tmp_path / "stats.npz"
+    statistics.save(path)
+    before = path.read_bytes()
+    monkeypatch.setattr(np, "savez", lambda file, **arrays: file.write(b"half") and 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        statistics.save(path, overwrite=True)
+    assert path.read_bytes() == before
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_names_that_cannot_be_written(statistics, tmp_path):
+    with pytest.raises(OutputError, match=r"kept in .npz files, got .*; name it stats.npz"):
+        statistics.save(tmp_path / "stats.npy")
+    (tmp_path / "folder.npz").mkdir()
+    with pytest.raises(OutputError, match=r"folder.npz is a folder"):
+        statistics.save(tmp_path / "folder.npz", overwrite=True)
+
+
+def broken(tmp_path, statistics, kind):
+    """A file that is broken in one way, and what the error must say."""
+    path = tmp_path / "stats.npz"
+    good = {"mu": statistics.mu, "sigma": statistics.sigma}
+    if kind == "missing":
+        return path, "there is no file .*stats.npz; make it with `proxdm stats"
+    if kind == "text":
+        path.write_text("no archive")
+        return path, "cannot be read as statistics"
+    if kind == "array":
+        with path.open("wb") as file:
+            np.save(file, statistics.mu)
+        return path, "cannot be read as statistics"
+    if kind == "cut":
+        statistics.save(path)
+        path.write_bytes(path.read_bytes()[:-200])
+        return path, "cannot be read as statistics"
+    if kind == "flipped":
+        statistics.save(path)
+        content = bytearray(path.read_bytes())
+        content[200] ^= 0xFF  # within the numbers of mu
+        path.write_bytes(content)
+        return path, "cannot be read as statistics .*CRC"
+    if kind == "pickled":
+        np.savez(path, mu=np.array([{}], dtype=object), sigma=statistics.sigma)
+        return path, "cannot be read as statistics .*pickle"
+    wrong = {
+        "no sigma": ({"mu": statistics.mu, "x": statistics.mu}, r"lacks sigma \(its arrays: mu, x\)"),
+        "words": ({**good, "mu": np.array(["a", "b"])}, "an array has the wrong type"),
+        "bad stamp": ({**good, "shape": np.array([1, 2])}, "an array has the wrong type"),
+        "nan": ({**good, "mu": statistics.mu * np.nan}, "mu or sigma contain NaN"),
+        "dims": ({**good, "mu": statistics.mu[:-1]}, r"must be \(D,\) and \(D, D\), they are \(8,\) and \(9, 9\)"),
+        "one": ({**good, "n": np.array(1)}, "n = 1, but a covariance needs 2"),
+    }
+    arrays, message = wrong[kind]
+    np.savez(path, **arrays)
+    return path, message
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["missing", "text", "array", "cut", "flipped", "pickled", "no sigma", "words", "bad stamp", "nan", "dims", "one"],
+)
+def test_broken_files_are_errors_in_one_line(kind, tmp_path, statistics):
+    path, message = broken(tmp_path, statistics, kind)
+    with pytest.raises(StatisticsError, match=message) as caught:
+        ReferenceStatistics.load(path)
+    assert "\n" not in str(caught.value)
+    assert "stats.npz" in str(caught.value)
+
+
+# Stamps
+
+
+def test_grey_pictures_do_not_compare_with_colour(data):
+    """Of one extractor, so that the dimensions agree: only the stamp tells them apart."""
+    colour = ImageData(data.images.reshape(-1, 1, 3, 3).expand(-1, 3, -1, -1), "colour")
+    grey = compute_statistics(ImageData(data.images.repeat(1, 1, 3, 1), "grey"), pixels((1, 9, 3)))
+    rgb = compute_statistics(colour, pixels((3, 3, 3)))
+    with pytest.raises(StatisticsError, match=r"grey train and colour train were made .*: image shape 1x9x3 and 3x3x3"):
+        grey.distance(rgb)
+    with pytest.warns(UserWarning, match="their distance means little"):
+        assert grey.distance(rgb, force=True) == frechet_distance(grey.mu, grey.sigma, rgb.mu, rgb.sigma)
+
+
+@pytest.mark.parametrize(
+    "field, value, words",
+    [
+        ("backend", "inception", "features pixels and inception"),
+        ("weights", "a" * 64, r"weights none and aaaaaaaa\.\.\."),
+        ("resize", "Lanczos", "resizing none and Lanczos"),
+        ("shape", (3, 3, 3), "image shape 1x3x3 and 3x3x3"),
+    ],
+)
+def test_every_part_of_the_route_is_compared(statistics, field, value, words):
+    other = dataclasses.replace(statistics, **{field: value, "source": "b.npz"})
+    with pytest.raises(StatisticsError, match=f"noise test and b.npz were made by different routes: {words}"):
+        statistics.check_compatible(other)
+
+
+def test_origin_may_differ(statistics):
+    other = dataclasses.replace(statistics, n=7, dataset="x", split="y", preprocessing="z", version="0")
+    assert statistics.distance(other) < 1e-12
+
+
+def test_dimensions_cannot_be_forced(statistics):
+    other = ReferenceStatistics(np.zeros(2), np.eye(2), backend="mine", source="b.npz")
+    with pytest.raises(StatisticsError, match=r"noise test has 9 features \(pixels\), b.npz has 2 \(mine\)"):
+        statistics.distance(other, force=True)
+
+
+def test_errors_of_computing(data):
+    extractor = pixels(data.shape)
+    with pytest.raises(StatisticsError, match="noise has 1 image; a covariance needs 2"):
+        compute_statistics(data.head(1), extractor)
+    with pytest.raises(StatisticsError, match="noise holds latents"):
+        compute_statistics(dataclasses.replace(data, latent=True), extractor)
+    with pytest.raises(StatisticsError, match="batch_size = 0 must be at least 1"):
+        compute_statistics(data, extractor, batch_size=0)
+    with pytest.raises(ValueError, match="set up for images 1x4x4, got a batch 40x1x3x3"):
+        compute_statistics(data, pixels((1, 4, 4)))
+    with pytest.raises(StatisticsError, match="moments of dimension 2 are not of the 9 pixels features"):
+        ReferenceStatistics.of(MomentAccumulator(2), extractor, dataset="x")
+
+
+# The whole pipeline
+
+
+@pytest.mark.slow
+def test_fid_of_real_pictures_equals_pytorch_fids(inception_file, pytorch_fid_network, cifar_pictures, tmp_path):
+    """Two sets of 200 CIFAR-10 pictures: their PNG reader, network, moments and matrix root against ours."""
+    score = pytest.importorskip("pytorch_fid.fid_score")
+    theirs = []
+    halves = cifar_pictures[:200], cifar_pictures[200:]
+    for number, half in enumerate(halves):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        for index, picture in enumerate(half):
+            Image.fromarray(picture.permute(1, 2, 0).numpy()).save(folder / f"{index:03d}.png")
+        theirs.append(score.compute_statistics_of_path(str(folder), pytorch_fid_network, 50, 2048, "cpu", 0))
+    with pytest.warns(UserWarning, match="other weights"):
+        extractor = load_extractor("inception", (3, 32, 32), inception_weights=inception_file)
+    ours = [compute_statistics(ImageData(half, str(i)), extractor, batch_size=40) for i, half in enumerate(halves)]
+    for mine, (mu, sigma) in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(mine.mu, mu, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(mine.sigma, sigma, atol=1e-5 * np.abs(sigma).max())
+    fid = ours[0].distance(ours[1])
+    assert fid == pytest.approx(frechet_distance(*theirs[0], *theirs[1]), rel=1e-5)
+    try:
+        expected = score.calculate_frechet_distance(*theirs[0], *theirs[1])
+    except TypeError:  # this SciPy has no sqrtm(disp=)
+        import scipy.linalg
+
+        (mu1, sigma1), (mu2, sigma2) = theirs
+        root = np.real(scipy.linalg.sqrtm(sigma1 @ sigma2))
+        expected = np.sum((mu1 - mu2) ** 2) + np.trace(sigma1 + sigma2 - 2 * root)
+    assert fid == pytest.approx(expected, rel=1e-4)
