@@ -166,8 +166,19 @@ def test_clean_removes_what_a_killed_process_left(run):
     for name in (".unfinished-step-00000002-77", ".unfinished-step-00000001-old-77"):
         (run / "checkpoints" / name).mkdir()
         (run / "checkpoints" / name / "model.safetensors").write_bytes(b"x")
+    (run / ".log.jsonl.77.part").write_text("")
     store.clean(run)
     assert names(run) == ["step-00000001"]
+    assert sorted(path.name for path in run.iterdir()) == ["checkpoints", "config.json"]
+
+
+def test_a_run_whose_making_was_cut_short_can_be_made_again(tmp_path):
+    run = tmp_path / "run"
+    (run / "checkpoints").mkdir(parents=True)
+    (run / ".config.json.77.part").write_text("{")
+    (run / ".lock").touch()
+    store.create_run(run, CONFIG)
+    assert store.read_config(run) == CONFIG
 
 
 # ---- runs ----

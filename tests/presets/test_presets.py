@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-import pytest
+import math
+from dataclasses import replace
 
+import pytest
+import torch
+
+from proxdm.checkpoints import store
 from proxdm.config import ConfigError, from_json, to_json
+from proxdm.data.images import ImageData
 from proxdm.data.load import load_data
 from proxdm.presets import PRESETS, get_preset
+from proxdm.training import train
 
 ALL, SUBSET = (5, 10, 20, 50, 100, 1000), (5, 10, 20)
 # ruff: noqa: E501 (a table)
@@ -70,3 +77,31 @@ def test_digits_presets_fit_the_shipped_data():
 def test_unknown_preset_names_the_closest():
     with pytest.raises(ConfigError, match=r"'minst-score' \(did you mean 'mnist-score'\?\); the presets are"):
         get_preset("minst-score")
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_trains_saves_and_resumes(name, tmp_path):
+    """Narrow, on a batch of two, on pictures of the right shape; all else is the preset's."""
+    preset = get_preset(name)
+    objective = preset.objective
+    config = replace(
+        preset,
+        model=replace(preset.model, network=replace(preset.model.network, width=8)),
+        objective=replace(objective, l1_steps=1) if objective.l1_steps else objective,
+        training=replace(preset.training, steps=2, batch_size=2, device="cpu"),
+        logging=replace(preset.logging, every=1, preview_samples=2, preview_steps=10, preview_every=2),
+    )
+    images = torch.rand((5, *config.model.shape), generator=torch.Generator().manual_seed(0)) * 2 - 1
+    data = ImageData(images, "noise")
+    train(config, tmp_path / "run", data=data, progress=False)
+    longer = replace(config, training=replace(config.training, steps=3))
+    result = train(longer, tmp_path / "run", resume=True, data=data, progress=False)
+    assert result.step == 3
+    lines = store.read_log(tmp_path / "run")
+    assert [line["step"] for line in lines] == [1, 2, 3]
+    assert [line["phase"] for line in lines][1:] == [objective.loss] * 2
+    assert all(math.isfinite(line["loss"]) for line in lines)
+    previews = (tmp_path / "run" / "previews").exists()
+    assert previews == (config.model.shape[0] in (1, 3)), "latents are no pictures"
+    model = store.latest(tmp_path / "run").build()
+    assert model.config == longer

@@ -185,8 +185,13 @@ def check_free(folder: Path) -> None:
         )
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder} is a file, not a folder; choose another folder with --out")
-    if folder.exists() and any(entry.name not in (LOCK_FILE, CHECKPOINTS) for entry in folder.iterdir()):
+    if folder.exists() and any(not _left_by_create(entry.name) for entry in folder.iterdir()):
         raise OutputError(f"{folder} is there already and is not empty; choose another folder with --out")
+
+
+def _left_by_create(name: str) -> bool:
+    """Return whether a process that was killed while it made a run may have left a file or folder of that name."""
+    return name in (LOCK_FILE, CHECKPOINTS) or (name.startswith(f".{CONFIG_FILE}.") and name.endswith(".part"))
 
 
 def read_config(folder: Path) -> Config:
@@ -291,6 +296,8 @@ def clean(folder: Path) -> None:
     """Remove what a process that was killed left half written, or half removed, in a run."""
     for path in (folder / CHECKPOINTS).glob(f"{_UNFINISHED}*"):
         shutil.rmtree(path, ignore_errors=True)
+    for path in [*folder.glob(".*.part"), *folder.glob("*/.*.part")]:
+        path.unlink(missing_ok=True)
 
 
 def truncate_log(folder: Path, step: int) -> None:

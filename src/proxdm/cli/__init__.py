@@ -41,6 +41,7 @@ class Verb:
 
 VERBS: dict[str, Verb] = {
     "toy": Verb("proxdm.cli.toy", "the paper's synthetic experiment: exact samplers on a Datasaurus set"),
+    "train": Verb("proxdm.cli.train", "a model from a preset, on one device or several"),
     "sample": Verb("proxdm.cli.sample", "pictures from a trained model"),
     "info": Verb("proxdm.cli.info", "what a run, a model file, a hub repository or a .pth file holds"),
     "convert": Verb("proxdm.cli.convert", "one of the paper's .pth files to a model of this package"),

@@ -120,7 +120,13 @@ class _WandB:
 
         identity = _identity(folder)
         self._run: Any = wandb.init(
-            project=PROJECT, name=folder.name, id=identity, resume="allow", dir=str(folder), config=to_dict(config)
+            project=PROJECT,
+            name=folder.name,
+            id=identity,
+            resume="allow",
+            dir=str(folder),
+            config=to_dict(config),
+            allow_val_change=True,
         )
 
     def log(self, record: Record, step: int) -> None:

@@ -218,9 +218,9 @@ class Trainer:
             self._preview(bar)
         if ends or self.step % logging.checkpoint_every == 0:
             self._save()
-            if self.progress and bar.disable and self.last is not None:
-                loss = self.last["loss"]
-                print(f"step {self.step} of {total}, loss {loss}, {self._seconds():.0f} s", file=sys.stderr)
+            if self.progress and bar.disable and self.last is not None and self.last["loss"] is not None:
+                said = f"{self.last['phase']} {self.last['loss']:.4f}, {self._seconds():.0f} s"
+                print(f"step {self.step} of {total}: {said}", file=sys.stderr, flush=True)
 
     def _phase(self, step: int) -> Phase:
         return phase_at(self.config.objective, step, self.config.training.steps)

@@ -1,0 +1,246 @@
+"""`proxdm train`: train a model from a preset, with any field of its configuration as a flag."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from proxdm.checkpoints import store
+from proxdm.conditioning import ConditioningConfig
+from proxdm.config import (
+    Config,
+    ConfigError,
+    LoggingConfig,
+    ModelConfig,
+    OptimiserConfig,
+    TrainingConfig,
+    overlay,
+    to_json,
+)
+from proxdm.data.load import DataConfig
+from proxdm.losses import ObjectiveConfig
+from proxdm.presets import PRESETS, get_preset
+
+USAGE = """usage: {prog} PRESET [--out RUN] [--resume] [--config FILE] [--dry-run] [--any.config.field VALUE]
+
+Train a model. The configuration is the preset's, with the values of FILE (JSON) in their place, with those of flags in
+theirs. `{prog} PRESET --help` lists every field with its value. Several GPUs: `accelerate launch -m proxdm train ...`.
+
+presets:
+  {presets}
+
+examples:
+  {prog} digits-prox-hybrid                     minutes on a laptop, needs no download
+  {prog} digits-prox-hybrid --dry-run           what it would do, and how long it would take
+  {prog} cifar10-score --training.bf16 --training.compile --out runs/fast
+  {prog} cifar10-score --out runs/fast --resume"""
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train a model.
+
+    The values shown are those of the preset (with --resume, of the run; with --config, of the file where it has them).
+
+    Attributes:
+        out: Folder of the run.
+        resume: Go on from the latest checkpoint of the run, with its configuration.
+        config: JSON file with values in place of the preset's; it need not have all of them.
+        dry_run: Show the configuration, its memory and its time, from a few real steps; nothing is written.
+        data: Data set and what is done to it.
+        model: Score model or prox model.
+        objective: Loss and its phases.
+        conditioning: Where, in t or (t, lam), the network is trained.
+        optimiser: AdamW, learning rates, clipping.
+        training: Length, batch, seed, averages, arithmetic.
+        logging: What is written, and how often.
+    """
+
+    data: DataConfig
+    model: ModelConfig
+    objective: ObjectiveConfig
+    conditioning: ConditioningConfig
+    optimiser: OptimiserConfig
+    training: TrainingConfig
+    logging: LoggingConfig
+    out: Path
+    resume: bool = False
+    config: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    dry_run: bool = False
+
+
+PARTS = tuple(entry.name for entry in fields(Config) if entry.name != "preset")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks for.
+
+    Attributes:
+        config: The resolved configuration.
+        out: Folder of the run.
+        resume: Go on with it.
+        dry_run: Only say what would be done.
+    """
+
+    config: Config
+    out: Path
+    resume: bool
+    dry_run: bool
+
+
+def main(arguments: Sequence[str], prog: str) -> int:
+    """Run the verb and return the exit status: 0, or 130 and 143 after SIGINT and SIGTERM.
+
+    Args:
+        arguments: What stands after the verb.
+        prog: Name for help and messages.
+    """
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(USAGE.format(prog=prog, presets="\n  ".join(PRESETS)), file=sys.stdout if arguments else sys.stderr)
+        return 0 if arguments else 2
+    request = parse_request(arguments, prog)
+    return dry_run(request) if request.dry_run else run(request, f"{prog} {arguments[0]}")
+
+
+def parse_request(arguments: Sequence[str], prog: str) -> Request:
+    """Return what the arguments ask for: preset, then file, then flags.
+
+    Args:
+        arguments: What stands after the verb, the preset first.
+        prog: Name for help and messages.
+
+    Raises:
+        ConfigError: The preset is unknown, or a value is.
+        CheckpointError: `--resume`, and there is no run.
+    """
+    name, flags = arguments[0], list(arguments[1:])
+    if name.startswith("-"):
+        raise ConfigError(
+            f"name the preset first, then {name}: {prog} PRESET ...; the presets are {', '.join(PRESETS)}"
+        )
+    base = get_preset(name)
+    early = _early(flags)
+    out = early.out or Path("runs", name)
+    if early.resume:
+        base = store.read_config(out)
+        if base.preset != name:
+            raise ConfigError(f"{out} is a run of the preset {base.preset!r}, not of {name!r}; name that one")
+    if early.config is not None:
+        base = overlay(base, _read_json(early.config))
+    train = tyro.cli(
+        Train,
+        prog=f"{prog} {name}",
+        args=flags,
+        default=Train(**{part: getattr(base, part) for part in PARTS}, out=out),
+        config=(tyro.conf.AvoidSubcommands, tyro.conf.FlagCreatePairsOff),
+    )
+    config = Config(preset=base.preset, **{part: getattr(train, part) for part in PARTS})
+    return Request(config, train.out, train.resume, train.dry_run)
+
+
+def _early(flags: list[str]) -> argparse.Namespace:
+    """Return the flags that decide what the defaults of the others are."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--config", type=Path)
+    parser.add_argument("--resume", action="store_true")
+    try:
+        return parser.parse_known_args(flags)[0]
+    except argparse.ArgumentError as error:
+        raise ConfigError(str(error)) from None
+
+
+def _read_json(path: Path) -> dict[str, object]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ConfigError(f"{path} is not JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f'{path} must hold a JSON object, such as {{"training": {{"steps": 1000}}}}')
+    return content
+
+
+def run(request: Request, command: str) -> int:
+    """Train, say where things are, and return the exit status.
+
+    Args:
+        request: What to do.
+        command: The command line up to the preset, for the words on how to resume.
+    """
+    import torch
+
+    from proxdm.training import train
+
+    result = train(request.config, request.out, resume=request.resume)
+    is_main = True
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        is_main = torch.distributed.get_rank() == 0
+        torch.distributed.destroy_process_group()
+    if result.signal is not None:
+        if is_main:
+            name = signal.Signals(result.signal).name
+            print(
+                f"{name} at step {result.step} of {request.config.training.steps}; wrote {result.checkpoint}. "
+                f"Go on with: {command} --out {request.out} --resume",
+                file=sys.stderr,
+            )
+        return 128 + result.signal
+    if is_main:
+        print(f"{result.step} steps, {duration(result.seconds)}; the model is in {result.checkpoint}")
+        print(f"Sample from it with: proxdm sample {request.out}")
+    return 0
+
+
+def dry_run(request: Request) -> int:
+    """Print the resolved configuration and what it needs; write nothing."""
+    import torch
+
+    from proxdm.data.errors import DataError
+    from proxdm.data.images import ImageData
+    from proxdm.data.load import load_data
+    from proxdm.training.estimate import estimate
+    from proxdm.training.processes import find_place
+
+    config, training = request.config, request.config.training
+    print(to_json(config), end="", flush=True)
+    missing = None
+    try:
+        data = load_data(config.data)
+    except DataError as error:
+        missing = str(error)
+        data = ImageData(torch.zeros(1, *config.model.shape, dtype=torch.uint8), "zeros")
+    place = find_place(training.device)
+    found = estimate(config, data, place)
+    how = "measured" if found.measured_images == training.batch_size else f"from {found.measured_images} images"
+    rows = {
+        "run": f"{request.out} ({'resume' if request.resume else 'new'})",
+        "data": f"missing: {missing}" if missing else f"{len(data):,} images of {'x'.join(map(str, data.shape))}",
+        "parameters": f"{found.parameters:,}",
+        "memory": f"{_size(found.total_bytes)}: weights, gradients, moments, averages {_size(found.state_bytes)}, "
+        f"activations {_size(found.activation_bytes)}, data {_size(found.data_bytes)}",
+        "step": f"{found.step_seconds:.3g} s on {place.device} ({how}), batch {training.batch_size}",
+        "time": f"{duration(found.total_seconds)} for {training.steps:,} steps",
+    }
+    print("\n".join(f"{key:<12}{value}" for key, value in rows.items()))
+    return 0
+
+
+def duration(seconds: float) -> str:
+    """Return a duration in words: `41 s`, `12 min`, `3.5 h`, `2.1 days`."""
+    for limit, unit, name in ((90, 1, "s"), (90 * 60, 60, "min"), (48 * 3600, 3600, "h")):
+        if seconds < limit:
+            return f"{seconds / unit:.{1 if unit == 3600 else 0}f} {name}"
+    return f"{seconds / 86400:.1f} days"
+
+
+def _size(count: int) -> str:
+    return f"{count / 2**30:.2f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"

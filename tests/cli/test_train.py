@@ -1,0 +1,204 @@
+"""`proxdm train`: resolution of the configuration, exit codes, and a real run from the shell."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from proxdm.checkpoints import store
+from proxdm.cli import main
+from proxdm.cli.train import duration, parse_request
+from proxdm.config import ConfigError, from_json, to_json
+from proxdm.errors import CheckpointError
+from proxdm.networks import MLPConfig
+from proxdm.presets import PRESETS, get_preset
+
+MLP = {
+    "model": {"network": {"type": "mlp", "dim": 64, "width": 16, "depth": 1}},
+    "training": {"steps": 6, "batch_size": 8, "device": "cpu"},
+    "logging": {"every": 2, "checkpoint_every": 2, "preview_every": 0},
+}
+
+
+def request(*arguments):
+    return parse_request(arguments, "proxdm train")
+
+
+@pytest.fixture
+def mlp_file(tmp_path):
+    path = tmp_path / "mlp.json"
+    path.write_text(json.dumps(MLP))
+    return path
+
+
+# ---- preset, then file, then flags ----
+
+
+def test_a_preset_alone_is_the_preset():
+    for name in PRESETS:
+        found = request(name)
+        assert found.config == get_preset(name)
+        assert (found.out, found.resume, found.dry_run) == (Path("runs", name), False, False)
+
+
+def test_flags_overrule_the_file_which_overrules_the_preset(mlp_file):
+    found = request("digits-score", "--config", str(mlp_file), "--training.steps", "9", "--optimiser.lr", "0.5")
+    preset = get_preset("digits-score")
+    assert found.config.model.network == MLPConfig(64, 16, 1)
+    assert (found.config.training.steps, found.config.training.batch_size) == (9, 8)
+    assert found.config.training.ema == preset.training.ema
+    assert found.config.optimiser == replace(preset.optimiser, lr=0.5)
+
+
+def test_every_kind_of_field_has_a_flag():
+    found = request(
+        "digits-prox-hybrid", "--out", "x", "--dry-run", "--training.bf16", "--training.ema", "0.9", "0.99",
+        "--objective.zetas", "2", "1", "0.5", "--conditioning.weights", "1", "2", "3", "4", "5",
+        "--optimiser.clip", "None", "--data.flip", "random", "--model.network.mult", "1", "2", "2",
+        "--training.micro-batch", "16", "--objective.target", "output",
+    ).config  # fmt: skip
+    assert found.training.bf16
+    assert found.training.ema == (0.9, 0.99)
+    assert found.objective.zetas == (2.0, 1.0, 0.5)
+    assert found.conditioning.weights == (1.0, 2.0, 3.0, 4.0, 5.0)
+    assert found.optimiser.clip is None
+    assert found.data.flip == "random"
+    assert found.model.network.mult == (1, 2, 2)
+    assert found.training.micro_batch == 16
+    assert found.objective.target == "output"
+    assert request("digits-prox-hybrid", "--conditioning.weights", "root-3").config.conditioning.weights == "root-3"
+
+
+def test_resume_takes_the_configuration_of_the_run(tmp_path):
+    stored = replace(get_preset("digits-score"), optimiser=replace(get_preset("digits-score").optimiser, lr=7.0))
+    store.create_run(tmp_path / "run", stored)
+    found = request("digits-score", "--out", str(tmp_path / "run"), "--resume", "--training.steps", "9999")
+    assert found.config == replace(stored, training=replace(stored.training, steps=9999))
+    with pytest.raises(ConfigError, match="is a run of the preset 'digits-score', not of 'mnist-score'"):
+        request("mnist-score", "--out", str(tmp_path / "run"), "--resume")
+    with pytest.raises(CheckpointError, match="is not the folder of a training run"):
+        request("mnist-score", "--out", str(tmp_path / "none"), "--resume")
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["digit-score"], "unknown preset 'digit-score' (did you mean 'digits-score'?)"),
+        (["--resume"], "name the preset first"),
+        (["digits-score", "--config", "none.json"], "none.json"),
+        (["digits-score", "--config"], "expected one argument"),
+        (["digits-score", "--training.step", "5"], "--training.steps"),
+        (["digits-score", "--training.steps", "0"], "training.steps = 0 must be at least 1"),
+        (["digits-prox-hybrid", "--training.steps", "5"], "objective.l1_steps"),
+        (["digits-score", "--model.kind", "prox"], "time-lam"),
+    ],
+)
+def test_wrong_arguments_exit_with_2_and_say_why(arguments, message, capsys):
+    assert main(["train", *arguments]) == 2
+    said = capsys.readouterr()
+    assert message in " ".join((said.out + said.err).replace("│", " ").split())
+
+
+def test_files_with_unknown_keys_are_refused(tmp_path, capsys):
+    for content, message in [
+        ('{"trainig": {}}', "unknown key 'trainig'; the closest known key is 'training'"),
+        ("[1]", "must hold a JSON object"),
+        ("{", "is not JSON"),
+    ]:
+        (tmp_path / "x.json").write_text(content)
+        assert main(["train", "digits-score", "--config", str(tmp_path / "x.json")]) == 2
+        said = capsys.readouterr().err
+        assert message in said
+        assert said.count("\n") == 1
+
+
+def test_help_lists_presets_and_fields(capsys):
+    assert main(["train", "--help"]) == 0
+    text = capsys.readouterr().out
+    assert all(name in text for name in PRESETS)
+    assert main(["train"]) == 2
+    assert main(["train", "digits-score", "--help"]) == 0
+    text = capsys.readouterr().out
+    for flag in ("--out", "--resume", "--dry-run", "--training.steps", "--model.network.width", "--logging.tracker"):
+        assert flag in text
+
+
+@pytest.mark.parametrize(
+    "seconds, words", [(41, "41 s"), (720, "12 min"), (3.5 * 3600, "3.5 h"), (2.1 * 86400, "2.1 days")]
+)
+def test_durations_are_in_words(seconds, words):
+    assert duration(seconds) == words
+
+
+# ---- runs ----
+
+
+def test_dry_run_prints_the_configuration_and_the_needs_and_writes_nothing(mlp_file, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    assert main(["train", "digits-score", "--config", str(mlp_file), "--dry-run"]) == 0
+    text = capsys.readouterr().out
+    split = text.index("\n}\n") + 3
+    config = from_json(text[:split])
+    assert config.model.network == MLPConfig(64, 16, 1)
+    rows = dict(line.split(maxsplit=1) for line in text[split:].splitlines())
+    assert rows["data"] == "1,797 images of 1x8x8"
+    assert rows["parameters"] == f"{config.parameter_count():,}"
+    assert "measured" in rows["step"]
+    assert rows["time"].endswith("for 6 steps")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_dry_run_does_without_the_data(tmp_path, capsys):
+    flags = ["--data.root", str(tmp_path), "--model.network.width", "8", "--training.batch-size", "4"]
+    assert main(["train", "mnist-score", "--dry-run", "--training.device", "cpu", *flags]) == 0
+    assert "data        missing: mnist (train) is not here" in capsys.readouterr().out
+
+
+def test_a_run_from_the_command_line(mlp_file, tmp_path, capsys):
+    out = tmp_path / "run"
+    command = ["train", "digits-score", "--config", str(mlp_file), "--out", str(out)]
+    assert main(command) == 0
+    said = capsys.readouterr()
+    assert f"6 steps, 0 s; the model is in {out / 'checkpoints' / 'step-00000006'}" in said.out
+    assert [line["step"] for line in store.read_log(out)] == [2, 4, 6]
+    assert main(command) == 2
+    assert "holds a run already; continue it with --resume" in capsys.readouterr().err
+    assert main(["train", "digits-score", "--out", str(out), "--resume", "--training.steps", "8"]) == 0
+    assert store.latest(out).step == 8
+    assert main(["train", "digits-score", "--out", str(out), "--resume", "--optimiser.lr", "3"]) == 2
+    assert "another configuration: optimiser.lr" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number, status", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_signals_leave_a_checkpoint_words_and_the_right_status(number, status, mlp_file, tmp_path):
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "proxdm", "train", "digits-score", "--config", str(mlp_file), "--out", str(out)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2] / "src")}
+    flags = ["--training.steps", "1000000", "--logging.keep", "1"]
+    process = subprocess.Popen([*command, *flags], env=environment, stderr=subprocess.PIPE, text=True)
+    start = time.monotonic()
+    while store.latest(out) is None and time.monotonic() - start < 120:
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == status
+    step = store.latest(out).step
+    assert f"{number.name} at step {step} of 1000000; wrote {out / 'checkpoints' / f'step-{step:08d}'}." in said
+    resume = said.strip().splitlines()[-1].split("Go on with: ")[1].split()
+    assert resume[-3:] == ["--out", str(out), "--resume"]
+    config = from_json((out / "config.json").read_text())
+    assert main([*resume[1:], "--training.steps", str(step + 3)]) == 0
+    assert store.latest(out).step == step + 3
+    assert to_json(store.read_config(out)) == to_json(
+        replace(config, training=replace(config.training, steps=step + 3))
+    )
