@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from fake_hub import FakeHub
 from proxdm.checkpoints import hub as hubs
 from proxdm.checkpoints.hub import HubError, RepoId, fetch, fetch_official_model, fetch_official_stats, parse_repo_id

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from fake_hub import FakeHub
 from proxdm.checkpoints.hub import HubError
 from proxdm.checkpoints.load import find, load

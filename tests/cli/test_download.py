@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from fake_hub import FakeHub
 from proxdm.checkpoints import hub as hubs
 from proxdm.cli import main

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from fake_hub import FakeHub
 from proxdm.checkpoints.load import load
 from proxdm.checkpoints.portable import save_model

@@ -1,1 +1,6 @@
-"""Checkpoints: the paper's `.pth` files (:mod:`proxdm.checkpoints.official`)."""
+"""Models on disk and on the hub.
+
+`portable`: one safetensors file that carries its configuration. `store`: run folders with their checkpoints.
+`load`: any source by one call. `official`: the paper's `.pth` files. `hub`, `publish`, `card`, `describe`: the way to
+and from the Hugging Face Hub. Nothing here unpickles objects.
+"""

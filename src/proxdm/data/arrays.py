@@ -29,7 +29,7 @@ Values = Literal["auto", "unit", "signed", "raw"]
 Layout = Literal["auto", "channels-first", "channels-last"]
 """Place of the channels in an array of four dimensions."""
 
-_KEYS = ("images", "data", "x", "arr_0")
+_KEYS = ("images", "samples", "data", "x", "arr_0")
 _CHUNK_BYTES = 64 * 2**20
 _RANGES = {
     "unit": (0.0, 1.0, "scaled from [0, 1] to [-1, 1]"),
