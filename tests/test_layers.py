@@ -16,7 +16,7 @@ PACKAGE = Path(proxdm.__file__).parent
 
 # From the ground up. A module may import those of lines above its own, and those of its own line.
 LAYERS = [
-    ["_version", "errors"],
+    ["_version", "errors", "files"],
     ["sde"],
     ["grids"],
     ["rules"],

@@ -5,6 +5,11 @@ line prints it as it is and exits with status 2. Wrong arguments that need no cl
 `ValueError`.
 """
 
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
 
 class ProxdmError(Exception):
     """Base class of every error that the package raises on purpose."""
@@ -28,3 +33,16 @@ class OutputError(ProxdmError, OSError):
 
 class CheckpointError(ProxdmError, ValueError):
     """A checkpoint is missing, damaged, not a checkpoint, or does not fit the model it is loaded into."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return ` (did you mean 'x'?)` for the known name closest to an unknown one; nothing if none is close."""
+    close = difflib.get_close_matches(name.lower(), list(known), n=1, cutoff=0.5)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def one_line(error: BaseException) -> str:
+    """Return the message of an error in one line: `reason: file` for errors of the operating system."""
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f"{error.strerror}: {error.filename}"
+    return " ".join(str(error).split()) or type(error).__name__

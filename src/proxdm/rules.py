@@ -26,7 +26,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from proxdm.errors import StepError
+from proxdm.errors import StepError, did_you_mean
 from proxdm.sde import VPSDE, Time, as_float64
 
 Quadrature = Literal["left", "integral"]
@@ -207,7 +207,7 @@ def find_rule(name: str) -> Rule:
         ValueError: There is none; the message lists those there are.
     """
     if name not in RULES:
-        raise ValueError(f"unknown sampler {name!r}; the samplers are {', '.join(RULES)}")
+        raise ValueError(f"unknown sampler {name!r}{did_you_mean(name, RULES)}; the samplers are {', '.join(RULES)}")
     return RULES[name]
 
 

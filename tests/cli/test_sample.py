@@ -284,7 +284,7 @@ def test_official_files_can_be_sampled(shared, tmp_path, monkeypatch, capsys):
         (["--seed", "-1"], "--seed = -1 must be at least 0"),
         (["--rho", "2"], "--rho = 2 has an effect on the power grid only"),
         (["--eps", "0.1"], "--eps = 0.1 has an effect on the denoising and log-snr grids only"),
-        (["--sampler", "prox-hybird"], "unknown sampler 'prox-hybird'; the samplers are"),
+        (["--sampler", "prox-hybird"], "unknown sampler 'prox-hybird' (did you mean 'prox-hybrid'?); the samplers are"),
         (["--sampler", "ode-euler"], "a score sampler needs a model with .score(x, t)"),
         (["--sampler", "prox-backward", "--steps", "3"], "gamma"),
         (["--device", "quantum"], "device = quantum cannot be used here"),

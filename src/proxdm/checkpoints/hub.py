@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from proxdm.errors import ProxdmError
+from proxdm.files import replacing
 
 OFFICIAL_REPO = "ZhenghanFang/prox-diffusion"
 """Where the authors of arXiv 2507.08956 keep weights and FID statistics."""
@@ -160,12 +160,8 @@ def copy_to(path: Path, target: Path) -> None:
         target: The new file; folders above it are made.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
+    with replacing(target) as part:
         shutil.copyfile(path, part)
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def upload(

@@ -11,9 +11,7 @@ metadata does.
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +24,7 @@ from proxdm.checkpoints.official import first_difference
 from proxdm.config import Config, ModelConfig
 from proxdm.config.codec import from_json, to_json
 from proxdm.errors import CheckpointError, OutputError, ProxdmError
+from proxdm.files import replacing
 from proxdm.models import LearnedModel
 from proxdm.networks import build_network
 
@@ -129,25 +128,6 @@ def write_model_file(record: ModelFile, state: Mapping[str, Tensor]) -> None:
     record = replace(record, version=__version__, digest=digest_of(tensors))
     with replacing(record.path) as part:
         save_file(tensors, part, metadata=_metadata(record))
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary name beside `path`; what is written there is synced and renamed when the block ends.
-
-    An error in the block leaves what was at `path` as it was.
-    """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.touch()
-        mode = part.stat().st_mode
-        yield part
-        part.chmod(mode)  # safetensors makes files that nobody else may read, whatever the umask
-        with part.open("rb") as file:
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def read_model_file(path: Path) -> ModelFile:

@@ -41,11 +41,11 @@ from proxdm.checkpoints.portable import (
     build_model,
     read_model_file,
     read_tensors,
-    replacing,
     write_model_file,
 )
 from proxdm.config import Config, ConfigError, differences, from_dict, from_json, to_dict, to_json
 from proxdm.errors import CheckpointError, OutputError
+from proxdm.files import replacing
 from proxdm.models import LearnedModel
 
 CHECKPOINTS = "checkpoints"

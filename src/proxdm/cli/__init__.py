@@ -11,17 +11,17 @@ instead of the line.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from platform import python_version
 from typing import TypeVar
 
 from proxdm._version import __version__
-from proxdm.errors import ProxdmError
+from proxdm.errors import ProxdmError, did_you_mean, one_line
 
 Arguments = TypeVar("Arguments")
 
@@ -46,6 +46,7 @@ VERBS: dict[str, Verb] = {
     "info": Verb("proxdm.cli.info", "what a run, a model file, a hub repository or a .pth file holds"),
     "convert": Verb("proxdm.cli.convert", "one of the paper's .pth files to a model of this package"),
     "download": Verb("proxdm.cli.download", "the paper's weights and statistics, data sets, Inception weights"),
+    "stats": Verb("proxdm.cli.stats", "reference statistics of a data set or a folder, for the Fréchet distance"),
     "push": Verb("proxdm.cli.push", "a trained model to the Hugging Face Hub"),
 }
 """Every verb, in the order of `proxdm --help`."""
@@ -63,7 +64,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments.remove("--debug")
         debug = True
     try:
-        return _dispatch(arguments)
+        with warnings.catch_warnings():
+            if not debug:
+                warnings.showwarning = _show_warning
+            return _dispatch(arguments)
     except KeyboardInterrupt:
         print("proxdm: interrupted", file=sys.stderr)
         return 130
@@ -95,13 +99,6 @@ def parse(kind: type[Arguments], arguments: Sequence[str], prog: str) -> Argumen
     return tyro.cli(kind, prog=prog, args=list(arguments), config=(tyro.conf.FlagCreatePairsOff,))
 
 
-def one_line(error: BaseException) -> str:
-    """Return the message of an error in one line: `reason: file` for errors of the operating system."""
-    if isinstance(error, OSError) and error.strerror and error.filename is not None:
-        return f"{error.strerror}: {error.filename}"
-    return " ".join(str(error).split()) or type(error).__name__
-
-
 def usage() -> str:
     """Return the text of `proxdm --help`."""
     width = max(len(name) for name in VERBS)
@@ -119,6 +116,11 @@ options:
   --debug     show the traceback of an error (also: PROXDM_DEBUG=1)"""
 
 
+def _show_warning(message: Warning | str, *where: object, **more: object) -> None:
+    """Print a warning as an error is printed: in one line, without the place in the source."""
+    print(f"proxdm: warning: {' '.join(str(message).split())}", file=sys.stderr)
+
+
 def _dispatch(arguments: list[str]) -> int:
     if not arguments:
         print(usage(), file=sys.stderr)
@@ -133,8 +135,7 @@ def _dispatch(arguments: list[str]) -> int:
         print(f"proxdm {__version__} (torch {version('torch')}, Python {python_version()})")
         return 0
     if first not in VERBS:
-        close = difflib.get_close_matches(first, [*VERBS, "--help", "--version", "--debug"], n=1)
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        hint = did_you_mean(first, [*VERBS, "--help", "--version", "--debug"])
         what = "option" if first.startswith("-") else "verb"
         raise ValueError(f"unknown {what} {first!r}{hint}; the verbs are {', '.join(VERBS)}; see proxdm --help")
     module = importlib.import_module(VERBS[first].module)

@@ -12,7 +12,7 @@ from tyro.conf import Positional, arg
 from proxdm.checkpoints.load import load_official
 from proxdm.checkpoints.portable import CONFIG_FILE, MODEL_FILE, save_model
 from proxdm.cli import parse
-from proxdm.cli.output import check_folder
+from proxdm.files import check_folder
 from proxdm.networks import parameter_count
 
 

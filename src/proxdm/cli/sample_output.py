@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from proxdm import imaging
-from proxdm.cli.output import check_folder, staged
 from proxdm.data.images import to_uint8
+from proxdm.files import check_folder, staged
 from proxdm.samplers import SamplerState
 
 Kind = Literal["png", "npz", "gif", "folder"]

@@ -12,11 +12,11 @@ from typing import Annotated
 import tyro
 
 from proxdm.cli import parse
-from proxdm.cli.output import check_folder, staged
 from proxdm.cli.tables import table
 from proxdm.data import datasaurus
 from proxdm.experiments.toy import METHODS, STEPS, check_arguments, run_toy
 from proxdm.experiments.toy_result import Cell, ToyResult
+from proxdm.files import check_folder, staged
 from proxdm.mixtures import Mode
 
 RESULTS = "results.json"

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
-from proxdm.errors import ProxdmError
+from proxdm.errors import ProxdmError, did_you_mean
 
 
 class DataError(ProxdmError, ValueError):
@@ -22,11 +21,4 @@ def unknown_name(what: str, name: str, known: Iterable[str], remedy: str = "") -
         remedy: Further words for the end of the message.
     """
     names = list(known)
-    close = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.5)
-    hint = f" (did you mean {close[0]!r}?)" if close else ""
-    return DataError(f"unknown {what} {name!r}{hint}; known are {', '.join(names)}{remedy}")
-
-
-def one_line(error: BaseException) -> str:
-    """Return the words of an error of another library in one line, or its class where it has none."""
-    return " ".join(str(error).split()) or type(error).__name__
+    return DataError(f"unknown {what} {name!r}{did_you_mean(name, names)}; known are {', '.join(names)}{remedy}")

@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from proxdm.data.errors import DataError, one_line
+from proxdm.data.errors import DataError
+from proxdm.errors import one_line
 
 _UNSIGNED_BYTE = 8
 _GZIP_MAGIC = b"\x1f\x8b"

@@ -16,10 +16,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from proxdm.data.errors import DataError, one_line, unknown_name
+from proxdm.data.errors import DataError, unknown_name
 from proxdm.data.idx import read_idx
 from proxdm.data.images import ImageData
 from proxdm.data.latents import read_latents
+from proxdm.errors import one_line
 
 Split = Literal["train", "test"]
 

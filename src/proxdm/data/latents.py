@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -22,11 +21,12 @@ import torch
 from torch import Tensor
 
 from proxdm.data.arrays import read_array
-from proxdm.data.errors import DataError, one_line
+from proxdm.data.errors import DataError
 from proxdm.data.images import ImageData, to_model_range
 from proxdm.data.pictures import Pictures, decoded, fit_note, open_pictures
 from proxdm.data.vae import LatentCoder
-from proxdm.errors import OutputError
+from proxdm.errors import OutputError, one_line
+from proxdm.files import replacing
 from proxdm.noise import sample_generator
 
 LatentMode = Literal["mean", "sample"]
@@ -292,9 +292,5 @@ def _from_dict(content: Any, path: Path) -> LatentStamp:
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
-    temporary = _beside(path, ".tmp")
-    with temporary.open("w", encoding="utf-8") as stream:
-        json.dump(content, stream, indent=1)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(path)
+    with replacing(path) as part:
+        part.write_text(json.dumps(content, indent=1), encoding="utf-8")

@@ -24,8 +24,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from proxdm.data.errors import DataError, one_line
+from proxdm.data.errors import DataError
 from proxdm.data.images import ImageData, check_memory
+from proxdm.errors import one_line
 
 if TYPE_CHECKING:
     from PIL.Image import Image

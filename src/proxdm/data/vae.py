@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from proxdm.data.errors import DataError, one_line
+from proxdm.data.errors import DataError
+from proxdm.errors import one_line
 
 DEFAULT_VAE = "stabilityai/sd-vae-ft-ema"
 """The paper's autoencoder, a name on the Hugging Face Hub."""

@@ -12,7 +12,6 @@ the same number of exact draws from the target gives: no sampler is expected bel
 
 from __future__ import annotations
 
-import difflib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -29,7 +28,7 @@ from tqdm import tqdm
 
 from proxdm._version import __version__
 from proxdm.data import datasaurus
-from proxdm.errors import StepError
+from proxdm.errors import StepError, did_you_mean
 from proxdm.experiments.toy_result import Cell, Particles, Spread, ToyResult, Trajectory
 from proxdm.grids import TimeGrid
 from proxdm.metrics.wasserstein import MAX_PAIRS, w1, w2
@@ -205,9 +204,9 @@ def check_arguments(
         raise ValueError(f"methods names none; give at least one of {', '.join(METHODS)}")
     for name in methods or ():
         if name not in METHODS:
-            close = difflib.get_close_matches(name, METHODS, n=1, cutoff=0.5)
-            hint = f" (did you mean {close[0]!r}?)" if close else ""
-            raise ValueError(f"unknown method {name!r}{hint}; the methods are {', '.join(METHODS)}")
+            raise ValueError(
+                f"unknown method {name!r}{did_you_mean(name, METHODS)}; the methods are {', '.join(METHODS)}"
+            )
     if not steps:
         raise ValueError("steps names no number of steps; give at least one, e.g. 5 10 20")
     for n in steps:

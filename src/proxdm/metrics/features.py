@@ -29,8 +29,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from proxdm.data.errors import one_line
 from proxdm.data.images import to_model_range, to_uint8
+from proxdm.errors import one_line
 from proxdm.metrics.inception import DIM, SIZE, FeatureError, load_inception, sha256_of
 
 METADATA = "proxdm.json"

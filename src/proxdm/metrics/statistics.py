@@ -20,10 +20,9 @@ import numpy as np
 from torch import Tensor
 
 from proxdm._version import __version__
-from proxdm.checkpoints.portable import replacing
-from proxdm.data.errors import one_line
 from proxdm.data.images import ImageData
-from proxdm.errors import OutputError, ProxdmError
+from proxdm.errors import OutputError, ProxdmError, one_line
+from proxdm.files import replacing
 from proxdm.metrics.features import FeatureExtractor, Shape
 from proxdm.metrics.frechet import Array, MomentAccumulator, frechet_distance
 

@@ -6,10 +6,10 @@ ours, for small machines.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 
 from proxdm.config import Config, ConfigError
+from proxdm.errors import did_you_mean
 
 PRESETS: tuple[str, ...] = (
     "digits-score",
@@ -38,8 +38,6 @@ def get_preset(name: str) -> Config:
         ConfigError: There is none; the message names the closest and lists all.
     """
     if name not in PRESETS:
-        close = difflib.get_close_matches(name, PRESETS, n=1, cutoff=0.4)
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
-        raise ConfigError(f"unknown preset {name!r}{hint}; the presets are {', '.join(PRESETS)}")
+        raise ConfigError(f"unknown preset {name!r}{did_you_mean(name, PRESETS)}; the presets are {', '.join(PRESETS)}")
     config: Config = importlib.import_module(f"proxdm.presets.{name.replace('-', '_')}").CONFIG
     return config

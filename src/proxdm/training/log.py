@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from proxdm.checkpoints.portable import replacing
 from proxdm.checkpoints.store import LOG_FILE
 from proxdm.config import Config, ConfigError, to_dict
+from proxdm.files import replacing
 
 TRACKER_FILE = "tracker.json"
 PROJECT = "proxdm"

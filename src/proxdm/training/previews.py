@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from proxdm import imaging
-from proxdm.checkpoints.portable import replacing
 from proxdm.config import Config
+from proxdm.files import replacing
 from proxdm.models import LearnedModel
 from proxdm.noise import SeededNoise
 from proxdm.rules import find_rule

@@ -1,13 +1,33 @@
-"""Folders of results: checked before the work, filled after it, never half written or overwritten in silence."""
+"""Files and folders of results: checked before the work, never half written, never overwritten in silence."""
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from proxdm.errors import OutputError
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary name beside `path`; what is written there is synced and renamed when the block ends.
+
+    An error in the block leaves what was at `path` as it was.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.touch()
+        mode = part.stat().st_mode
+        yield part
+        part.chmod(mode)  # safetensors makes files that nobody else may read, whatever the umask
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def check_folder(folder: Path, files: Sequence[str], *, overwrite: bool) -> None:
