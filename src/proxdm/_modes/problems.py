@@ -1,0 +1,264 @@
+"""The negative log density whose minimum is sought, at many points at once, in three representations.
+
+:class:`SharedProblem` (all variances equal) moves the point y in the hull of the atoms: y stands for
+`z = (V X + Lambda y) / (V + Lambda)`, and the density is, up to a factor, `sum_i W_i exp(-|y - mu_i|^2 / (2 T))`
+with `T = V (V + Lambda) / Lambda`: the same atoms for every row, whatever its time and lam, so an evaluation is
+two matrix products. :class:`GatheredProblem` (any variances, or T so small that products would lose digits) holds
+the components that matter to each row, as differences from the strongest one; where they are fewer than the
+dimensions, in coordinates of the subspace they span. :class:`FullProblem` (any variances) works in data space with
+all components, for rows to which very many of them matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from proxdm._modes.atoms import EPS, TINY, Atoms, log_joint
+
+DENSE_DIM = 16
+"""Up to this dimension the matrix M is formed; above, Newton's equation is solved by conjugate gradients."""
+
+
+class Evaluation(NamedTuple):
+    """What a problem says about a batch of points.
+
+    Attributes:
+        value: Negative log density, up to one number per row, `(f,)`.
+        step: Mean shift (EM) step, `(f, n)`.
+        length: Local scale sqrt(1 / D), `(f,)`.
+        floor: Size of the rounding error of `step`, `(f,)`.
+        matrix: M, `(f, n, n)`, or None in high dimension.
+        trace: The trace of M, which bounds its eigenvalues, `(f,)`.
+        apply: `p -> M p` for p `(f, n)`.
+    """
+
+    value: Tensor
+    step: Tensor
+    length: Tensor
+    floor: Tensor
+    matrix: Tensor | None
+    trace: Tensor
+    apply: Callable[[Tensor], Tensor]
+
+
+class Problem(Protocol):
+    """A batch of densities; row i of a point batch belongs to row i of the problem."""
+
+    def take(self, rows: Tensor) -> Problem:
+        """Return the problem of these rows (repetition allowed)."""
+        ...
+
+    def evaluate(self, y: Tensor) -> Evaluation:
+        """Evaluate at y, `(f, n)`."""
+        ...
+
+
+@dataclass(frozen=True)
+class SharedProblem:
+    """All components for every row, equal variances, in the coordinate y of the hull of the atoms.
+
+    Attributes:
+        atoms: Components.
+        base: `X / (V + Lambda)`, `(f, n)`.
+        inverse: `1 / V`, `(f, 1)`.
+        precision: `1 / T = Lambda / (V (V + Lambda))`, `(f,)`.
+    """
+
+    atoms: Atoms
+    base: Tensor
+    inverse: Tensor
+    precision: Tensor
+
+    @classmethod
+    def make(cls, atoms: Atoms, x: Tensor, v: Tensor, lam: Tensor) -> SharedProblem:
+        """Return the problem of points X `(f, n)`, V `(f, 1)` and Lambda `(f,)`."""
+        scale = v + lam[:, None]
+        return cls(atoms, x / scale, 1 / v, (lam[:, None] / (v * scale))[:, 0].clamp(min=TINY))
+
+    def take(self, rows: Tensor) -> SharedProblem:
+        """Return the problem of these rows."""
+        return SharedProblem(self.atoms, self.base[rows], self.inverse[rows], self.precision[rows])
+
+    def evaluate(self, y: Tensor) -> Evaluation:
+        """Evaluate at y, `(f, n)`."""
+        atoms, n = self.atoms, self.atoms.dim
+        # z / V, with z = (V X + Lambda y) / (V + Lambda): these are the responsibilities of the components for z.
+        pulled = self.base + y * self.precision[:, None]
+        logits = torch.cat([pulled, -self.inverse, torch.ones_like(self.inverse)], dim=1) @ atoms.dual
+        top = logits.amax(1, keepdim=True)
+        weights = logits.sub_(top).exp_()
+        matrix: Tensor | None = None
+        if n <= DENSE_DIM:
+            sums = weights @ atoms.moments
+            total = sums[:, :1]
+            mean = sums[:, 1 : n + 1] / total
+            second = (sums[:, n + 1 :] / total).view(-1, n, n)
+            matrix = (second - mean[:, :, None] * mean[:, None, :]) * self.precision[:, None, None]
+            trace = matrix.diagonal(dim1=1, dim2=2).sum(1)
+        else:
+            total = weights.sum(1, keepdim=True)
+            mean = (weights @ atoms.points) / total
+            spread = 2 * (weights @ atoms.half_squares) / total[:, 0] - mean.square().sum(1)
+            trace = spread * self.precision
+
+        def apply(p: Tensor) -> Tensor:
+            if matrix is not None:
+                return (matrix @ p[:, :, None])[:, :, 0]
+            along = weights * (p @ atoms.points.T - (mean * p).sum(1, keepdim=True)) / total
+            return (along @ atoms.points) * self.precision[:, None]
+
+        value = y.square().sum(1) * self.precision / 2 - top[:, 0] - total[:, 0].log()
+        length = self.precision.rsqrt()
+        radius = atoms.radius
+        noise = EPS * radius * (pulled.square().sum(1).sqrt() + radius * self.inverse[:, 0])
+        floor = 8 * (EPS * radius + noise * length.clamp(max=radius))
+        return Evaluation(value, mean - y, length, floor, matrix, trace, apply)
+
+
+@dataclass(frozen=True)
+class GatheredProblem:
+    """K' components of its own for every row, any variances, in coordinates centred at the first of them.
+
+    Attributes:
+        centres: c_i minus the first of them, `(f, K', n)`.
+        precision: `1 / s_i`, `(f, K')` or `(f, 1)`.
+        peaks: Logarithms of `W_i / s_i^(n/2)` of the whole space, the largest of each row about 0, `(f, K')`.
+    """
+
+    centres: Tensor
+    precision: Tensor
+    peaks: Tensor
+
+    def take(self, rows: Tensor) -> GatheredProblem:
+        """Return the problem of these rows."""
+        return GatheredProblem(self.centres[rows], self.precision[rows], self.peaks[rows])
+
+    def values(self, candidates: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the negative log density and the squared local scale at candidates `(f, C, n)`, both `(f, C)`."""
+        # Differences, not products: the components may lie far closer together than their distance from 0.
+        distance = torch.cdist(candidates, self.centres, compute_mode="donot_use_mm_for_euclid_dist")
+        logits = self.peaks[:, None] - distance.square() * self.precision[:, None] / 2
+        total = logits.logsumexp(2)
+        share = (logits - total[:, :, None]).exp()
+        return -total, 1 / (share * self.precision[:, None]).sum(2)
+
+    def evaluate(self, y: Tensor) -> Evaluation:
+        """Evaluate at y, `(f, n)`."""
+        difference = self.centres - y[:, None]
+        squares = difference.square().sum(2)
+        logits = self.peaks - squares * self.precision / 2
+        value = -logits.logsumexp(1)
+        share = (logits + value[:, None]).exp()
+        weighted = share * self.precision
+        # With one precision for all the responsibilities sum to 1; the sum keeps one formula for both cases.
+        curvature = weighted.sum(1)
+        step = (weighted[:, None] @ difference)[:, 0] / curvature[:, None]
+        # M = sum r_i p_i^2 d_i d_i^T / D - D step step^T, with d_i = c_i - y and D = sum r_i p_i.
+        second = weighted / curvature[:, None] * self.precision
+        matrix: Tensor | None = None
+        if y.shape[1] <= DENSE_DIM:
+            matrix = (second[:, :, None] * difference).mT @ difference
+            matrix = matrix - curvature[:, None, None] * step[:, :, None] * step[:, None, :]
+
+        def apply(p: Tensor) -> Tensor:
+            along = (difference @ p[:, :, None])[:, :, 0] * second
+            return (along[:, None] @ difference)[:, 0] - (curvature * (step * p).sum(1))[:, None] * step
+
+        trace = (second * squares).sum(1) - curvature * step.square().sum(1)
+        length = curvature.rsqrt()
+        floor = 16 * EPS * (y.square().sum(1).sqrt() + length)
+        return Evaluation(value, step, length, floor, matrix, trace, apply)
+
+
+@dataclass(frozen=True)
+class FullProblem:
+    """All components for every row, any variances, in data space: where very many components matter to a row.
+
+    Attributes:
+        atoms: Components.
+        x: X, `(f, n)`.
+        v: V, `(f, 1)` or `(f, K)`.
+        lam: Lambda, `(f,)`.
+    """
+
+    atoms: Atoms
+    x: Tensor
+    v: Tensor
+    lam: Tensor
+
+    def take(self, rows: Tensor) -> FullProblem:
+        """Return the problem of these rows."""
+        return FullProblem(self.atoms, self.x[rows], self.v[rows], self.lam[rows])
+
+    def evaluate(self, y: Tensor) -> Evaluation:
+        """Evaluate at y, `(f, n)`, a point z of data space."""
+        atoms, points = self.atoms, self.atoms.points
+        relative, offset = log_joint(atoms, y, self.v)
+        top = relative.logsumexp(1)
+        share = (relative - top[:, None]).exp()
+        away = y - self.x
+        value = away.square().sum(1) / (2 * self.lam) - top - offset[:, 0]
+        weighted = share / self.v
+        total = weighted.sum(1)
+        curvature = 1 / self.lam + total
+        pull = weighted @ points - y * total[:, None]
+        step = (pull - away / self.lam[:, None]) / curvature[:, None]
+        second = weighted / self.v / curvature[:, None]
+        amount = second.sum(1, keepdim=True)
+        toward = second @ points
+        scale = curvature[:, None]
+        squares = 2 * (second @ atoms.half_squares) - 2 * (toward * y).sum(1) + amount[:, 0] * y.square().sum(1)
+        trace = squares - pull.square().sum(1) / curvature
+
+        def apply(p: Tensor) -> Tensor:
+            # sum a_i d_i (d_i . p) with d_i = mu_i - z and a = second, less pull (pull . p) / D
+            along = second * (p @ points.T - (y * p).sum(1, keepdim=True))
+            out = along @ points - y * along.sum(1, keepdim=True)
+            return out - pull * ((pull * p).sum(1, keepdim=True) / scale)
+
+        length = curvature.rsqrt()
+        floor = 16 * EPS * (y.square().sum(1).sqrt() + atoms.radius)
+        return Evaluation(value, step, length, floor, None, trace, apply)
+
+
+def gather(
+    atoms: Atoms, x: Tensor, v: Tensor, lam: Tensor, index: Tensor
+) -> tuple[GatheredProblem, Tensor | None, Tensor]:
+    """Return the problem of chosen components, how to come back from its coordinates, and where x stands in them.
+
+    Args:
+        atoms: Components.
+        x: Points X, `(f, n)`, centred as the atoms are.
+        v: V, positive, `(f, 1)` or `(f, K)`.
+        lam: Lambda, positive, `(f,)`.
+        index: Chosen components of each row, the strongest first, `(f, K')`.
+
+    Returns:
+        The problem in n' <= n dimensions; an orthonormal basis `(f, n, n')`, or None where it is the identity; the
+        coordinates of x `(f, n')`. A point y of the problem is `c_0 + basis y` in data space.
+    """
+    chosen = atoms.points[index]
+    vi = v if v.shape[1] == 1 else v.gather(1, index)
+    v0, lam = vi[:, :1], lam[:, None]
+    delta, xi = chosen - chosen[:, :1], x - chosen[:, 0]
+    n = atoms.dim
+    basis: Tensor | None = None
+    if index.shape[1] < n:
+        # The stationary points lie in the affine hull of x and the means: leave the other dimensions out.
+        basis, coordinates = torch.linalg.qr(torch.cat([xi[:, None], delta[:, 1:]], dim=1).mT)
+        delta = torch.cat([torch.zeros_like(coordinates[:, :, :1]), coordinates[:, :, 1:]], dim=2).mT
+        xi = coordinates[:, :, 0]
+    pull, pull0 = lam / (vi + lam), lam / (v0 + lam)
+    # c_i - c_0 with c_i = X + pull_i (mu_i - X); pull_i - pull_0 = lam (V_0 - V_i) / ((V_i + lam)(V_0 + lam)).
+    unequal = lam * (v0 - vi) / ((vi + lam) * (v0 + lam))
+    centres = pull[:, :, None] * delta - unequal[:, :, None] * xi[:, None]
+    gain = (xi[:, None] * delta).sum(2) - delta.square().sum(2) / 2
+    peaks = gain / (vi + lam) - xi.square().sum(1, keepdim=True) / 2 * ((v0 - vi) / ((vi + lam) * (v0 + lam)))
+    peaks = peaks + atoms.log_weights[index] - (n / 2) * (vi / v0).log()
+    peaks = peaks - peaks.amax(1, keepdim=True)
+    return GatheredProblem(centres, 1 / vi + 1 / lam, peaks), basis, pull0 * xi
