@@ -1,0 +1,122 @@
+"""Chunks of pictures from a model: always the same samples in one call of the network, whatever the batches.
+
+The rounding of a network depends on the shape of what it is given, and with some kernels on the place of a sample in
+it. Sample i is therefore always computed in chunk `i // size`, and the last chunk is computed in full: pictures are the
+same to the last bit at every batch size and number of processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from time import perf_counter
+
+import torch
+from torch import Tensor
+
+from proxdm.checkpoints.portable import model_config
+from proxdm.config import Config
+from proxdm.data.images import to_uint8
+from proxdm.errors import NonFiniteError, ProxdmError
+from proxdm.evaluation.plan import Cell
+from proxdm.imaging import is_image_shape
+from proxdm.metrics.features import Shape
+from proxdm.models import LearnedModel, ScoreModel
+from proxdm.noise import SeededNoise
+from proxdm.samplers import run
+
+
+@dataclass(frozen=True, eq=False)
+class Painter:
+    """A model that makes pictures.
+
+    Attributes:
+        model: The model.
+        shape: (C, H, W) of the pictures.
+        decode: From samples of the model to pictures in [-1, 1].
+        chunk: Samples in one call of the network.
+        bf16: Whether the network runs in bfloat16.
+    """
+
+    model: LearnedModel
+    shape: Shape
+    decode: Callable[[Tensor], Tensor]
+    chunk: int
+    bf16: bool = False
+
+    def draw(self, cell: Cell, number: int) -> tuple[Tensor, int]:
+        """Return the pictures of chunk `number`, uint8 `(chunk, C, H, W)`, and the network evaluations of each.
+
+        Raises:
+            NonFiniteError: Samples are not finite.
+            ProxdmError: The memory of the device is too small.
+        """
+        indices = range(number * self.chunk, (number + 1) * self.chunk)
+        noise = SeededNoise(cell.seed, indices, model_config(self.model.config).shape, device=self.model.device)
+        with self._arithmetic():
+            try:
+                state = run(self.model, cell.rule, cell.grid, noise)
+                with torch.no_grad():
+                    return to_uint8(self.decode(state.x)), state.nfe
+            except NonFiniteError as error:
+                raise NonFiniteError(f"samples {indices[0]} to {indices[-1]} on {cell.grid.name}: {error}") from error
+            except torch.cuda.OutOfMemoryError as error:
+                raise ProxdmError(
+                    f"{self.chunk} samples at a time do not fit the memory of {self.model.device}; take a smaller chunk"
+                ) from error
+
+    def time_evaluation(self) -> float:
+        """Return the seconds of one network evaluation of a chunk, after one to warm up."""
+        x = torch.zeros(self.chunk, *model_config(self.model.config).shape, device=self.model.device)
+        t = torch.full((self.chunk,), 0.5, device=x.device)
+        seconds = 0.0
+        for _ in range(2):
+            _wait(x.device)
+            started = perf_counter()
+            with self._arithmetic(), torch.no_grad():
+                _ = self.model.score(x, t) if isinstance(self.model, ScoreModel) else self.model.prox(x, t, t)
+            _wait(x.device)
+            seconds = perf_counter() - started
+        return seconds
+
+    @contextmanager
+    def _arithmetic(self) -> Iterator[None]:
+        cudnn = torch.backends.cudnn
+        flags = cudnn.flags(enabled=cudnn.enabled, benchmark=False, deterministic=True, allow_tf32=cudnn.allow_tf32)
+        with flags, torch.autocast(self.model.device.type, torch.bfloat16) if self.bf16 else nullcontext():
+            yield
+
+
+def make_decoder(model: LearnedModel, vae: str) -> tuple[Shape, Callable[[Tensor], Tensor]]:
+    """Return the shape of the pictures of a model, and what turns its samples into them.
+
+    Args:
+        model: The model.
+        vae: Autoencoder of latent models: a name on the hub, or a folder.
+
+    Raises:
+        ValueError: The samples are no pictures, or the autoencoder has other latents.
+        DataError: The autoencoder cannot be had.
+    """
+    shape = model_config(model.config).shape
+    raw = isinstance(model.config, Config) and model.config.data.values == "raw"
+    if len(shape) != 3 or (not raw and not is_image_shape(shape) and shape[0] != 4):
+        raise ValueError(f"samples of shape {tuple(shape)} are no pictures of 1 or 3 channels, which evaluation needs")
+    channels, height, width = shape
+    if is_image_shape(shape) and not raw:
+        return (channels, height, width), lambda x: x
+    from proxdm.data.vae import decode_latents, load_vae
+
+    coder = load_vae(vae, device=model.device)
+    if (its := int(coder.module.config.latent_channels)) != channels:
+        raise ValueError(
+            f"the autoencoder {vae} has latents of {its} channels, and the model's have {channels}; name another"
+        )
+    scale = coder.reduction
+    return (3, height * scale, width * scale), lambda x: torch.cat(list(decode_latents(x, coder)))
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

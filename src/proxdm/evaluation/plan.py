@@ -1,0 +1,194 @@
+"""What is to be measured: samplers x numbers of steps x seeds, on which features, against what, by which metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from proxdm.checkpoints.load import default_rule, fitting_rules
+from proxdm.checkpoints.portable import model_config
+from proxdm.config import Config
+from proxdm.data.errors import unknown_name
+from proxdm.data.load import DataConfig
+from proxdm.data.vae import DEFAULT_VAE
+from proxdm.errors import StepError
+from proxdm.evaluation.measures import MEASURES
+from proxdm.grids import GridName, TimeGrid
+from proxdm.models import LearnedModel
+from proxdm.rules import Rule, ScoreRule, find_rule
+from proxdm.samplers import check_steps, default_grid, prox_of, score_of
+
+ALL = "all"
+"""Instead of the name of a sampler: every one that takes the model."""
+
+_MOST = {"cuda": 256}
+_MOST_ELSEWHERE = 64
+_PIXELS = 2**20
+
+
+@dataclass(frozen=True)
+class EvaluationPlan:
+    """What to measure; every combination of sampler, number of steps and seed is one row.
+
+    Attributes:
+        samplers: Names of rules, or `all`; empty is the one that the model was trained for.
+        steps: Numbers of steps N.
+        samples: Samples of a row.
+        metrics: Names in :data:`proxdm.evaluation.measures.MEASURES`.
+        reference: What to compare with: an `.npz` of statistics, or a data set (a name, a path or a description);
+            None is the data set that the model was trained on.
+        features: `inception`, `pixels`, or the file of a module (:func:`proxdm.metrics.features.load_extractor`).
+        inception_weights: File of the Inception weights; None downloads them once.
+        seed: Seed of the first row; sample i of a row depends on (seed, i) alone.
+        seeds: Number of rows with different seeds: `seed`, `seed + 1`, ...
+        grid: Times to go through; None is the usual grid of the sampler.
+        eps: Last time before 0 of the denoising and log-snr grids; None is 0.001.
+        rho: Exponent of the power grid; None is 2.
+        bf16: Run the network in bfloat16.
+        batch_size: Samples between two saved states, rounded up to whole chunks; has no influence on numbers.
+        chunk: Samples in one call of the network; None is :func:`default_chunk`. Always full and always the same
+            samples, so that not even rounding depends on the batch size or on the number of processes; another chunk
+            may round a few pixels to the neighbouring grey level.
+        vae: Autoencoder that decodes the samples of latent models.
+    """
+
+    samplers: tuple[str, ...] = ()
+    steps: tuple[int, ...] = (5, 10, 20)
+    samples: int = 50_000
+    metrics: tuple[str, ...] = ("fid",)
+    reference: str | Path | DataConfig | None = None
+    features: str = "inception"
+    inception_weights: Path | None = None
+    seed: int = 0
+    seeds: int = 1
+    grid: GridName | None = None
+    eps: float | None = None
+    rho: float | None = None
+    bf16: bool = False
+    batch_size: int = 1024
+    chunk: int | None = None
+    vae: str = DEFAULT_VAE
+
+    def __post_init__(self) -> None:
+        """Check every value that does not need the model.
+
+        Raises:
+            ValueError: A count below its limit, an unknown name, or a setting that would be ignored.
+        """
+        counts = {"batch-size": self.batch_size, "seeds": self.seeds, "chunk": self.chunk, "samples": self.samples}
+        for name, count in [*counts.items(), *(("steps", steps) for steps in self.steps)]:
+            if count is not None and count < 1:
+                raise ValueError(f"{name} = {count} must be at least 1")
+        if self.seed < 0:
+            raise ValueError(f"seed = {self.seed} must be at least 0")
+        if not self.steps or not self.metrics:
+            raise ValueError("there is nothing to measure: give at least one number of steps and one metric")
+        for metric in self.metrics:
+            if metric not in MEASURES:
+                raise unknown_name("metric", metric, MEASURES)
+            if self.samples < (least := MEASURES[metric].least):
+                raise ValueError(f"samples = {self.samples} are too few for {metric}, which needs {least} at least")
+        for sampler in self.samplers:
+            if sampler != ALL:
+                find_rule(sampler)
+        if self.rho is not None and self.grid != "power":
+            raise ValueError(f"rho = {self.rho:g} has an effect on the power grid only; choose it, or leave rho out")
+        if self.eps is not None and self.grid not in (None, "denoising", "log-snr"):
+            raise ValueError(f"eps = {self.eps:g} has an effect on the denoising and log-snr grids only; leave it out")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One row to be measured.
+
+    Attributes:
+        rule: The sampler.
+        grid: Its times.
+        seed: Of all random numbers.
+    """
+
+    rule: Rule
+    grid: TimeGrid
+    seed: int
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A row that does not exist, because the sampler is not defined on the grid.
+
+    Attributes:
+        sampler: Name of the rule.
+        steps: N.
+        reason: What is wrong, in one line.
+    """
+
+    sampler: str
+    steps: int
+    reason: str
+
+
+def make_cells(plan: EvaluationPlan, model: LearnedModel) -> tuple[list[Cell], list[Skipped]]:
+    """Return the rows of a plan, by sampler, then steps, then seed, and those that are not defined.
+
+    Raises:
+        OperatorError: A sampler needs a score and the model has a prox, or the other way round.
+        ValueError: A grid cannot be made, or a setting would be ignored.
+    """
+    cells, skipped = [], []
+    for rule in _rules(plan.samplers, model):
+        for steps in dict.fromkeys(plan.steps):
+            grid = _grid(plan, rule, steps, model)
+            try:
+                check_steps(rule, grid, model.sde)
+            except StepError as error:
+                skipped.append(Skipped(rule.name, steps, str(error)))
+                continue
+            cells += [Cell(rule, grid, seed) for seed in range(plan.seed, plan.seed + plan.seeds)]
+    return cells, skipped
+
+
+def unseen(model: LearnedModel, cells: Iterable[Cell]) -> list[str]:
+    """Return a line on every sampler and grid with steps that the network was not trained for."""
+    if not isinstance(model.config, Config):
+        return []
+    known = model.config.training_range()
+    pairs = dict.fromkeys((cell.rule, cell.grid) for cell in cells)
+    lines = (known.describe_unseen(rule, grid) for rule, grid in pairs)
+    return [line for line in lines if line is not None]
+
+
+def default_chunk(device: torch.device, shape: Sequence[int]) -> int:
+    """Return how many samples `(C, H, W)` a network is given at a time: up to 256 on CUDA, 64 elsewhere.
+
+    It depends on the kind of device and the shape alone, as does the rounding of the network.
+    """
+    most = _MOST.get(device.type, _MOST_ELSEWHERE)
+    return max(1, min(most, _PIXELS // (shape[-1] * shape[-2])))
+
+
+def _rules(names: Sequence[str], model: LearnedModel) -> list[Rule]:
+    fitting = fitting_rules(model_config(model.config).kind)
+    chosen: list[Rule] = [] if names else [default_rule(model.config)]
+    for name in names:
+        chosen += [find_rule(other) for other in (fitting if name == ALL else [name])]
+    for rule in chosen:
+        (score_of if isinstance(rule, ScoreRule) else prox_of)(model)
+    return list(dict.fromkeys(chosen))
+
+
+def _grid(plan: EvaluationPlan, rule: Rule, steps: int, model: LearnedModel) -> TimeGrid:
+    name: GridName | None = plan.grid
+    if name is None and plan.eps is not None:
+        if not isinstance(rule, ScoreRule):
+            raise ValueError(
+                f"eps = {plan.eps:g} has an effect on the denoising and log-snr grids only, and {rule.name} takes the "
+                "uniform grid by default: choose the grid, or leave eps out"
+            )
+        name = "denoising"
+    if name is None:
+        return default_grid(rule, steps)
+    eps, rho = (1e-3 if plan.eps is None else plan.eps), (2.0 if plan.rho is None else plan.rho)
+    return TimeGrid.named(name, steps, eps=eps, rho=rho, sde=model.sde)

@@ -1,0 +1,375 @@
+"""The sweep: numbers that do not depend on batches or processes, rows that survive interruptions, honest refusals."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from proxdm import imaging
+from proxdm.checkpoints.portable import save_model
+from proxdm.data import load_data
+from proxdm.data.images import to_uint8
+from proxdm.data.load import DataConfig
+from proxdm.errors import NonFiniteError, OperatorError, OutputError
+from proxdm.evaluation import EvaluationPlan, EvaluationRow, ResultsFile, evaluate
+from proxdm.evaluation import run as running
+from proxdm.evaluation.painter import Painter
+from proxdm.grids import TimeGrid
+from proxdm.metrics.features import FeatureError, pixels
+from proxdm.metrics.frechet import frechet_distance
+from proxdm.metrics.kernel import kid
+from proxdm.metrics.precision_recall import precision_recall
+from proxdm.metrics.statistics import ReferenceStatistics, StatisticsError, compute_statistics
+from proxdm.metrics.wasserstein import sliced_wasserstein, w2
+from proxdm.noise import SeededNoise
+from proxdm.samplers import run
+
+ALL = ("fid", "w2", "sliced-w2", "kid", "precision-recall")
+
+
+def quiet(opened, plan, **options):
+    return evaluate(opened, plan, device="cpu", say=lambda line: None, **options)
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """All pictures that are drawn, by seed and number of the sample, as they go into the features."""
+    found = {}
+    draw = Painter.draw
+
+    def watched(self, cell, number):
+        images, nfe = draw(self, cell, number)
+        for i, image in enumerate(images, number * self.chunk):
+            found.setdefault((cell.seed, i), []).append(image.clone())
+        return images, nfe
+
+    monkeypatch.setattr(Painter, "draw", watched)
+    return found
+
+
+def direct(opened, steps, count, seed=0, name="prox-hybrid"):
+    """Samples without the machinery of the evaluation."""
+    noise = SeededNoise(seed, range(count), (1, 8, 8))
+    return to_uint8(run(opened.model, name, TimeGrid.uniform(steps), noise).x)
+
+
+def test_every_metric_is_that_of_the_library_on_the_samples_of_the_library(prox, plan, seen):
+    plan = dataclasses.replace(plan, metrics=ALL, samples=48)
+    (row,) = quiet(prox, plan).rows
+    samples = torch.stack([seen[0, i][0] for i in range(48)])
+    expected = direct(prox, 2, 48)
+    assert (samples.int() - expected.int()).abs().max() <= 1
+    assert len({image.numpy().tobytes() for image in samples}) == 48
+    data = load_data(DataConfig("digits", limit=100))
+    ours, theirs = (images.double() / 127.5 - 1 for images in (samples.flatten(1), data.images.flatten(1)))
+    fid = frechet_distance(ours.mean(0), torch.cov(ours.T), theirs.mean(0), torch.cov(theirs.T))
+    distance, quality = (
+        kid(ours.float(), theirs.float(), subset_size=48),
+        precision_recall(ours.float(), theirs.float()),
+    )
+    assert row.metrics == pytest.approx(
+        {
+            "fid": fid,
+            "w2": w2(ours, theirs),
+            "sliced_w2": sliced_wasserstein(ours, theirs),
+            "kid": distance.value,
+            "kid_standard_error": distance.standard_error,
+            "precision": quality.precision,
+            "recall": quality.recall,
+        },
+        rel=1e-6,
+    )
+    assert row.used == {name: [48, 100] for name in ALL}
+    assert (row.nfe, row.steps, row.sampler, row.grid) == (2, 2, "prox-hybrid", "uniform(2)")
+
+
+@pytest.mark.parametrize("batch_size", [7, 64])
+def test_samples_are_the_same_to_the_last_bit_at_every_batch_size(prox, plan, seen, batch_size):
+    plan = dataclasses.replace(plan, chunk=None, samples=70, batch_size=64)
+    (first,) = quiet(prox, plan).rows
+    (second,) = quiet(prox, dataclasses.replace(plan, batch_size=batch_size)).rows
+    assert all(torch.equal(a, b) for a, b in seen.values())
+    assert second.metrics == first.metrics
+
+
+def test_more_samples_begin_with_the_same_ones(prox, plan, seen):
+    quiet(prox, dataclasses.replace(plan, samples=20))
+    quiet(prox, dataclasses.replace(plan, samples=33))
+    assert all(torch.equal(*seen[0, i]) for i in range(20))
+
+
+def test_moments_are_of_the_samples_asked_for_alone(prox, plan, seen):
+    (row,) = quiet(prox, dataclasses.replace(plan, samples=20)).rows
+    assert len(seen) == 32  # the last chunk is drawn in full ...
+    used = torch.stack([seen[0, i][0] for i in range(20)]).flatten(1).double() / 127.5 - 1
+    reference = compute_statistics(load_data(DataConfig("digits", limit=100)), pixels((1, 8, 8)))
+    expected = frechet_distance(used.mean(0), torch.cov(used.T), reference.mu, reference.sigma)
+    assert row.metrics["fid"] == pytest.approx(expected, rel=1e-7)  # ... and not counted
+
+
+def test_seeds_give_rows_of_their_own(prox, plan, seen):
+    rows = quiet(prox, dataclasses.replace(plan, seeds=2, seed=5)).rows
+    assert [row.seed for row in rows] == [5, 6]
+    assert rows[0].metrics["fid"] != rows[1].metrics["fid"]
+    assert not torch.equal(seen[5, 0][0], seen[6, 0][0])
+
+
+def test_all_samplers_that_fit_and_a_step_that_is_undefined(prox, score, plan):
+    lines = []
+    found = evaluate(prox, dataclasses.replace(plan, samplers=("all",), steps=(5, 12)), device="cpu", say=lines.append)
+    assert [(row.sampler, row.steps) for row in found.rows] == [
+        ("prox-hybrid", 5),
+        ("prox-hybrid", 12),
+        ("prox-backward", 12),
+        ("prox-ode", 5),
+        ("prox-ode", 12),
+    ]
+    (skipped,) = found.skipped
+    assert (skipped.sampler, skipped.steps) == ("prox-backward", 5)
+    assert [line for line in lines if line.startswith("skipped")] == [
+        f"skipped prox-backward at N = 5: {skipped.reason}"
+    ]
+    assert "defined for gamma < 2 only" in skipped.reason
+    (row,) = quiet(score, plan).rows
+    assert (row.sampler, row.grid, row.nfe) == ("euler-maruyama", "denoising(2, eps=0.001)", 2)
+    with pytest.raises(OperatorError, match=r"needs a model with \.score"):
+        quiet(prox, dataclasses.replace(plan, samplers=("ode-euler",)))
+
+
+def test_warnings(prox, plan):
+    lines = []
+    evaluate(prox, dataclasses.replace(plan, steps=(2, 7)), device="cpu", say=lines.append)
+    assert sum("7 of the 7 steps" in line or "outside what the network was trained on" in line for line in lines) == 1
+    assert any("40 samples leave the covariance of 64 features singular" in line for line in lines)
+    with pytest.warns(UserWarning, match="singular"):
+        evaluate(prox, plan, device="cpu")
+
+
+def test_rows_are_appended_and_not_measured_twice(prox, plan, tmp_path, seen):
+    first = quiet(prox, plan, out=tmp_path)
+    (record,) = ResultsFile(tmp_path / "results.jsonl").records()
+    assert EvaluationRow.of_record(record).record() == json.loads(json.dumps(first.rows[0].record())) == record
+    picture = tmp_path / record["picture"]
+    shown = imaging.read_png_metadata(picture)
+    assert (shown["sampler"], shown["metrics"]) == ("prox-hybrid", record["metrics"])
+    expected = imaging.grid(torch.stack([seen[0, i][0] for i in range(40)]))
+    from PIL import Image
+
+    with Image.open(picture) as image:
+        assert np.array_equal(np.asarray(image), expected)
+    assert sorted(path.name for path in tmp_path.iterdir() if not path.name.startswith(".")) == sorted(
+        ["results.jsonl", record["picture"]]
+    )
+    assert not (tmp_path / running.PARTIAL).exists()
+    seen.clear()
+    again = quiet(prox, dataclasses.replace(plan, steps=(2, 3), batch_size=999), out=tmp_path)
+    assert (again.reused, again.rows[0].record()) == (1, record)
+    assert {cell for cell, images in seen.items()} == {(0, i) for i in range(48)}
+    assert len(ResultsFile(tmp_path / "results.jsonl").records()) == 2
+    # A metric that the row lacks is measured; so is another reference.
+    quiet(prox, dataclasses.replace(plan, metrics=("fid", "sliced-w2")), out=tmp_path)
+    quiet(prox, dataclasses.replace(plan, reference=DataConfig("digits", limit=90)), out=tmp_path)
+    assert len(ResultsFile(tmp_path / "results.jsonl").records()) == 4
+
+
+def test_overwrite_replaces_the_row(prox, plan, tmp_path):
+    quiet(prox, dataclasses.replace(plan, steps=(2, 3)), out=tmp_path)
+    before = ResultsFile(tmp_path / "results.jsonl").records()
+    quiet(prox, plan, out=tmp_path, overwrite=True)
+    after = ResultsFile(tmp_path / "results.jsonl").records()
+    assert [row["steps"] for row in after] == [3, 2]
+    assert after[0] == before[1]
+    assert after[1]["seconds"] != before[0]["seconds"]
+
+
+@pytest.mark.parametrize("metrics", [("fid",), ALL])
+def test_an_interrupted_row_goes_on_where_it_was(prox, plan, tmp_path, monkeypatch, metrics):
+    plan = dataclasses.replace(plan, metrics=metrics, samples=90)
+    (expected,) = quiet(prox, plan).rows
+    drawn = []
+    draw = Painter.draw
+
+    def failing(self, cell, number):
+        drawn.append(number)
+        if len(drawn) == 4:
+            raise KeyboardInterrupt
+        return draw(self, cell, number)
+
+    monkeypatch.setattr(Painter, "draw", failing)
+    with pytest.raises(KeyboardInterrupt):
+        quiet(prox, plan, out=tmp_path)
+    assert ResultsFile(tmp_path / "results.jsonl").records() == []
+    (row,) = quiet(prox, dataclasses.replace(plan, batch_size=32), out=tmp_path).rows
+    assert drawn == [0, 1, 2, 3, 3, 4, 5]
+    assert row.metrics == expected.metrics
+    assert row.nfe == 2
+    assert not (tmp_path / running.PARTIAL).exists()
+
+
+def test_a_damaged_state_is_left_out(prox, plan, tmp_path, monkeypatch):
+    (expected,) = quiet(prox, plan).rows
+    draw = Painter.draw
+    monkeypatch.setattr(Painter, "draw", lambda self, cell, n: draw(self, cell, n) if n < 2 else 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        quiet(prox, plan, out=tmp_path)
+    (state,) = (tmp_path / running.PARTIAL).rglob("moments-*")
+    state.write_bytes(state.read_bytes()[:100])
+    monkeypatch.setattr(Painter, "draw", draw)
+    assert quiet(prox, plan, out=tmp_path).rows[0].metrics == expected.metrics
+
+
+def test_samples_that_are_not_finite_are_an_error_and_no_row(prox, plan, tmp_path, monkeypatch):
+    quiet(prox, plan, out=tmp_path)
+    before = (tmp_path / "results.jsonl").read_bytes()
+    monkeypatch.setattr(type(prox.model), "prox", lambda self, x, t, lam: x * float("nan"))
+    with pytest.raises(NonFiniteError, match=r"samples 0 to 15 on uniform\(3\): 16 of 16 samples") as caught:
+        quiet(prox, dataclasses.replace(plan, steps=(3,)), out=tmp_path)
+    assert "\n" not in str(caught.value)
+    assert (tmp_path / "results.jsonl").read_bytes() == before
+
+
+def test_statistics_as_reference(prox, plan, tmp_path):
+    data = load_data("digits")
+    path = tmp_path / "digits.npz"
+    statistics = compute_statistics(data, pixels((1, 8, 8)))
+    statistics.save(path)
+    (ours,) = quiet(prox, dataclasses.replace(plan, reference=path)).rows
+    (theirs,) = quiet(prox, dataclasses.replace(plan, reference=DataConfig("digits"))).rows
+    assert ours.metrics == theirs.metrics
+    assert (ours.reference["kind"], ours.reference["n"], ours.used["fid"]) == ("statistics", 1797, [40, 1797])
+    foreign = tmp_path / "foreign.npz"
+    np.savez(foreign, mu=statistics.mu, sigma=statistics.sigma)
+    lines = []
+    evaluate(prox, dataclasses.replace(plan, reference=foreign), device="cpu", say=lines.append)
+    assert any("does not say how it was made" in line for line in lines)
+
+
+def save_statistics(folder, **changes):
+    stamp = {"n": 100, "backend": "pixels", "weights": "", "resize": "none", "shape": (1, 8, 8), **changes}
+    dim = stamp.pop("dim", 64)
+    ReferenceStatistics(np.zeros(dim), np.eye(dim), **stamp).save(folder / "s.npz")
+    return str(folder / "s.npz")
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"backend": "inception", "dim": 2048}, "64 features .pixels., .* 2048 .inception."),
+        ({"backend": "mine"}, "different routes: features pixels and mine"),
+        ({"shape": (3, 8, 8)}, "different routes: image shape 1x8x8 and 3x8x8"),
+        ({"weights": "ab" * 32}, "different routes: weights none and abababab"),
+    ],
+)
+def test_statistics_of_another_route_are_refused_before_sampling(prox, plan, tmp_path, change, message, seen):
+    plan = dataclasses.replace(plan, reference=save_statistics(tmp_path, **change))
+    with pytest.raises(StatisticsError, match=message) as caught:
+        quiet(prox, plan)
+    assert "\n" not in str(caught.value)
+    assert not seen
+
+
+def test_metrics_that_need_images_refuse_statistics(prox, plan, tmp_path):
+    path = save_statistics(tmp_path)
+    for metric in ("w2", "kid", "precision-recall", "sliced-w2"):
+        with pytest.raises(StatisticsError, match=f"{metric} needs images of the reference"):
+            quiet(prox, dataclasses.replace(plan, reference=path, metrics=("fid", metric)))
+
+
+def test_other_references_that_do_not_fit(prox, plan, tmp_path):
+    with pytest.raises(StatisticsError, match=r"there is no file none.npz; make it with `proxdm stats"):
+        quiet(prox, dataclasses.replace(plan, reference="none.npz"))
+    with pytest.raises(ValueError, match="did you mean 'digits'"):
+        quiet(prox, dataclasses.replace(plan, reference="digitz"))
+    np.savez(tmp_path / "rgb.npz", images=np.zeros((4, 3, 8, 8), np.uint8))
+    with pytest.raises(StatisticsError, match=r"has images 3x8x8, those of the model are 1x8x8"):
+        quiet(prox, dataclasses.replace(plan, reference=tmp_path / "rgb.npz"))
+    (tmp_path / "broken.npz").write_bytes(b"no zip")
+    with pytest.raises(StatisticsError, match="cannot be read as statistics"):
+        quiet(prox, dataclasses.replace(plan, reference=tmp_path / "broken.npz"))
+    with pytest.raises(FeatureError, match="unknown features"):
+        quiet(prox, dataclasses.replace(plan, features="pixel"))
+
+
+def test_output_that_cannot_be_written(prox, plan, tmp_path):
+    (tmp_path / "file").write_text("precious")
+    with pytest.raises(OutputError, match="results cannot be written to"):
+        quiet(prox, plan, out=tmp_path / "file")
+    (tmp_path / "results.jsonl").write_text("precious\n")
+    with pytest.raises(OutputError, match=r"line 1 of .* is not a JSON object"):
+        quiet(prox, plan, out=tmp_path)
+    assert (tmp_path / "file").read_text() == (tmp_path / "results.jsonl").read_text().strip() == "precious"
+
+
+def test_statistics_of_a_data_set_are_kept(prox, plan, tmp_path, monkeypatch):
+    from proxdm.evaluation import reference as module
+
+    torch.jit.script(torch.nn.Flatten()).save(tmp_path / "flat.pt")
+    (tmp_path / "flat.pt.json").write_text('{"input_range": [0, 1], "channels": 1}')
+    plan = dataclasses.replace(plan, features=str(tmp_path / "flat.pt"))
+    (first,) = quiet(prox, plan, out=tmp_path / "out").rows
+    monkeypatch.setattr(module, "compute_statistics", lambda *a, **k: pytest.fail("computed again"))
+    (second,) = quiet(prox, plan, out=tmp_path / "out", overwrite=True).rows
+    assert second.metrics == first.metrics
+    assert first.features["name"] == "flat"
+
+
+def test_the_estimate_is_said_before_the_work(prox, plan):
+    lines = []
+    evaluate(prox, plan, device="cpu", progress=True, say=lines.append)
+    assert any("for 1 rows of 40 samples, 16 at a time" in line for line in lines)
+
+
+def test_memory_does_not_grow_with_the_samples(prox, plan):
+    """What is kept is bounded: 64 pictures for the grid, and no features, whatever the number of samples."""
+    from proxdm.evaluation.collected import Collected, Wanted
+
+    collected = Collected(Wanted(16, 64, 0, 64))
+    for chunk in range(20):
+        collected.add(chunk, torch.zeros(16, 1, 8, 8, dtype=torch.uint8), torch.randn(16, 64), 2)
+    assert sum(len(rows) for rows in collected.kept["pixels"].values()) == 64
+    assert not collected.kept["features"]
+
+
+SCRIPT = """
+import json, sys, torch
+from pathlib import Path
+from proxdm.evaluation import EvaluationPlan, evaluate
+plan = EvaluationPlan(**json.loads(sys.argv[2]))
+found = evaluate(sys.argv[1], plan, out=Path(sys.argv[3]), device="cpu", say=lambda line: None)
+torch.distributed.destroy_process_group()
+"""
+
+
+def torchrun(folder, *arguments):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2] / "src")}
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *arguments]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_numbers_of_one(prox, tmp_path):
+    options = {"steps": [2, 3], "samples": 90, "features": "pixels", "metrics": ALL, "chunk": 16, "batch_size": 16}
+    model = save_model(prox.model, tmp_path / "model.safetensors")
+    plan = EvaluationPlan(**{name: tuple(v) if isinstance(v, list) else v for name, v in options.items()})
+    one = quiet(str(model), plan, out=tmp_path / "one").rows
+    (tmp_path / "script.py").write_text(SCRIPT)
+    torchrun(tmp_path, "script.py", str(model), json.dumps(options), "two")
+    two = [EvaluationRow.of_record(row) for row in ResultsFile(tmp_path / "two" / "results.jsonl").records()]
+    assert [row.processes for row in two] == [2, 2]
+    for ours, theirs in zip(one, two, strict=True):
+        assert theirs.metrics == pytest.approx(ours.metrics, rel=1e-8)
+        pictures = [tmp_path / folder / row.picture for folder, row in (("one", ours), ("two", theirs))]
+        from PIL import Image
+
+        a, b = (np.asarray(Image.open(path)) for path in pictures)
+        assert np.array_equal(a, b)
+    assert not (tmp_path / "two" / running.PARTIAL).exists()
