@@ -20,6 +20,7 @@ from proxdm.config import (
     to_json,
 )
 from proxdm.data.load import DataConfig
+from proxdm.errors import StepError
 from proxdm.losses import ObjectiveConfig
 from proxdm.models import ProxModel, ScoreModel
 from proxdm.networks import MLPConfig, UNetConfig
@@ -104,6 +105,14 @@ def test_contradictions_are_errors(make, message):
     with pytest.raises(ValueError, match=message) as caught:
         make()
     assert "\n" not in str(caught.value)
+
+
+def test_previews_must_be_possible():
+    """A preview that cannot be sampled would stop a run when it is due, hours later."""
+    with pytest.raises(StepError, match="gamma < 2 only; use N = 5 steps or more"):
+        replace(PROX, logging=LoggingConfig(preview_steps=3))
+    replace(PROX, logging=LoggingConfig(preview_steps=3, preview_every=0))
+    assert (SCORE.preview_rule.name, PROX.preview_rule.name) == ("ode-euler", "prox-backward")
 
 
 def test_overlay_changes_what_is_named_only():

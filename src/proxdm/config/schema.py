@@ -21,6 +21,8 @@ from proxdm.data.load import DataConfig
 from proxdm.losses import ObjectiveConfig
 from proxdm.models import LearnedModel, ProxModel, ScoreModel, find_parametrisation
 from proxdm.networks import MLPConfig, UNetConfig, build_network
+from proxdm.rules import Rule, find_rule
+from proxdm.samplers import check_steps, default_grid
 from proxdm.sde import VPSDE
 
 
@@ -269,6 +271,13 @@ class Config:
                 f"optimiser.l1_lr = {self.optimiser.l1_lr} has no effect without an l1 phase: set objective.l1_steps"
             )
         make_draws(self.conditioning, self.model.sde)
+        if self.logging.preview_every:
+            check_steps(self.preview_rule, default_grid(self.preview_rule, self.logging.preview_steps), self.model.sde)
+
+    @property
+    def preview_rule(self) -> Rule:
+        """The rule of the previews' sampler: the one a prox model is trained for, `ode-euler` for score models."""
+        return find_rule(self.conditioning.rule or "ode-euler")
 
     def training_range(self) -> TrainingRange:
         """Return the `(t, lam)` that the network is trained on."""

@@ -9,13 +9,7 @@ from proxdm.config import Config
 from proxdm.files import replacing
 from proxdm.models import LearnedModel
 from proxdm.noise import SeededNoise
-from proxdm.rules import find_rule
 from proxdm.samplers import default_grid, run
-
-
-def preview_rule(config: Config) -> str:
-    """Return the name of the preview's sampler: the rule a prox model is trained for, `ode-euler` for score models."""
-    return config.conditioning.rule or "ode-euler"
 
 
 def can_preview(config: Config) -> bool:
@@ -34,11 +28,11 @@ def save_preview(model: LearnedModel, config: Config, path: Path) -> None:
     Raises:
         NonFiniteError: The samples contain NaN or infinite numbers.
     """
-    logging, name = config.logging, preview_rule(config)
+    logging, rule = config.logging, config.preview_rule
     noise = SeededNoise(config.training.seed, range(logging.preview_samples), config.model.shape, device=model.device)
     model.eval()
-    state = run(model, name, default_grid(find_rule(name), logging.preview_steps), noise)
+    state = run(model, rule, default_grid(rule, logging.preview_steps), noise)
     path.parent.mkdir(exist_ok=True)
-    metadata = {"sampler": name, "steps": logging.preview_steps, "nfe": state.nfe, "seed": config.training.seed}
+    metadata = {"sampler": rule.name, "steps": logging.preview_steps, "nfe": state.nfe, "seed": config.training.seed}
     with replacing(path) as part:
         imaging.save_grid(state.x.float(), part, metadata=metadata)
