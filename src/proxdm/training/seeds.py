@@ -18,6 +18,9 @@ CONDITIONS, NOISE, DROPOUT, WEIGHTS = 0x636F6E64, 0x6E6F6973, 0x64726F70, 0x7765
 def derived_seed(seed: int, use: int, *numbers: int) -> int:
     """Return a 64-bit seed that depends on `seed`, the use and the numbers (step, rank) and on nothing else.
 
+    torch's CPU generators take the lower 32 bits of it: of a million steps a hundred pairs share their noise, at other
+    images. That is of no consequence here, as it would be for samples.
+
     Args:
         seed: Seed of the run, at least 0.
         use: One of the tags of this module.
