@@ -373,3 +373,37 @@ def test_two_processes_give_the_numbers_of_one(prox, tmp_path):
         a, b = (np.asarray(Image.open(path)) for path in pictures)
         assert np.array_equal(a, b)
     assert not (tmp_path / "two" / running.PARTIAL).exists()
+
+
+KILLED = """
+import os, signal, sys
+from proxdm.evaluation.painter import Painter
+draw = Painter.draw
+
+def dying(self, cell, number):
+    if number == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return draw(self, cell, number)
+
+Painter.draw = dying
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_process_loses_one_batch_at_most(prox, plan, tmp_path, monkeypatch):
+    options = {"steps": [2], "samples": 90, "features": "pixels", "metrics": ["fid", "w2"]}
+    options |= {"chunk": 16, "batch_size": 32}
+    plan = EvaluationPlan(**{name: tuple(v) if isinstance(v, list) else v for name, v in options.items()})
+    model = save_model(prox.model, tmp_path / "model.safetensors")
+    (expected,) = quiet(str(model), plan).rows
+    (tmp_path / "script.py").write_text(KILLED + SCRIPT)
+    command = [sys.executable, "script.py", str(model), json.dumps(options), "out"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2] / "src")}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, timeout=300)
+    assert done.returncode == -9
+    drawn = []
+    draw = Painter.draw
+    monkeypatch.setattr(Painter, "draw", lambda self, cell, n: drawn.append(n) or draw(self, cell, n))
+    (row,) = quiet(str(model), plan, out=tmp_path / "out").rows
+    assert drawn == [4, 5]
+    assert row.metrics == expected.metrics

@@ -193,6 +193,8 @@ class Savings:
         kept = self._kept(set(found.chunks))
         if not all(self._complete(chunk, kept) for chunk in found.chunks):
             # Moments without what was to be kept beside them are of no use, and cannot be taken apart.
+            for path in self.folder.glob("*.safetensors"):
+                path.unlink()
             return Collected(self.wanted, device)
         found.kept = kept
         if found.chunks:
