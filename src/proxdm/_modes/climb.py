@@ -80,11 +80,13 @@ def climb(problem: Problem, y: Tensor, max_iterations: int) -> Climb:
         length=y.new_ones(f),
     )
     index = torch.arange(f, device=y.device)
-    best, fallback = out.value.clone(), y
+    best, fallback, here = out.value.clone(), y, y
     live = torch.ones(f, dtype=torch.bool, device=y.device)
+    refused = torch.zeros_like(live)
     for iteration in range(1, max_iterations + 1):
         ev = problem.evaluate(y)
-        ok = ev.value <= best + ROUNDING * (1 + best.abs())
+        # A fall-back is always taken, also if rounding makes it look worse: no row refuses twice in a row.
+        ok = refused | (ev.value <= best + ROUNDING * (1 + best.abs()))
         newton = newton_step(ev)
         shift, move = ev.step.square().sum(1).sqrt(), newton.step.square().sum(1).sqrt()
         # The error after the step is about move^2 / (length * e), e the least eigenvalue of I - M, e <= shift / move.
@@ -94,14 +96,14 @@ def climb(problem: Problem, y: Tensor, max_iterations: int) -> Climb:
         push = ok & saddle & (shift <= NEAR * ev.length)
         step = _capped(newton.step, move, torch.maximum(shift, ev.length))
         step = torch.where(push[:, None], _off_saddle(newton, ev), step)
+        here = torch.where(ok[:, None], y, here)
         y, fallback = torch.where(ok[:, None], y + step, fallback), torch.where(ok[:, None], y + ev.step, fallback)
-        # A fall-back is always taken, also if rounding makes it look worse: no row refuses twice in a row.
-        best = torch.where(ok, ev.value, float("inf"))
+        best, refused = torch.where(ok, ev.value, best), ~ok
         last = iteration == max_iterations
         if last or bool(finished.any()):
             done = live if last else finished
-            ends = torch.where(finished[:, None], y, fallback)[done]
-            _record(out, index[done], ends, ev, newton, done, iteration, finished[done])
+            _record(out, index[done], done, torch.where(finished[:, None], y, here), best, ev, newton)
+            out.iterations[index[done]], out.converged[index[done]] = iteration, finished[done]
             live = live & ~done
             left = int(live.sum())
             if left == 0:
@@ -109,19 +111,14 @@ def climb(problem: Problem, y: Tensor, max_iterations: int) -> Climb:
             if left < 0.75 * len(live):
                 rows = torch.nonzero(live)[:, 0]
                 problem, index, live = problem.take(rows), index[rows], live[rows]
-                y, fallback, best = y[rows], fallback[rows], best[rows]
+                y, fallback, here, best, refused = y[rows], fallback[rows], here[rows], best[rows], refused[rows]
     return out
 
 
-def _record(
-    out: Climb, at: Tensor, y: Tensor, ev: Evaluation, newton: _Newton, done: Tensor, iteration: int, converged: Tensor
-) -> None:
-    out.y[at] = y
-    out.value[at] = ev.value[done]
-    out.iterations[at] = iteration
-    out.converged[at] = converged
-    out.softness[at] = newton.softness[done]
-    out.direction[at] = newton.direction[done]
+def _record(out: Climb, at: Tensor, done: Tensor, y: Tensor, value: Tensor, ev: Evaluation, newton: _Newton) -> None:
+    """Write the ends of the rows `done` of an iteration to the places `at`."""
+    out.y[at], out.value[at] = y[done], value[done]
+    out.softness[at], out.direction[at] = newton.softness[done], newton.direction[done]
     out.length[at] = ev.length[done]
 
 

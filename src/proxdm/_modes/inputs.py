@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 import torch
@@ -70,7 +71,7 @@ def checked_means(means: Array) -> Tensor:
 
 def checked_std(std: Array, count: int, device: torch.device) -> Tensor:
     """Return std as float64, 0-dimensional or `(K,)`."""
-    out = as_float64(torch.as_tensor(std)).detach().clone().to(home(device))
+    out = _float64(std).to(home(device))
     if out.ndim > 1 or (out.ndim == 1 and len(out) != count):
         raise ValueError(f"std has shape {tuple(out.shape)}, must be one number, or one for each mean: ({count},)")
     _require_finite(out, "std")
@@ -83,7 +84,7 @@ def checked_weights(weights: Array | None, count: int, device: torch.device) -> 
     """Return weights as float64 `(K,)` with sum 1."""
     if weights is None:
         return torch.full((count,), 1 / count, dtype=torch.float64, device=home(device))
-    out = as_float64(torch.as_tensor(weights)).detach().clone().to(home(device))
+    out = _float64(weights).to(home(device))
     if out.shape != (count,):
         raise ValueError(f"weights has shape {tuple(out.shape)}, must be one for each mean: ({count},)")
     _require_finite(out, "weights")
@@ -102,7 +103,7 @@ def checked_points(x: Tensor, shape: tuple[int, ...], device: torch.device) -> T
         raise ValueError(f"x has shape {tuple(x.shape)}, the mixture takes ({wanted}); give one point as x[None]")
     if x.device != device:
         raise ValueError(f"x is on {x.device}, the mixture on {device}; move one of them with .to()")
-    flat = as_float64(x).reshape(len(x), -1)
+    flat = as_float64(x).reshape(len(x), prod(shape))
     finite = torch.isfinite(flat).all(1)
     if not bool(finite.all()):
         bad = int((~finite).sum())
@@ -134,6 +135,13 @@ def checked_lam(lam: Time, rows: int, device: torch.device) -> Tensor:
     if not bool(good.all()):
         raise ValueError(f"lam = {float(out[~good][0]):g} must be at least 0 and finite; 0 gives x back")
     return out
+
+
+def _float64(values: Array) -> Tensor:
+    """Return a private float64 copy; numbers that are no tensor yet never pass through float32."""
+    if not isinstance(values, Tensor):
+        values = torch.as_tensor(values, dtype=torch.float64)
+    return as_float64(values).detach().clone()
 
 
 def _require_finite(values: Tensor, name: str) -> None:
