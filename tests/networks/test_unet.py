@@ -71,6 +71,23 @@ def test_attention_equals_explicit_matrices():
     torch.testing.assert_close(attention(x), expected, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize("size", [(2, 2), (3, 5), (16, 16)])
+def test_attention_in_bfloat16_is_that_of_double_precision_rounded(size):
+    attention = randomised(SelfAttention(32)).double()
+    generator = torch.Generator().manual_seed(4)
+    x = torch.randn(2, 32, *size, generator=generator, dtype=torch.float64).requires_grad_()
+    weights = torch.randn(x.shape, generator=generator, dtype=torch.float64)
+    exact = attention(x) - x
+    (gradient,) = torch.autograd.grad((exact * weights).sum(), x)
+    rounded = copy.deepcopy(attention).float()
+    narrow = x.detach().float().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = rounded(narrow) - narrow
+    (found_gradient,) = torch.autograd.grad((found * weights).sum(), narrow)
+    assert (found - exact).norm() < 0.02 * exact.norm()
+    assert (found_gradient - gradient).norm() < 0.04 * gradient.norm()
+
+
 def test_residual_block_is_its_formula():
     block = randomised(ResidualBlock(4, 8, 6, dropout=0.5, attention=False)).double().eval()
     generator = torch.Generator().manual_seed(2)

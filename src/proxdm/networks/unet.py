@@ -109,9 +109,20 @@ class SelfAttention(nn.Module):
         """Return `x` `(B, C, H, W)` plus what its pixels tell each other."""
         h = self.norm(x)
         q, k, v = (_tokens(layer(h)) for layer in (self.query, self.key, self.value))
-        mixed = F.scaled_dot_product_attention(q, k, v)
+        mixed = _attend(q, k, v)
         out: Tensor = x + self.out(mixed.squeeze(1).transpose(1, 2).reshape(x.shape))
         return out
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Return `softmax(q k^T / sqrt(C)) v` for tokens `(B, 1, H W, C)`.
+
+    In bfloat16 on a CPU the fused kernel has no fast products: two matrix products are 1.5 times as fast, and up to 7
+    times with the backward pass.
+    """
+    if q.device.type == "cpu" and q.dtype == torch.bfloat16:
+        return torch.softmax((q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2), dim=-1) @ v
+    return F.scaled_dot_product_attention(q, k, v)
 
 
 def _tokens(x: Tensor) -> Tensor:
