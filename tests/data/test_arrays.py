@@ -99,7 +99,7 @@ def test_named_array_of_an_archive(tmp_path):
     np.savez(path, labels=np.arange(2), images=np.zeros((2, 3, 3), np.uint8))
     assert len(read_array(path)) == 2
     np.savez(path, labels=np.arange(2), pictures=np.zeros((2, 3, 3), np.uint8))
-    with pytest.raises(DataError, match=r"holds the arrays labels, pictures; keep one, or call it images or samples or data"):
+    with pytest.raises(DataError, match=r"holds the arrays labels, pictures; keep one, or call it images or samples"):
         read_array(path)
 
 
