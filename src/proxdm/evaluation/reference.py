@@ -158,7 +158,7 @@ def open_reference(
     if data.shape != extractor.shape:
         raise StatisticsError(
             f"the reference {config.name} has images {_text(data.shape)}, those of the model are "
-            f"{_text(extractor.shape)} (channels x height x width); name another, or change it with size= and grey="
+            f"{_text(extractor.shape)} (channels x height x width); name another, or change it with size and grey"
         )
     return Reference(config.name, _digest(data.images), extractor, images=data, cache=cache, progress=progress)
 

@@ -225,10 +225,12 @@ def estimate(setting: _Setting, cells: Sequence[Cell]) -> str:
     step = setting.painter.time_evaluation()
     features = 0.0
     if setting.measures_features:
-        blank = torch.zeros(setting.painter.chunk, *setting.painter.shape, dtype=torch.uint8)
-        started = perf_counter()
-        setting.extractor(blank)
-        features = perf_counter() - started
+        # Features may cost far more than the network: a part of a chunk says enough, after one image to warm up.
+        part = math.ceil(setting.painter.chunk / 8)
+        for count in (1, part):
+            started = perf_counter()
+            setting.extractor(torch.zeros(count, *setting.painter.shape, dtype=torch.uint8)).cpu()
+            features = (perf_counter() - started) * setting.painter.chunk / count
     chunks = math.ceil(setting.chunks / setting.place.world)
     seconds = chunks * sum(cell.grid.steps * step + features for cell in cells)
     return (
@@ -280,7 +282,7 @@ def _collect(setting: _Setting, cell: Cell, wanted: Wanted, savings: Savings | N
             for chunk in batch:
                 count = min(size, plan.samples - chunk * size)
                 pixels, nfe = setting.painter.draw(cell, chunk)
-                features = setting.extractor(pixels)[:count] if setting.measures_features else None
+                features = setting.extractor(pixels[:count]) if setting.measures_features else None
                 collected.add(chunk, pixels[:count], features, nfe)
                 bar.update(min(count * nfe * place.world, whole - int(bar.n)))
             collected.seconds += perf_counter() - started
