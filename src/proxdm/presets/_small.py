@@ -13,7 +13,7 @@ FASHION_MNIST = DataConfig("fashion-mnist")
 TIMES = ConditioningConfig(rule=None, draw="continuous", steps=())
 """Score: t uniform in (0, 1)."""
 
-DIGITS_TRAINING = TrainingConfig(steps=8_000, batch_size=128, ema=(0.999,))
+DIGITS_TRAINING = TrainingConfig(steps=8_000, batch_size=64, ema=(0.999,))
 DIGITS_LOGGING = LoggingConfig(every=50, checkpoint_every=2_000, keep=2, preview_every=2_000)
 
 FASHION_TRAINING = TrainingConfig(steps=60_000, batch_size=64, ema=(0.9995,))
