@@ -41,14 +41,14 @@ class PlainAttention(nn.Module):
         return x + self.out(mixed)
 
 
-def plain_network(network: nn.Module) -> nn.Module:
-    """Return a copy of a network, same weights and same names, whose attention is written out."""
-    network = copy.deepcopy(network)
-    for block in list(network.modules()):
+def written_out(network: nn.Module) -> nn.Module:
+    """Return a network with the very parameters of another, whose attention is written out."""
+    twin = copy.deepcopy(network, {id(p): p for p in network.parameters()})
+    for block in list(twin.modules()):
         for name, child in list(block.named_children()):
             if isinstance(child, SelfAttention):
                 setattr(block, name, PlainAttention(child))
-    return network
+    return twin
 
 
 def beta(t):
@@ -93,6 +93,9 @@ class Measures:
     no_item: bool = False
 
 
+NOTHING = Measures()
+
+
 @dataclass(frozen=True)
 class Batch:
     """Everything random in a training step: images, times, weights (prox only) and one or two noises."""
@@ -104,34 +107,33 @@ class Batch:
 
 
 class PlainTraining:
-    """The plain training loop of a preset.
+    """The plain training loop of a preset: l1 loss for prox models (their first phase), squared error for score models.
 
     Args:
-        config: The run: l1 loss for prox models (their first phase), squared error for score models.
+        config: The run.
         network: Initial weights; a copy is trained.
         images: Training images `(n, C, H, W)`, uint8.
-        measures: What is taken over from the package.
     """
 
-    def __init__(self, config: Config, network: nn.Module, images: np.ndarray, measures: Measures | None = None):
-        self.config, self.measures = config, measures or Measures()
+    def __init__(self, config: Config, network: nn.Module, images: np.ndarray) -> None:
+        self.config = config
         self.prox = config.model.kind == "prox"
-        self.network = copy.deepcopy(network) if self.measures.attention else plain_network(network)
+        self.network = copy.deepcopy(network)
+        self.plain = written_out(self.network)
         self.parameters = list(self.network.parameters())
-        fused = self.measures.optimizer
-        self.optimizer = torch.optim.AdamW(
-            self.parameters, config.optimiser.lr, foreach=False if not fused else None, fused=fused
-        )
+        rate = config.optimiser.lr
+        self.optimizer = torch.optim.AdamW(self.parameters, rate, foreach=False)
+        self.fused = torch.optim.AdamW(self.parameters, rate, fused=True)
         self.averages = [p.detach().clone() for p in self.parameters]
         self.images, self.tensor = images, torch.from_numpy(images)
         self.rng = np.random.default_rng(0)
         self.loss, self.norm = 0.0, 0.0
 
-    def draw(self) -> Batch:
+    def draw(self, measures: Measures) -> Batch:
         """Return the next batch."""
         size = self.config.training.batch_size
         index = self.rng.integers(len(self.images), size=size)
-        if self.measures.data:
+        if measures.data:
             x0 = self.tensor[torch.from_numpy(index)].float().div_(127.5).sub_(1)
         else:
             x0 = torch.tensor(np.stack([self.images[i].astype(np.float32) / 127.5 - 1 for i in index]))
@@ -145,35 +147,39 @@ class PlainTraining:
         s = self.rng.integers(n) / n
         return Batch(x0, torch.tensor(s), torch.tensor(beta_integral(s, s + 1 / n)), noise)
 
-    def step(self) -> None:
+    def step(self, measures: Measures = NOTHING) -> None:
         """Take one optimiser step."""
-        self.step_on(self.draw())
+        self.step_on(self.draw(measures), measures)
 
-    def step_on(self, batch: Batch) -> None:
+    def step_on(self, batch: Batch, measures: Measures = NOTHING) -> None:
         """Take one optimiser step on a given batch."""
-        self.network.train()
+        network = self.network if measures.attention else self.plain
+        optimizer = self.fused if measures.optimizer else self.optimizer
+        network.train()
         alpha_bar = torch.exp(-beta_integral(0, batch.t))[:, None, None, None]
         x = (alpha_bar.sqrt() * batch.images + (1 - alpha_bar).sqrt() * batch.noise[0]).float()
         if batch.lam is not None:
             x = x + batch.lam.sqrt().float()[:, None, None, None] * batch.noise[1]
-            prediction = self.network(x, batch.t.float(), batch.lam.float())
+            prediction = network(x, batch.t.float(), batch.lam.float())
             loss = (prediction - batch.noise[1]).abs().mean()
         else:
-            prediction = self.network(x, batch.t.float())
+            prediction = network(x, batch.t.float())
             loss = (prediction - batch.noise[0]).square().mean()
-        self.optimizer.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
+        norm = None
         if self.config.optimiser.clip is not None:
             norm = nn.utils.clip_grad_norm_(self.parameters, self.config.optimiser.clip, foreach=False)
-            self.norm = norm.item() if not self.measures.no_item else norm
-        self.optimizer.step()
-        self._average()
-        self.loss = loss.item() if not self.measures.no_item else loss.detach()
+        optimizer.step()
+        self._average(measures)
+        if not measures.no_item:
+            self.loss = loss.item()
+            self.norm = 0.0 if norm is None else norm.item()
 
     @torch.no_grad()
-    def _average(self) -> None:
+    def _average(self, measures: Measures) -> None:
         decay = self.config.training.ema[0]
-        if self.measures.averages:
+        if measures.averages:
             torch._foreach_lerp_(self.averages, self.parameters, 1 - decay)
             return
         for average, parameter in zip(self.averages, self.parameters, strict=True):

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 import proxdm
 from _measure import count_flops, describe_machine, measured_peaks, print_peaks, print_table, take_turns
-from _plain import plain_network, plain_sample
+from _plain import plain_sample, written_out
 from proxdm.models import LearnedModel, ProxModel
 from proxdm.noise import GeneratorNoise
 from proxdm.presets import get_preset
@@ -53,7 +53,7 @@ def competitors(model: LearnedModel, shape: tuple[int, ...], steps: int, *, comp
     """Return the samplers by name, the plain one first; each draws the same numbers at every call."""
     prox = isinstance(model, ProxModel)
     rule = "prox-hybrid" if prox else "euler-maruyama"
-    plain = plain_network(model.network)
+    plain = written_out(model.network)
 
     def ours(model: LearnedModel, *, autocast: bool = False, frozen: bool = False) -> Sampler:
         def run() -> Tensor:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import torch
 
@@ -100,6 +101,11 @@ def check(config: Config, data: ImageData, phase: Phase) -> None:
                 raise SystemExit(f"the loops disagree in the {name} of step {step}: {error:.2e} > 1e-4")
 
 
+def wanted(name: str, words: list[str] | None) -> bool:
+    """Return whether a competitor runs: the baseline always does."""
+    return words is None or name == "plain loop" or any(word in name for word in words)
+
+
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -134,13 +140,14 @@ def run(name: str, args: argparse.Namespace, peaks: dict[str, dict[torch.dtype, 
     check(config, data, phase)
     torch.manual_seed(0)
     network = config.model.build().network
-    ladder = {key: PlainTraining(config, network, data.images.numpy(), value) for key, value in LADDER.items()}
-    work: dict[str, Callable[[], None]] = {key: loop.step for key, loop in ladder.items()}
+    loop = PlainTraining(config, network, data.images.numpy())
+    work: dict[str, Callable[[], None]] = {
+        key: partial(loop.step, value) for key, value in LADDER.items() if wanted(key, args.only)
+    }
     flops = count_flops(work["plain loop"])
     for key, options in settings(args.compile).items():
-        work[key] = stepping(make_stepper(config, data, **options), phase)
-    if args.only:
-        work = {key: f for key, f in work.items() if key == "plain loop" or any(word in key for word in args.only)}
+        if wanted(key, args.only):
+            work[key] = stepping(make_stepper(config, data, **options), phase)
     print(f"  {flops / batch / 1e9:.2f} GFLOP per image and step")
     print_table(take_turns(work, args.rounds, repeat=1 if heavy else 5), batch, flops, peaks)
 
