@@ -13,11 +13,11 @@ FASHION_MNIST = DataConfig("fashion-mnist")
 TIMES = ConditioningConfig(rule=None, draw="continuous", steps=())
 """Score: t uniform in (0, 1)."""
 
-DIGITS_TRAINING = TrainingConfig(steps=8_000, batch_size=64, ema=(0.999,))
-DIGITS_LOGGING = LoggingConfig(every=50, checkpoint_every=2_000, keep=2, preview_every=2_000)
+DIGITS_TRAINING = TrainingConfig(steps=4_000, batch_size=64, ema=(0.999,))
+DIGITS_LOGGING = LoggingConfig(every=50, checkpoint_every=1_000, keep=2, preview_every=1_000)
 
-FASHION_TRAINING = TrainingConfig(steps=60_000, batch_size=64, ema=(0.9995,))
-FASHION_LOGGING = LoggingConfig(every=100, checkpoint_every=5_000, keep=2, preview_every=5_000)
+FASHION_TRAINING = TrainingConfig(steps=16_000, batch_size=64, ema=(0.999,))
+FASHION_LOGGING = LoggingConfig(every=100, checkpoint_every=1_000, keep=2, preview_every=2_000)
 
 
 def digits(prox: bool = False) -> ModelConfig:
