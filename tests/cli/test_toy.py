@@ -7,10 +7,10 @@ import json
 import pytest
 from PIL import Image
 
-from proxdm import plotting
 from proxdm.cli import main
 from proxdm.cli.toy import ANIMATION, FIGURES, RESULTS
 from proxdm.experiments.toy import METHODS
+from proxdm.plotting import style
 
 SMALL = ["--steps", "4", "10", "--samples", "20", "--seeds", "2"]
 TINY = ["--steps", "3", "--samples", "5", "--seeds", "1", "--methods", "prox-ode"]
@@ -98,7 +98,7 @@ def test_failing_while_drawing_leaves_the_earlier_results(tmp_path, capsys, monk
     def full(figure, stem):
         raise OSError(28, "No space left on device", str(stem))
 
-    monkeypatch.setattr(plotting, "save", full)
+    monkeypatch.setattr(style, "save", full)
     assert main(["toy", *TINY, "--seed", "1", "--out", "x", "--overwrite"]) == 2
     assert "proxdm: error: No space left on device: " in capsys.readouterr().err
     assert contents(tmp_path) == before

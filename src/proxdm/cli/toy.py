@@ -108,14 +108,14 @@ def write(result: ToyResult, folder: Path, *, animation: bool) -> list[str]:
         animation: Whether to make the GIF; where it is not made, one of an earlier run is removed, as it would show
             that run.
     """
-    from proxdm import plotting
+    from proxdm.plotting import style, toy
 
     with staged(folder, last=RESULTS) as stage:
         (stage / RESULTS).write_text(json.dumps(result.record(), indent=2, allow_nan=False) + "\n", encoding="utf-8")
-        plotting.save(plotting.particles(result), stage / "particles")
-        plotting.save(plotting.w2_vs_nfe(result), stage / "w2_vs_nfe")
+        style.save(toy.particles(result), stage / "particles")
+        style.save(toy.w2_vs_nfe(result), stage / "w2_vs_nfe")
         if animate := animation and bool(result.trajectories):
-            plotting.animation(result, stage / ANIMATION)
+            toy.animation(result, stage / ANIMATION)
     if not animate:
         (folder / ANIMATION).unlink(missing_ok=True)
     return [RESULTS, *FIGURES, *([ANIMATION] if animate else [])]

@@ -1,4 +1,4 @@
-"""Figures: they show the numbers of the result, a method looks the same everywhere, files are real images."""
+"""Figures of the toy: they show the numbers, a method looks the same everywhere, files are real images."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 from matplotlib.text import Text
 from PIL import Image
-from scipy.optimize import minimize
 
-from proxdm import plotting
 from proxdm.experiments.toy import METHODS, run_toy
+from proxdm.plotting import style, toy
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +26,7 @@ def texts(axes):
 
 
 def test_particles_has_a_panel_for_every_method_and_n_with_its_w2(result):
-    figure = plotting.particles(result)
+    figure = toy.particles(result)
     panels = np.array(figure.axes).reshape(len(METHODS), 2)
     assert [axes.get_title() for axes in panels[0]] == ["N = 4", "N = 10"]
     for name, row in zip(METHODS, panels, strict=True):
@@ -44,7 +43,7 @@ def test_particles_has_a_panel_for_every_method_and_n_with_its_w2(result):
 
 
 def test_panels_and_labels_do_not_overlap(result):
-    figure = plotting.particles(result)
+    figure = toy.particles(result)
     figure.savefig(BytesIO())
     boxes = [axes.get_window_extent() for axes in figure.axes]
     assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[i + 1 :])
@@ -59,24 +58,24 @@ def test_panels_and_labels_do_not_overlap(result):
 
 def test_titles_of_narrow_figures_are_whole():
     narrow = run_toy("slant_down", steps=(3,), samples=1000, seed=12345, seeds=1, methods=["prox-ode"])
-    figure = plotting.particles(narrow)
+    figure = toy.particles(narrow)
     figure.savefig(BytesIO())
     (title,) = figure.texts
     assert title.get_text().startswith("slant_down: 1000 particles (seed 12345)")
     assert title.get_window_extent().x1 <= figure.bbox.x1
-    figure = plotting.w2_vs_nfe(narrow)
+    figure = toy.w2_vs_nfe(narrow)
     figure.savefig(BytesIO())
     assert figure.axes[0].get_tightbbox().x1 <= figure.bbox.x1
 
 
 def test_w2_vs_nfe_draws_means_and_deviations(result):
-    (axes,) = plotting.w2_vs_nfe(result).axes
+    (axes,) = toy.w2_vs_nfe(result).axes
     assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
     assert len(axes.containers) == len(METHODS)
     for (name, cells), (line, _, (bars,)) in zip(result.methods.items(), axes.containers, strict=True):
         np.testing.assert_array_equal(line.get_xdata(), list(cells))
         np.testing.assert_allclose(line.get_ydata().astype(float), [cell.w2.mean for cell in cells.values()])
-        assert line.get_color() == plotting.style_of(name).colour
+        assert line.get_color() == toy.style_of(name).colour
         lengths = [segment[1, 1] - segment[0, 1] for segment in bars.get_segments()]
         np.testing.assert_allclose(lengths, [2 * cell.w2.std for cell in cells.values()])
     floor = [line for line in axes.lines if line.get_linestyle() == ":"]
@@ -84,7 +83,7 @@ def test_w2_vs_nfe_draws_means_and_deviations(result):
 
 
 def test_labels_of_curves_stand_beside_the_axes_and_apart(result):
-    figure = plotting.w2_vs_nfe(result)
+    figure = toy.w2_vs_nfe(result)
     figure.savefig(BytesIO())
     axes = figure.axes[0]
     # The text alone: the extent of an annotation includes its leader line.
@@ -95,37 +94,18 @@ def test_labels_of_curves_stand_beside_the_axes_and_apart(result):
 
 
 def test_a_method_looks_the_same_whatever_else_is_drawn():
-    styles = {name: plotting.style_of(name) for name in METHODS}
-    assert len({style.colour for style in styles.values()}) == len(METHODS)
-    for name, style in styles.items():
-        assert (style.line, style.face == "white") == (("--", True) if METHODS[name].uses_score else ("-", False))
+    styles = {name: toy.style_of(name) for name in METHODS}
+    assert len({look.colour for look in styles.values()}) == len(METHODS)
+    for name, look in styles.items():
+        assert (look.line, look.face == "white") == (("--", True) if METHODS[name].uses_score else ("-", False))
     for score in (True, False):
-        family = [style for name, style in styles.items() if METHODS[name].uses_score == score]
-        assert len({style.marker for style in family}) == len(family)
-
-
-@pytest.mark.parametrize("wanted", [[], [0.3], [0.1, 0.1], [0.0, 0.5, 0.51, 0.52, 0.9], [0.2, 0.21, 0.3, 0.31, 0.32]])
-def test_spread_is_the_least_squares_solution(wanted):
-    found = plotting.spread(wanted, 0.1)
-    assert all(b - a >= 0.1 - 1e-12 for a, b in pairwise(found))
-    if len(wanted) > 1:
-        gaps = [{"type": "ineq", "fun": lambda h, i=i: h[i + 1] - h[i] - 0.1} for i in range(len(wanted) - 1)]
-        best = minimize(lambda h: ((h - wanted) ** 2).sum(), 0.2 * np.arange(len(wanted)), constraints=gaps)
-        np.testing.assert_allclose(found, best.x, atol=1e-4)
-    else:
-        assert found == wanted
-
-
-def test_tick_labels_leave_out_those_that_would_overlap():
-    assert plotting._tick_labels([5, 7, 10, 20, 30, 40]) == ["5", "7", "10", "20", "30", "40"]
-    assert plotting._tick_labels([10, 20, 99, 100, 1000]) == ["10", "20", "99", "", "1000"]
-    assert plotting._tick_labels([10]) == ["10"]
-    assert plotting._tick_labels([]) == []
+        family = [style for name, look in styles.items() if METHODS[name].uses_score == score]
+        assert len({look.marker for look in family}) == len(family)
 
 
 def test_save_writes_a_png_and_an_svg(result, tmp_path):
-    figure = plotting.particles(result)
-    paths = plotting.save(figure, tmp_path / "v1.0-particles", dpi=80)
+    figure = toy.particles(result)
+    paths = style.save(figure, tmp_path / "v1.0-particles", dpi=80)
     assert [path.name for path in paths] == ["v1.0-particles.png", "v1.0-particles.svg"]
     image = Image.open(paths[0]).convert("RGB")
     np.testing.assert_allclose(image.size, 80 * figure.get_size_inches(), atol=1)
@@ -137,14 +117,14 @@ def test_save_writes_a_png_and_an_svg(result, tmp_path):
 
 
 def test_the_same_result_gives_the_same_files(result, tmp_path):
-    first = plotting.save(plotting.w2_vs_nfe(result), tmp_path / "a")
-    second = plotting.save(plotting.w2_vs_nfe(result), tmp_path / "b")
+    first = style.save(toy.w2_vs_nfe(result), tmp_path / "a")
+    second = style.save(toy.w2_vs_nfe(result), tmp_path / "b")
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
 
 
 def test_animation_has_a_frame_a_state_and_holds_the_last(result, tmp_path):
     path = tmp_path / "animation.gif"
-    plotting.animation(result, path, seconds_per_step=0.2, hold=1.5)
+    toy.animation(result, path, seconds_per_step=0.2, hold=1.5)
     gif = Image.open(path)
     frames, durations = [], []
     for k in range(gif.n_frames):
@@ -159,14 +139,14 @@ def test_animation_has_a_frame_a_state_and_holds_the_last(result, tmp_path):
 
 def test_a_result_without_runs_can_be_drawn_but_not_animated(tmp_path):
     empty = run_toy(steps=(4,), samples=5, seeds=1, methods=["prox-backward"])
-    plotting.save(plotting.w2_vs_nfe(empty), tmp_path / "w2")
-    plotting.save(plotting.particles(empty), tmp_path / "particles")
+    style.save(toy.w2_vs_nfe(empty), tmp_path / "w2")
+    style.save(toy.particles(empty), tmp_path / "particles")
     with pytest.raises(ValueError, match="no method is defined for N = 4, so there is nothing to animate"):
-        plotting.animation(empty, tmp_path / "animation.gif")
+        toy.animation(empty, tmp_path / "animation.gif")
     assert not (tmp_path / "animation.gif").exists()
 
 
 def test_a_floor_whose_deviation_exceeds_its_mean_can_be_drawn(result):
     wild = dataclasses.replace(result.floor.w2, values=(0.01, 1.0))
     floor = dataclasses.replace(result.floor, w2=wild)
-    plotting.w2_vs_nfe(dataclasses.replace(result, floor=floor)).savefig(BytesIO())
+    toy.w2_vs_nfe(dataclasses.replace(result, floor=floor)).savefig(BytesIO())

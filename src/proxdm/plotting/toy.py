@@ -1,16 +1,8 @@
-"""Figures of the synthetic experiment: final particles, W2 against NFE, and an animation.
-
-One style for all: score methods in blues with dashed lines and open markers, prox methods in oranges with solid
-lines and filled markers, so that the families are told apart in grey as well. A method looks the same in every
-figure. Functions return a matplotlib `Figure` that :func:`save` writes as PNG and SVG; nothing touches the global
-state of pyplot. Matplotlib is imported in the functions.
-"""
+"""Figures of the synthetic experiment: final particles, W2 against NFE, and an animation."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,53 +10,17 @@ import numpy as np
 
 from proxdm.experiments.toy import METHODS
 from proxdm.experiments.toy_result import ToyResult, Trajectory
+from proxdm.plotting.style import FLOOR_COLOUR, RC, TARGET_COLOUR, End, Style, end_labels, family_style, log_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-RC: Any = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib, so figures are the same everywhere
-    "font.size": 8.5,
-    "axes.titlesize": 9,
-    "axes.labelsize": 9,
-    "axes.linewidth": 0.7,
-    "axes.edgecolor": "#555555",
-    "xtick.color": "#333333",
-    "ytick.color": "#333333",
-    "svg.fonttype": "path",
-    "svg.hashsalt": "proxdm",  # the same figure gives the same file
-}
-
-SCORE_COLOURS = ("#0b3c6f", "#2a78b5", "#55a5e0", "#17957f", "#5d6f9e")
-PROX_COLOURS = ("#d94801", "#7a1f02", "#ee9a1c", "#c4458a", "#8a6d1d")
-SCORE_MARKERS = ("o", "s", "^", "D", "v")
-PROX_MARKERS = ("o", "s", "^", "D", "v")
-TARGET_COLOUR = "#d4d4d4"
-FLOOR_COLOUR = "#6b6b6b"
 
 VIEW = 1.15
 """Half width of a panel of final particles; the targets lie in [-1, 1]^2."""
 
 WIDE_VIEW = 1.75
 """Half width of a panel of the animation, which starts from standard normal particles."""
-
-
-@dataclass(frozen=True)
-class Style:
-    """How a method is drawn.
-
-    Attributes:
-        colour: Of its line and particles.
-        marker: Of its points in curves.
-        line: Dashes for score methods, solid for prox methods.
-        face: Fill of its markers: white for score methods, `colour` for prox methods.
-    """
-
-    colour: str
-    marker: str
-    line: str
-    face: str
 
 
 def style_of(method: str) -> Style:
@@ -75,29 +31,7 @@ def style_of(method: str) -> Style:
     """
     score = METHODS[method].uses_score
     family = [name for name, other in METHODS.items() if other.uses_score == score]
-    i = family.index(method)
-    if score:
-        colour = SCORE_COLOURS[i % len(SCORE_COLOURS)]
-        return Style(colour, SCORE_MARKERS[i % len(SCORE_MARKERS)], "--", "white")
-    colour = PROX_COLOURS[i % len(PROX_COLOURS)]
-    return Style(colour, PROX_MARKERS[i % len(PROX_MARKERS)], "-", colour)
-
-
-def save(figure: Figure, stem: Path, *, dpi: int = 200) -> list[Path]:
-    """Write a figure as `stem.png` and `stem.svg`, and return the two paths.
-
-    Args:
-        figure: What one of the functions here returned.
-        stem: Path without a suffix.
-        dpi: Resolution of the PNG, and of clouds of points inside the SVG.
-    """
-    import matplotlib
-
-    paths = [stem.with_name(f"{stem.name}.{kind}") for kind in ("png", "svg")]
-    with matplotlib.rc_context(RC):
-        figure.savefig(paths[0], dpi=dpi)
-        figure.savefig(paths[1], dpi=dpi, metadata={"Date": None})
-    return paths
+    return family_style(family.index(method), score=score)
 
 
 def particles(result: ToyResult) -> Figure:
@@ -153,7 +87,7 @@ def w2_vs_nfe(result: ToyResult) -> Figure:
     with matplotlib.rc_context(RC):
         figure = Figure(figsize=(6.6, 4.3))
         axes = figure.add_axes((0.095, 0.12, 0.635, 0.79))
-        ends: list[tuple[str, float, float]] = []
+        ends: list[End] = []
         for name, cells in result.methods.items():
             style = style_of(name)
             nfe = [cell.nfe for cell in cells.values()]
@@ -171,13 +105,13 @@ def w2_vs_nfe(result: ToyResult) -> Figure:
                 capsize=2,
                 elinewidth=0.8,
             )
-            ends.append((name, nfe[-1], mean[-1]))
+            ends.append(End(name, style, nfe[-1], mean[-1]))
         _floor(axes, result)
-        _log_axes(axes, sorted({cell.nfe for cells in result.methods.values() for cell in cells.values()}))
+        log_axes(axes, sorted({cell.nfe for cells in result.methods.values() for cell in cells.values()}))
         axes.set_xlabel("score or prox evaluations per particle (NFE)")
         axes.set_ylabel("W2 to the target")
         axes.set_title(f"{result.dataset}: {result.samples} particles, {_seeds(result)}", loc="left")
-        _end_labels(axes, ends)
+        end_labels(axes, ends)
     return figure
 
 
@@ -288,85 +222,6 @@ def _floor(axes: Axes, result: ToyResult) -> None:
         va="top",
         color=FLOOR_COLOUR,
     )
-
-
-def _log_axes(axes: Axes, nfe: Sequence[int]) -> None:
-    """Set logarithmic axes with plain numbers: the NFE that were run, and 1, 2, 3, 5 of each decade of W2."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
-
-    axes.set_xscale("log")
-    axes.set_yscale("log")
-    axes.set_xticks(list(nfe), _tick_labels(nfe))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
-    axes.grid(color="#e6e6e6", linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    if nfe:
-        axes.set_xlim(nfe[0] / 1.1, nfe[-1] * 1.06)
-
-
-def _tick_labels(nfe: Sequence[int]) -> list[str]:
-    """Return the numbers as text, empty where they would stand too close to the one before on a logarithmic axis."""
-    labels: list[str] = []
-    room = 0.05 * max(math.log(nfe[-1] / nfe[0]), 0.5) if nfe else 0.0
-    shown = 0.0
-    for n in nfe:
-        clear = not labels or math.log(n / shown) >= room
-        labels.append(str(n) if clear else "")
-        shown = n if clear else shown
-    return labels
-
-
-def _end_labels(axes: Axes, ends: Sequence[tuple[str, float, float]]) -> None:
-    """Write each method's name to the right of the axes, at the height of its last point, none over another."""
-    if not ends:
-        return
-    spacing = 0.052
-    low, high = (math.log(limit) for limit in axes.get_ylim())
-    order = sorted(ends, key=lambda end: end[2])
-    wanted = [(math.log(y) - low) / (high - low) for _, _, y in order]
-    for (name, x, y), height in zip(order, spread(wanted, spacing), strict=True):
-        style = style_of(name)
-        axes.annotate(
-            name,
-            (x, y),
-            xytext=(1.075, height),
-            textcoords="axes fraction",
-            va="center",
-            color=style.colour,
-            fontweight="normal" if METHODS[name].uses_score else "bold",
-            annotation_clip=False,
-            arrowprops={
-                "arrowstyle": "-",
-                "color": style.colour,
-                "linewidth": 0.6,
-                "alpha": 0.6,
-                "relpos": (0, 0.5),
-                "shrinkA": 2,
-                "shrinkB": 5,
-            },
-        )
-
-
-def spread(wanted: Sequence[float], spacing: float) -> list[float]:
-    """Return increasing heights at least `spacing` apart, as near as possible to the wanted ones (least squares).
-
-    Args:
-        wanted: Heights, increasing.
-        spacing: Least distance between neighbours.
-    """
-    # With h_i = height_i - i spacing the constraint is h_i <= h_(i+1): isotonic regression, by pooling.
-    pools: list[list[float]] = []
-    for i, height in enumerate(wanted):
-        pools.append([height - i * spacing])
-        while len(pools) > 1 and np.mean(pools[-2]) > np.mean(pools[-1]):
-            last = pools.pop()
-            pools[-1] += last
-    flat = [float(np.mean(pool)) for pool in pools for _ in pool]
-    return [height + i * spacing for i, height in enumerate(flat)]
 
 
 def _moving(figure: Figure, index: int, rows: int, columns: int, name: str, result: ToyResult) -> Any:

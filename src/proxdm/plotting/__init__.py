@@ -1,0 +1,1 @@
+"""Figures, one module a subject, all in the style of :mod:`proxdm.plotting.style`."""

@@ -1,0 +1,44 @@
+"""What all figures share: labels that do not overlap, and a look for every rule."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+
+from proxdm.plotting.style import SCORE_COLOURS, rule_style, spread, tick_labels
+from proxdm.rules import RULES, ScoreRule
+
+
+@pytest.mark.parametrize("wanted", [[], [0.3], [0.1, 0.1], [0.0, 0.5, 0.51, 0.52, 0.9], [0.2, 0.21, 0.3, 0.31, 0.32]])
+def test_spread_is_the_least_squares_solution(wanted):
+    found = spread(wanted, 0.1)
+    assert all(b - a >= 0.1 - 1e-12 for a, b in pairwise(found))
+    if len(wanted) > 1:
+        gaps = [{"type": "ineq", "fun": lambda h, i=i: h[i + 1] - h[i] - 0.1} for i in range(len(wanted) - 1)]
+        best = minimize(lambda h: ((h - wanted) ** 2).sum(), 0.2 * np.arange(len(wanted)), constraints=gaps)
+        np.testing.assert_allclose(found, best.x, atol=1e-4)
+    else:
+        assert found == wanted
+
+
+def test_tick_labels_leave_out_those_that_would_overlap():
+    assert tick_labels([5, 7, 10, 20, 30, 40]) == ["5", "7", "10", "20", "30", "40"]
+    assert tick_labels([10, 20, 99, 100, 1000]) == ["10", "20", "99", "", "1000"]
+    assert tick_labels([10]) == ["10"]
+    assert tick_labels([]) == []
+
+
+def test_every_rule_has_a_look_of_its_own_that_shows_its_family_without_colour():
+    styles = {name: rule_style(name) for name in RULES}
+    assert len({style.colour for style in styles.values()}) == len(RULES)
+    for name, style in styles.items():
+        score = isinstance(RULES[name], ScoreRule)
+        assert (style.line, style.face == "white", style.weight) == (
+            ("--", True, "normal") if score else ("-", False, "bold")
+        )
+    assert styles["euler-maruyama"].colour == SCORE_COLOURS[0]
+    with pytest.raises(ValueError, match="prox-hybrid"):
+        rule_style("prox-hybird")
