@@ -99,7 +99,7 @@ def test_a_method_looks_the_same_whatever_else_is_drawn():
     for name, look in styles.items():
         assert (look.line, look.face == "white") == (("--", True) if METHODS[name].uses_score else ("-", False))
     for score in (True, False):
-        family = [style for name, look in styles.items() if METHODS[name].uses_score == score]
+        family = [look for name, look in styles.items() if METHODS[name].uses_score == score]
         assert len({look.marker for look in family}) == len(family)
 
 
