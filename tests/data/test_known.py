@@ -37,6 +37,16 @@ def test_cache_folder(monkeypatch, tmp_path):
     assert cache_folder() == tmp_path / "home" / "x"
 
 
+@pytest.mark.parametrize("found", [True, False])
+def test_the_table_of_digits_is_scikit_learns_wherever_it_keeps_the_file(monkeypatch, found):
+    from sklearn.datasets import load_digits
+
+    if not found:
+        monkeypatch.setattr(known, "find_spec", lambda name: None)
+    table, bunch = known.digits_table(), load_digits()
+    np.testing.assert_array_equal(table, np.column_stack([bunch.data, bunch.target]))
+
+
 def test_digits():
     from sklearn.datasets import load_digits
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
@@ -96,13 +97,27 @@ def digits(root: Path | None, split: Split) -> ImageData:
     Raises:
         DataError: `split` is `test`: there is one split only.
     """
-    from sklearn.datasets import load_digits
-
     if split != "train":
         raise DataError(f"digits has no split {split!r}: all its 1797 images are split=train")
-    values = np.asarray(load_digits().images)
+    values = digits_table()[:, :-1].reshape(-1, 8, 8)
     pixels = np.rint(values * (255.0 / 16.0)).astype(np.uint8)
     return ImageData(torch.from_numpy(pixels[:, None]), "digits", split, "grey uint8, round(255 v / 16) of 0 to 16")
+
+
+def digits_table() -> NDArray[np.float64]:
+    """Return the rows of scikit-learn's digits, shape (1797, 65): 64 values from 0 to 16, then the label.
+
+    The file is read where scikit-learn keeps it: importing `sklearn.datasets` takes longer than an evaluation's moments.
+    """
+    package = find_spec("sklearn")
+    folder = Path(package.origin).parent if package and package.origin else Path()
+    file = folder / "datasets" / "data" / "digits.csv.gz"
+    if file.is_file():
+        return np.loadtxt(file, delimiter=",")
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    return np.column_stack([bunch.data, bunch.target]).astype(np.float64)
 
 
 def mnist(root: Path | None, split: Split) -> ImageData:
