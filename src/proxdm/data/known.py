@@ -107,7 +107,7 @@ def digits(root: Path | None, split: Split) -> ImageData:
 def digits_table() -> NDArray[np.float64]:
     """Return the rows of scikit-learn's digits, shape (1797, 65): 64 values from 0 to 16, then the label.
 
-    The file is read where scikit-learn keeps it: importing `sklearn.datasets` takes longer than an evaluation's moments.
+    The file is read where scikit-learn keeps it: importing `sklearn.datasets` takes longer than many an evaluation.
     """
     package = find_spec("sklearn")
     folder = Path(package.origin).parent if package and package.origin else Path()
