@@ -28,6 +28,8 @@ Split = Literal["train", "test"]
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 """Where Debian's package `dataset-fashion-mnist` keeps the four files."""
 
+_TORCHVISION = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST"}
+
 _CIFAR_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 _CIFAR_MD5 = "c32a1d4ab5d03f1284b67883e8d87530"
 _CIFAR_ROW = 1 + 3 * 32 * 32
@@ -126,7 +128,7 @@ def mnist(root: Path | None, split: Split) -> ImageData:
     Raises:
         DataError: The IDX file is missing (the message says where it was looked for) or broken.
     """
-    return _idx_images("mnist", "MNIST", root, split)
+    return _idx_images("mnist", root, split)
 
 
 def fashion_mnist(root: Path | None, split: Split) -> ImageData:
@@ -137,7 +139,7 @@ def fashion_mnist(root: Path | None, split: Split) -> ImageData:
     Raises:
         DataError: The IDX file is missing (the message says where it was looked for) or broken.
     """
-    return _idx_images("fashion-mnist", "FashionMNIST", root, split, [DEBIAN_FASHION_MNIST])
+    return _idx_images("fashion-mnist", root, split)
 
 
 def cifar10(root: Path | None, split: Split) -> ImageData:
@@ -148,14 +150,19 @@ def cifar10(root: Path | None, split: Split) -> ImageData:
     Raises:
         DataError: Neither version is complete under the folder, or a file has the wrong length.
     """
+    return ImageData(torch.from_numpy(cifar_arrays(root, split)[0]), "cifar10", split, "RGB uint8")
+
+
+def cifar_arrays(root: Path | None, split: Split) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Return pixels `(n, 3, 32, 32)` and labels `(n,)` of CIFAR-10; raises as :func:`cifar10` does."""
     base = root or cache_folder()
     names = _CIFAR_BATCHES[split]
     for folder in (base / "cifar-10-batches-bin", base):
         if all((folder / f"{name}.bin").is_file() for name in names):
-            pixels = np.concatenate([_cifar_batch(folder / f"{name}.bin") for name in names])
-            return ImageData(torch.from_numpy(pixels), "cifar10", split, "RGB uint8")
+            rows = np.concatenate([_cifar_batch(folder / f"{name}.bin") for name in names])
+            return rows[:, 1:].reshape(-1, 3, 32, 32), rows[:, 0].copy()
     if (base / "cifar-10-batches-py").is_dir():
-        return ImageData(torch.from_numpy(_cifar_python(base, split)), "cifar10", split, "RGB uint8")
+        return _cifar_python(base, split)
     raise _missing(
         "cifar10", split, [base / "cifar-10-batches-bin", base / "cifar-10-batches-py", base], f"{names[0]}.bin"
     )
@@ -180,23 +187,31 @@ def celebahq_latents(root: Path | None, split: Split) -> ImageData:
     return read_latents(path)
 
 
-def _idx_images(
-    name: str, torchvision_name: str, root: Path | None, split: Split, elsewhere: Sequence[Path] = ()
-) -> ImageData:
-    base = root or cache_folder()
+def idx_file(name: str, root: Path | None, split: Split, kind: Literal["images", "labels"] = "images") -> Path:
+    """Return the IDX file of images or labels of `mnist` or `fashion-mnist`, compressed or not.
+
+    Raises:
+        DataError: It is missing; the message says where it was looked for.
+    """
+    base, torchvision_name = root or cache_folder(), _TORCHVISION[name]
     folders = [base, base / torchvision_name / "raw", base / torchvision_name, base / name]
-    if root is None:
-        folders += elsewhere
-    prefix = "train" if split == "train" else "t10k"
+    if root is None and name == "fashion-mnist":
+        folders.append(DEBIAN_FASHION_MNIST)
+    prefix, rank = "train" if split == "train" else "t10k", "idx3" if kind == "images" else "idx1"
     for folder in folders:
-        for stem in (f"{prefix}-images-idx3-ubyte", f"{prefix}-images.idx3-ubyte"):
+        for stem in (f"{prefix}-{kind}-{rank}-ubyte", f"{prefix}-{kind}.{rank}-ubyte"):
             for path in (folder / stem, folder / f"{stem}.gz"):
                 if path.is_file():
-                    pixels = read_idx(path)
-                    if pixels.ndim != 3:
-                        raise DataError(f"{path} has {pixels.ndim} dimensions, images have 3; is it the labels file?")
-                    return ImageData(torch.from_numpy(pixels[:, None]), name, split, "grey uint8")
-    raise _missing(name, split, folders, f"{prefix}-images-idx3-ubyte[.gz]")
+                    return path
+    raise _missing(name, split, folders, f"{prefix}-{kind}-{rank}-ubyte[.gz]")
+
+
+def _idx_images(name: str, root: Path | None, split: Split) -> ImageData:
+    path = idx_file(name, root, split)
+    pixels = read_idx(path)
+    if pixels.ndim != 3:
+        raise DataError(f"{path} has {pixels.ndim} dimensions, images have 3; is it the labels file?")
+    return ImageData(torch.from_numpy(pixels[:, None]), name, split, "grey uint8")
 
 
 def _missing(name: str, split: Split, folders: Sequence[Path], file: str) -> DataError:
@@ -207,26 +222,27 @@ def _missing(name: str, split: Split, folders: Sequence[Path], file: str) -> Dat
 
 
 def _cifar_batch(path: Path) -> NDArray[np.uint8]:
-    """Return the images of one binary batch: rows of a label and 3 planes of 32x32 bytes."""
+    """Return one binary batch `(n, 3073)`: rows of a label and 3 planes of 32x32 bytes."""
     rows = np.fromfile(path, np.uint8)
     if rows.size == 0 or rows.size % _CIFAR_ROW:
         raise DataError(
             f"{path} has {rows.size} bytes, not a multiple of {_CIFAR_ROW}; delete it and download it again"
         )
-    return rows.reshape(-1, _CIFAR_ROW)[:, 1:].reshape(-1, 3, 32, 32)
+    return rows.reshape(-1, _CIFAR_ROW)
 
 
-def _cifar_python(base: Path, split: Split) -> NDArray[np.uint8]:
+def _cifar_python(base: Path, split: Split) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     from torchvision.datasets import CIFAR10
 
     try:
-        pixels = CIFAR10(str(base), train=split == "train").data
+        data = CIFAR10(str(base), train=split == "train")
     except (RuntimeError, OSError) as error:
         raise DataError(
             f"{base / 'cifar-10-batches-py'} is incomplete or changed ({one_line(error)}); delete it and download it "
             "again"
         ) from error
-    return np.ascontiguousarray(np.asarray(pixels, dtype=np.uint8).transpose(0, 3, 1, 2))
+    pixels = np.ascontiguousarray(np.asarray(data.data, dtype=np.uint8).transpose(0, 3, 1, 2))
+    return pixels, np.asarray(data.targets, dtype=np.uint8)
 
 
 def _fetch_mnist(folder: Path) -> None:
