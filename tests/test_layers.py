@@ -32,6 +32,7 @@ LAYERS = [
     ["config", "presets"],
     ["checkpoints"],
     ["imaging"],
+    ["generation"],
     ["training"],
     ["metrics"],
     ["evaluation"],

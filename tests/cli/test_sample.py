@@ -230,6 +230,8 @@ class Coder:
 
     module = SimpleNamespace(config=SimpleNamespace(latent_channels=4))
 
+    reduction = 2
+
     def decode(self, latents):
         return latents[:, 1:].repeat_interleave(2, 2).repeat_interleave(2, 3)
 
@@ -282,8 +284,8 @@ def test_official_files_can_be_sampled(shared, tmp_path, monkeypatch, capsys):
         (["--batch-size", "0"], "--batch-size = 0 must be at least 1"),
         (["--columns", "0"], "--columns = 0 must be at least 1"),
         (["--seed", "-1"], "--seed = -1 must be at least 0"),
-        (["--rho", "2"], "--rho = 2 has an effect on the power grid only"),
-        (["--eps", "0.1"], "--eps = 0.1 has an effect on the denoising and log-snr grids only"),
+        (["--rho", "2"], "rho = 2 has an effect on the power grid only"),
+        (["--eps", "0.1"], "eps = 0.1 has an effect on the denoising and log-snr grids only"),
         (["--sampler", "prox-hybird"], "unknown sampler 'prox-hybird' (did you mean 'prox-hybrid'?); the samplers are"),
         (["--sampler", "ode-euler"], "a score sampler needs a model with .score(x, t)"),
         (["--sampler", "prox-backward", "--steps", "3"], "gamma"),

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from proxdm.evaluation import EvaluationPlan
-from proxdm.evaluation.painter import make_decoder
 from proxdm.evaluation.plan import default_chunk, make_cells
 
 
@@ -61,10 +60,3 @@ def test_the_default_chunk_depends_on_device_and_shape_alone():
     cpu, cuda = torch.device("cpu"), torch.device("cuda")
     assert [default_chunk(cpu, (1, n, n)) for n in (8, 32, 256, 4096)] == [64, 64, 16, 1]
     assert [default_chunk(cuda, (3, n, n)) for n in (32, 64, 128)] == [256, 256, 64]
-
-
-def test_samples_that_are_no_pictures(prox):
-    shape, decode = make_decoder(prox.model, "none")
-    assert shape == (1, 8, 8)
-    x = torch.ones(1)
-    assert decode(x) is x

@@ -17,20 +17,18 @@ from tyro.conf import Positional, arg
 
 from proxdm import imaging
 from proxdm._version import __version__
-from proxdm.checkpoints.load import Opened, choose_device, default_rule, default_steps, open_source
+from proxdm.checkpoints.load import Opened, choose_device, default_steps, open_source
 from proxdm.checkpoints.portable import model_config
 from proxdm.cli import parse
 from proxdm.cli.sample_output import TRAJECTORY, Frames, Target, choose_target, write
 from proxdm.config import Config
 from proxdm.data.images import to_uint8
+from proxdm.generation import Decoder, GridChoice, choose_rule, has_latents, make_decoder
 from proxdm.grids import GridName, TimeGrid
 from proxdm.models import LearnedModel
 from proxdm.noise import SeededNoise
-from proxdm.rules import Rule, ScoreRule, find_rule
-from proxdm.samplers import SamplerState, check_steps, default_grid, prox_of, run, score_of
-
-Decoder = Callable[[Tensor], Tensor]
-"""From the model's samples to pictures or numbers to write."""
+from proxdm.rules import Rule, find_rule
+from proxdm.samplers import SamplerState, check_steps, run
 
 
 @dataclass(frozen=True)
@@ -158,12 +156,14 @@ def check_numbers(options: Sample) -> None:
             raise ValueError(f"--{name} = {count} must be at least 1")
     if options.seed < 0:
         raise ValueError(f"--seed = {options.seed} must be at least 0")
-    if options.rho is not None and options.grid != "power":
-        raise ValueError(
-            f"--rho = {options.rho:g} has an effect on the power grid only: add --grid power, or leave it out"
-        )
+    grid_choice(options)
     if options.sampler is not None:
         find_rule(options.sampler)
+
+
+def grid_choice(options: Sample) -> GridChoice:
+    """Return which times to go through."""
+    return GridChoice(options.grid, options.eps, options.rho)
 
 
 def make_plan(options: Sample, model: LearnedModel) -> Plan:
@@ -178,24 +178,8 @@ def make_plan(options: Sample, model: LearnedModel) -> Plan:
         StepError: A step is not defined on the grid.
         ValueError: The grid cannot be made, or a setting would be ignored.
     """
-    rule = default_rule(model.config) if options.sampler is None else find_rule(options.sampler)
-    if isinstance(rule, ScoreRule):
-        score_of(model)
-    else:
-        prox_of(model)
-    steps = options.steps or default_steps(model.config)
-    name: GridName | None = options.grid
-    if options.eps is not None and name is None and isinstance(rule, ScoreRule):
-        name = "denoising"
-    if options.eps is not None and name not in ("denoising", "log-snr"):
-        raise ValueError(
-            f"--eps = {options.eps:g} has an effect on the denoising and log-snr grids only: add --grid denoising"
-        )
-    if name is None:
-        grid = default_grid(rule, steps)
-    else:
-        eps, rho = (1e-3 if options.eps is None else options.eps), (2.0 if options.rho is None else options.rho)
-        grid = TimeGrid.named(name, steps, eps=eps, rho=rho, sde=model.sde)
+    rule = choose_rule(options.sampler, model)
+    grid = grid_choice(options).make(rule, options.steps or default_steps(model.config), model)
     check_steps(rule, grid, model.sde)
     return Plan(rule, grid)
 
@@ -214,21 +198,12 @@ def decoder(options: Sample, model: LearnedModel, shape: Sequence[int]) -> tuple
         DataError: The samples are latents, and the autoencoder cannot be had.
         ValueError: `--latents` for samples that are none, or an autoencoder of other latents.
     """
-    raw = isinstance(model.config, Config) and model.config.data.values == "raw"
-    latent = len(shape) == 3 and (raw or not imaging.is_image_shape(shape))
-    if options.latents and not latent:
+    latents = has_latents(model)
+    if options.latents and not latents:
         raise ValueError(f"--latents is for latent models; the samples of {options.source} have shape {tuple(shape)}")
-    if not latent or options.latents:
-        return (lambda x: x), imaging.is_image_shape(shape) and not latent
-    from proxdm.data.vae import decode_latents, load_vae
-
-    coder = load_vae(options.vae, device=model.device)
-    if (channels := int(coder.module.config.latent_channels)) != shape[0]:
-        raise ValueError(
-            f"the autoencoder {options.vae} has latents of {channels} channels, and the model's have {shape[0]}; name "
-            "another with --vae, or keep the latents with --latents --out FILE.npz"
-        )
-    return (lambda x: torch.cat(list(decode_latents(x, coder)))), True
+    if options.latents or not (latents or imaging.is_image_shape(shape)):
+        return (lambda x: x), False
+    return make_decoder(model, options.vae)[1], True
 
 
 def generate(options: Sample, opened: Opened, plan: Plan, target: Target, decode: Decoder, *, pictures: bool) -> int:

@@ -16,11 +16,9 @@ import torch
 from torch import Tensor
 
 from proxdm.checkpoints.portable import model_config
-from proxdm.config import Config
 from proxdm.data.images import to_uint8
 from proxdm.errors import NonFiniteError, ProxdmError
 from proxdm.evaluation.plan import Cell
-from proxdm.imaging import is_image_shape
 from proxdm.metrics.features import Shape
 from proxdm.models import LearnedModel, ScoreModel
 from proxdm.noise import SeededNoise
@@ -86,35 +84,6 @@ class Painter:
         flags = cudnn.flags(enabled=cudnn.enabled, benchmark=False, deterministic=True, allow_tf32=cudnn.allow_tf32)
         with flags, torch.autocast(self.model.device.type, torch.bfloat16) if self.bf16 else nullcontext():
             yield
-
-
-def make_decoder(model: LearnedModel, vae: str) -> tuple[Shape, Callable[[Tensor], Tensor]]:
-    """Return the shape of the pictures of a model, and what turns its samples into them.
-
-    Args:
-        model: The model.
-        vae: Autoencoder of latent models: a name on the hub, or a folder.
-
-    Raises:
-        ValueError: The samples are no pictures, or the autoencoder has other latents.
-        DataError: The autoencoder cannot be had.
-    """
-    shape = model_config(model.config).shape
-    raw = isinstance(model.config, Config) and model.config.data.values == "raw"
-    if len(shape) != 3 or (not raw and not is_image_shape(shape) and shape[0] != 4):
-        raise ValueError(f"samples of shape {tuple(shape)} are no pictures of 1 or 3 channels, which evaluation needs")
-    channels, height, width = shape
-    if is_image_shape(shape) and not raw:
-        return (channels, height, width), lambda x: x
-    from proxdm.data.vae import decode_latents, load_vae
-
-    coder = load_vae(vae, device=model.device)
-    if (its := int(coder.module.config.latent_channels)) != channels:
-        raise ValueError(
-            f"the autoencoder {vae} has latents of {its} channels, and the model's have {channels}; name another"
-        )
-    scale = coder.reduction
-    return (3, height * scale, width * scale), lambda x: torch.cat(list(decode_latents(x, coder)))
 
 
 def _wait(device: torch.device) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from proxdm.checkpoints.load import default_rule, fitting_rules
+from proxdm.checkpoints.load import fitting_rules
 from proxdm.checkpoints.portable import model_config
 from proxdm.config import Config
 from proxdm.data.errors import unknown_name
@@ -16,10 +16,11 @@ from proxdm.data.load import DataConfig
 from proxdm.data.vae import DEFAULT_VAE
 from proxdm.errors import StepError
 from proxdm.evaluation.measures import MEASURES
+from proxdm.generation import GridChoice, choose_rule
 from proxdm.grids import GridName, TimeGrid
 from proxdm.models import LearnedModel
-from proxdm.rules import Rule, ScoreRule, find_rule
-from proxdm.samplers import check_steps, default_grid, prox_of, score_of
+from proxdm.rules import Rule, find_rule
+from proxdm.samplers import check_steps
 
 ALL = "all"
 """Instead of the name of a sampler: every one that takes the model."""
@@ -94,10 +95,12 @@ class EvaluationPlan:
         for sampler in self.samplers:
             if sampler != ALL:
                 find_rule(sampler)
-        if self.rho is not None and self.grid != "power":
-            raise ValueError(f"rho = {self.rho:g} has an effect on the power grid only; choose it, or leave rho out")
-        if self.eps is not None and self.grid not in (None, "denoising", "log-snr"):
-            raise ValueError(f"eps = {self.eps:g} has an effect on the denoising and log-snr grids only; leave it out")
+        _ = self.grid_choice
+
+    @property
+    def grid_choice(self) -> GridChoice:
+        """Which times to go through."""
+        return GridChoice(self.grid, self.eps, self.rho)
 
 
 @dataclass(frozen=True)
@@ -140,7 +143,7 @@ def make_cells(plan: EvaluationPlan, model: LearnedModel) -> tuple[list[Cell], l
     cells, skipped = [], []
     for rule in _rules(plan.samplers, model):
         for steps in dict.fromkeys(plan.steps):
-            grid = _grid(plan, rule, steps, model)
+            grid = plan.grid_choice.make(rule, steps, model)
             try:
                 check_steps(rule, grid, model.sde)
             except StepError as error:
@@ -171,24 +174,5 @@ def default_chunk(device: torch.device, shape: Sequence[int]) -> int:
 
 def _rules(names: Sequence[str], model: LearnedModel) -> list[Rule]:
     fitting = fitting_rules(model_config(model.config).kind)
-    chosen: list[Rule] = [] if names else [default_rule(model.config)]
-    for name in names:
-        chosen += [find_rule(other) for other in (fitting if name == ALL else [name])]
-    for rule in chosen:
-        (score_of if isinstance(rule, ScoreRule) else prox_of)(model)
-    return list(dict.fromkeys(chosen))
-
-
-def _grid(plan: EvaluationPlan, rule: Rule, steps: int, model: LearnedModel) -> TimeGrid:
-    name: GridName | None = plan.grid
-    if name is None and plan.eps is not None:
-        if not isinstance(rule, ScoreRule):
-            raise ValueError(
-                f"eps = {plan.eps:g} has an effect on the denoising and log-snr grids only, and {rule.name} takes the "
-                "uniform grid by default: choose the grid, or leave eps out"
-            )
-        name = "denoising"
-    if name is None:
-        return default_grid(rule, steps)
-    eps, rho = (1e-3 if plan.eps is None else plan.eps), (2.0 if plan.rho is None else plan.rho)
-    return TimeGrid.named(name, steps, eps=eps, rho=rho, sde=model.sde)
+    wanted = [other for name in names for other in (fitting if name == ALL else [name])]
+    return list(dict.fromkeys(choose_rule(name, model) for name in (wanted if names else [None])))

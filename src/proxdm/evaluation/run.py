@@ -24,11 +24,12 @@ from proxdm.checkpoints.load import Opened, choose_device, open_source
 from proxdm.checkpoints.portable import digest_of
 from proxdm.evaluation.collected import Collected, Savings, Total, Wanted, share
 from proxdm.evaluation.measures import MEASURES, Material, kept
-from proxdm.evaluation.painter import Painter, make_decoder
+from proxdm.evaluation.painter import Painter
 from proxdm.evaluation.plan import Cell, EvaluationPlan, Skipped, default_chunk, make_cells, unseen
 from proxdm.evaluation.reference import Reference, open_reference
 from proxdm.evaluation.results import RESULTS, EvaluationRow, ResultsFile, identity, lock
 from proxdm.files import check_folder, replacing
+from proxdm.generation import make_decoder
 from proxdm.imaging import save_grid
 from proxdm.metrics.features import FeatureExtractor, load_extractor
 from proxdm.metrics.statistics import ReferenceStatistics
