@@ -169,6 +169,8 @@ def test_a_run_from_the_command_line(mlp_file, tmp_path, capsys):
     assert main(command) == 0
     said = capsys.readouterr()
     assert f"6 steps, 0 s; the model is in {out / 'checkpoints' / 'step-00000006'}" in said.out
+    assert f"1,797 images, cpu; log in {out / 'log.jsonl'}" in said.err
+    assert "step 6 of 6: mse " in said.err
     assert [line["step"] for line in store.read_log(out)] == [2, 4, 6]
     assert main(command) == 2
     assert "holds a run already; continue it with --resume" in capsys.readouterr().err

@@ -180,6 +180,7 @@ class Trainer:
         self._started = self._logged_at = time.perf_counter()
         if self.place.is_main:
             self._log = RunLog(self.folder, self.config, self.step)
+        self._introduce()
         number = 0
         try:
             with tqdm(
@@ -202,6 +203,18 @@ class Trainer:
         assert self.checkpoint is not None
         early = number if self.step < total else None
         return TrainingResult(self.folder, self.checkpoint.path, self.step, self._seconds(), early or None, self.last)
+
+    def _introduce(self) -> None:
+        """Say what is about to happen and where to watch it: without a terminal there is no bar for a long time."""
+        if not self.progress:
+            return
+        images, parameters = len(self.stepper.stream.data), sum(p.numel() for p in self.stepper.model.parameters())
+        print(
+            f"{self.config.model.kind} model of {parameters:,} parameters, {images:,} images, {self.place.device}; "
+            f"log in {self.folder / store.LOG_FILE}",
+            file=sys.stderr,
+            flush=True,
+        )
 
     def _one_step(self, bar: tqdm[Any]) -> None:
         logging, total = self.config.logging, self.config.training.steps
