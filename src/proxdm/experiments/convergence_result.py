@@ -1,0 +1,275 @@
+"""What the convergence rates return: distances per method and N, fitted slopes, and the JSON form of both."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from proxdm.experiments.toy_result import Spread
+
+Quantity = Literal["kl", "kl_reverse", "w2"]
+QUANTITIES: tuple[Quantity, ...] = ("kl", "kl_reverse", "w2")
+
+Start = Literal["normal", "exact"]
+STARTS: tuple[Start, ...] = ("normal", "exact")
+"""Law of x_T: `normal` is N(0, I), what samplers do; `exact` is p_1, which leaves the discretisation error alone."""
+
+FITTED = 3
+"""Points of a fit: those with the largest N."""
+
+STRAIGHT = 0.1
+"""A slope is an order only if the slopes between neighbouring points differ from it by at most this."""
+
+ROUNDING: Mapping[Quantity, float] = {"kl": 1e-24, "kl_reverse": 1e-24, "w2": 1e-12}
+"""Values below are rounding errors of float64 (relative errors of about 1e-12): no slope is fitted to them."""
+
+
+@dataclass(frozen=True)
+class Distances:
+    """Distances of the law q of the output from the target p.
+
+    Attributes:
+        kl: KL(q || p), in nats; infinite where q has no density.
+        kl_reverse: KL(p || q), in nats.
+        w2: W2(q, p).
+    """
+
+    kl: float
+    kl_reverse: float
+    w2: float
+
+    def record(self) -> dict[str, float | None]:
+        """Return the JSON form; None for numbers that are not finite."""
+        values = {"kl": self.kl, "kl_reverse": self.kl_reverse, "w2": self.w2}
+        return {name: value if math.isfinite(value) else None for name, value in values.items()}
+
+
+@dataclass(frozen=True)
+class RateCell:
+    """What one method reaches with one number of steps.
+
+    Attributes:
+        normal: Started from N(0, I), as samplers do.
+        exact: Started from p_1, without initialisation error.
+        last_step: The last step alone, started from the exact law at its time. Where the last step does not shrink
+            as N grows (the denoising grid), no N brings the error below this for long.
+        grid: Times it went through, by name and parameters.
+    """
+
+    normal: Distances
+    exact: Distances
+    last_step: Distances
+    grid: str
+
+    def record(self) -> dict[str, Any]:
+        """Return the JSON form: the distances from N(0, I), then `exact_start` and `last_step`."""
+        return {
+            **self.normal.record(),
+            "exact_start": self.exact.record(),
+            "last_step": self.last_step.record(),
+            "grid": self.grid,
+        }
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A power law `value = c N^slope`, fitted by least squares in logarithms.
+
+    Attributes:
+        slope: The exponent.
+        steps: The N it was fitted to.
+        local: Slopes between neighbouring points of the fit.
+    """
+
+    slope: float
+    steps: tuple[int, ...]
+    local: tuple[float, ...]
+
+    @property
+    def straight(self) -> bool:
+        """Whether the slope is one: the points lie on a line, within :data:`STRAIGHT` of its slope."""
+        return all(abs(slope - self.slope) <= STRAIGHT for slope in self.local)
+
+    def record(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {
+            "slope": self.slope,
+            "steps": list(self.steps),
+            "local_slopes": list(self.local),
+            "straight": self.straight,
+        }
+
+
+def fit_slope(values: Mapping[int, float], rounding: float = 0.0) -> Fit | None:
+    """Return the power law through the :data:`FITTED` points with the largest N, or through fewer if there are fewer.
+
+    Args:
+        values: N -> value.
+        rounding: Values at or below this are rounding errors, and are left out.
+
+    Returns:
+        None if fewer than two values are finite and above `rounding`.
+    """
+    points = [(n, value) for n, value in sorted(values.items()) if math.isfinite(value) and value > rounding][-FITTED:]
+    if len(points) < 2:
+        return None
+    x, y = np.log(np.array(points, dtype=np.float64)).T
+    local = np.diff(y) / np.diff(x)
+    return Fit(float(np.polyfit(x, y, 1)[0]), tuple(n for n, _ in points), tuple(local.tolist()))
+
+
+@dataclass(frozen=True)
+class GaussianRates:
+    """The errors of every method on one Gaussian target.
+
+    Attributes:
+        target: Name of the target.
+        formula: The target in words.
+        mean: Its mean, in the eigen-directions of its covariance.
+        std: Its standard deviations in those directions.
+        methods: method -> N -> errors; every method asked for is there.
+        skipped: method -> N -> why the method is not defined there.
+    """
+
+    target: str
+    formula: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    methods: dict[str, dict[int, RateCell]]
+    skipped: dict[str, dict[int, str]]
+
+    def values(self, method: str, quantity: Quantity = "kl", start: Start = "normal") -> dict[int, float]:
+        """Return N -> value of one method."""
+        return {n: getattr(getattr(cell, start), quantity) for n, cell in self.methods[method].items()}
+
+    def fit(self, method: str, quantity: Quantity = "kl", start: Start = "normal") -> Fit | None:
+        """Return the power law of one method (:func:`fit_slope`); None where its errors are rounding errors."""
+        return fit_slope(self.values(method, quantity, start), ROUNDING[quantity])
+
+    def record(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {
+            "formula": self.formula,
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "methods": {
+                name: {
+                    "steps": {str(n): cell.record() for n, cell in cells.items()},
+                    "fits": {
+                        start: {quantity: _record(self.fit(name, quantity, start)) for quantity in QUANTITIES}
+                        for start in STARTS
+                    },
+                }
+                for name, cells in self.methods.items()
+            },
+            "skipped": _skipped(self.skipped),
+        }
+
+
+@dataclass(frozen=True)
+class MixtureCell:
+    """What one method reaches on a mixture with one number of steps.
+
+    Attributes:
+        w2: W2 to as many exact draws, per seed.
+        nfe: Measured evaluations of the score or prox per particle; 0 for exact draws.
+        seconds: Mean time of one run of all particles, without the distances.
+        grid: Times it went through, by name and parameters; None for exact draws.
+    """
+
+    w2: Spread
+    nfe: int
+    seconds: float
+    grid: str | None
+
+    def record(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {
+            "w2": self.w2.mean,
+            "w2_std": self.w2.std,
+            "w2_seeds": list(self.w2.values),
+            "nfe": self.nfe,
+            "seconds": self.seconds,
+            "grid": self.grid,
+        }
+
+
+@dataclass(frozen=True)
+class MixtureRates:
+    """The distances of every method on one mixture.
+
+    Attributes:
+        target: Name of the target.
+        formula: The target in words.
+        samples: Particles of a run, and draws that they are compared with.
+        seeds: The seeds.
+        methods: method -> N -> distances; every method asked for is there.
+        skipped: method -> N -> why the method is not defined there.
+        floor: Distances between two sets of exact draws.
+    """
+
+    target: str
+    formula: str
+    samples: int
+    seeds: tuple[int, ...]
+    methods: dict[str, dict[int, MixtureCell]]
+    skipped: dict[str, dict[int, str]]
+    floor: MixtureCell
+
+    def record(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {
+            "formula": self.formula,
+            "samples": self.samples,
+            "seeds": list(self.seeds),
+            "methods": {
+                name: {"steps": {str(n): cell.record() for n, cell in cells.items()}}
+                for name, cells in self.methods.items()
+            },
+            "skipped": _skipped(self.skipped),
+            "floor": self.floor.record(),
+        }
+
+
+@dataclass(frozen=True)
+class RatesResult:
+    """Everything that was measured.
+
+    Attributes:
+        grid: The grid of all methods, or None: each method on its own.
+        quadrature: How gamma was computed in all methods, or None: each method in its own way.
+        gaussians: Errors on Gaussian targets, in closed form.
+        mixtures: Distances on mixtures, by Monte Carlo.
+        seconds: Duration of all of it.
+        versions: Versions of the software that the numbers depend on.
+    """
+
+    grid: str | None
+    quadrature: str | None
+    gaussians: tuple[GaussianRates, ...]
+    mixtures: tuple[MixtureRates, ...]
+    seconds: float
+    versions: dict[str, str]
+
+    def record(self) -> dict[str, Any]:
+        """Return everything in the form of `results.json`."""
+        return {
+            "grid": self.grid,
+            "quadrature": self.quadrature,
+            "gaussians": {rates.target: rates.record() for rates in self.gaussians},
+            "mixtures": {rates.target: rates.record() for rates in self.mixtures},
+            "seconds": self.seconds,
+            "versions": self.versions,
+        }
+
+
+def _record(fit: Fit | None) -> dict[str, Any] | None:
+    return None if fit is None else fit.record()
+
+
+def _skipped(skipped: Mapping[str, Mapping[int, str]]) -> dict[str, dict[str, str]]:
+    return {name: {str(n): why for n, why in reasons.items()} for name, reasons in skipped.items()}
