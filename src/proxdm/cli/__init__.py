@@ -41,13 +41,17 @@ class Verb:
 
 VERBS: dict[str, Verb] = {
     "toy": Verb("proxdm.cli.toy", "the paper's synthetic experiment: exact samplers on a Datasaurus set"),
+    "rates": Verb("proxdm.cli.rates", "convergence rates of every sampler on targets with closed forms"),
     "train": Verb("proxdm.cli.train", "a model from a preset, on one device or several"),
     "sample": Verb("proxdm.cli.sample", "pictures from a trained model"),
     "evaluate": Verb("proxdm.cli.evaluate", "metrics of a trained model at several numbers of network evaluations"),
+    "compare": Verb("proxdm.cli.compare", "samplers and models at an equal number of network evaluations: a figure, a table"),
     "info": Verb("proxdm.cli.info", "what a run, a model file, a hub repository or a .pth file holds"),
     "convert": Verb("proxdm.cli.convert", "one of the paper's .pth files to a model of this package"),
     "download": Verb("proxdm.cli.download", "the paper's weights and statistics, data sets, Inception weights"),
     "stats": Verb("proxdm.cli.stats", "reference statistics of a data set or a folder, for the Fréchet distance"),
+    "features": Verb("proxdm.cli.features", "feature extractors that fit the data, for evaluate and stats"),
+    "reproduce": Verb("proxdm.cli.reproduce", "the paper's experiments, a data set at a time, in one command"),
     "push": Verb("proxdm.cli.push", "a trained model to the Hugging Face Hub"),
 }
 """Every verb, in the order of `proxdm --help`."""

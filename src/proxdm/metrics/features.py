@@ -8,7 +8,8 @@ An extractor maps images `(B, C, H, W)` to features `(B, D)`, float32. Whatever 
 - any file of a TorchScript module (`.pt`, by `torch.jit.save`) or an exported program (`.pt2`, by
   `torch.export.save`). It says what it takes in JSON, either inside the file as the extra file `proxdm.json` or
   beside it as `FILE.json`: `input_range` `[low, high]`, `channels` 1 or 3, and as it pleases `size` (else images stay
-  as large as they are), `name` (else that of the file) and, beside it only, the file's `sha256`.
+  as large as they are), `name` (else that of the file), `about` (an object of anything that people may want to know of
+  it, without influence) and, beside it only, the file's `sha256`. :func:`save_module` writes such a file.
 
 Grey images are repeated to three channels where a network takes three. Resizing is bilinear with half-pixel centres
 and no antialiasing, as in pytorch-fid.
@@ -16,25 +17,29 @@ and no antialiasing, as in pytorch-fid.
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from proxdm.data.images import to_model_range, to_uint8
 from proxdm.errors import one_line
+from proxdm.files import replacing
 from proxdm.metrics.inception import DIM, SIZE, FeatureError, load_inception, sha256_of
 
 METADATA = "proxdm.json"
 """Name of the extra file inside a module file."""
+
+_KEYS = ("name", "input_range", "channels", "size", "about", "sha256")
 
 Shape = tuple[int, int, int]
 """(C, H, W) of one image."""
@@ -116,8 +121,8 @@ def load_extractor(
         )
     if not path.is_file():
         raise FeatureError(f"there is no file {path}; features are inception, pixels, or the path of a module file")
-    module, form, digest = _load_module(path, device)
-    return _from_network(module, form, shape, digest, None, device)
+    found = load_module(path, device)
+    return _from_network(found.module, found.form, shape, found.digest, None, device)
 
 
 def pixels(shape: Shape, *, device: torch.device | str = "cpu") -> FeatureExtractor:
@@ -179,10 +184,8 @@ def read_form(metadata: Mapping[str, Any], source: str, default_name: str) -> In
     Raises:
         FeatureError: A key is missing, unknown or has a wrong value.
     """
-    if unknown := sorted(set(metadata) - {"name", "input_range", "channels", "size", "sha256"}):
-        raise FeatureError(
-            f"{source} has the unknown key {unknown[0]!r}; known are name, input_range, channels, size, sha256"
-        )
+    if unknown := sorted(set(metadata) - set(_KEYS)):
+        raise FeatureError(f"{source} has the unknown key {unknown[0]!r}; known are {', '.join(_KEYS)}")
     name, channels, size = metadata.get("name", default_name), metadata.get("channels"), metadata.get("size")
     span = metadata.get("input_range")
     if not isinstance(name, str) or name in ("", "inception", "pixels"):
@@ -191,12 +194,71 @@ def read_form(metadata: Mapping[str, Any], source: str, default_name: str) -> In
         raise FeatureError(f"{source}: input_range = {span!r} must be [low, high], e.g. [-1, 1] or [0, 255]")
     if isinstance(channels, bool) or channels not in (1, 3):
         raise FeatureError(f"{source}: channels = {channels!r} must be 1 or 3")
+    if not isinstance(metadata.get("about", {}), dict):
+        raise FeatureError(f"{source}: about = {metadata['about']!r} must be a JSON object")
     if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
         raise FeatureError(f"{source}: size = {size!r} must be a whole number of at least 1, or left out")
     return InputForm(name, (float(span[0]), float(span[1])), channels, size)
 
 
-def _load_module(path: Path, device: torch.device) -> tuple[Callable[[Tensor], Tensor], InputForm, str]:
+@dataclass(frozen=True, eq=False)
+class ModuleFile:
+    """A module file, loaded.
+
+    Attributes:
+        module: Images as the form says to features.
+        form: What it takes.
+        digest: SHA-256 of the file.
+        about: What else it says of itself.
+    """
+
+    module: Callable[[Tensor], Tensor]
+    form: InputForm
+    digest: str
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+
+def save_module(module: nn.Module, path: Path, form: InputForm, *, about: Mapping[str, Any] | None = None) -> None:
+    """Write a TorchScript file that :func:`load_extractor` takes; what is at `path` is replaced at once or not at all.
+
+    Args:
+        module: Maps images as the form says to features `(B, D)`; on the CPU, in evaluation mode.
+        path: The `.pt` file, in a folder that exists.
+        form: What it takes.
+        about: What people may want to know of it, in plain types.
+
+    Raises:
+        FeatureError: The name does not end in `.pt`.
+    """
+    if path.suffix != ".pt":
+        raise FeatureError(f"TorchScript modules are kept in .pt files, got {path}; name it {path.stem}.pt")
+    metadata = {
+        "name": form.name,
+        "input_range": list(form.input_range),
+        "channels": form.channels,
+        **({} if form.size is None else {"size": form.size}),
+        "about": dict(about or {}),
+    }
+    # In memory first: torch writes the name of the file into it, and the temporary one would change the digest.
+    content = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # exported programs load in few other versions of torch
+        extra = {METADATA: json.dumps(metadata, indent=2, allow_nan=False)}
+        torch.jit.save(torch.jit.script(module), content, _extra_files=extra)
+    with replacing(path) as part:
+        part.write_bytes(content.getvalue())
+
+
+def load_module(path: Path, device: torch.device | str = "cpu") -> ModuleFile:
+    """Return a module file, checked.
+
+    Args:
+        path: A `.pt` or `.pt2` file.
+        device: Where to run it.
+
+    Raises:
+        FeatureError: The file or its metadata are broken or missing.
+    """
     digest, beside, extra = sha256_of(path), path.with_name(path.name + ".json"), {METADATA: ""}
     module: Callable[[Tensor], Tensor]
     try:
@@ -228,7 +290,7 @@ def _load_module(path: Path, device: torch.device) -> tuple[Callable[[Tensor], T
         raise FeatureError(
             f"{path} has the SHA-256 {digest[:12]}..., but {source} says {str(expected)[:12]}...; get the file again"
         )
-    return module, read_form(metadata, source, path.stem), digest
+    return ModuleFile(module, read_form(metadata, source, path.stem), digest, metadata.get("about", {}))
 
 
 def _from_network(
