@@ -10,7 +10,7 @@ import torch
 
 from proxdm.checkpoints.portable import save_model
 from proxdm.cli import evaluate as verb
-from proxdm.cli import main
+from proxdm.cli import main, measuring
 from proxdm.config import ModelConfig
 from proxdm.data.load import DataConfig
 from proxdm.networks import UNetConfig
@@ -98,12 +98,12 @@ def test_out_is_named_after_the_source(model, tmp_path, monkeypatch):
 
 def test_options_of_the_reference():
     base = verb.Evaluate("a", reference="mnist")
-    assert verb.reference(base) == "mnist"
-    assert verb.reference(dataclasses.replace(base, split="test")) == DataConfig("mnist", split="test")
+    assert measuring.reference(base) == "mnist"
+    assert measuring.reference(dataclasses.replace(base, split="test")) == DataConfig("mnist", split="test")
     more = dataclasses.replace(base, size=16, grey=True, root="r")
-    assert verb.reference(more) == DataConfig("mnist", size=16, grey=True, root="r")
+    assert measuring.reference(more) == DataConfig("mnist", size=16, grey=True, root="r")
     with pytest.raises(ValueError, match="--size says how to read the reference: name it with --reference"):
-        verb.reference(verb.Evaluate("a", size=3))
+        measuring.reference(verb.Evaluate("a", size=3))
 
 
 @pytest.mark.parametrize(

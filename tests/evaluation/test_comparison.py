@@ -1,0 +1,232 @@
+"""Series: means and deviations of rows, what is one curve, what must not be compared, errors of files."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import statistics
+
+import pytest
+
+from fake_results import make_row, write_results
+from proxdm.errors import OutputError
+from proxdm.evaluation.comparison import (
+    Measured,
+    describe_mixture,
+    grid_kind,
+    make_panels,
+    read_results,
+    run_name,
+    setting_of,
+)
+from proxdm.grids import TimeGrid
+
+
+def panels_of(*rows, **more):
+    return make_panels([Measured(row) for row in rows], **more)
+
+
+def labels_of(panel):
+    return [one.label for one in panel.series]
+
+
+def test_points_have_mean_and_deviation_over_seeds():
+    values = {0: 10.0, 1: 13.0, 5: 11.5}
+    rows = [make_row(steps=10, seed=seed, fid=value) for seed, value in values.items()]
+    (panel,) = panels_of(make_row(steps=5, fid=20.0), *rows)
+    (series,) = panel.series
+    five, ten = series.points
+    assert (five.mean, five.std, five.values) == (20.0, None, {0: 20.0})
+    assert ten.mean == pytest.approx(statistics.fmean(values.values()))
+    assert ten.std == pytest.approx(statistics.stdev(values.values()))
+    assert (ten.steps, ten.nfe, ten.values, panel.seeds, panel.nfe) == (10, 10, values, 3, (5, 10))
+
+
+def test_one_curve_is_one_model_sampler_grid_and_arithmetic():
+    first = make_row()
+    rows = [
+        first,
+        dataclasses.replace(first, steps=10, grid="uniform(10)", source="elsewhere/prox"),
+        dataclasses.replace(first, grid="power(5, rho=2)"),
+        dataclasses.replace(first, bf16=True),
+        dataclasses.replace(first, digest="e" * 64, source="runs/other"),
+        make_row("euler-maruyama", source="runs/score"),
+    ]
+    (panel,) = panels_of(*rows)
+    assert sorted(len(one.points) for one in panel.series) == [1, 1, 1, 1, 2]
+    assert labels_of(panel) == [
+        "euler-maruyama",
+        "prox-hybrid · prox · uniform · float32",
+        "prox-hybrid · prox · power, rho=2",
+        "prox-hybrid · prox · uniform · bfloat16",
+        "prox-hybrid · other",
+    ]
+
+
+def test_the_latest_of_several_measurements_counts_whatever_the_order_of_files():
+    old, new = make_row(fid=9.0), make_row(fid=7.0, finished="2026-02-01T00:00:00+00:00", metrics={"fid": 7.0})
+    more = make_row(metrics={"w2": 1.5})
+    for rows in ([old, new, more], [new, more, old]):
+        found = {panel.metric: panel.series[0].points[0].values for panel in panels_of(*rows)}
+        assert found == {"fid": {0: 7.0}, "w2": {0: 1.5}}
+
+
+def test_models_of_one_name_are_told_apart():
+    same = [make_row(source=f"{folder}/prox", digest=digest * 64) for folder, digest in (("a", "1"), ("b", "2"))]
+    assert labels_of(panels_of(*same)[0]) == ["prox-hybrid · a/prox", "prox-hybrid · b/prox"]
+    again = [make_row(source="a/prox", digest=digest * 64) for digest in "12"]
+    assert labels_of(panels_of(*again)[0]) == ["prox-hybrid · 11111111", "prox-hybrid · 22222222"]
+
+
+@pytest.mark.parametrize(
+    "change, word",
+    [
+        ({"samples": 128}, "128 samples"),
+        ({"features": {"name": "inception", "dim": 2048, "weights": "i" * 64, "resize": "tf1"}}, "inception features"),
+        ({"reference": {"name": "digits-test", "sha256": "f" * 64, "n": 1797}}, "against digits-test"),
+    ],
+)
+def test_what_was_measured_differently_is_kept_apart_and_named(change, word):
+    base = [make_row("euler-maruyama", source="runs/score"), make_row()]
+    assert describe_mixture(panels_of(*base)) is None
+    panels = panels_of(base[0], make_row(**change))
+    assert [len(panel.series) for panel in panels] == [1, 1]
+    message = describe_mixture(panels)
+    assert word in message
+    assert "score euler-maruyama with 256 samples" in message
+    assert "prox prox-hybrid with " in message
+    (mixed,) = panels_of(make_row(), make_row(**change), mix=True)
+    assert len(mixed.settings) == 2
+    assert any(word in label for label in labels_of(mixed))
+    assert mixed.best(5) == ()
+    assert describe_mixture([mixed]) is None
+
+
+def test_pixel_metrics_do_not_depend_on_features_nor_on_samples_they_do_not_use():
+    few = make_row(samples=4000, metrics={"w2": 1.0})
+    few = dataclasses.replace(few, used={"w2": [2000, 1797]})
+    more = dataclasses.replace(
+        few, samples=50_000, features={"name": "inception", "dim": 2048, "weights": "i", "resize": "tf1"}
+    )
+    assert setting_of(few, "w2") == setting_of(more, "w2")
+    more = dataclasses.replace(more, used={"w2": [1000, 1797]})
+    assert setting_of(few, "w2") != setting_of(more, "w2")
+
+
+def test_the_name_of_the_reference_does_not_count_its_digest_does():
+    row = make_row()
+    renamed = dataclasses.replace(row, reference={**row.reference, "name": "./digits.npz"})
+    assert setting_of(row, "fid") == setting_of(renamed, "fid")
+
+
+def test_best_is_the_least_but_the_greatest_of_shares():
+    metrics = [{"fid": 3.0, "recall": 0.2, "kid_standard_error": 1.0}, {"fid": 2.0, "recall": 0.1}]
+    rows = [make_row(s, metrics=m) for s, m in zip(("euler-maruyama", "prox-hybrid"), metrics, strict=True)]
+    panels = panels_of(*rows, make_row("prox-ode", steps=7, fid=1.0))
+    assert [panel.metric for panel in panels] == ["fid", "recall"]
+    fid, recall = panels
+    assert [one.label for one in fid.best(5)] == ["prox-hybrid"]
+    assert [one.label for one in recall.best(5)] == ["euler-maruyama"]
+    assert fid.best(7) == (), "alone it is not the best"
+    record = fid.record()
+    assert record["best"] == {"5": ["prox-hybrid"], "7": []}
+    assert record["series"][0]["points"] == [{"steps": 5, "nfe": 5, "mean": 3.0, "std": None, "values": {"0": 3.0}}]
+    assert json.loads(json.dumps(record)) == record
+
+
+def test_metrics_can_be_chosen_by_name():
+    row = make_row(metrics={"fid": 1.0, "precision": 0.5, "recall": 0.6})
+    assert [panel.metric for panel in panels_of(row, metrics=["precision-recall"])] == ["precision", "recall"]
+    with pytest.raises(ValueError, match="no row has w2; the results have fid, precision, recall"):
+        panels_of(row, metrics=["w2"])
+
+
+@pytest.mark.parametrize(
+    "grid, kind",
+    [
+        (TimeGrid.uniform(5), "uniform"),
+        (TimeGrid.denoising(7, 1e-5), "denoising, eps=1e-05"),
+        (TimeGrid.power(3, 1.5), "power, rho=1.5"),
+        (TimeGrid.log_snr(9), "log-snr, eps=0.001"),
+    ],
+)
+def test_the_kind_of_a_grid_is_its_name_without_n(grid, kind):
+    assert grid_kind(grid.name) == kind
+
+
+def test_a_grid_of_another_form_stays_as_it_is():
+    assert grid_kind("something else") == "something else"
+
+
+@pytest.mark.parametrize(
+    "source, name",
+    [
+        ("runs/a", "a"),
+        ("runs/a/", "a"),
+        ("owner/name@main", "name"),
+        ("x/cifar.pth", "cifar"),
+        ("C:\\runs\\a", "a"),
+        ("", ""),
+    ],
+)
+def test_run_name(source, name):
+    assert run_name(source) == name
+
+
+def test_results_are_read_from_files_folders_and_folders_of_folders(tmp_path):
+    rows = [make_row(steps=n) for n in (5, 10)]
+    one = write_results(tmp_path / "all" / "one", rows)
+    write_results(tmp_path / "all" / "two", [make_row("prox-ode")])
+    for path in (one, one / "results.jsonl"):
+        assert read_results(path) == [Measured(row, one) for row in rows]
+    assert [(m.row.sampler, m.folder.name) for m in read_results(tmp_path / "all")] == [
+        ("prox-hybrid", "one"),
+        ("prox-hybrid", "one"),
+        ("prox-ode", "two"),
+    ]
+
+
+def test_an_unfinished_last_line_is_left_out(tmp_path):
+    folder = write_results(tmp_path, [make_row()])
+    with (folder / "results.jsonl").open("a") as file:
+        file.write('{"source": "a')
+    assert len(read_results(folder)) == 1
+
+
+def test_missing_and_empty_results_are_errors(tmp_path):
+    with pytest.raises(ValueError, match=r"no results found: there is no .*nowhere; make them with proxdm evaluate"):
+        read_results(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match=r"holds no results\.jsonl, and neither do its folders"):
+        read_results(tmp_path)
+    (tmp_path / "results.jsonl").touch()
+    with pytest.raises(ValueError, match=r"no results found: .* has no rows"):
+        read_results(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"steps": "5"}, "steps = '5' is no finite number"),
+        ({"metrics": {"fid": float("nan")}}, "fid = nan is no finite number"),
+        ({"metrics": [1]}, "metrics is no object"),
+        ({"used": {"fid": 3}}, "used.fid is no list"),
+        ({"sampler": None}, "sampler is no text"),
+        ({"picture": 3}, "picture is no text"),
+    ],
+)
+def test_damaged_rows_are_named(tmp_path, change, message):
+    lines = [json.dumps(row) for row in (make_row().record(), {**make_row().record(), **change})]
+    (tmp_path / "results.jsonl").write_text("\n".join(lines) + "\n")
+    with pytest.raises(ValueError, match=r"row 2 of .*results\.jsonl is damaged: ") as caught:
+        read_results(tmp_path)
+    assert message in str(caught.value)
+
+
+def test_rows_that_lack_a_value_and_lines_that_are_no_json_are_named(tmp_path):
+    path = tmp_path / "results.jsonl"
+    path.write_text('{"source": "a"}\n')
+    with pytest.raises(ValueError, match=r"row 1 of .* is damaged: this is no row of results"):
+        read_results(path)
+    path.write_text("broken\n")
+    with pytest.raises(OutputError, match=r"line 1 of .* is not a JSON object"):
+        read_results(path)

@@ -1,0 +1,133 @@
+"""Curves show the numbers of the results; families and models are told apart; awkward values can be drawn."""
+
+from __future__ import annotations
+
+from io import BytesIO
+
+import numpy as np
+import pytest
+from matplotlib.text import Text
+
+from fake_results import make_row
+from proxdm.evaluation.comparison import Measured, make_panels
+from proxdm.plotting.curves import curve_styles, loss_by_phase, metric_curves, metric_panel, training_curve
+from proxdm.plotting.style import rule_style
+
+SAMPLERS = ("euler-maruyama", "ode-euler", "prox-hybrid", "prox-backward")
+
+
+def panels_of(rows, **more):
+    return make_panels([Measured(row) for row in rows], **more)
+
+
+@pytest.fixture(scope="module")
+def panels():
+    rng = np.random.default_rng(0)
+    rows = [
+        make_row(sampler, n, seed, metrics={"fid": 100 / n + rng.random(), "recall": rng.random()})
+        for sampler in SAMPLERS
+        for n in (5, 10, 20)
+        for seed in (0, 1)
+    ]
+    return panels_of(rows)
+
+
+def test_curves_are_means_and_bars_are_deviations(panels):
+    figure = metric_curves(panels)
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["Fréchet distance (FID)", "recall"]
+    for axes, panel in zip(figure.axes, panels, strict=True):
+        for (line, _, (bars,)), series in zip(axes.containers, panel.series, strict=True):
+            np.testing.assert_array_equal(line.get_xdata(), [5, 10, 20])
+            np.testing.assert_allclose(line.get_ydata().astype(float), [point.mean for point in series.points])
+            assert line.get_color() == rule_style(series.label).colour
+            tops = [segment[1, 1] for segment in bars.get_segments()]
+            np.testing.assert_allclose(tops, [point.mean + point.std for point in series.points])
+    scales = [(axes.get_xscale(), axes.get_yscale()) for axes in figure.axes]
+    assert scales == [("log", "log"), ("log", "linear")]
+    assert figure.axes[1].get_ylim() == (0, 1)
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == list(SAMPLERS)
+
+
+def test_names_stand_inside_the_figure_and_apart(panels):
+    for shown in (panels, panels[:1]):
+        figure = metric_curves(shown, title="against digits")
+        figure.savefig(BytesIO())
+        inside = figure.bbox
+        boxes = [Text.get_window_extent(text) for text in figure.findobj(Text) if text.get_text() in SAMPLERS]
+        assert len(boxes) == len(SAMPLERS)
+        assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[i + 1 :])
+        for box in (*boxes, *(axes.get_tightbbox() for axes in figure.axes)):
+            assert inside.x0 <= box.x0
+            assert box.x1 <= inside.x1
+            assert inside.y0 <= box.y0
+            assert box.y1 <= inside.y1
+
+
+def test_models_of_one_sampler_look_different_in_one_family():
+    rows = [make_row("prox-hybrid", digest=f"{i}" * 64, source=f"runs/{i}") for i in range(8)]
+    panels = panels_of([*rows, make_row("prox-ode", digest="1" * 64), make_row("euler-maruyama")])
+    styles = curve_styles(panels)
+    assert len({(style.colour, style.marker) for style in styles.values()}) == len(styles)
+    by_sampler = {}
+    for key, style in styles.items():
+        by_sampler.setdefault(key.sampler, []).append(style)
+        assert (style.line, style.face == "white") == (("-", False) if "prox" in key.sampler else ("--", True))
+    assert by_sampler["prox-hybrid"][0] == rule_style("prox-hybrid")
+    assert by_sampler["prox-ode"] == [rule_style("prox-ode")]
+
+
+def test_samplers_that_are_not_known_here_can_be_drawn():
+    panels = panels_of([make_row("dpm++2m", digest="s"), make_row("prox-new"), make_row("euler-maruyama")])
+    styles = {key.sampler: style for key, style in curve_styles(panels).items()}
+    assert (styles["dpm++2m"].line, styles["prox-new"].line) == ("--", "-")
+    assert len({style.colour for style in styles.values()}) == 3
+    metric_curves(panels).savefig(BytesIO())
+
+
+@pytest.mark.parametrize("values", [[0.0, 1.0], [-0.1, 0.2]])
+def test_values_that_have_no_logarithm_are_drawn_on_a_linear_axis(values):
+    rows = [make_row(steps=n, metrics={"kid": value}) for n, value in zip((5, 10), values, strict=True)]
+    (axes,) = metric_curves(panels_of(rows)).axes
+    assert axes.get_yscale() == "linear"
+    np.testing.assert_array_equal(axes.containers[0][0].get_ydata().astype(float), values)
+
+
+def test_a_deviation_above_the_mean_and_a_single_nfe_can_be_drawn():
+    panels = panels_of([make_row(seed=0, fid=0.001), make_row(seed=1, fid=100.0)])
+    figure = metric_panel(panels[0], curve_styles(panels))
+    figure.savefig(BytesIO())
+    (axes,) = figure.axes
+    assert axes.get_ylim()[0] > 0
+    low, high = axes.get_xlim()
+    assert low < 5 < high
+
+
+LOG = [
+    {"step": 10, "phase": "l1", "zeta": None, "loss": 0.9},
+    {"step": 20, "phase": "l1", "zeta": None, "loss": 0.7},
+    {"step": 30, "phase": "proximal-matching", "zeta": 1.0, "loss": 0.5},
+    {"step": 20, "phase": "l1", "zeta": None, "loss": 0.6},
+    {"step": 30, "phase": "proximal-matching", "zeta": 1.0, "loss": None},
+    {"step": 40, "phase": "proximal-matching", "zeta": 0.5, "loss": 0.8},
+    {"step": "x", "loss": 3},
+]
+
+
+def test_loss_by_phase_takes_the_later_of_repeated_steps():
+    assert loss_by_phase(LOG) == [
+        ("l1", [(10, 0.9), (20, 0.6)]),
+        ("proximal-matching, ζ = 1", [(30, 0.5)]),
+        ("proximal-matching, ζ = 0.5", [(40, 0.8)]),
+    ]
+
+
+def test_the_training_curve_has_a_line_a_phase():
+    (axes,) = training_curve(LOG).axes
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == [name for name, _ in loss_by_phase(LOG)]
+    first = axes.lines[0]
+    np.testing.assert_array_equal(first.get_xydata(), [(10, 0.9), (20, 0.6)])
+    assert axes.get_yscale() == "log"
+    negative = training_curve([{"step": 1, "loss": -1.0}, {"step": 2, "loss": 2.0}])
+    assert negative.axes[0].get_yscale() == "linear"
+    assert training_curve([{"step": 1, "loss": None}]) is None
