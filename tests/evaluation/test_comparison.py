@@ -11,14 +11,13 @@ import pytest
 from fake_results import make_row, write_results
 from proxdm.errors import OutputError
 from proxdm.evaluation.comparison import (
-    Measured,
     describe_mixture,
     grid_kind,
     make_panels,
-    read_results,
     run_name,
     setting_of,
 )
+from proxdm.evaluation.reading import Measured, read_results
 from proxdm.grids import TimeGrid
 
 

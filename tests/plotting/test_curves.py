@@ -9,7 +9,8 @@ import pytest
 from matplotlib.text import Text
 
 from fake_results import make_row
-from proxdm.evaluation.comparison import Measured, make_panels
+from proxdm.evaluation.comparison import make_panels
+from proxdm.evaluation.reading import Measured
 from proxdm.plotting.curves import curve_styles, loss_by_phase, metric_curves, metric_panel, training_curve
 from proxdm.plotting.style import rule_style
 

@@ -21,15 +21,13 @@ from proxdm.cli.tables import table
 from proxdm.evaluation import evaluate
 from proxdm.evaluation.comparison import (
     HIGHER_IS_BETTER,
-    Measured,
     Panel,
     Point,
     describe_mixture,
-    find_results,
     make_panels,
-    read_results,
 )
 from proxdm.evaluation.plan import ALL
+from proxdm.evaluation.reading import Measured, find_results, read_results
 from proxdm.files import check_folder, staged
 from proxdm.rules import find_rule
 
