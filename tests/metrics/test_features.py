@@ -12,7 +12,16 @@ from PIL import Image
 from torch import nn
 
 from proxdm.data import DataError, to_model_range
-from proxdm.metrics.features import FeatureError, InputForm, collect, load_extractor, pixels, read_form
+from proxdm.metrics.features import (
+    FeatureError,
+    InputForm,
+    collect,
+    load_extractor,
+    load_module,
+    pixels,
+    read_form,
+    save_module,
+)
 from proxdm.metrics.inception import sha256_of
 
 
@@ -141,6 +150,7 @@ def test_a_module_is_used_in_eval_mode_and_full_precision(pictures, tmp_path):
         ({"input_range": [0, 1], "channels": 3, "size": 0}, "size = 0 must be a whole number"),
         ({"input_range": [0, 1], "channels": 3, "name": "inception"}, "name = 'inception' must be a name of its own"),
         ({"input_range": [0, 1], "channels": 3, "resize": 5}, "unknown key 'resize'"),
+        ({"input_range": [0, 1], "channels": 3, "about": "mine"}, "about = 'mine' must be a JSON object"),
     ],
 )
 def test_errors_of_metadata(form, message):
@@ -150,6 +160,27 @@ def test_errors_of_metadata(form, message):
 
 def test_metadata_may_be_short():
     assert read_form({"input_range": [0, 1], "channels": 1}, "x.json", "x") == InputForm("x", (0.0, 1.0), 1)
+
+
+def test_a_saved_module_says_what_it_takes(pictures, tmp_path):
+    path, form = tmp_path / "mean.pt", InputForm("means", (0.0, 255.0), 3, 4)
+    about = {"dataset": "x", "test_accuracy": 0.25}
+    save_module(Mean().eval(), path, form, about=about)
+    found = load_module(path)
+    assert (found.form, found.about, found.digest) == (form, about, sha256_of(path))
+    extractor = load_extractor(path, (3, 8, 8))
+    assert (extractor.name, extractor.weights) == ("means", found.digest)
+    torch.testing.assert_close(extractor(pictures)[:, :3], pictures.float().mean((2, 3)), rtol=1e-5, atol=1e-4)
+    with pytest.raises(FeatureError, match=r"kept in .pt files, got .*mean.pt2; name it mean.pt"):
+        save_module(Mean().eval(), tmp_path / "mean.pt2", form)
+    content = path.read_bytes()
+    with pytest.raises(ValueError):
+        save_module(Mean().eval(), path, form, about={"test_accuracy": float("nan")})
+    assert path.read_bytes() == content
+    assert list(tmp_path.iterdir()) == [path]
+    save_module(Mean().eval(), tmp_path / "plain.pt", InputForm("plain", (0.0, 1.0), 1))
+    assert load_module(tmp_path / "plain.pt").form.size is None
+    assert load_module(tmp_path / "plain.pt").about == {}
 
 
 def test_errors_of_files(tmp_path):

@@ -119,8 +119,6 @@ def load_extractor(
             f"unknown features {str(spec)!r}; they are inception, pixels, or the path of a TorchScript .pt or exported "
             ".pt2 file"
         )
-    if not path.is_file():
-        raise FeatureError(f"there is no file {path}; features are inception, pixels, or the path of a module file")
     found = load_module(path, device)
     return _from_network(found.module, found.form, shape, found.digest, None, device)
 
@@ -259,6 +257,8 @@ def load_module(path: Path, device: torch.device | str = "cpu") -> ModuleFile:
     Raises:
         FeatureError: The file or its metadata are broken or missing.
     """
+    if not path.is_file():
+        raise FeatureError(f"there is no file {path}; features are inception, pixels, or the path of a module file")
     digest, beside, extra = sha256_of(path), path.with_name(path.name + ".json"), {METADATA: ""}
     module: Callable[[Tensor], Tensor]
     try:

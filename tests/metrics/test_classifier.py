@@ -1,0 +1,273 @@
+"""Classifiers for features: what they learn, that the file holds the network, and what their distances see."""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import itertools
+import struct
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from proxdm.data import ImageData, load_data, to_model_range
+from proxdm.data.load import DataConfig
+from proxdm.metrics import classifier
+from proxdm.metrics.classifier import (
+    DIM,
+    ClassifierConfig,
+    ImageClassifier,
+    LabelledImages,
+    about,
+    accuracy,
+    default_flip,
+    feature_module,
+    load_labelled,
+    train_classifier,
+)
+from proxdm.metrics.features import FeatureError, InputForm, load_extractor, load_module, save_module
+from proxdm.metrics.frechet import MomentAccumulator, frechet_distance
+
+FORM = InputForm("digits-classifier", (-1.0, 1.0), 1, 8)
+
+
+def stripes(count=64, side=8, seed=0):
+    """Noise with a bright left or right half: two classes that anybody can tell apart."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(0, 2, (count,), generator=generator)
+    images = torch.randint(0, 100, (count, 1, side, side), generator=generator, dtype=torch.uint8)
+    images[labels == 0, :, :, : side // 2] += 120
+    images[labels == 1, :, :, side // 2 :] += 120
+    return LabelledImages(ImageData(images, "stripes"), labels, ("left", "right"))
+
+
+def random_classifier(channels=1, side=8):
+    """Weights and batch statistics away from where they start."""
+    torch.manual_seed(0)
+    network = ImageClassifier(channels, side, 3)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for tensor in (module.weight.data, module.running_var):
+                tensor.uniform_(0.5, 2)
+            for tensor in (module.bias.data, module.running_mean):
+                tensor.normal_()
+    return network.eval()
+
+
+# The network
+
+
+@pytest.mark.parametrize("channels, side", [(1, 4), (1, 8), (1, 28), (3, 32), (3, 50), (1, 64)])
+def test_features_have_one_size_for_all_images(channels, side):
+    network = random_classifier(channels, side)
+    x = torch.randn(2, channels, side, side)
+    assert network.features(x).shape == (2, DIM)
+    assert network(x).shape == (2, 3)
+    assert 2 < network.body(x).shape[-1] <= 4
+
+
+def test_the_module_is_the_network_without_its_normalisation(generator):
+    network = random_classifier(3, 32)
+    module = feature_module(network)
+    assert not any(isinstance(part, nn.BatchNorm2d) for part in module.modules())
+    x = torch.randn(5, 3, 32, 32, generator=generator)
+    torch.testing.assert_close(module(x), network.features(x), rtol=1e-4, atol=1e-5)
+
+
+def test_the_file_gives_the_features_of_the_images(tmp_path, generator):
+    network = random_classifier()
+    save_module(feature_module(network), tmp_path / "f.pt", FORM, about={"test_accuracy": 0.5})
+    extractor = load_extractor(tmp_path / "f.pt", (1, 8, 8))
+    assert (extractor.name, extractor.dim, extractor.resize) == ("digits-classifier", DIM, "none")
+    images = torch.randint(0, 256, (70, 1, 8, 8), generator=generator, dtype=torch.uint8)
+    torch.testing.assert_close(extractor(images), network.features(to_model_range(images)), rtol=1e-4, atol=1e-5)
+    assert load_module(tmp_path / "f.pt").about == {"test_accuracy": 0.5}
+    with pytest.raises(FeatureError, match="digits-classifier takes images of 1 channels, these are 3x8x8"):
+        load_extractor(tmp_path / "f.pt", (3, 8, 8))
+
+
+# Training
+
+
+def trained_bytes(path, **settings):
+    network = train_classifier(stripes(), ClassifierConfig(steps=4, batch_size=16, flip="random", **settings))
+    save_module(feature_module(network), path, FORM)
+    return path.read_bytes()
+
+
+def test_the_seed_decides_every_byte_of_the_file_whatever_its_name(tmp_path):
+    first = trained_bytes(tmp_path / "a.pt", seed=3)
+    torch.manual_seed(99)
+    assert trained_bytes(tmp_path / "b.pt", seed=3) == first
+    assert trained_bytes(tmp_path / "c.pt", seed=4) != first
+
+
+def test_training_leaves_the_global_generator_alone():
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    train_classifier(stripes(), ClassifierConfig(steps=1, batch_size=8))
+    assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_two_halves_are_told_apart(bf16):
+    network = train_classifier(stripes(), ClassifierConfig(steps=30, batch_size=32, bf16=bf16))
+    assert accuracy(network, stripes(seed=1)) > 0.95
+    assert not network.training
+    mirrored = stripes(seed=1)
+    mirrored = dataclasses.replace(mirrored, labels=1 - mirrored.labels)
+    assert accuracy(network, mirrored) < 0.05
+
+
+def test_shifts_are_whole_pixels_with_repeated_borders(generator):
+    image = torch.rand(1, 3, 8, 8, generator=generator)
+    wide = nn.functional.pad(image, (1, 1, 1, 1), mode="replicate")
+    expected = {(dy, dx): wide[0, :, dy : dy + 8, dx : dx + 8] for dy, dx in itertools.product(range(3), repeat=2)}
+    moved = classifier._shifted(image.expand(200, -1, -1, -1), generator)
+    found = [next(key for key, value in expected.items() if torch.equal(value, one)) for one in moved]
+    assert set(found) == set(expected)
+
+
+def test_steps_follow_the_number_of_images():
+    assert ClassifierConfig().steps_for(1438) == 562  # 50 epochs
+    assert ClassifierConfig().steps_for(60_000) == 3000
+    assert ClassifierConfig(steps=7).steps_for(60_000) == 7
+
+
+def test_clothes_are_mirrored_and_digits_are_not():
+    names = ("digits", "mnist", "pictures", "fashion-mnist", "cifar10")
+    assert [default_flip(name) for name in names] == ["none", "none", "none", "random", "random"]
+
+
+# Data
+
+
+def test_a_fifth_of_the_digits_is_held_out_always_the_same():
+    train, test = load_labelled(DataConfig("digits"))
+    assert (len(train), len(test)) == (1438, 359)
+    whole = load_data("digits").images
+    both = torch.cat([train.images.images, test.images.images]).flatten(1)
+    assert sorted(map(bytes, both.numpy())) == sorted(map(bytes, whole.flatten(1).numpy()))
+    assert "without a random 1/5" in train.images.preprocessing
+    torch.manual_seed(1)
+    assert torch.equal(load_labelled(DataConfig("digits"))[1].labels, test.labels)
+
+
+def test_known_data_are_tested_on_their_own_split(tmp_path):
+    rng = np.random.default_rng(0)
+    for prefix, count in (("train", 40), ("t10k", 6)):
+        arrays = {"images-idx3": rng.integers(0, 256, (count, 28, 28), np.uint8), "labels-idx1": np.arange(count) % 2}
+        for name, values in arrays.items():
+            values = values.astype(np.uint8)
+            head = struct.pack(f">4B{values.ndim}I", 0, 0, 8, values.ndim, *values.shape)
+            (tmp_path / f"{prefix}-{name}-ubyte.gz").write_bytes(gzip.compress(head + values.tobytes()))
+    train, test = load_labelled(DataConfig("mnist", root=str(tmp_path)))
+    assert (len(train), len(test), train.images.shape) == (40, 6, (1, 32, 32))
+    assert (train.images.split, test.images.split) == ("train", "test")
+    said = about(train, test, ClassifierConfig(), 0.5)
+    assert (said["dataset"], said["images"], said["test_images"], said["test_accuracy"]) == ("mnist", 40, 6, 0.5)
+    assert (said["steps"], said["classes"]) == (16, ["0", "1"])
+
+
+def with_images(images, name="x", names=("a", "b"), **more):
+    labels = torch.arange(len(images)) % len(names)
+    return LabelledImages(ImageData(images, name, **more), labels, names)
+
+
+@pytest.mark.parametrize(
+    "data, message",
+    [
+        (
+            lambda: with_images(torch.zeros(4, 1, 8, 9)),
+            "x has images 9x8; a classifier takes square ones, 4x4 and larger",
+        ),
+        (lambda: with_images(torch.zeros(4, 1, 3, 3)), "x has images 3x3; a classifier takes square ones"),
+        (lambda: with_images(torch.zeros(4, 4, 8, 8), latent=True), "x holds arrays of 4 channels; a classifier takes"),
+        (lambda: with_images(torch.zeros(4, 1, 8, 8), names=("a",)), "x has one class, 'a'; a classifier needs 2"),
+        (lambda: with_images(torch.zeros(1, 1, 8, 8)), "x has 0 images of the class 'b', a classifier needs 1 of each"),
+        (
+            lambda: dataclasses.replace(stripes(), labels=torch.zeros(3, dtype=torch.int64)),
+            "stripes: 64 images have 3 labels; get both files again",
+        ),
+    ],
+)
+def test_what_cannot_be_classified(data, message):
+    with pytest.raises(FeatureError, match=message) as caught:
+        train_classifier(data())
+    assert "\n" not in str(caught.value)
+
+
+def test_too_few_images_of_a_class(monkeypatch):
+    monkeypatch.setattr(classifier, "LEAST", 200)
+    with pytest.raises(FeatureError, match=r"digits has 17\d images of the class '8', a classifier needs 240 of each"):
+        load_labelled(DataConfig("digits"))
+
+
+def test_a_loss_that_is_not_finite():
+    with pytest.raises(FeatureError, match=r"the loss is nan at step \d+; lower lr = 1e\+30"):
+        train_classifier(stripes(), ClassifierConfig(steps=60, batch_size=8, lr=1e30))
+
+
+@pytest.mark.parametrize("setting, value", [("steps", 0), ("batch_size", 1), ("seed", -1), ("lr", 0.0), ("lr", np.inf)])
+def test_settings_out_of_range(setting, value):
+    with pytest.raises(ValueError, match=f"{setting} = {value} must be"):
+        ClassifierConfig(**{setting: value})
+    with pytest.raises(ValueError, match="weight_decay = -1 at least 0"):
+        ClassifierConfig(weight_decay=-1)
+
+
+# What the distances see: a tenth of the usual training on digits is enough for it
+
+
+@pytest.fixture(scope="module")
+def digits():
+    train, test = load_labelled(DataConfig("digits"))
+    return train_classifier(train, ClassifierConfig(steps=150)), test
+
+
+@pytest.fixture(scope="module")
+def distance(digits, tmp_path_factory):
+    """The Fréchet distance to one half of the digits, through the file as the command line writes it."""
+    path = tmp_path_factory.mktemp("features") / "digits.pt"
+    save_module(feature_module(digits[0]), path, FORM)
+    extractor = load_extractor(path, (1, 8, 8))
+
+    def moments(images):
+        found = MomentAccumulator(extractor.dim)
+        found.add(extractor(images))
+        return found.mean, found.cov
+
+    first, _, _ = halves()
+    reference = moments(first)
+    return lambda images: frechet_distance(*reference, *moments(images))
+
+
+def halves():
+    """Two random halves of the digits, and the labels of the second."""
+    order = torch.randperm(1797, generator=torch.Generator().manual_seed(0))
+    images, labels = load_data("digits").images, classifier.load_labels("digits").values
+    return images[order[:898]], images[order[898:]], labels[order[898:]]
+
+
+def test_digits_are_recognised(digits):
+    network, test = digits
+    assert accuracy(network, test) > 0.96
+
+
+def test_the_distance_is_small_between_halves_and_grows_with_noise(distance, generator):
+    _, second, _ = halves()
+    noise = torch.randn(second.shape, generator=generator)
+    found = [distance(to_model_range(second) + std * noise) for std in (0, 0.1, 0.2, 0.4, 0.8)]
+    assert found == sorted(found)
+    assert found[0] < 1.2
+    assert found[-1] > 15 * found[0]
+
+
+def test_the_distance_sees_missing_classes_and_blur(distance):
+    _, second, labels = halves()
+    base = distance(second)
+    assert distance(second[labels < 5]) > 15 * base
+    assert distance(nn.functional.avg_pool2d(to_model_range(second), 3, 1, 1)) > 15 * base
