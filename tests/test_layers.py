@@ -16,7 +16,7 @@ PACKAGE = Path(proxdm.__file__).parent
 
 # From the ground up. A module may import those of lines above its own, and those of its own line.
 LAYERS = [
-    ["_version", "errors", "files"],
+    ["_version", "errors", "files", "words"],
     ["sde"],
     ["grids"],
     ["rules"],

@@ -46,6 +46,7 @@ VERBS: dict[str, Verb] = {
     "sample": Verb("proxdm.cli.sample", "pictures from a trained model"),
     "evaluate": Verb("proxdm.cli.evaluate", "metrics of a trained model at several numbers of network evaluations"),
     "compare": Verb("proxdm.cli.compare", "samplers and models at equal numbers of evaluations: figure and table"),
+    "report": Verb("proxdm.cli.report", "one HTML file on runs and their evaluations, to open from disk"),
     "info": Verb("proxdm.cli.info", "what a run, a model file, a hub repository or a .pth file holds"),
     "convert": Verb("proxdm.cli.convert", "one of the paper's .pth files to a model of this package"),
     "download": Verb("proxdm.cli.download", "the paper's weights and statistics, data sets, Inception weights"),

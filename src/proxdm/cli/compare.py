@@ -175,8 +175,7 @@ def report(panel: Panel) -> str:
     def cell(point: Point | None, best: bool) -> str:
         if point is None:
             return "–  "
-        spread = "" if point.std is None else f" ± {point.std:.2g}"
-        return f"{point.mean:.4g}{spread} {BEST if best else ' '}"
+        return f"{point} {BEST if best else ' '}"
 
     rows = [
         [one.label, *(cell(panel.at(one, nfe), one in panel.best(nfe)) for nfe in panel.nfe)] for one in panel.series

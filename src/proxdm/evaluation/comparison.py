@@ -8,6 +8,7 @@ digest), sampler, kind of grid and arithmetic are the same; names of sources do 
 
 from __future__ import annotations
 
+import math
 import re
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -105,6 +106,13 @@ class Point:
     def std(self) -> float | None:
         """Standard deviation over the seeds, with n - 1; None for one seed."""
         return statistics.stdev(self.values.values()) if len(self.values) > 1 else None
+
+    def __str__(self) -> str:
+        """Return `mean ± deviation`, both to the second figure of the deviation; of one seed, four figures."""
+        if not self.std:
+            return f"{self.mean:.4g}" if self.std is None else f"{self.mean:.4g} ± 0"
+        decimals = min(max(1 - math.floor(math.log10(self.std)), 0), 12)
+        return f"{self.mean:.{decimals}f} ± {self.std:.{decimals}f}"
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,8 @@ TITLES = {
 PHASES = ("#3d3d3d", "#9a5b13", "#5a3d8a", "#17734f")
 """Colours of the phases of a training."""
 
+_RC = {**RC, "text.parse_math": False}  # names of runs may hold dollars
+
 _LEVEL = 3.0
 """A panel whose largest value is less than so many times its smallest has ticks between 1, 2 and 5 too."""
 
@@ -86,7 +88,7 @@ def metric_curves(panels: Sequence[Panel], *, title: str = "") -> Figure:
     lines = max(len({one.label for panel in panels for one in panel.series}), 1)
     width = gap + columns * (side + gap) - 0.45 + legend
     total = max(top + rows * (height + bottom + 0.2), top + 0.24 * lines + 0.4)
-    with matplotlib.rc_context(RC):
+    with matplotlib.rc_context(_RC):
         figure = Figure(figsize=(width, total))
         for i, panel in enumerate(panels):
             row, column = divmod(i, columns)
@@ -102,7 +104,7 @@ def metric_curves(panels: Sequence[Panel], *, title: str = "") -> Figure:
     return figure
 
 
-def metric_panel(panel: Panel, styles: Mapping[Key, Style], *, size: tuple[float, float] = (4.5, 3.2)) -> Figure:
+def metric_panel(panel: Panel, styles: Mapping[Key, Style], *, size: tuple[float, float] = (4.1, 3.0)) -> Figure:
     """Return a small figure of one metric without names of the curves, to stand beside a legend in a page.
 
     Args:
@@ -114,10 +116,11 @@ def metric_panel(panel: Panel, styles: Mapping[Key, Style], *, size: tuple[float
     from matplotlib.figure import Figure
 
     width, height = size
-    with matplotlib.rc_context(RC):
+    with matplotlib.rc_context(_RC):
         figure = Figure(figsize=size)
         axes = figure.add_axes((0.62 / width, 0.52 / height, (width - 0.72) / width, (height - 0.62) / height))
         draw_panel(axes, panel, styles)
+        axes.set_ylabel(panel.metric.replace("_", " "))
     return figure
 
 
@@ -151,7 +154,7 @@ def draw_panel(axes: Axes, panel: Panel, styles: Mapping[Key, Style]) -> list[En
     return ends
 
 
-def training_curve(log: Sequence[Mapping[str, Any]], *, size: tuple[float, float] = (4.5, 3.2)) -> Figure | None:
+def training_curve(log: Sequence[Mapping[str, Any]], *, size: tuple[float, float] = (4.1, 3.0)) -> Figure | None:
     """Return the loss of a training against its steps, each phase in its own colour and line.
 
     Args:
@@ -169,7 +172,7 @@ def training_curve(log: Sequence[Mapping[str, Any]], *, size: tuple[float, float
         return None
     width, height = size
     values = [loss for _, points in parts for _, loss in points]
-    with matplotlib.rc_context(RC):
+    with matplotlib.rc_context(_RC):
         figure = Figure(figsize=size)
         axes = figure.add_axes((0.62 / width, 0.52 / height, (width - 0.72) / width, (height - 0.62) / height))
         for i, (name, points) in enumerate(parts):

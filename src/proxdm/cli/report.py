@@ -1,0 +1,64 @@
+"""`proxdm report`: one self-contained HTML file on runs and their evaluations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+from proxdm.cli import parse
+from proxdm.errors import OutputError
+from proxdm.files import check_folder, replacing
+
+
+@dataclass(frozen=True)
+class Report:
+    """Write one HTML file that opens from disk and needs no network: figures, tables, samples, configurations.
+
+    With a run come its results (in its folder, or in evaluations/NAME), and with results the runs that they name.
+    """
+
+    sources: Positional[tuple[str, ...]]
+    """Runs, or results (a results.jsonl, its folder, or a folder of such folders)."""
+
+    out: Annotated[Path, arg(aliases=("-o",))] = Path("report.html")
+    """The file to write."""
+
+    title: str = ""
+    """Heading; by default the names of the runs."""
+
+    metrics: Annotated[tuple[str, ...], arg(help_behavior_hint="(default: all)")] = ()
+    """Metrics to show: fid, kid, precision-recall, w2, sliced-w2."""
+
+    overwrite: bool = False
+    """Replace the file."""
+
+
+def main(arguments: Sequence[str], prog: str) -> int:
+    """Run the verb and return the exit status.
+
+    Args:
+        arguments: What stands after the verb.
+        prog: Name for help and messages.
+    """
+    options = parse(Report, arguments, prog)
+    if not options.sources:
+        raise ValueError(f"there is nothing to report on: name runs or results; see {prog} --help")
+    check_folder(options.out.parent, [options.out.name], overwrite=options.overwrite)
+    from proxdm.report import gather, render
+
+    material = gather(options.sources)
+    page = render(material, title=options.title, metrics=options.metrics)
+    try:
+        with replacing(options.out) as part:
+            part.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"{options.out} cannot be written ({error.strerror or error})") from error
+    for note in material.notes:
+        print(note)
+    size = len(page.encode()) / 2**20
+    print(f"{options.out}: {len(material.rows)} rows, {len(material.runs)} runs, {size:.1f} MB; open it in a browser")
+    return 0

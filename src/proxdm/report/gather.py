@@ -1,0 +1,197 @@
+"""What a report is made of: rows of results, and the runs behind them with their configuration and their log."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from proxdm.checkpoints.describe import describe_draws, describe_network
+from proxdm.checkpoints.load import Found, find
+from proxdm.checkpoints.portable import model_config
+from proxdm.checkpoints.store import LOG_FILE, is_run, read_config
+from proxdm.config import Config, ModelConfig
+from proxdm.errors import CheckpointError, ProxdmError
+from proxdm.evaluation.comparison import run_name
+from proxdm.evaluation.reading import Measured, find_results, read_results
+from proxdm.words import duration
+
+EVALUATIONS = Path("evaluations")
+"""Where `proxdm evaluate` puts the results of a run unless one says otherwise."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A model that was trained, or converted, and what is known of it.
+
+    Attributes:
+        source: Name that it was asked for by.
+        config: Its configuration; None where it is not here.
+        missing: Why the configuration is not here, in words; empty if it is.
+        parameters: Number of parameters, if its file is here.
+        step: Optimiser steps behind its weights, if known.
+        log: Lines of its log, empty where there is none.
+        digests: SHA-256 of its present weights, by name of the weight set.
+    """
+
+    source: str
+    config: Config | ModelConfig | None
+    missing: str = ""
+    parameters: int | None = None
+    step: int | None = None
+    log: tuple[Mapping[str, Any], ...] = ()
+    digests: Mapping[str, str] | None = None
+
+    @property
+    def name(self) -> str:
+        """Its name for people."""
+        return run_name(self.source)
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder of a training run; None for other sources."""
+        return Path(self.source) if is_run(Path(self.source)) else None
+
+    def facts(self) -> list[tuple[str, str]]:
+        """Return what it is, as names and values for people."""
+        if self.config is None:
+            return []
+        config, model = self.config, model_config(self.config)
+        known: list[tuple[str, str | None]] = [
+            ("model", f"{model.kind}, output {model.parametrisation}, samples {'×'.join(map(str, model.shape))}"),
+            ("network", describe_network(model.network)),
+            ("parameters", None if self.parameters is None else f"{self.parameters:,}"),
+            ("noise", f"variance preserving, β from {model.beta_min:g} to {model.beta_max:g}"),
+        ]
+        if isinstance(config, Config):
+            steps = f"{config.training.steps:,}" if self.step is None else f"{self.step:,} of {config.training.steps:,}"
+            known += [
+                ("preset", config.preset),
+                ("data", config.data.name),
+                ("trained at", describe_draws(config)),
+                ("steps", f"{steps}, batches of {config.training.batch_size}"),
+                ("time", _training_time(self.log)),
+            ]
+        return [(name, value) for name, value in known if value]
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a report is made of.
+
+    Attributes:
+        rows: Rows of results.
+        runs: Runs, those that were named first.
+        notes: What was looked for and is not there, in sentences.
+    """
+
+    rows: tuple[Measured, ...]
+    runs: tuple[Run, ...]
+    notes: tuple[str, ...] = ()
+
+
+def gather(sources: Sequence[str]) -> Material:
+    """Return what is known of some runs and results.
+
+    With a run come its results: those in its folder, and those in `evaluations/NAME` whose rows name it. With results
+    come the runs and model files that their rows name, where these are here. Nothing is fetched from the hub.
+
+    Args:
+        sources: Folders of runs, model files, or results as :func:`proxdm.evaluation.reading.read_results` takes them.
+
+    Raises:
+        ValueError: A source is neither, has no results, or holds a row that is damaged.
+        OutputError: A line of results is not JSON.
+        CheckpointError: A run cannot be read, or a line of its log.
+    """
+    rows: list[Measured] = []
+    named: list[str] = []
+    notes: list[str] = []
+    for source in sources:
+        path = Path(source)
+        if is_run(path) or path.suffix in (".safetensors", ".pth"):
+            named.append(source)
+            found = _results_of(path)
+            rows += found
+            if not found:
+                notes.append(f"{source} has not been evaluated yet: proxdm evaluate {source}")
+        else:
+            rows += read_results(path)
+    rows = list(rows_by_place(rows).values())
+    runs: dict[Path | str, Run] = {}
+    for source in (*named, *dict.fromkeys(one.row.source for one in rows)):
+        place: Path | str = Path(source).resolve() if Path(source).exists() else source
+        if place not in runs:
+            runs[place] = open_run(source, required=source in named)
+    return Material(tuple(rows), tuple(runs.values()), tuple(notes))
+
+
+def rows_by_place(rows: Sequence[Measured]) -> dict[tuple[Any, ...], Measured]:
+    """Return rows by file and content, so that results that were named twice count once."""
+    return {(str(one.folder and one.folder.resolve()), json.dumps(one.row.record())): one for one in rows}
+
+
+def open_run(source: str, *, required: bool = False) -> Run:
+    """Return what is known of the model that a row or a user names.
+
+    Args:
+        source: Its name.
+        required: Whether it is an error if it is not here or cannot be read.
+
+    Raises:
+        CheckpointError: As said, or a line of its log is not JSON.
+    """
+    path = Path(source)
+    if not path.exists():
+        if required:
+            raise CheckpointError(f"there is no {source}")
+        return Run(source, None, f"{source} is not here")
+    log = tuple(_read_log(path / LOG_FILE)) if path.is_dir() else ()
+    try:
+        found: Found = find(path)
+    except ProxdmError as error:
+        if is_run(path):  # no checkpoint yet
+            return Run(source, read_config(path), log=log)
+        if required and path.suffix != ".pth":
+            raise
+        return Run(source, None, str(error), log=log)
+    digests = {found.weights: found.file.digest} if found.file.digest else {}
+    return Run(source, found.config, "", found.file.parameters, found.file.step, log, digests)
+
+
+def _results_of(path: Path) -> list[Measured]:
+    """Return the rows of a run: in its folder, or where evaluation puts them if they name it."""
+    inside = [one for file in (find_results(path) if path.is_dir() else []) for one in read_results(file)]
+    usual = EVALUATIONS / run_name(str(path.resolve()))
+    beside = read_results(usual) if find_results(usual) else []
+    return inside + [one for one in beside if Path(one.row.source).resolve() == path.resolve()]
+
+
+def _read_log(path: Path) -> list[Mapping[str, Any]]:
+    """Return the lines of a log; an unfinished last line is left out.
+
+    Raises:
+        CheckpointError: Another line is not a JSON object.
+    """
+    found: list[Mapping[str, Any]] = []
+    lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
+    for number, line in enumerate(lines, 1):
+        try:
+            record = json.loads(line) if line.strip() else {}
+            if not isinstance(record, dict):
+                raise ValueError("not an object")
+        except ValueError:
+            if number == len(lines) and not line.endswith(b"\n"):
+                break
+            raise CheckpointError(
+                f"line {number} of {path} is not a JSON object; repair it, or move the file away"
+            ) from None
+        found.append(record)
+    return found
+
+
+def _training_time(log: Sequence[Mapping[str, Any]]) -> str | None:
+    seconds = next((line["seconds"] for line in reversed(log) if isinstance(line.get("seconds"), int | float)), None)
+    return None if seconds is None else duration(seconds)
