@@ -8,18 +8,21 @@ The theorem that the numbers can be held against is KL = O(1/N^2) for prox-backw
 target every rule of weak order 1 has that exponent, score rules too: what tells methods apart here is the constant,
 and what happens at small N.
 
-On mixtures the law of the output has no closed form: W2 is taken between particles and as many exact draws, by exact
-transport, for several seeds, and stands beside its *floor*, W2 between two sets of exact draws. All methods start from
-the same particles and are compared with the same draws, so that their differences are paired.
+On mixtures the law of the output has no closed form: W2 is taken between particles and draws from the target, by exact
+transport, for several seeds, and stands beside its *floor*, what as many exact independent draws give in place of the
+particles. The draws compared with are stratified (:func:`stratified`): every component has its exact share of the
+mass. All methods start from the same particles and are compared with the same draws, so their differences are paired.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from statistics import fmean
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from proxdm.errors import StepError
@@ -30,6 +33,7 @@ from proxdm.experiments.setting import one_thread, versions
 from proxdm.experiments.toy import Method
 from proxdm.experiments.toy_result import Spread
 from proxdm.metrics.wasserstein import w2
+from proxdm.mixtures import GaussianMixture
 from proxdm.noise import GeneratorNoise, sample_generator
 from proxdm.rules import Quadrature
 from proxdm.samplers import check_steps, run
@@ -119,7 +123,7 @@ def mixture_rates(
     quadrature: Quadrature | None = None,
     progress: bool = False,
 ) -> MixtureRates:
-    """Return W2 of methods on a mixture, to as many exact draws.
+    """Return W2 of methods on a mixture.
 
     Every seed gives x_T and the noise of the steps (one generator, in sampling order), the draws that the particles
     are compared with, and the draws of the floor.
@@ -128,7 +132,7 @@ def mixture_rates(
         target: The mixture.
         methods: The methods.
         steps: Numbers of steps N, each at least 1.
-        samples: Particles of a run.
+        samples: Particles of a run, and draws that they are compared with.
         seeds: The seeds.
         sde: Forward process.
         quadrature: Overrides the rules' choice of gamma.
@@ -137,7 +141,7 @@ def mixture_rates(
     schedule = sde or VPSDE()
     mixture = target.build(schedule)
     jobs, skipped = _plan(methods, steps, schedule, quadrature)
-    references = {seed: mixture.sample(samples, generator=sample_generator(seed, 0)) for seed in seeds}
+    references = {seed: stratified(mixture, samples, sample_generator(seed, 0)) for seed in seeds}
     cells: dict[str, dict[int, MixtureCell]] = {method.name: {} for method in methods}
     bar = tqdm(jobs, desc=target.name, unit="cell", leave=False, disable=None if progress else True)
     for method, n in bar:
@@ -148,13 +152,13 @@ def mixture_rates(
             started = time.perf_counter()
             last = run(mixture, method.rule, method.grid(n), noise, last_noise=method.last_noise, quadrature=quadrature)
             seconds.append(time.perf_counter() - started)
-            distances.append(w2(last.x, references[seed]))
+            distances.append(references[seed].w2(last.x))
             nfe = last.nfe
         cells[method.name][n] = MixtureCell(Spread(tuple(distances)), nfe, fmean(seconds), method.grid(n).name)
     started = time.perf_counter()
     draws = [mixture.sample(samples, generator=sample_generator(seed, 1)) for seed in seeds]
     seconds_each = (time.perf_counter() - started) / len(draws)
-    floor = Spread(tuple(w2(x, references[seed]) for x, seed in zip(draws, seeds, strict=True)))
+    floor = Spread(tuple(references[seed].w2(x) for x, seed in zip(draws, seeds, strict=True)))
     return MixtureRates(
         target=target.name,
         formula=target.formula,
@@ -164,6 +168,42 @@ def mixture_rates(
         skipped=skipped,
         floor=MixtureCell(floor, 0, seconds_each, None),
     )
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Draws from a mixture with their masses.
+
+    Attributes:
+        points: The draws, `(m, *)`.
+        masses: float64 `(m,)`, sum 1.
+    """
+
+    points: Tensor
+    masses: Tensor
+
+    def w2(self, particles: Tensor) -> float:
+        """Return W2 between particles of equal mass `(n, *)` and the draws."""
+        return w2(particles, self.points, y_weights=self.masses)
+
+
+def stratified(mixture: GaussianMixture, n: int, generator: torch.Generator) -> Reference:
+    """Draw from every component by itself: how much mass it has is exact, where in it the draws lie is random.
+
+    Independent draws would hit the components in random proportions, and that accident would be most of a distance.
+
+    Args:
+        mixture: The mixture.
+        n: Number of draws, as near as shares of at least one draw allow.
+        generator: Source of the random numbers.
+    """
+    counts = (mixture.weights * n).round().clamp(min=1).long()
+    stds = mixture.std.expand(mixture.components)
+    parts = [
+        GaussianMixture(mean[None], std, sde=mixture.sde).sample(int(count), generator=generator)
+        for mean, std, count in zip(mixture.means, stds, counts, strict=True)
+    ]
+    return Reference(torch.cat(parts), (mixture.weights / counts).repeat_interleave(counts))
 
 
 def _plan(

@@ -175,7 +175,7 @@ class MixtureCell:
     """What one method reaches on a mixture with one number of steps.
 
     Attributes:
-        w2: W2 to as many exact draws, per seed.
+        w2: W2 to stratified draws from the target, per seed.
         nfe: Measured evaluations of the score or prox per particle; 0 for exact draws.
         seconds: Mean time of one run of all particles, without the distances.
         grid: Times it went through, by name and parameters; None for exact draws.
@@ -209,7 +209,7 @@ class MixtureRates:
         seeds: The seeds.
         methods: method -> N -> distances; every method asked for is there.
         skipped: method -> N -> why the method is not defined there.
-        floor: Distances between two sets of exact draws.
+        floor: What as many exact independent draws reach in place of the particles.
     """
 
     target: str

@@ -1,0 +1,217 @@
+"""Figures of the convergence rates: KL against N on Gaussian targets, W2 against N on mixtures, a panel a target."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from proxdm.experiments.convergence_result import ROUNDING, GaussianRates, MixtureRates, RatesResult
+from proxdm.experiments.toy import METHODS
+from proxdm.plotting.style import FLOOR_COLOUR, RC, End, Style, end_labels, log_axes, rule_style
+from proxdm.plotting.toy import style_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+PANEL = (4.3, 3.7)
+"""Width and height of the axes of one panel, in inches."""
+
+BESIDE = 2.3
+"""Room for names to the right of a panel, in inches."""
+
+LEFT, BOTTOM, TOP, TITLE = 0.72, 0.5, 0.3, 0.3
+"""Room around a panel, and above the whole figure, in inches."""
+
+
+def method_style(name: str) -> Style:
+    """Return the style of a method: of the synthetic experiment, or of a rule on a common grid."""
+    return style_of(name) if name in METHODS else rule_style(name)
+
+
+def kl_vs_n(result: RatesResult) -> Figure:
+    """Return KL(output || target) against N, a panel a Gaussian target, with the fitted slopes.
+
+    Started from N(0, I) with markers, from p_1 as a dotted line, which is hidden where the start makes no difference.
+
+    Args:
+        result: What :func:`proxdm.experiments.convergence.run_rates` returned, with at least one Gaussian target.
+
+    Raises:
+        ValueError: The result has no Gaussian target.
+    """
+    if not result.gaussians:
+        raise ValueError("the result has no Gaussian target to draw; measure isotropic or anisotropic")
+    import matplotlib
+
+    with matplotlib.rc_context(RC):
+        figure, panels = _panels(len(result.gaussians))
+        for axes, rates in zip(panels, result.gaussians, strict=True):
+            _gaussian(axes, rates)
+        _heading(
+            figure,
+            "Exact errors on Gaussian targets, with slopes of the last points. "
+            f"Markers: from N(0, I); dotted: from p₁{_setting(result)}",
+        )
+    return figure
+
+
+def w2_vs_n(result: RatesResult) -> Figure:
+    """Return W2 against N, a panel a mixture: mean and deviation over seeds, with the floor.
+
+    Args:
+        result: What :func:`proxdm.experiments.convergence.run_rates` returned, with at least one mixture.
+
+    Raises:
+        ValueError: The result has no mixture.
+    """
+    if not result.mixtures:
+        raise ValueError("the result has no mixture to draw; measure mixture or dino")
+    import matplotlib
+
+    with matplotlib.rc_context(RC):
+        figure, panels = _panels(len(result.mixtures))
+        for axes, rates in zip(panels, result.mixtures, strict=True):
+            _mixture(axes, rates)
+        first = result.mixtures[0]
+        seeds = f"{len(first.seeds)} seeds, mean ± standard deviation" if len(first.seeds) > 1 else "1 seed"
+        _heading(figure, f"{first.samples} particles against as many stratified draws, {seeds}{_setting(result)}")
+    return figure
+
+
+def _panels(count: int) -> tuple[Figure, list[Axes]]:
+    from matplotlib.figure import Figure
+
+    each = LEFT + PANEL[0] + BESIDE
+    width, height = count * each, BOTTOM + PANEL[1] + TOP + TITLE
+    figure = Figure(figsize=(width, height))
+    boxes = [((i * each + LEFT) / width, BOTTOM / height, PANEL[0] / width, PANEL[1] / height) for i in range(count)]
+    return figure, [figure.add_axes(box) for box in boxes]
+
+
+def _heading(figure: Figure, text: str) -> None:
+    width, height = figure.get_size_inches()
+    figure.text(0.12 / width, 1 - 0.1 / height, text, ha="left", va="top", wrap=True)
+
+
+def _setting(result: RatesResult) -> str:
+    parts = [f"{name} {value}" for name, value in (("grid", result.grid), ("quadrature", result.quadrature)) if value]
+    return "".join(f"; {part}" for part in parts)
+
+
+def _gaussian(axes: Axes, rates: GaussianRates) -> None:
+    from matplotlib.ticker import LogFormatterMathtext, LogLocator
+
+    steps = sorted({n for cells in rates.methods.values() for n in cells})
+    ends: list[End] = []
+    for name in rates.methods:
+        style = method_style(name)
+        exact = _visible(rates.values(name, start="exact"))
+        axes.plot(*_xy(exact), color=style.colour, linestyle=":", linewidth=1.0, alpha=0.8)
+        normal = _visible(rates.values(name))
+        if not normal:
+            continue
+        axes.plot(*_xy(normal), **_line(style))
+        fit = rates.fit(name)
+        slope = "" if fit is None else f"   {_number(fit.slope)}" if fit.straight else "   bends"
+        ends.append(End(f"{name}{slope}", style, *normal[-1]))
+    _title(axes, rates)
+    if not ends:
+        _nothing(axes)
+        return
+    _axes(axes, steps)
+    axes.yaxis.set_major_locator(LogLocator(numticks=12))
+    axes.yaxis.set_major_formatter(LogFormatterMathtext())
+    axes.set_ylabel("KL(output ‖ target)  [nats]")
+    _guide(axes)
+    end_labels(axes, ends)
+
+
+def _mixture(axes: Axes, rates: MixtureRates) -> None:
+    _title(axes, rates)
+    if not any(rates.methods.values()):
+        _nothing(axes)
+        return
+    steps = sorted({n for cells in rates.methods.values() for n in cells})
+    ends: list[End] = []
+    mean, std = rates.floor.w2.mean, rates.floor.w2.std or 0.0
+    low = max(mean - std, mean / 10)  # a deviation may exceed the mean, a logarithm not
+    axes.axhspan(low, mean + std, color=FLOOR_COLOUR, alpha=0.18, linewidth=0)
+    axes.axhline(mean, color=FLOOR_COLOUR, linewidth=0.9, linestyle=":")
+    for name, cells in rates.methods.items():
+        if not cells:
+            continue
+        style = method_style(name)
+        values = [cell.w2.mean for cell in cells.values()]
+        deviations = [cell.w2.std or 0.0 for cell in cells.values()]
+        axes.errorbar(list(cells), values, yerr=deviations, capsize=2, elinewidth=0.8, **_line(style))
+        ends.append(End(name, style, list(cells)[-1], values[-1]))
+    _axes(axes, steps)
+    axes.set_ylabel("W2 to the target")
+    axes.annotate(
+        "exact draws",
+        (0.012, low),
+        xycoords=("axes fraction", "data"),
+        xytext=(0, -2),
+        textcoords="offset points",
+        va="top",
+        color=FLOOR_COLOUR,
+    )
+    end_labels(axes, ends)
+
+
+def _title(axes: Axes, rates: GaussianRates | MixtureRates) -> None:
+    axes.set_title(f"{rates.target}: {rates.formula}", loc="left")
+
+
+def _axes(axes: Axes, steps: Sequence[int]) -> None:
+    log_axes(axes, steps)
+    axes.set_xlabel("N: steps, each one score or prox evaluation")
+
+
+def _nothing(axes: Axes) -> None:
+    """Say that there is no curve: a logarithmic axis cannot be empty."""
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.text(0.5, 0.5, "no method is defined at any of these N", transform=axes.transAxes, ha="center", va="center")
+
+
+def _guide(axes: Axes) -> None:
+    """Draw a line of slope -2 in the lower left corner, to read slopes by."""
+    (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+    x = [left * (right / left) ** fraction for fraction in (0.06, 0.26)]
+    bottom = low * (high / low) ** 0.06
+    y = [bottom * (x[1] / x[0]) ** 2, bottom]
+    if y[0] > high:
+        return
+    axes.plot(x, y, color=FLOOR_COLOUR, linewidth=1.0)
+    axes.annotate(
+        "N⁻²", (x[0], y[0]), xytext=(4, 1), textcoords="offset points", color=FLOOR_COLOUR, va="bottom", ha="left"
+    )
+    axes.set_xlim(left, right)
+    axes.set_ylim(low, high)
+
+
+def _line(style: Style) -> dict[str, Any]:
+    return {
+        "color": style.colour,
+        "marker": style.marker,
+        "markerfacecolor": style.face,
+        "markersize": 4.5,
+        "linestyle": style.line,
+        "linewidth": 1.3,
+    }
+
+
+def _visible(values: dict[int, float]) -> list[tuple[int, float]]:
+    """Return the points that a logarithmic axis can show, without rounding errors."""
+    return [(n, value) for n, value in sorted(values.items()) if math.isfinite(value) and value > ROUNDING["kl"]]
+
+
+def _xy(points: Sequence[tuple[int, float]]) -> tuple[list[int], list[float]]:
+    return [n for n, _ in points], [value for _, value in points]
+
+
+def _number(slope: float) -> str:
+    return f"{slope:.2f}".replace("-", "−")
