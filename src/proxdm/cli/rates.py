@@ -57,8 +57,7 @@ class Rates:
     """Last time before 0 of the denoising and log-snr grids, 0.001 by default."""
 
     quadrature: Quadrature | None = None
-    """Step size of every sampler: left, beta(t) (t - s), or integral; by default left for score samplers and integral
-    for prox samplers."""
+    """Step size of every sampler: left, beta(t) (t - s), or integral; by default the one of its rule."""
 
     samples: Annotated[int | None, arg(help_behavior_hint="(default: 1000)")] = None
     """Particles of a run on mixtures."""
