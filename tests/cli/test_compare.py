@@ -54,9 +54,9 @@ def test_results_are_read_and_the_best_are_marked(folders, tmp_path, capsys):
     assert lines[0].startswith("fid (lower is better), 256 samples, pixels features, against digits (1,797 images")
     assert lines[0].endswith("mean ± standard deviation of 2 seeds:")
     cells = {line.split("  ")[0]: line for line in lines[2:7]}
-    assert "20.5 ± 0.71 *" in cells["euler-maruyama"], "equal means share the mark"
-    assert "20.5 ± 0.71 *" in cells["prox-hybrid"]
-    assert "21.5 ± 0.71 *" not in cells["prox-ode"]
+    assert "20.50 ± 0.71 *" in cells["euler-maruyama"], "equal means share the mark"
+    assert "20.50 ± 0.71 *" in cells["prox-hybrid"]
+    assert "21.50 ± 0.71 *" not in cells["prox-ode"]
     record = json.loads((out / "compare.json").read_text())
     assert [panel["metric"] for panel in record["panels"]] == ["fid", "w2"]
     assert [one["label"] for one in record["panels"][0]["series"]] == ["euler-maruyama", "prox-hybrid", "prox-ode"]

@@ -11,6 +11,7 @@ import pytest
 from fake_results import make_row, write_results
 from proxdm.errors import OutputError
 from proxdm.evaluation.comparison import (
+    Point,
     describe_mixture,
     grid_kind,
     make_panels,
@@ -39,6 +40,21 @@ def test_points_have_mean_and_deviation_over_seeds():
     assert ten.mean == pytest.approx(statistics.fmean(values.values()))
     assert ten.std == pytest.approx(statistics.stdev(values.values()))
     assert (ten.steps, ten.nfe, ten.values, panel.seeds, panel.nfe) == (10, 10, values, 3, (5, 10))
+
+
+@pytest.mark.parametrize(
+    "values, text",
+    [
+        ([12.3456], "12.35"),
+        ([9.0, 11.0], "10.0 ± 1.4"),
+        ([62.1, 62.14], "62.120 ± 0.028"),
+        ([1000.0, 3000.0], "2000 ± 1414"),
+        ([2.0, 2.0], "2 ± 0"),
+        ([0.0003, 0.0005], "0.00040 ± 0.00014"),
+    ],
+)
+def test_points_are_written_to_the_second_figure_of_their_deviation(values, text):
+    assert str(Point(5, 5, dict(enumerate(values)))) == text
 
 
 def test_one_curve_is_one_model_sampler_grid_and_arithmetic():

@@ -15,6 +15,7 @@ from proxdm.presets import get_preset
 from proxdm.rules import RULES
 from proxdm.samplers import default_grid
 
+_WIDTH = 70
 _PARAMETER = re.compile(r"(?P<name>eps|rho)=(?P<value>[\d.e+-]+)")
 
 
@@ -32,7 +33,7 @@ def train_command(config: Config, out: Path) -> str | None:
     flags: list[str] = []
     for name, value in _changes(to_dict(preset), to_dict(config), ""):
         flags += _flag(name, value)
-    return shlex.join(["proxdm", "train", config.preset, "--out", str(out), *flags])
+    return _joined(["proxdm", "train", config.preset, "--out", str(out), *flags])
 
 
 def evaluate_commands(rows: Iterable[EvaluationRow]) -> list[str]:
@@ -52,7 +53,18 @@ def evaluate_commands(rows: Iterable[EvaluationRow]) -> list[str]:
         for run in _runs({seed: frozenset(steps) for seed, steps in seeds.items()}):
             members = [row for seed in run for row in seeds[seed].values()]
             commands.setdefault((*way, frozenset(seeds[run[0]]), *run), []).extend(members)
-    return [shlex.join(_evaluate(members)) for members in commands.values()]
+    return [_joined(_evaluate(members)) for members in commands.values()]
+
+
+def _joined(words: Sequence[str]) -> str:
+    """Return a command as the shell reads it; a long one on several lines, each with as many options as it can hold."""
+    lines = [""]
+    for word in words:
+        quoted = shlex.quote(word)
+        if word.startswith("--") and len(lines[-1]) + len(quoted) > _WIDTH:
+            lines.append("   ")
+        lines[-1] += f" {quoted}" if lines[-1] else quoted
+    return " \\\n".join(lines)
 
 
 def _evaluate(rows: Sequence[EvaluationRow]) -> list[str]:

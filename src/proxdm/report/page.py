@@ -238,7 +238,8 @@ def _all_rows(rows: Sequence[Measured], names: Mapping[Key, str]) -> dict[str, A
                 *(Cell(text, text) for text in (row.device, row.finished[:19].replace("T", " "))),
             ]
         )
-    return {"head": [*head, "images/s", "seconds", "machine", "finished"], "body": body}
+    head += ["images/s", "seconds", "machine", "finished"]
+    return {"head": head, "body": body, "numbers": range(4, len(head) - 2)}
 
 
 def _run(number: int, run: Run, rows: Sequence[Measured], markup: Any) -> dict[str, Any]:

@@ -27,14 +27,16 @@ for (const table of document.querySelectorAll("table.sortable")) {
 
 const dialog = document.createElement("dialog");
 dialog.setAttribute("aria-label", "Picture");
-dialog.append(document.createElement("img"), document.createElement("p"));
 dialog.addEventListener("click", () => dialog.close());
 document.body.append(dialog);
 for (const picture of document.querySelectorAll(".card img")) {
   const open = () => {
-    dialog.firstChild.src = picture.src;
-    dialog.firstChild.alt = picture.alt;
-    dialog.lastChild.textContent = picture.alt;
+    const large = new Image();
+    large.src = picture.src;
+    large.alt = picture.alt;
+    const words = document.createElement("p");
+    words.textContent = picture.alt;
+    dialog.replaceChildren(large, words);
     dialog.showModal();
   };
   picture.classList.add("zooms");
