@@ -138,13 +138,15 @@ def choose(options: Reproduce) -> tuple[Block, Setting]:
         _refuse(measured, "--smoke has its own numbers, features and statistics")
         _refuse({"steps": options.steps, "micro-batch": options.micro_batch}, "--smoke has its own numbers")
         block = smoked(block)
+    if options.micro_batch is not None and options.micro_batch < 1:
+        raise ValueError(f"micro-batch = {options.micro_batch} must be at least 1")
     if options.inception_weights is not None and not options.inception_weights.is_file():
         raise ValueError(f"there is no file {options.inception_weights}; leave --inception-weights out to download it")
-    stats: Stats = "official" if options.weights == "official" and not options.smoke else "own"
+    theirs = sweeps and options.weights == "official" and not options.smoke
     return block, Setting(
         out=options.out or Path("reproduce", block.name + ("-smoke" if options.smoke else "")),
         weights=options.weights,
-        stats=options.stats or stats,
+        stats=options.stats or ("official" if theirs else "own"),
         smoke=options.smoke,
         samples=options.samples,
         device=options.device,
@@ -157,7 +159,7 @@ def choose(options: Reproduce) -> tuple[Block, Setting]:
 
 def _refuse(given: Mapping[str, object], reason: str) -> None:
     for name, value in given.items():
-        if value:
+        if value is not None and value is not False and value != ():
             raise ValueError(f"--{name} has no effect: {reason}; leave it out")
 
 
@@ -198,7 +200,9 @@ def check_mark(out: Path, block: Block, *, smoke: bool) -> None:
 
 
 def write_mark(out: Path, block: Block, *, smoke: bool) -> None:
-    """Write into a folder which block it is."""
+    """Write into a folder which block it is, unless it says so already."""
+    if (out / MARK).exists():
+        return
     with replacing(out / MARK) as part:
         part.write_text(json.dumps({"block": block.name, "smoke": smoke}) + "\n", encoding="utf-8")
 

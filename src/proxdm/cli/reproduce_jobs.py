@@ -110,7 +110,7 @@ def samples_of(one: Experiment, setting: Setting) -> int:
     """Return how many samples an experiment takes of every sampler and number of steps."""
     if setting.smoke:
         return SMOKE_SAMPLES
-    return setting.samples or one.samples if isinstance(one, Sweep) else one.samples
+    return one.samples if setting.samples is None or not isinstance(one, Sweep) else setting.samples
 
 
 def make_jobs(block: Block, setting: Setting) -> list[Job]:

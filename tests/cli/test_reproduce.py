@@ -1,0 +1,347 @@
+"""`proxdm reproduce`: whole blocks on stand-ins, twice; interrupted and taken up; what it says and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from checkpoints.test_official import official_content
+from fake_hub import FakeHub
+from proxdm.checkpoints import hub as hubs
+from proxdm.checkpoints import store
+from proxdm.cli import main, reproduce_jobs
+from proxdm.cli import reproduce as verb
+from proxdm.evaluation import run as evaluation
+from proxdm.experiments.reproduce import BLOCKS, Pictures, Sweep
+from proxdm.experiments.standins import make_standins
+from proxdm.presets import get_preset
+from proxdm.training.stepper import Stepper
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    """A folder of its own, in which no data set and no weights can be found."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PROXDM_DATA", str(tmp_path / "no data"))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "no weights"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield tmp_path
+    torch.set_num_threads(threads)
+
+
+def reproduce(*arguments):
+    return main(["reproduce", *map(str, arguments)])
+
+
+def rows(folder):
+    return [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
+
+
+def content(folder):
+    """Every result with its time: nothing may be written again."""
+    kinds = ("*.jsonl", "*.png", "*.npz", "*.safetensors", "*.json", "*.pt", "*.bin", "*.npy")
+    return {path: path.stat().st_mtime_ns for kind in kinds for path in folder.rglob(kind)}
+
+
+# ---- whole blocks ----
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["toy", "mnist", "cifar10", "celebahq"])
+def test_smoke_of_every_block_then_again(name, here, capsys, monkeypatch):
+    if name == "celebahq":
+        pytest.importorskip("diffusers", exc_type=ImportError)
+    block, out = reproduce_jobs.smoked(BLOCKS[name]), here / "reproduce" / f"{name}-smoke"
+    assert reproduce(name, "--smoke") == 0
+    said = capsys.readouterr().out
+    for preset in block.presets:
+        assert store.latest(out / "runs" / preset).step == 2
+        assert store.read_config(out / "runs" / preset).conditioning == get_preset(preset).conditioning
+    for one in block.experiments:
+        if isinstance(one, Sweep):
+            found = rows(out / "evaluations" / one.name)
+            assert [(row["preset"], row["sampler"], row["nfe"]) for row in found] == [
+                (one.preset, one.sampler, steps) for steps in one.steps
+            ]
+            assert all(row["samples"] == 8 and row["metrics"]["fid"] >= 0 for row in found)
+            assert said.count(f"\n{one.name} ") == len(one.steps)
+        elif isinstance(one, Pictures):
+            assert all((out / "samples" / f"{one.name}-{steps}.png").stat().st_size > 0 for steps in one.steps)
+        else:
+            record = json.loads((out / "dino" / "results.json").read_text())
+            assert set(record["methods"]["prox-hybrid"]) == {"5", "10"}
+    if any(isinstance(one, Sweep) for one in block.experiments):
+        assert (out / "figure" / "compare.png").exists()
+        assert "this is no FID" in said
+
+    def never(*_, **__):
+        raise AssertionError("this was done already")
+
+    before = content(out)
+    monkeypatch.setattr("proxdm.training.train", never)
+    monkeypatch.setattr(evaluation, "_measure", never)
+    monkeypatch.setattr("proxdm.cli.sample.generate", never)
+    monkeypatch.setattr("proxdm.cli.toy.run_toy", never)
+    assert reproduce(name, "--smoke") == 0
+    assert content(out) == before
+    again = capsys.readouterr().out
+    assert "done already" in again or "rows were there already" in again
+    assert reproduce(name, "--smoke", "--dry-run") == 0
+    assert capsys.readouterr().out.count("; done already") == sum(job.verb != "evaluate" for job in _jobs(name, out))
+
+
+def _jobs(name, out):
+    return reproduce_jobs.make_jobs(reproduce_jobs.smoked(BLOCKS[name]), reproduce_jobs.Setting(out, smoke=True))
+
+
+PART = ["mnist", "--smoke", "--only", "mnist-prox-hybrid", "--device", "cpu"]
+
+
+@pytest.mark.slow
+def test_an_interrupted_training_goes_on_to_the_same_weights(here, capsys, monkeypatch):
+    step = Stepper.step
+
+    def interrupted(self, number, phase):
+        step(self, number, phase)
+        if number == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Stepper, "step", interrupted)
+        assert reproduce(*PART, "--out", "a b") == 143
+    run = here / "a b" / "runs" / "mnist-prox-hybrid"
+    assert store.latest(run).step == 1
+    assert not (here / "a b" / "evaluations").exists()
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert line.startswith("Or all of it: ")
+    assert reproduce(*PART, "--out", "a b", "--dry-run") == 0
+    assert "--resume\n" in capsys.readouterr().out
+    again = shlex.split(line.removeprefix("Or all of it: "))
+    assert again[0] == "proxdm"
+    assert main(again[1:]) == 0
+    assert "--resume\n" in capsys.readouterr().out
+    assert reproduce(*PART, "--out", "c") == 0
+    whole = store.latest(here / "c" / "runs" / "mnist-prox-hybrid")
+    assert (store.latest(run).step, whole.step) == (2, 2)
+    for weights in ("raw", "ema-0.9999"):
+        theirs = whole.read(weights)
+        assert all(torch.equal(value, theirs[key]) for key, value in store.latest(run).read(weights).items())
+    first, second = (rows(here / out / "evaluations" / "mnist-prox-hybrid") for out in ("a b", "c"))
+    assert [row["metrics"] for row in first] == [row["metrics"] for row in second]
+
+
+@pytest.mark.slow
+def test_an_interrupted_evaluation_keeps_its_rows(here, capsys, monkeypatch):
+    measure, calls = evaluation._measure, []
+
+    def interrupted(*arguments, **options):
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return measure(*arguments, **options)
+
+    monkeypatch.setattr(evaluation, "_measure", interrupted)
+    assert reproduce(*PART) == 130
+    shown = f"Go on with: proxdm reproduce {shlex.join(PART)}\nproxdm: interrupted\n"
+    assert capsys.readouterr().err.endswith(shown)
+    folder = here / "reproduce" / "mnist-smoke" / "evaluations" / "mnist-prox-hybrid"
+    (kept,) = rows(folder)
+    assert reproduce(*PART) == 0
+    assert len(calls) == 3
+    assert rows(folder)[0] == kept
+    assert [row["nfe"] for row in rows(folder)] == [5, 10]
+
+
+def test_a_run_of_fewer_steps_is_not_taken_for_finished(here):
+    """One that was made by hand, and shorter: it goes on to the end, or everything after it would be worthless."""
+    make_standins("mnist", here / "x" / "stand-ins")
+    job = next(job for job in _jobs("mnist", Path("x")) if job.verb == "train")
+    assert verb.remaining(job) == job
+    assert main(["train", *job.arguments]) == 0
+    assert verb.remaining(job) is None
+    longer = replace(job, arguments=tuple("3" if flag == "2" else flag for flag in job.arguments))
+    left = verb.remaining(longer)
+    assert left.arguments == (*longer.arguments, "--resume", "--training.steps", "3")
+    assert main(["train", *left.arguments]) == 0
+    assert store.latest(job.makes).step == 3
+    assert verb.remaining(longer) is None
+
+
+# ---- the paper's weights ----
+
+
+@pytest.mark.slow
+def test_the_papers_weights(here, capsys, monkeypatch):
+    """From the hub, without a training; a second call needs no hub."""
+    monkeypatch.setattr(reproduce_jobs, "SMOKE_SAMPLES", 4)
+    arguments = ["mnist", "--smoke", "--weights", "official", "--only", "mnist-score-ode"]
+    weights = here / "weights.pth"
+    torch.save(official_content(get_preset("mnist-score").model.network), weights)
+    with FakeHub(here / "hub") as server:
+        server.connect(monkeypatch, here / "cache")
+        server.put(hubs.OFFICIAL_REPO, hubs.OFFICIAL_MODELS["mnist-score"], weights.read_bytes())
+        assert reproduce(*arguments) == 0
+    out = here / "reproduce" / "mnist-smoke"
+    assert not (out / "runs").exists()
+    found = rows(out / "evaluations-official-weights" / "mnist-score-ode")
+    assert [(row["nfe"], row["weights"]) for row in found] == [(5, "ema0.9999"), (10, "ema0.9999")]
+    assert reproduce(*arguments) == 0
+    assert rows(out / "evaluations-official-weights" / "mnist-score-ode") == found
+
+
+# ---- what it says ----
+
+
+@pytest.mark.parametrize(
+    "name, more",
+    [
+        *(
+            (name, more)
+            for name in ("mnist", "cifar10", "celebahq")
+            for more in ([], ["--smoke"], ["--weights", "official"])
+        ),
+        ("toy", []),
+        ("toy", ["--smoke"]),
+    ],
+)
+def test_dry_run_lists_every_command_and_writes_nothing(name, more, here, capsys):
+    assert reproduce(name, "--dry-run", *more, "--out", "x") == 0
+    said = capsys.readouterr().out
+    block, setting = verb.choose(verb.cli.parse(verb.Reproduce, [name, *more, "--out", "x"], "p"))
+    jobs = reproduce_jobs.make_jobs(block, setting)
+    for number, job in enumerate(jobs, 1):
+        assert f"[{number}/{len(jobs)}] {job.command}\n      {job.about}\n" in said
+    assert list(here.iterdir()) == []
+
+
+def test_dry_run_says_what_is_missing_and_how_much_it_is(capsys):
+    assert reproduce("cifar10", "--dry-run") == 0
+    said = capsys.readouterr().out
+    assert "needs the data set cifar10: missing: cifar10 (train) is not here" in said
+    assert "needs the Inception weights of the FID: downloaded once" in said
+    assert "375,000 steps of 512 images; 35,746,307 parameters, 0.67 GiB" in said
+    assert "6 rows, 59,250,000 network evaluations" in said
+    steps, samples = 1185, 50_000
+    evaluations = 3 * steps * samples + 4 * 35 * samples
+    assert f"5 trainings of {5 * 375_000:,} steps on {5 * 375_000 * 512:,} images together" in said
+    assert f"; {evaluations:,} network evaluations of a sample" in said
+    assert reproduce("cifar10", "--dry-run", "--weights", "official") == 0
+    said = capsys.readouterr().out
+    assert "missing" not in said
+    assert "proxdm train" not in said
+    assert "needs the paper's weights of cifar10-score, " in said
+    assert reproduce("celebahq", "--dry-run") == 0
+    assert "needs the autoencoder stabilityai/sd-vae-ft-ema" in capsys.readouterr().out
+
+
+def test_the_papers_values_stand_beside_ours_only_for_its_features():
+    block = BLOCKS["cifar10"].only(["cifar10-score-ode"], [5, 10])
+
+    def shown(features):
+        known = dict.fromkeys(evaluation.EvaluationRow.__dataclass_fields__) | {"samples": 50_000}
+        found = [
+            evaluation.EvaluationRow(
+                **known
+                | {"sampler": "ode-euler", "steps": n, "nfe": n, "metrics": {"fid": fid}}
+                | {"features": features}
+            )
+            for n, fid in ((5, 280.0), (10, 100.0))
+        ]
+        return verb.summary(block, [], {"cifar10-score-ode": evaluation.Evaluation(tuple(found), (), 0)})
+
+    lines = shown({"name": "inception"}).splitlines()
+    assert lines[4].split() == ["cifar10-score-ode", "ode-euler", "5", "280", "281"]
+    assert lines[5].split() == ["cifar10-score-ode", "ode-euler", "10", "100", "103"]
+    assert lines[-1] == "50,000 samples a row; the paper's values are read off its figure."
+    lines = shown({"name": "pixels"}).splitlines()
+    assert lines[4].split() == ["cifar10-score-ode", "ode-euler", "5", "280", "–"]
+    assert lines[-1] == "50,000 samples a row; pixels features: this is no FID."
+
+
+# ---- what it refuses ----
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["mnist", "--only", "cifar10-score"], "unknown part of mnist 'cifar10-score' (did you mean 'mnist-score'?); "),
+        (["mnist", "--steps", "7"], "steps = 7 is not in this part of mnist, which has 5, 10, 20, 50, 100, 1000"),
+        (["mnist", "--samples", "1"], "samples = 1 are too few for fid"),
+        (["mnist", "--samples", "0"], "samples = 0 must be at least 1"),
+        (["mnist", "--micro-batch", "0"], "micro-batch = 0 must be at least 1"),
+        (["mnist", "--inception-weights", "none.pth"], "there is no file none.pth"),
+        (["mnist", "--smoke", "--samples", "5"], "--samples has no effect: --smoke has its own numbers"),
+        (["mnist", "--smoke", "--stats", "official"], "--stats has no effect: --smoke"),
+        (["mnist", "--smoke", "--steps", "5"], "--steps has no effect: --smoke"),
+        (["mnist", "--weights", "official", "--compile"], "--compile has no effect: official weights are not trained"),
+        (["celebahq", "--samples", "5"], "--samples has no effect: celebahq has no Fréchet distance"),
+        (["celebahq", "--samples", "0"], "--samples has no effect: celebahq has no Fréchet distance"),
+        (["toy", "--bf16"], "--bf16 has no effect: toy needs no network"),
+        (["toy", "--device", "cpu"], "--device has no effect: toy needs no network"),
+        (["mnist"], "mnist (train) is not here: looked for"),
+    ],
+)
+def test_wrong_input_is_refused_in_one_line_before_any_work(arguments, message, here, capsys, monkeypatch):
+    monkeypatch.setattr(reproduce_jobs, "weights_path", lambda: here)  # as if the FID's network had been downloaded
+    assert reproduce(*arguments) == 2
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("proxdm: error: ")
+    assert message in error
+    assert "\n" not in error
+    assert not list(here.rglob("*.npz"))
+    assert not list(here.rglob("runs"))
+
+
+def test_unknown_blocks_are_refused(capsys):
+    assert reproduce("imagenet") == 2
+    assert "cifar10" in capsys.readouterr().err
+
+
+def test_a_folder_of_something_else_is_left_alone(here, capsys):
+    (here / "x").mkdir()
+    for text, words in [
+        ('{"block": "mnist", "smoke": true}', "the block mnist of --smoke"),
+        ('{"block": "toy", "smoke": false}', "the block toy"),
+        ("[", "something else"),
+    ]:
+        (here / "x" / "reproduce.json").write_text(text)
+        assert reproduce("mnist", "--out", "x") == 2
+        message = f"x holds {words}, not the block mnist; choose another folder with --out"
+        assert message in capsys.readouterr().err
+        assert (here / "x" / "reproduce.json").read_text() == text
+
+
+def test_a_run_of_another_configuration_is_not_taken(here, capsys):
+    config = get_preset("mnist-score")
+    wrong = config.__class__(**{**vars(config), "optimiser": config.optimiser.__class__(lr=1.0)})
+    store.create_run(here / "x" / "runs" / "mnist-score", wrong)
+    job = next(
+        job
+        for job in reproduce_jobs.make_jobs(BLOCKS["mnist"], reproduce_jobs.Setting(Path("x")))
+        if job.verb == "train"
+    )
+    with pytest.raises(ValueError, match=r"another configuration: optimiser\.lr"):
+        verb.remaining(job)
+
+
+def test_several_processes_are_sent_to_the_commands(capsys, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert reproduce("mnist", "--dry-run") == 2
+    assert "proxdm reproduce runs in one process; run the commands that --dry-run shows" in capsys.readouterr().err
+
+
+def test_a_toy_of_other_numbers_is_not_taken_for_this_one(here, capsys):
+    assert (
+        main(["toy", "--steps", "5", "10", "--samples", "9", "--seeds", "1", "--no-animation", "--out", "x/dino"]) == 0
+    )
+    assert reproduce("toy", "--smoke", "--out", "x") == 2
+    assert "holds results.json" in capsys.readouterr().err

@@ -1,0 +1,114 @@
+"""docs/reproduction.md: every command is one that our command line takes, and every name and number is the code's."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from proxdm.checkpoints.hub import OFFICIAL_MODELS, OFFICIAL_STATS
+from proxdm.cli import VERBS, parse
+from proxdm.cli import download as download_verb
+from proxdm.cli.evaluate import Evaluate
+from proxdm.cli.reproduce import Reproduce, check, choose
+from proxdm.cli.reproduce_jobs import Job
+from proxdm.cli.sample import Sample
+from proxdm.data.known import KNOWN
+from proxdm.experiments.reproduce import BLOCKS, Pictures, Sweep
+from proxdm.presets import PRESETS, get_preset
+
+PAGE = Path(__file__).parents[1] / "docs" / "reproduction.md"
+TEXT = PAGE.read_text(encoding="utf-8")
+ROWS = [[cell.strip() for cell in line.strip("|").split("|")] for line in TEXT.splitlines() if line.startswith("|")]
+
+
+def commands() -> list[list[str]]:
+    """Every command: in blocks, comments left out, and in running text; also those behind a launcher."""
+    blocks = re.findall(r"```bash\n(.*?)```", TEXT, re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines() if line.strip()]
+    spans = [span for span in re.findall(r"`([^`\n]+)`", TEXT) if span.startswith("proxdm ")]
+    found = [shlex.split(line, comments=True) for line in [*lines, *spans]]
+    return [words[words.index("proxdm") :] for words in found]
+
+
+COMMANDS = [words for words in commands() if len(words) > 2 and "PRESET" not in words]
+
+
+def test_the_page_has_commands():
+    assert len(COMMANDS) > 40
+    assert {words[1] for words in COMMANDS} >= {"reproduce", "train", "evaluate", "sample", "download", "stats"}
+    assert all(words[1] in VERBS for words in commands())
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_every_command_parses(words):
+    verb, arguments = words[1], tuple(words[2:])
+    if "--help" in arguments:
+        assert arguments[0] in PRESETS
+        return
+    check(Job(verb, arguments, Path(), ""))
+    if verb == "reproduce":
+        choose(parse(Reproduce, arguments, "p"))
+    if verb == "download":
+        options = parse(download_verb.Download, arguments, "p")
+        assert download_verb._chosen(options, download_verb._known(options.what))
+
+
+def test_every_name_exists():
+    spans = set(re.findall(r"`([^`\n]+)`", TEXT))
+    experiments = {one.name for block in BLOCKS.values() for one in block.experiments}
+    named = {span for span in spans if re.fullmatch(r"(mnist|cifar10|celebahq|digits|fashion-mnist)-[a-z0-9-]+", span)}
+    assert named <= {*PRESETS, *experiments, *KNOWN}
+    flags = {span.split()[0] for span in spans if span.startswith("--")}
+    known = {"--" + name.replace("_", "-") for name in Reproduce.__dataclass_fields__}
+    assert flags <= known
+    files = set(re.findall(r"official/(\w+\.(?:pth|npz))", TEXT))
+    assert files <= {*OFFICIAL_MODELS.values(), *(Path(name).name for name in OFFICIAL_STATS.values())}
+
+
+def test_every_training_is_in_the_table_with_its_numbers():
+    table = {row[1]: row for row in ROWS if row[1].startswith("`proxdm train ")}
+    presets = [name for block in BLOCKS.values() for name in block.presets]
+    assert {command.strip("`").split()[2] for command in table} == set(presets)
+    assert len(table) == 10
+    for command, row in table.items():
+        config = get_preset(command.strip("`").split()[2])
+        assert row[2:4] == [f"{config.training.steps:,}", f"{config.parameter_count():,}"]
+
+
+def test_every_evaluation_is_in_the_table_with_its_numbers():
+    table = {
+        row[0].strip("`"): row for row in ROWS if row[2:] and row[2].startswith(("`proxdm evaluate", "`proxdm sample"))
+    }
+    experiments = [one for block in BLOCKS.values() for one in block.experiments if isinstance(one, Sweep | Pictures)]
+    assert list(table) == [one.name for one in experiments]
+    for one in experiments:
+        words = shlex.split(table[one.name][2].strip("`"))
+        if isinstance(one, Sweep):
+            options = parse(Evaluate, words[2:], "p")
+            assert (options.sampler, options.steps, options.samples) == ((one.sampler,), one.steps, one.samples)
+            assert options.reference == f"stats/{get_preset(one.preset).data.name}.npz"
+            assert table[one.name][3] == (", ".join(f"{value:g}" for value in one.paper.values()) or "–")
+        else:
+            drawn = parse(Sample, words[2:], "p")
+            assert (drawn.sampler, drawn.samples) == (one.sampler, one.samples)
+            assert drawn.steps in one.steps
+            assert set(map(int, re.findall(r"\d+", TEXT.split("and so for ")[1].split(".")[0]))) | {10} == set(
+                one.steps
+            )
+        assert Path(words[2]).name == one.preset
+
+
+def test_its_python_runs_as_far_as_it_needs_no_download():
+    (block,) = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+    imports, call = block.strip().rsplit("\n", 1)
+    names: dict[str, object] = {}
+    exec(compile(imports, str(PAGE), "exec"), names)
+    calls = []
+    names |= {"encode_pictures": lambda *a, **k: calls.append((a, k)), "load_vae": lambda device: device}
+    exec(compile(call, str(PAGE), "exec"), names)
+    ((folder, target, device), more), *rest = calls
+    assert not rest
+    assert (folder, target.name, device, more) == (Path("celeba-hq"), "celebahq-latents.npy", "cuda", {"size": 256})
