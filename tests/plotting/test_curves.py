@@ -129,6 +129,11 @@ def test_the_training_curve_has_a_line_a_phase():
     first = axes.lines[0]
     np.testing.assert_array_equal(first.get_xydata(), [(10, 0.9), (20, 0.6)])
     assert axes.get_yscale() == "log"
+    axes.figure.savefig(BytesIO())
+    legend = axes.get_legend().get_window_extent()
+    assert legend.y0 >= axes.get_window_extent().y1 - 1, "above the curves"
+    assert legend.y1 <= axes.figure.bbox.y1
+    assert legend.x1 <= axes.figure.bbox.x1
     negative = training_curve([{"step": 1, "loss": -1.0}, {"step": 2, "loss": 2.0}])
     assert negative.axes[0].get_yscale() == "linear"
     assert training_curve([{"step": 1, "loss": None}]) is None

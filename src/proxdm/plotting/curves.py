@@ -172,9 +172,11 @@ def training_curve(log: Sequence[Mapping[str, Any]], *, size: tuple[float, float
         return None
     width, height = size
     values = [loss for _, points in parts for _, loss in points]
+    names = 0.05 + 0.18 * len(parts) if len(parts) > 1 else 0.0
     with matplotlib.rc_context(_RC):
-        figure = Figure(figsize=size)
-        axes = figure.add_axes((0.62 / width, 0.52 / height, (width - 0.72) / width, (height - 0.62) / height))
+        figure = Figure(figsize=(width, height + names))
+        whole = height + names
+        axes = figure.add_axes((0.62 / width, 0.52 / whole, (width - 0.72) / width, (height - 0.62) / whole))
         for i, (name, points) in enumerate(parts):
             style: Any = {
                 "color": PHASES[i % len(PHASES)],
@@ -193,12 +195,13 @@ def training_curve(log: Sequence[Mapping[str, Any]], *, size: tuple[float, float
             axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             axes.yaxis.set_minor_formatter(NullFormatter())
         axes.set_xlim(left=0)
-        axes.legend(loc="best", frameon=False, handlelength=3)
+        if len(parts) > 1:  # above the axes, where no curve is
+            axes.legend(loc="lower left", bbox_to_anchor=(0, 1), frameon=False, handlelength=3, borderaxespad=0.2)
         axes.grid(color="#e6e6e6", linewidth=0.6)
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
         axes.set_xlabel("optimiser step")
-        axes.set_ylabel("loss")
+        axes.set_ylabel("loss" if len(parts) > 1 else f"loss ({parts[0][0]})")
     return figure
 
 

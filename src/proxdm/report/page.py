@@ -19,10 +19,13 @@ from proxdm.config import Config, to_json
 from proxdm.evaluation.comparison import HIGHER_IS_BETTER, Key, Panel, Series, key_of, make_panels
 from proxdm.evaluation.reading import Measured
 from proxdm.evaluation.results import EvaluationRow
-from proxdm.plotting.curves import curve_styles, metric_panel, metric_title, training_curve
+from proxdm.plotting.curves import curve_styles, loss_by_phase, metric_panel, metric_title, training_curve
 from proxdm.report.commands import evaluate_commands, train_command
 from proxdm.report.figures import DARK, inline_svg, picture_uri, swatch
 from proxdm.report.gather import Material, Run
+
+_BESIDE = 60
+"""Widest table, in characters, that stands beside its figure."""
 
 PICTURED = 64
 """Samples in the picture of a row, as evaluation draws it."""
@@ -68,7 +71,7 @@ def render(material: Material, *, title: str = "", metrics: Sequence[str] = ()) 
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     styles = curve_styles(make_panels(material.rows, metrics) if material.rows else [])
     page = environment.get_template("report.html.j2").render(
-        title=title or "Report on " + _listed(run.name for run in material.runs),
+        title=title or f"Report on {_subject(material.runs)}",
         version=__version__,
         palette=DARK,
         css=Markup(_template("style.css")),
@@ -105,8 +108,9 @@ def _part(
         "number": number,
         "setting": str(key_of(rows[0].row, mixed=True).setting),
         "facts": _facts([one.row for one in rows]),
-        "legend": [(one.label, markup(swatch(styles[key]))) for key, one in series.items()],
-        "panels": [_panel(f"p{number}-{i}", panel, styles, markup) for i, panel in enumerate(panels, 1)],
+        # A panel that is wide has a legend of its own.
+        "legend": [] if _wide(panels) else [(one.label, markup(swatch(styles[key]))) for key, one in series.items()],
+        "panels": [_panel(f"p{number}-{i}", panel, styles, markup, _wide(panels)) for i, panel in enumerate(panels, 1)],
         "grids": _grids(rows, panels, styles, markup),
         "rows": _all_rows(rows, {key: one.label for key, one in series.items()}),
     }
@@ -141,7 +145,7 @@ def _facts(rows: Sequence[EvaluationRow]) -> list[tuple[str, str]]:
     ]
 
 
-def _panel(identifier: str, panel: Panel, styles: Mapping[Key, Any], markup: Any) -> dict[str, Any]:
+def _panel(identifier: str, panel: Panel, styles: Mapping[Key, Any], markup: Any, wide: bool) -> dict[str, Any]:
     """Return figure and table of a metric."""
     title = metric_title(panel.metric)
     described = f"{title} against the number of network evaluations: the values are in the table"
@@ -155,6 +159,7 @@ def _panel(identifier: str, panel: Panel, styles: Mapping[Key, Any], markup: Any
         "title": title,
         "better": "higher is better" if panel.metric in HIGHER_IS_BETTER else "lower is better",
         "note": f"{spread}{taken}.",
+        "wide": wide,
         "figure": markup(inline_svg(metric_panel(panel, styles), identifier, described)),
         "head": ["sampler", *(f"NFE {nfe}" for nfe in panel.nfe)],
         "rows": [
@@ -162,6 +167,17 @@ def _panel(identifier: str, panel: Panel, styles: Mapping[Key, Any], markup: Any
             for one in panel.series
         ],
     }
+
+
+def _wide(panels: Iterable[Panel]) -> bool:
+    """Return whether the table of any of the panels is too wide to stand beside its figure."""
+    return any(_width(panel) > _BESIDE for panel in panels)
+
+
+def _width(panel: Panel) -> int:
+    """Return the width of a table in characters."""
+    columns = [[str(point) for one in panel.series if (point := panel.at(one, nfe))] for nfe in panel.nfe]
+    return max(len(one.label) for one in panel.series) + sum(2 + max(map(len, column)) for column in columns)
 
 
 def _value(panel: Panel, series: Series, nfe: int) -> Cell:
@@ -251,10 +267,11 @@ def _run(number: int, run: Run, rows: Sequence[Measured], markup: Any) -> dict[s
         command = train_command(run.config, run.folder)
     return {
         "name": run.name,
-        "source": run.source,
+        "source": "" if run.source == run.name else run.source,
         "missing": run.missing,
         "facts": run.facts(),
         "figure": None if curve is None else markup(inline_svg(curve, f"t{number}", described)),
+        "phases": len(loss_by_phase(run.log)),
         "config": None if run.config is None else to_json(run.config).rstrip(),
         "command": command,
         "trained_on": _trained_on(run, rows),
@@ -268,6 +285,10 @@ def _trained_on(run: Run, rows: Iterable[Measured]) -> str:
         if measured and digest not in measured:
             return f"The weights {weights} are not those that were measured: the run went on, or is another one."
     return ""
+
+
+def _subject(runs: Sequence[Run]) -> str:
+    return _listed(run.name for run in runs) if len(runs) < 4 else f"{len(runs)} runs"
 
 
 def _listed(words: Iterable[str]) -> str:
