@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from proxdm.networks import UNet, UNetConfig, build_network, parameter_count
@@ -213,18 +214,30 @@ def test_patch_one_has_the_same_parameters_and_larger_ones_work_on_smaller_image
 
 
 def test_patch_wraps_the_same_network():
-    """With patch 2 the network is the patch-1 network of 4 times the channels between the two rearrangements."""
+    """Patch 2 is the network of 4 times the channels between two rearrangements, plus a multiple of the input."""
     patched = randomised(UNet(UNetConfig(channels=2, width=8, mult=(1, 2), num_res_blocks=1, patch=2))).eval()
     plain = UNet(UNetConfig(channels=8, width=8, mult=(1, 2), num_res_blocks=1)).eval()
-    plain.load_state_dict(patched.state_dict())
+    weights = patched.state_dict()
+    bypass = nn.Linear(32, 8)
+    bypass.load_state_dict({name: weights.pop(f"bypass.{name}") for name in ("weight", "bias")})
+    plain.load_state_dict(weights)
     x, t = batch(patched.config, (8, 8))
     # Space to depth by strides: channel c, row offset i, column offset j go to channel 4c + 2i + j.
     deep = torch.stack([x[:, c, i::2, j::2] for c in range(2) for i in range(2) for j in range(2)], 1)
-    out, expected = patched(x, t), plain(deep, t)
+    factor = bypass(F.silu(patched.embedding(t)))
+    out, expected = patched(x, t), plain(deep, t) + factor[:, :, None, None] * deep
     for c in range(2):
         for i in range(2):
             for j in range(2):
                 torch.testing.assert_close(out[:, c, i::2, j::2], expected[:, 4 * c + 2 * i + j])
+
+
+def test_without_patches_or_with_other_channels_there_is_no_bypass():
+    assert UNet(UNetConfig(channels=2, width=8, mult=(1,), num_res_blocks=1)).bypass is None
+    assert UNet(UNetConfig(channels=2, width=8, mult=(1,), num_res_blocks=1, patch=2, out_channels=3)).bypass is None
+    fresh = UNet(UNetConfig(channels=2, width=8, mult=(1,), num_res_blocks=1, patch=2))
+    x, t = batch(fresh.config, (8, 8))
+    assert fresh(x, t).abs().max() < 1e-3, "a fresh network predicts nothing"
 
 
 def test_checkpointing_gives_the_same_gradients():

@@ -36,7 +36,8 @@ class UNetConfig:
         conditioning: `time` (score networks) or `time-lam` (prox networks).
         out_channels: Channels of the output; None means `channels`.
         patch: Space-to-depth factor at the input, undone at the output: the network works on images smaller by this
-            factor. 1 changes nothing.
+            factor, and where input and output have as many channels, the input times a learned function of the
+            conditions, one factor for every pixel of a patch, is added to the output. 1 changes nothing.
         checkpoint: Recompute activations in the backward pass: less memory, more time, the same gradients.
         log_lam: Embed `log(lam)` in place of `lam`.
     """
@@ -222,6 +223,11 @@ class UNet(nn.Module):
             nn.SiLU(),
             _scaled(nn.Conv2d(width * config.mult[0], out_channels * depth, 3, padding=1), NEARLY_ZERO),
         )
+        # Noise predictions contain the input itself, to a degree that depends on t and lam. All pixels of a patch would
+        # have to pass through `width` channels and two normalisations unharmed: what is lost there stays as noise.
+        self.bypass = None
+        if config.patch > 1 and out_channels == config.channels:
+            self.bypass = _scaled(nn.Linear(4 * width, out_channels * depth), NEARLY_ZERO)
 
     def _block(self, in_channels: int, out_channels: int, attention: bool) -> ResidualBlock:
         config = self.config
@@ -265,7 +271,8 @@ class UNet(nn.Module):
         """
         self._check(x)
         embedding = self.embedding(t, lam)
-        h = self.head(x if self.config.patch == 1 else F.pixel_unshuffle(x, self.config.patch))
+        patches = x if self.config.patch == 1 else F.pixel_unshuffle(x, self.config.patch)
+        h = self.head(patches)
         skips = [h]
         for block in self.down:
             h = self._run(block, h, embedding)
@@ -277,6 +284,8 @@ class UNet(nn.Module):
                 h = torch.cat([h, skips.pop()], dim=1)
             h = self._run(block, h, embedding)
         out: Tensor = self.tail(h)
+        if self.bypass is not None:
+            out = out + self.bypass(F.silu(embedding))[:, :, None, None] * patches
         return (out if self.config.patch == 1 else F.pixel_shuffle(out, self.config.patch)).to(x.dtype)
 
     def _run(self, block: nn.Module, h: Tensor, embedding: Tensor) -> Tensor:
