@@ -15,7 +15,7 @@ import pytest
 
 from proxdm.checkpoints import store
 from proxdm.cli import main
-from proxdm.cli.train import duration, parse_request
+from proxdm.cli.train import parse_request
 from proxdm.config import ConfigError, from_json, to_json
 from proxdm.errors import CheckpointError
 from proxdm.networks import MLPConfig
@@ -129,13 +129,6 @@ def test_help_lists_presets_and_fields(capsys):
     text = capsys.readouterr().out
     for flag in ("--out", "--resume", "--dry-run", "--training.steps", "--model.network.width", "--logging.tracker"):
         assert flag in text
-
-
-@pytest.mark.parametrize(
-    "seconds, words", [(41, "41 s"), (720, "12 min"), (3.5 * 3600, "3.5 h"), (2.1 * 86400, "2.1 days")]
-)
-def test_durations_are_in_words(seconds, words):
-    assert duration(seconds) == words
 
 
 # ---- runs ----

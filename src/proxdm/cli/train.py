@@ -28,6 +28,7 @@ from proxdm.config import (
 from proxdm.data.load import DataConfig
 from proxdm.losses import ObjectiveConfig
 from proxdm.presets import PRESETS, get_preset
+from proxdm.words import duration
 
 USAGE = """usage: {prog} PRESET [--out RUN] [--resume] [--config FILE] [--dry-run] [--any.config.field VALUE]
 
@@ -232,14 +233,6 @@ def dry_run(request: Request) -> int:
     }
     print("\n".join(f"{key:<12}{value}" for key, value in rows.items()))
     return 0
-
-
-def duration(seconds: float) -> str:
-    """Return a duration in words: `41 s`, `12 min`, `3.5 h`, `2.1 days`."""
-    for limit, unit, name in ((90, 1, "s"), (90 * 60, 60, "min"), (48 * 3600, 3600, "h")):
-        if seconds < limit:
-            return f"{seconds / unit:.{1 if unit == 3600 else 0}f} {name}"
-    return f"{seconds / 86400:.1f} days"
 
 
 def _size(count: int) -> str:

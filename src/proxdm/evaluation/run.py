@@ -34,6 +34,7 @@ from proxdm.imaging import save_grid
 from proxdm.metrics.features import FeatureExtractor, load_extractor
 from proxdm.metrics.statistics import ReferenceStatistics
 from proxdm.training.processes import Place, find_place
+from proxdm.words import duration
 
 PARTIAL = ".unfinished"
 """Folder of rows that are being measured, beside the results."""
@@ -235,7 +236,7 @@ def estimate(setting: _Setting, cells: Sequence[Cell]) -> str:
     chunks = math.ceil(setting.chunks / setting.place.world)
     seconds = chunks * sum(cell.grid.steps * step + features for cell in cells)
     return (
-        f"about {_duration(seconds)} for {len(cells)} rows of {setting.plan.samples:,} samples, "
+        f"about {duration(seconds)} for {len(cells)} rows of {setting.plan.samples:,} samples, "
         f"{setting.painter.chunk} at a time ({1000 * step:.3g} ms an evaluation, {1000 * features:.3g} ms features)"
     )
 
@@ -370,11 +371,3 @@ def _silent(line: str) -> None:
 
 def _device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device} ({platform.machine()})"
-
-
-def _duration(seconds: float) -> str:
-    """Return a duration in words: `41 s`, `12 min`, `3.5 h`, `2.1 days`."""
-    for limit, unit, name in ((90, 1, "s"), (90 * 60, 60, "min"), (48 * 3600, 3600, "h")):
-        if seconds < limit:
-            return f"{seconds / unit:.{1 if unit == 3600 else 0}f} {name}"
-    return f"{seconds / 86400:.1f} days"

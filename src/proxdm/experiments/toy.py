@@ -13,11 +13,8 @@ the same number of exact draws from the target gives: no sampler is expected bel
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
-from platform import python_version
 from statistics import fmean
 from typing import get_args
 
@@ -26,9 +23,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from proxdm._version import __version__
 from proxdm.data import datasaurus
 from proxdm.errors import StepError, did_you_mean
+from proxdm.experiments.setting import one_thread, versions
 from proxdm.experiments.toy_result import Cell, Particles, Spread, ToyResult, Trajectory
 from proxdm.grids import TimeGrid
 from proxdm.metrics.wasserstein import MAX_PAIRS, w1, w2
@@ -152,7 +149,7 @@ def run_toy(
     particles: dict[str, dict[int, Particles]] = {}
     trajectories: dict[str, Trajectory] = {}
     bar = tqdm(total=len(jobs) * seeds, unit="run", leave=False, disable=None if progress else True)
-    with _one_thread(), bar:
+    with one_thread(), bar:
         for method, n in jobs:
             runs = []
             for current in all_seeds:
@@ -180,7 +177,7 @@ def run_toy(
         trajectories=trajectories,
         trajectory_steps=follow,
         seconds=time.perf_counter() - started,
-        versions=_versions(),
+        versions=versions("torch", "numpy", "POT"),
     )
 
 
@@ -251,17 +248,6 @@ class _LocalProx:
         return self.mixture.solve_prox(x, t, lam, mode="local").u
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Compute in one thread: tensors of this size only lose by sharing, and numbers do not depend on the machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def _plan(
     methods: Sequence[Method], numbers: Sequence[int], sde: VPSDE
 ) -> tuple[list[tuple[Method, int]], dict[str, dict[int, str]]]:
@@ -315,11 +301,3 @@ def _cell(runs: Sequence[_Run]) -> Cell:
         nfe=runs[0].nfe,
         seconds=fmean(run.seconds for run in runs),
     )
-
-
-def _versions() -> dict[str, str]:
-    return {
-        "proxdm": __version__,
-        "python": python_version(),
-        **{name: version(name) for name in ("torch", "numpy", "POT")},
-    }
