@@ -11,7 +11,7 @@ CONFIG = Config(
     preset="fashion-mnist-prox-hybrid",
     data=_small.FASHION_MNIST,
     model=_small.fashion_mnist(prox=True),
-    objective=ObjectiveConfig("proximal-matching", "noise", l1_steps=5_000, zetas=(1.0, 0.5)),
+    objective=ObjectiveConfig("proximal-matching", "noise", l1_steps=4_000, zetas=(1.0, 0.5)),
     conditioning=ConditioningConfig("prox-hybrid", "knots", (5, 10, 20, 50, 100), "log10"),
     optimiser=OptimiserConfig(lr=1e-4, l1_lr=5e-4, warmup=500, clip=1.0),
     training=_small.FASHION_TRAINING,
