@@ -13,7 +13,6 @@ from tyro.conf import Positional, arg
 
 from proxdm.checkpoints.load import choose_device
 from proxdm.cli import parse
-from proxdm.cli.train import duration
 from proxdm.data.load import DataConfig, Flip
 from proxdm.errors import OutputError, did_you_mean
 from proxdm.files import check_folder
@@ -29,6 +28,7 @@ from proxdm.metrics.classifier import (
     train_classifier,
 )
 from proxdm.metrics.features import InputForm, load_extractor, load_module, save_module
+from proxdm.words import duration
 
 USAGE = """usage: {prog} train DATASET [--out FILE.pt] [--steps N] [--seed S] ...
        {prog} info FILE
@@ -73,7 +73,7 @@ class Train:
     """Largest learning rate, after a warm-up and before a cosine."""
 
     seed: int = 0
-    """Seed of weights, order and shifts; on a CPU the same seed gives the same file."""
+    """Seed of weights, order and shifts; on a CPU the same seed and number of threads give the same file."""
 
     flip: Annotated[Flip | None, arg(help_behavior_hint="(default: random for fashion-mnist and cifar10)")] = None
     """Horizontal flips in training: none, random or frozen."""
