@@ -135,9 +135,9 @@ def test_a_run_without_checkpoint_says_so(tmp_path):
 
 
 def test_nothing_there_says_what_was_looked_for(tmp_path):
-    with pytest.raises(CheckpointError, match=r"there is no model .*/nowhere: looked for a run folder"):
+    with pytest.raises(CheckpointError, match=r"there is no model '.*/nowhere': looked for a run folder"):
         load(tmp_path / "nowhere")
-    with pytest.raises(CheckpointError, match=r"there is no model .*/no\.safetensors"):
+    with pytest.raises(CheckpointError, match=r"there is no model '.*/no\.safetensors"):
         load(tmp_path / "no.safetensors")
     (tmp_path / "empty").mkdir()
     with pytest.raises(CheckpointError, match=r"holds no model: looked for checkpoints/ .*, and found nothing"):

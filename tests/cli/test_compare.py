@@ -142,8 +142,8 @@ def test_nothing_is_replaced_without_overwrite(folders, tmp_path, capsys):
     "arguments, message",
     [
         ([], "nothing to compare"),
-        (["nowhere.jsonl"], "no results found: there is no nowhere.jsonl"),
-        (["nowhere"], "there is no model nowhere"),
+        (["nowhere.jsonl"], "no results found: nowhere.jsonl does not exist"),
+        (["nowhere"], "there is no model 'nowhere'"),
         (["empty"], "empty holds neither a model (a run, a checkpoint, model.safetensors) nor results"),
         (["evaluations", "--sampler", "euler"], "unknown sampler 'euler'"),
         (["evaluations", "--steps", "7"], "no row is left to compare"),

@@ -24,7 +24,7 @@ def test_one_file_is_written(results, tmp_path, capsys):
     text = file.read_text(encoding="utf-8")
     assert text.endswith("</html>\n")
     assert "<h1>A title</h1>" in text
-    assert "page.html: 2 rows, 1 runs" in capsys.readouterr().out
+    assert "MB; rows: 2, runs: 1)" in capsys.readouterr().out
     assert report(results) == 0
     assert (tmp_path / "report.html").is_file()
 
@@ -51,11 +51,11 @@ def test_an_error_leaves_what_was_there(results, tmp_path):
     "arguments, message",
     [
         ([], "nothing to report on"),
-        (["nowhere"], "no results found: there is no nowhere; make them with proxdm evaluate"),
+        (["nowhere"], "no results found: nowhere does not exist; make them with proxdm evaluate"),
         (["empty"], "no results found: empty holds no results.jsonl"),
         (["damaged.jsonl"], "line 2 of damaged.jsonl is not a JSON object"),
         (["old.jsonl"], "row 1 of old.jsonl is damaged: this is no row of results"),
-        (["none.safetensors"], "there is no none.safetensors"),
+        (["none.safetensors"], "none.safetensors does not exist"),
         (["results", "--metrics", "kid"], "no row has kid; the results have fid"),
         (["results", "--out", "file/page.html"], "results cannot be written to file"),
     ],

@@ -209,7 +209,7 @@ def test_an_unfinished_last_line_is_left_out(tmp_path):
 
 
 def test_missing_and_empty_results_are_errors(tmp_path):
-    with pytest.raises(ValueError, match=r"no results found: there is no .*nowhere; make them with proxdm evaluate"):
+    with pytest.raises(ValueError, match=r"no results found: .*nowhere does not exist; make them with proxdm evaluate"):
         read_results(tmp_path / "nowhere")
     with pytest.raises(ValueError, match=r"holds no results\.jsonl, and neither do its folders"):
         read_results(tmp_path)

@@ -60,5 +60,7 @@ def main(arguments: Sequence[str], prog: str) -> int:
     for note in material.notes:
         print(note)
     size = len(page.encode()) / 2**20
-    print(f"{options.out}: {len(material.rows)} rows, {len(material.runs)} runs, {size:.1f} MB; open it in a browser")
+    print(
+        f"{options.out} ({size:.1f} MB; rows: {len(material.rows)}, runs: {len(material.runs)}): open it in a browser"
+    )
     return 0

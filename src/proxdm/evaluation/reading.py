@@ -42,7 +42,7 @@ def read_results(path: Path) -> list[Measured]:
         ValueError: There are no results, or a line is no row.
     """
     if not (files := find_results(path)):
-        what = f"{path} holds no {RESULTS}, and neither do its folders" if path.is_dir() else f"there is no {path}"
+        what = f"{path} holds no {RESULTS}, and neither do its folders" if path.is_dir() else f"{path} does not exist"
         raise ValueError(f"no results found: {what}; make them with proxdm evaluate")
     found = [Measured(row, file.parent) for file in files for row in _rows(file)]
     if not found:

@@ -146,7 +146,7 @@ def open_run(source: str, *, required: bool = False) -> Run:
     path = Path(source)
     if not path.exists():
         if required:
-            raise CheckpointError(f"there is no {source}")
+            raise CheckpointError(f"{source} does not exist")
         return Run(source, None, f"{source} is not here")
     log = tuple(_read_log(path / LOG_FILE)) if path.is_dir() else ()
     try:
