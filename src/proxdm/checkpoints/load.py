@@ -194,8 +194,8 @@ def find(source: str | Path, weights: str | None = None) -> Found:
     if (repo := hub.parse_repo_id(name)) is not None:
         return _find_on_hub(name, repo, weights)
     raise CheckpointError(
-        f"there is no model {name!r}: looked for a run folder, a checkpoint folder or a .safetensors file of that name, "
-        "and it is not the name of a repository on the hub (owner/name[@revision])"
+        f"there is no model {name!r}: looked for a run folder, a checkpoint folder or a .safetensors file of that "
+        "name, and it is not the name of a repository on the hub (owner/name[@revision])"
     )
 
 
