@@ -16,7 +16,7 @@ TIMES = ConditioningConfig(rule=None, draw="continuous", steps=())
 DIGITS_TRAINING = TrainingConfig(steps=4_000, batch_size=64, ema=(0.999,))
 DIGITS_LOGGING = LoggingConfig(every=50, checkpoint_every=1_000, keep=2, preview_every=1_000)
 
-FASHION_TRAINING = TrainingConfig(steps=8_000, batch_size=64, ema=(0.999,))
+FASHION_TRAINING = TrainingConfig(steps=6_000, batch_size=64, ema=(0.999,))
 FASHION_LOGGING = LoggingConfig(every=100, checkpoint_every=1_000, keep=2, preview_every=2_000)
 
 

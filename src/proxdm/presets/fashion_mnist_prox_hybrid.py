@@ -1,4 +1,4 @@
-"""Fashion-MNIST at 32x32, a small prox network on 4x4 patches: about an hour on two CPU cores."""
+"""Fashion-MNIST at 32x32, a small prox network on 4x4 patches: about half an hour on two CPU cores."""
 
 from __future__ import annotations
 
