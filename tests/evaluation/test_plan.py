@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from proxdm.evaluation import EvaluationPlan
-from proxdm.evaluation.plan import default_chunk, make_cells
+from proxdm.evaluation.plan import default_chunk, make_cells, unseen
+from proxdm.presets import get_preset
 
 
 @pytest.mark.parametrize(
@@ -60,3 +61,14 @@ def test_the_default_chunk_depends_on_device_and_shape_alone():
     cpu, cuda = torch.device("cpu"), torch.device("cuda")
     assert [default_chunk(cpu, (1, n, n)) for n in (8, 32, 256, 4096)] == [64, 64, 16, 1]
     assert [default_chunk(cuda, (3, n, n)) for n in (32, 64, 128)] == [256, 256, 64]
+
+
+def test_what_was_not_trained_is_said_once_a_sampler():
+    model = get_preset("digits-prox-hybrid").model.build()
+    model.config = get_preset("digits-prox-hybrid")
+    plan = EvaluationPlan(("prox-hybrid", "prox-ode"), (5, 7, 10), reference="digits")
+    hybrid, ode = unseen(model, make_cells(plan, model)[0])
+    assert hybrid.startswith("7 of the 7 steps of prox-hybrid on uniform(7) lie outside")
+    assert "as do" not in hybrid
+    assert ode.startswith("5 of the 5 steps of prox-ode on uniform(5)")
+    assert ode.endswith("; as do some with N = 7, 10")

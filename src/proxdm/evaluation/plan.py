@@ -154,13 +154,18 @@ def make_cells(plan: EvaluationPlan, model: LearnedModel) -> tuple[list[Cell], l
 
 
 def unseen(model: LearnedModel, cells: Iterable[Cell]) -> list[str]:
-    """Return a line on every sampler and grid with steps that the network was not trained for."""
+    """Return a line on every sampler with steps that the network was not trained for."""
     if not isinstance(model.config, Config):
         return []
     known = model.config.training_range()
-    pairs = dict.fromkeys((cell.rule, cell.grid) for cell in cells)
-    lines = (known.describe_unseen(rule, grid) for rule, grid in pairs)
-    return [line for line in lines if line is not None]
+    found: dict[str, tuple[str, list[int]]] = {}
+    for rule, grid in dict.fromkeys((cell.rule, cell.grid) for cell in cells):
+        if (line := known.describe_unseen(rule, grid)) is not None:
+            found.setdefault(rule.name, (line, []))[1].append(grid.steps)
+    return [
+        line if len(steps) == 1 else f"{line}; as do some with N = {', '.join(map(str, steps[1:]))}"
+        for line, steps in found.values()
+    ]
 
 
 def default_chunk(device: torch.device, shape: Sequence[int]) -> int:
