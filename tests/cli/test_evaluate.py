@@ -136,4 +136,4 @@ def test_wrong_input_is_refused_in_one_line(model, tmp_path, monkeypatch, capsys
 def test_a_missing_model(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert evaluate("nowhere", *QUICK) == 2
-    assert "there is no model nowhere" in capsys.readouterr().err
+    assert "there is no model 'nowhere'" in capsys.readouterr().err
