@@ -233,12 +233,10 @@ def test_patch_wraps_the_same_network():
 
 
 def test_without_patches_or_with_other_channels_there_is_no_bypass():
-    assert UNet(UNetConfig(channels=2, width=8, mult=(1,), attention=(), num_res_blocks=1)).bypass is None
-    assert (
-        UNet(UNetConfig(channels=2, width=8, mult=(1,), attention=(), num_res_blocks=1, patch=2, out_channels=3)).bypass
-        is None
-    )
-    fresh = UNet(UNetConfig(channels=2, width=8, mult=(1,), attention=(), num_res_blocks=1, patch=2))
+    plain = UNetConfig(channels=2, width=8, mult=(1,), attention=(), num_res_blocks=1)
+    assert UNet(plain).bypass is None
+    assert UNet(replace(plain, patch=2, out_channels=3)).bypass is None
+    fresh = UNet(replace(plain, patch=2))
     x, t = batch(fresh.config, (8, 8))
     assert fresh(x, t).abs().max() < 1e-3, "a fresh network predicts nothing"
 
