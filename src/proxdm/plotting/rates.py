@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from proxdm.experiments.convergence_result import ROUNDING, GaussianRates, MixtureRates, RatesResult
 from proxdm.experiments.toy import METHODS
-from proxdm.plotting.style import FLOOR_COLOUR, RC, End, Style, end_labels, log_axes, rule_style
+from proxdm.plotting.style import FLOOR_COLOUR, RC, End, Style, draw_floor, end_labels, log_axes, rule_style
 from proxdm.plotting.toy import style_of
 
 if TYPE_CHECKING:
@@ -135,10 +135,7 @@ def _mixture(axes: Axes, rates: MixtureRates) -> None:
         return
     steps = sorted({n for cells in rates.methods.values() for n in cells})
     ends: list[End] = []
-    mean, std = rates.floor.w2.mean, rates.floor.w2.std or 0.0
-    low = max(mean - std, mean / 10)  # a deviation may exceed the mean, a logarithm not
-    axes.axhspan(low, mean + std, color=FLOOR_COLOUR, alpha=0.18, linewidth=0)
-    axes.axhline(mean, color=FLOOR_COLOUR, linewidth=0.9, linestyle=":")
+    draw_floor(axes, rates.floor.w2.mean, rates.floor.w2.std or 0.0)
     for name, cells in rates.methods.items():
         if not cells:
             continue
@@ -149,15 +146,6 @@ def _mixture(axes: Axes, rates: MixtureRates) -> None:
         ends.append(End(name, style, list(cells)[-1], values[-1]))
     _axes(axes, steps)
     axes.set_ylabel("W2 to the target")
-    axes.annotate(
-        "exact draws",
-        (0.012, low),
-        xycoords=("axes fraction", "data"),
-        xytext=(0, -2),
-        textcoords="offset points",
-        va="top",
-        color=FLOOR_COLOUR,
-    )
     end_labels(axes, ends)
 
 

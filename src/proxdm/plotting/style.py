@@ -132,6 +132,22 @@ def tick_labels(nfe: Sequence[int]) -> list[str]:
     return labels
 
 
+def draw_floor(axes: Axes, mean: float, deviation: float) -> None:
+    """Draw what exact draws give on a logarithmic axis: a line at the mean, a band of one deviation."""
+    low = max(mean - deviation, mean / 10)  # a deviation may exceed the mean, a logarithm not
+    axes.axhspan(low, mean + deviation, color=FLOOR_COLOUR, alpha=0.18, linewidth=0)
+    axes.axhline(mean, color=FLOOR_COLOUR, linewidth=0.9, linestyle=":")
+    axes.annotate(
+        "exact draws",
+        (0.012, low),
+        xycoords=("axes fraction", "data"),
+        xytext=(0, -2),
+        textcoords="offset points",
+        va="top",
+        color=FLOOR_COLOUR,
+    )
+
+
 class End(NamedTuple):
     """The last point of a curve, where its name is to stand."""
 

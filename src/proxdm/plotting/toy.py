@@ -10,7 +10,7 @@ import numpy as np
 
 from proxdm.experiments.toy import METHODS
 from proxdm.experiments.toy_result import ToyResult, Trajectory
-from proxdm.plotting.style import FLOOR_COLOUR, RC, TARGET_COLOUR, End, Style, end_labels, family_style, log_axes
+from proxdm.plotting.style import RC, TARGET_COLOUR, End, Style, draw_floor, end_labels, family_style, log_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -106,7 +106,7 @@ def w2_vs_nfe(result: ToyResult) -> Figure:
                 elinewidth=0.8,
             )
             ends.append(End(name, style, nfe[-1], mean[-1]))
-        _floor(axes, result)
+        draw_floor(axes, result.floor.w2.mean, result.floor.w2.std or 0.0)
         log_axes(axes, sorted({cell.nfe for cells in result.methods.values() for cell in cells.values()}))
         axes.set_xlabel("score or prox evaluations per particle (NFE)")
         axes.set_ylabel("W2 to the target")
@@ -205,23 +205,6 @@ def _panel(axes: Axes, result: ToyResult, name: str, steps: int) -> None:
     axes.scatter(final[:, 0], final[:, 1], s=3, color=style_of(name).colour, alpha=0.4, linewidths=0, rasterized=True)
     box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.0}
     axes.text(0.04, 0.04, f"{cell.w2.values[0]:.3f}", transform=axes.transAxes, ha="left", va="bottom", bbox=box)
-
-
-def _floor(axes: Axes, result: ToyResult) -> None:
-    """Draw what exact draws give: a line at the mean, a band of one deviation."""
-    mean, std = result.floor.w2.mean, result.floor.w2.std or 0.0
-    low = max(mean - std, mean / 10)  # a deviation may exceed the mean, a logarithm not
-    axes.axhspan(low, mean + std, color=FLOOR_COLOUR, alpha=0.18, linewidth=0)
-    axes.axhline(mean, color=FLOOR_COLOUR, linewidth=0.9, linestyle=":")
-    axes.annotate(
-        "exact draws",
-        (0.012, low),
-        xycoords=("axes fraction", "data"),
-        xytext=(0, -2),
-        textcoords="offset points",
-        va="top",
-        color=FLOOR_COLOUR,
-    )
 
 
 def _moving(figure: Figure, index: int, rows: int, columns: int, name: str, result: ToyResult) -> Any:
