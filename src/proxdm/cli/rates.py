@@ -192,10 +192,7 @@ def _slope(fit: Fit | None) -> str:
 
 def _mixture(rates: MixtureRates) -> str:
     def cell(value: MixtureCell | None) -> str:
-        if value is None:
-            return "–"
-        std = value.w2.std
-        return f"{value.w2.mean:.3f}" if std is None else f"{value.w2.mean:.3f} ± {std:.3f}"
+        return "–" if value is None else str(value.w2)
 
     steps = sorted({n for cells in rates.methods.values() for n in cells})
     rows = [[name, *(cell(cells.get(n)) for n in steps)] for name, cells in rates.methods.items()]

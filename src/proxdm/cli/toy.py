@@ -125,10 +125,7 @@ def report(result: ToyResult) -> str:
     """Return the table of W2, mean ± spread, with the floor and a sentence on every method that was skipped."""
 
     def cell(value: Cell | None) -> str:
-        if value is None:
-            return "–"
-        std = value.w2.std
-        return f"{value.w2.mean:.3f}" if std is None else f"{value.w2.mean:.3f} ± {std:.3f}"
+        return "–" if value is None else str(value.w2)
 
     names = [name for name in METHODS if name in result.methods or name in result.skipped]
     rows = [[name, *(cell(result.methods.get(name, {}).get(n)) for n in result.steps)] for name in names]

@@ -23,6 +23,10 @@ class Spread:
 
     values: tuple[float, ...]
 
+    def __str__(self) -> str:
+        """Return the mean to three decimals, with `± deviation` where there are several seeds."""
+        return f"{self.mean:.3f}" if self.std is None else f"{self.mean:.3f} ± {self.std:.3f}"
+
     @property
     def mean(self) -> float:
         """The mean over the seeds."""
