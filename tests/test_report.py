@@ -340,6 +340,7 @@ def test_the_commands_of_evaluations_measure_the_same_rows():
         make_row("prox-backward", 10, 3),
         make_row("prox-hybrid", 5, 3, grid="power(5, rho=1.5)", metrics={"fid": 1.0, "w2": 2.0}),
         make_row("euler-maruyama", 5, 0, source="a b/$c", bf16=True, chunk=16, samples=99),
+        make_row("euler-maruyama", 5, 1, source="a b/$c", compile=True),
         make_row("euler-maruyama", 5, 0, source="x.pth", grid="denoising(5, eps=1e-05)", preset="mnist-score"),
     ]
     found = []
@@ -347,7 +348,8 @@ def test_the_commands_of_evaluations_measure_the_same_rows():
         words = words_of(command)
         assert words[:2] == ["proxdm", "evaluate"]
         o = parse(Evaluate, words[2:], "proxdm evaluate")
-        known = (o.source, o.samples, o.reference, o.features, o.metrics, o.grid, o.eps, o.rho, o.bf16, o.chunk)
+        grid = (o.grid, o.eps, o.rho)
+        known = (o.source, o.samples, o.reference, o.features, o.metrics, *grid, o.bf16, o.compile, o.chunk)
         found += [
             (sampler, steps, seed, *known, o.weights, o.preset)
             for sampler in o.sampler
@@ -359,7 +361,7 @@ def test_the_commands_of_evaluations_measure_the_same_rows():
         power, fine = row.grid.startswith("power"), row.grid.endswith("eps=1e-05)")
         grid = ("power", None, 1.5) if power else ("denoising", 1e-5, None) if fine else (None, None, None)
         preset = "mnist-score" if row.source == "x.pth" else None
-        known = (row.source, row.samples, "digits", "pixels", tuple(row.used), *grid, row.bf16, row.chunk)
+        known = (row.source, row.samples, "digits", "pixels", tuple(row.used), *grid, row.bf16, row.compile, row.chunk)
         expected.append((row.sampler, row.steps, row.seed, *known, row.weights, preset))
     assert sorted(found, key=str) == sorted(expected, key=str)
     assert len(found) == len(rows)

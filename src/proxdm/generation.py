@@ -79,6 +79,19 @@ def choose_rule(name: str | None, model: LearnedModel) -> Rule:
     return rule
 
 
+def outside_training(model: LearnedModel, rule: Rule, grid: TimeGrid) -> str | None:
+    """Return one line on the steps that the network was not trained for, or None if there are none, or none is known.
+
+    Args:
+        model: The model.
+        rule: The sampler.
+        grid: Its times.
+    """
+    if not isinstance(model.config, Config):
+        return None
+    return model.config.training_range().describe_unseen(rule, grid)
+
+
 def has_latents(model: LearnedModel) -> bool:
     """Return whether the samples of a model are latents `(C, H, W)` of an autoencoder."""
     shape = model_config(model.config).shape

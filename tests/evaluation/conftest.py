@@ -44,6 +44,12 @@ def prox():
     return Opened(random_model(PROX), "raw")
 
 
+@pytest.fixture
+def own_prox():
+    """The same for one test alone, which may change it."""
+    return Opened(random_model(PROX), "raw")
+
+
 @pytest.fixture(scope="session")
 def score():
     return Opened(random_model(SCORE), "raw")

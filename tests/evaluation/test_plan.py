@@ -59,7 +59,7 @@ def test_grids(score, prox):
 
 def test_the_default_chunk_depends_on_device_and_shape_alone():
     cpu, cuda = torch.device("cpu"), torch.device("cuda")
-    assert [default_chunk(cpu, (1, n, n)) for n in (8, 32, 256, 4096)] == [64, 64, 16, 1]
+    assert [default_chunk(cpu, (1, n, n)) for n in (8, 32, 64, 256, 4096)] == [128, 64, 16, 1, 1]
     assert [default_chunk(cuda, (3, n, n)) for n in (32, 64, 128)] == [256, 256, 64]
 
 

@@ -93,7 +93,7 @@ def test_every_metric_is_that_of_the_library_on_the_samples_of_the_library(prox,
 
 @pytest.mark.parametrize("batch_size", [7, 64])
 def test_samples_are_the_same_to_the_last_bit_at_every_batch_size(prox, plan, seen, batch_size):
-    plan = dataclasses.replace(plan, chunk=None, samples=70, batch_size=64)
+    plan = dataclasses.replace(plan, chunk=None, samples=150, batch_size=64)
     (first,) = quiet(prox, plan).rows
     (second,) = quiet(prox, dataclasses.replace(plan, batch_size=batch_size)).rows
     assert all(torch.equal(a, b) for a, b in seen.values())
@@ -113,6 +113,18 @@ def test_moments_are_of_the_samples_asked_for_alone(prox, plan, seen):
     reference = compute_statistics(load_data(DataConfig("digits", limit=100)), pixels((1, 8, 8)))
     expected = frechet_distance(used.mean(0), torch.cov(used.T), reference.mu, reference.sigma)
     assert row.metrics["fid"] == pytest.approx(expected, rel=1e-7)  # ... and not counted
+
+
+@pytest.mark.slow
+def test_compiling_changes_the_rounding_only(own_prox, plan, seen):
+    lines = []
+    (before,) = quiet(own_prox, plan).rows
+    compiled = dataclasses.replace(plan, compile=True)
+    (after,) = evaluate(own_prox, compiled, device="cpu", say=lines.append).rows
+    assert "compiling the network" in lines
+    assert (before.compile, after.compile) == (False, True)
+    assert all((a.int() - b.int()).abs().max() <= 1 for a, b in seen.values())
+    assert after.metrics["fid"] == pytest.approx(before.metrics["fid"], rel=1e-3)
 
 
 def test_seeds_give_rows_of_their_own(prox, plan, seen):

@@ -49,7 +49,7 @@ class Measuring:
     """Samples after which the state is saved, rounded up to whole chunks; has no influence on the results."""
 
     chunk: int | None = None
-    """Samples in one call of the network, by default up to 256 on CUDA and 64 elsewhere; another one may round a few
+    """Samples in one call of the network, by default up to 256 on CUDA and 128 elsewhere; another one may round a few
     pixels to the neighbouring grey level."""
 
     device: str = "auto"
@@ -63,6 +63,10 @@ class Measuring:
 
     bf16: bool = False
     """Run the network in bfloat16: faster on GPUs, slightly different samples."""
+
+    compile: bool = False
+    """Compile the network first, which takes a minute or two: for many samples; may round a few pixels to the
+    neighbouring grey level."""
 
     inception_weights: Path | None = None
     """File of the Inception weights, pt_inception-2015-12-05-6726825d.pth; by default it is downloaded once."""
@@ -111,6 +115,7 @@ def make_plan(
         eps=options.eps,
         rho=options.rho,
         bf16=options.bf16,
+        compile=options.compile,
         batch_size=options.batch_size,
         chunk=options.chunk,
         vae=options.vae,

@@ -21,9 +21,8 @@ from proxdm.checkpoints.load import Opened, choose_device, default_steps, open_s
 from proxdm.checkpoints.portable import model_config
 from proxdm.cli import parse
 from proxdm.cli.sample_output import TRAJECTORY, Frames, Target, choose_target, write
-from proxdm.config import Config
 from proxdm.data.images import to_uint8
-from proxdm.generation import Decoder, GridChoice, choose_rule, has_latents, make_decoder
+from proxdm.generation import Decoder, GridChoice, choose_rule, has_latents, make_decoder, outside_training
 from proxdm.grids import GridName, TimeGrid
 from proxdm.models import LearnedModel
 from proxdm.noise import SeededNoise
@@ -132,7 +131,7 @@ def main(arguments: Sequence[str], prog: str) -> int:
         raise ValueError(
             f"samples of shape {shape} are no pictures of 1 or 3 channels; write them to an .npz file with --out"
         )
-    if (unseen := outside_training(model, plan)) is not None:
+    if (unseen := outside_training(model, plan.rule, plan.grid)) is not None:
         print(f"{prog}: warning: {unseen}; expect poor samples", file=sys.stderr)
     started = time.perf_counter()
     nfe = generate(options, opened, plan, target, decode, pictures=pictures)
@@ -182,13 +181,6 @@ def make_plan(options: Sample, model: LearnedModel) -> Plan:
     grid = grid_choice(options).make(rule, options.steps or default_steps(model.config), model)
     check_steps(rule, grid, model.sde)
     return Plan(rule, grid)
-
-
-def outside_training(model: LearnedModel, plan: Plan) -> str | None:
-    """Return one line on the steps that the network was not trained for, or None."""
-    if not isinstance(model.config, Config):
-        return None
-    return model.config.training_range().describe_unseen(plan.rule, plan.grid)
 
 
 def decoder(options: Sample, model: LearnedModel, shape: Sequence[int]) -> tuple[Decoder, bool]:

@@ -10,13 +10,12 @@ import torch
 
 from proxdm.checkpoints.load import fitting_rules
 from proxdm.checkpoints.portable import model_config
-from proxdm.config import Config
 from proxdm.data.errors import unknown_name
 from proxdm.data.load import DataConfig
 from proxdm.data.vae import DEFAULT_VAE
 from proxdm.errors import StepError
 from proxdm.evaluation.measures import MEASURES
-from proxdm.generation import GridChoice, choose_rule
+from proxdm.generation import GridChoice, choose_rule, outside_training
 from proxdm.grids import GridName, TimeGrid
 from proxdm.models import LearnedModel
 from proxdm.rules import Rule, find_rule
@@ -25,9 +24,8 @@ from proxdm.samplers import check_steps
 ALL = "all"
 """Instead of the name of a sampler: every one that takes the model."""
 
-_MOST = {"cuda": 256}
-_MOST_ELSEWHERE = 64
-_PIXELS = 2**20
+_MOST, _PIXELS = 128, 2**16
+_MOST_ON_CUDA, _PIXELS_ON_CUDA = 256, 2**20
 
 
 @dataclass(frozen=True)
@@ -49,6 +47,8 @@ class EvaluationPlan:
         eps: Last time before 0 of the denoising and log-snr grids; None is 0.001.
         rho: Exponent of the power grid; None is 2.
         bf16: Run the network in bfloat16.
+        compile: Compile the network with `torch.compile` before the first row, for all rows. Like another chunk, it may
+            round a few pixels to the neighbouring grey level.
         batch_size: Samples between two saved states, rounded up to whole chunks; has no influence on numbers.
         chunk: Samples in one call of the network; None is :func:`default_chunk`. Always full and always the same
             samples, so that not even rounding depends on the batch size or on the number of processes; another chunk
@@ -69,6 +69,7 @@ class EvaluationPlan:
     eps: float | None = None
     rho: float | None = None
     bf16: bool = False
+    compile: bool = False
     batch_size: int = 1024
     chunk: int | None = None
     vae: str = DEFAULT_VAE
@@ -155,12 +156,9 @@ def make_cells(plan: EvaluationPlan, model: LearnedModel) -> tuple[list[Cell], l
 
 def unseen(model: LearnedModel, cells: Iterable[Cell]) -> list[str]:
     """Return a line on every sampler with steps that the network was not trained for."""
-    if not isinstance(model.config, Config):
-        return []
-    known = model.config.training_range()
     found: dict[str, tuple[str, list[int]]] = {}
     for rule, grid in dict.fromkeys((cell.rule, cell.grid) for cell in cells):
-        if (line := known.describe_unseen(rule, grid)) is not None:
+        if (line := outside_training(model, rule, grid)) is not None:
             found.setdefault(rule.name, (line, []))[1].append(grid.steps)
     return [
         line if len(steps) == 1 else f"{line}; as do some with N = {', '.join(map(str, steps[1:]))}"
@@ -169,12 +167,14 @@ def unseen(model: LearnedModel, cells: Iterable[Cell]) -> list[str]:
 
 
 def default_chunk(device: torch.device, shape: Sequence[int]) -> int:
-    """Return how many samples `(C, H, W)` a network is given at a time: up to 256 on CUDA, 64 elsewhere.
+    """Return how many samples `(C, H, W)` a network is given at a time.
 
-    It depends on the kind of device and the shape alone, as does the rounding of the network.
+    On CUDA up to 256, of 2^20 pixels together; elsewhere up to 128, of 2^16 pixels, which is 64 samples of 32x32: of
+    more pixels than that the activations no longer fit the caches of a CPU. It depends on the kind of device and the
+    shape alone, as does the rounding of the network.
     """
-    most = _MOST.get(device.type, _MOST_ELSEWHERE)
-    return max(1, min(most, _PIXELS // (shape[-1] * shape[-2])))
+    most, pixels = (_MOST_ON_CUDA, _PIXELS_ON_CUDA) if device.type == "cuda" else (_MOST, _PIXELS)
+    return max(1, min(most, pixels // (shape[-1] * shape[-2])))
 
 
 def _rules(names: Sequence[str], model: LearnedModel) -> list[Rule]:

@@ -50,6 +50,7 @@ class EvaluationRow:
         processes: Number of processes.
         finished: When, in UTC (ISO 8601).
         picture: File with the first samples, beside the results.
+        compile: Whether the network was compiled.
     """
 
     source: str
@@ -77,6 +78,7 @@ class EvaluationRow:
     processes: int
     finished: str
     picture: str | None = None
+    compile: bool = False
 
     def record(self) -> dict[str, Any]:
         """Return it in plain types."""

@@ -111,6 +111,7 @@ class _Setting:
             "seed": cell.seed,
             "chunk": self.painter.chunk,
             "bf16": self.plan.bf16,
+            "compile": self.plan.compile,
             "features": {
                 "name": extractor.name,
                 "dim": extractor.dim,
@@ -140,7 +141,8 @@ def evaluate(
     to the rounding of float64 sums.
 
     Args:
-        source: Whatever :func:`proxdm.checkpoints.load.open_source` takes, or a model that is open already.
+        source: Whatever :func:`proxdm.checkpoints.load.open_source` takes, or a model that is open already; with
+            `plan.compile` its network stays compiled.
         plan: What to measure.
         out: Folder of the results: each finished row is appended to `results.jsonl` there, with a picture beside it,
             and an interrupted row goes on where it was, at the loss of one batch at most. Rows that are there already
@@ -183,6 +185,9 @@ def evaluate(
             if record is not None:
                 rows[cell] = EvaluationRow.of_record(record)
     missing = [cell for cell in cells if cell not in rows]
+    if plan.compile and missing:
+        tell("compiling the network")
+        setting.painter.compile()
     _forewarn(setting, missing, len(rows), tell)
     place.wait()  # nobody writes before everybody has read
     for cell in missing:

@@ -86,13 +86,14 @@ def _evaluate(rows: Sequence[EvaluationRow]) -> list[str]:
         command += ["--grid", kind]
         for match in _PARAMETER.finditer(grid):
             command += [f"--{match['name']}", match["value"]]
-    return [*command, "--chunk", str(first.chunk), *(["--bf16"] if first.bf16 else [])]
+    switches = [flag for flag, on in (("--bf16", first.bf16), ("--compile", first.compile)) if on]
+    return [*command, "--chunk", str(first.chunk), *switches]
 
 
 def _way(row: EvaluationRow) -> tuple[Any, ...]:
     """Return what rows of one command have in common."""
     return (row.source, row.weights, row.samples, _features(row), row.reference.get("sha256"), _grid(row), row.chunk,
-            row.bf16)  # fmt: skip
+            row.bf16, row.compile)  # fmt: skip
 
 
 def _features(row: EvaluationRow) -> str:
