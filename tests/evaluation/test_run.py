@@ -274,7 +274,7 @@ def save_statistics(folder, **changes):
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"backend": "inception", "dim": 2048}, "64 features .pixels., .* 2048 .inception."),
+        ({"backend": "inception", "dim": 2048}, r"64 features \(pixels of .* against 2048 features \(inception"),
         ({"backend": "mine"}, "different routes: features pixels and mine"),
         ({"shape": (3, 8, 8)}, "different routes: image shape 1x8x8 and 3x8x8"),
         ({"weights": "ab" * 32}, "different routes: weights none and abababab"),
@@ -286,6 +286,18 @@ def test_statistics_of_another_route_are_refused_before_sampling(prox, plan, tmp
         quiet(prox, plan)
     assert "\n" not in str(caught.value)
     assert not seen
+
+
+def test_statistics_of_another_route_may_be_forced_and_the_row_says_so(prox, plan, tmp_path):
+    plan = dataclasses.replace(plan, reference=save_statistics(tmp_path, backend="mine"), force=True)
+    lines = []
+    (row,) = evaluate(prox, plan, device="cpu", say=lines.append).rows
+    assert "different routes: features pixels and mine" in row.reference["forced"]
+    assert any("their distance means little" in line for line in lines)
+    with pytest.raises(StatisticsError, match="cannot be compared"):
+        quiet(prox, dataclasses.replace(plan, reference=save_statistics(tmp_path / "small", dim=3)))
+    (right,) = quiet(prox, dataclasses.replace(plan, reference=save_statistics(tmp_path / "right"))).rows
+    assert "forced" not in right.reference
 
 
 def test_metrics_that_need_images_refuse_statistics(prox, plan, tmp_path):

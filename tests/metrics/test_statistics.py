@@ -224,7 +224,7 @@ def test_origin_may_differ(statistics):
 
 def test_dimensions_cannot_be_forced(statistics):
     other = ReferenceStatistics(np.zeros(2), np.eye(2), backend="mine", source="b.npz")
-    with pytest.raises(StatisticsError, match=r"noise test has 9 features \(pixels\), b.npz has 2 \(mine\)"):
+    with pytest.raises(StatisticsError, match=r"9 features \(pixels of images 1x3x3\) against 2 features \(mine\)"):
         statistics.distance(other, force=True)
 
 

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -65,8 +65,9 @@ class Compare(Measuring):
     evaluations: Path = Path("evaluations")
     """Folder in which the rows of models are kept, a folder a model."""
 
-    force: bool = False
-    """Draw values together that were measured in different ways; names of curves then say how."""
+    force: bool = field(default=False, kw_only=True)
+    """Draw values together that were measured in different ways, names of curves then say how; and take statistics
+    that were made by another route than the features."""
 
     overwrite: bool = False
     """Replace the figure and compare.json in OUT; rows are never measured again."""

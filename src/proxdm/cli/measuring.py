@@ -83,6 +83,9 @@ class Measuring:
     grey: bool = False
     """Take the reference as grey."""
 
+    force: bool = False
+    """Take statistics that were made by another route than the features; the number then means little."""
+
     vae: str = DEFAULT_VAE
     """Autoencoder that decodes the samples of latent models: a name on the hub, or a folder."""
 
@@ -107,6 +110,7 @@ def make_plan(
         samples=options.samples,
         metrics=metrics,
         reference=reference(options),
+        force=options.force,
         features=options.features,
         inception_weights=options.inception_weights,
         seed=options.seed,

@@ -39,6 +39,7 @@ class EvaluationPlan:
         metrics: Names in :data:`proxdm.evaluation.measures.MEASURES`.
         reference: What to compare with: an `.npz` of statistics, or a data set (a name, a path or a description);
             None is the data set that the model was trained on.
+        force: Take statistics that were made by another route than the features: the number means little.
         features: `inception`, `pixels`, or the file of a module (:func:`proxdm.metrics.features.load_extractor`).
         inception_weights: File of the Inception weights; None downloads them once.
         seed: Seed of the first row; sample i of a row depends on (seed, i) alone.
@@ -61,6 +62,7 @@ class EvaluationPlan:
     samples: int = 50_000
     metrics: tuple[str, ...] = ("fid",)
     reference: str | Path | DataConfig | None = None
+    force: bool = False
     features: str = "inception"
     inception_weights: Path | None = None
     seed: int = 0

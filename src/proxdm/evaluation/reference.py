@@ -35,6 +35,7 @@ class Reference:
         statistics: Of a file.
         images: Of a data set.
         cache: Folder in which the statistics of a data set are kept.
+        forced: What makes the statistics unfit for the features, if they are used all the same.
         progress: Show progress bars where there is a terminal.
     """
 
@@ -47,6 +48,7 @@ class Reference:
         statistics: ReferenceStatistics | None = None,
         images: ImageData | None = None,
         cache: Path | None = None,
+        forced: str | None = None,
         progress: bool = False,
     ) -> None:
         self.name = name
@@ -55,6 +57,7 @@ class Reference:
         self._statistics = statistics
         self._images = images
         self._cache = cache
+        self._forced = forced
         self._progress = progress
         self._features: dict[int | None, Tensor] = {}
 
@@ -90,7 +93,8 @@ class Reference:
         else:
             moments = self.statistics
             known = {"kind": "statistics", "dataset": moments.dataset, "split": moments.split, "n": moments.n}
-        return {"name": self.name, "sha256": self.digest, **known}
+        forced = {} if self._forced is None else {"forced": self._forced}
+        return {"name": self.name, "sha256": self.digest, **known, **forced}
 
     @property
     def _data(self) -> ImageData:
@@ -125,6 +129,7 @@ def open_reference(
     metrics: Sequence[str],
     *,
     cache: Path | None = None,
+    force: bool = False,
     progress: bool = False,
 ) -> Reference:
     """Return the reference that `spec` names, checked against the features and the metrics.
@@ -135,6 +140,7 @@ def open_reference(
         extractor: What makes the features, for the images of the model.
         metrics: Names of the metrics.
         cache: Folder in which the statistics of a data set are kept.
+        force: Take statistics of another route, of as many features, with a warning; the reference says so.
         progress: Show progress bars where there is a terminal.
 
     Raises:
@@ -143,12 +149,9 @@ def open_reference(
         DataError: The data set cannot be read.
     """
     if isinstance(spec, str | Path) and _is_statistics(Path(spec)):
-        path = Path(spec)
-        reference = Reference(
-            str(spec), sha256_of(path), extractor, statistics=ReferenceStatistics.load(path), progress=progress
-        )
-        _check_statistics(reference, extractor, metrics)
-        return reference
+        statistics = ReferenceStatistics.load(Path(spec))
+        forced = _check_statistics(statistics, extractor, metrics, force=force)
+        return Reference(str(spec), sha256_of(Path(spec)), extractor, statistics=statistics, forced=forced)
     if isinstance(spec, str | Path) and Path(spec).suffix == ".npz" and not Path(spec).exists():
         raise StatisticsError(f"there is no file {spec}; make it with `proxdm stats DATASET --out {spec}`")
     config = _data_config(spec, model)
@@ -190,14 +193,21 @@ def _is_statistics(path: Path) -> bool:
     return bool({"mu.npy", "sigma.npy"} & set(names))
 
 
-def _check_statistics(reference: Reference, extractor: FeatureExtractor, metrics: Sequence[str]) -> None:
+def _check_statistics(
+    statistics: ReferenceStatistics, extractor: FeatureExtractor, metrics: Sequence[str], *, force: bool
+) -> str | None:
+    """Return what was forced, if anything.
+
+    Raises:
+        StatisticsError: They do not fit the metrics or the features.
+    """
     from proxdm.evaluation.measures import MEASURES
 
     for name in metrics:
         if MEASURES[name].keeps != "moments":
             raise StatisticsError(
-                f"{name} needs images of the reference, and {reference.name} holds statistics only; name the data set "
-                f"or folder that they were made of"
+                f"{name} needs images of the reference, and {statistics.source} holds statistics only; name the data "
+                "set or folder that they were made of"
             )
     zero = np.zeros(extractor.dim)
     expected = ReferenceStatistics(
@@ -209,7 +219,7 @@ def _check_statistics(reference: Reference, extractor: FeatureExtractor, metrics
         shape=extractor.shape,
         source="the samples",
     )
-    expected.check_compatible(reference.statistics)
+    return expected.check_compatible(statistics, force=force)
 
 
 def _digest(images: Tensor) -> str:

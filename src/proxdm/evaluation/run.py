@@ -168,9 +168,9 @@ def evaluate(
     if not place.is_main:
         say, progress = _silent, False
     tell = say or _warn
+    opened = source if isinstance(source, Opened) else open_source(source, weights, preset, device=place.device)
     if out is not None:
         _check_out(out)
-    opened = source if isinstance(source, Opened) else open_source(source, weights, preset, device=place.device)
     name = type(opened.model).__name__ if isinstance(source, Opened) else str(source)
     cells, skipped = make_cells(plan, opened.model)
     for one in skipped:
@@ -203,7 +203,9 @@ def _open(plan: EvaluationPlan, name: str, opened: Opened, place: Place, out: Pa
     model = opened.model
     shape, decode = make_decoder(model, plan.vae)
     extractor = load_extractor(plan.features, shape, inception_weights=plan.inception_weights, device=place.device)
-    reference = open_reference(plan.reference, model, extractor, plan.metrics, cache=out, progress=progress)
+    reference = open_reference(
+        plan.reference, model, extractor, plan.metrics, cache=out, force=plan.force, progress=progress
+    )
     painter = Painter(model, shape, decode, plan.chunk or default_chunk(place.device, shape), plan.bf16)
     digest = digest_of({key: value.detach().cpu() for key, value in model.network.state_dict().items()})
     return _Setting(plan, name, opened, digest, painter, extractor, reference, place, out, progress)

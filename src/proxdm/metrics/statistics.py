@@ -127,12 +127,15 @@ class ReferenceStatistics:
             version=__version__,
         )
 
-    def check_compatible(self, other: ReferenceStatistics, *, force: bool = False) -> None:
+    def check_compatible(self, other: ReferenceStatistics, *, force: bool = False) -> str | None:
         """Check that both were made by the same route.
 
         Args:
             other: The statistics to compare with.
             force: Warn instead of raising; dimensions must agree all the same.
+
+        Returns:
+            What differs, where that was forced, else None.
 
         Raises:
             StatisticsError: Features, weights, resizing, image shape or dimension differ.
@@ -140,8 +143,8 @@ class ReferenceStatistics:
         here, there = self.label, other.label
         if self.dim != other.dim:
             raise StatisticsError(
-                f"{here} has {self.dim} features ({self.backend or 'unknown'}), {there} has {other.dim} "
-                f"({other.backend or 'unknown'}); compute one of them again with the features of the other"
+                f"{here} and {there} cannot be compared, {self._features} against {other._features}; compute one of "
+                "them again with the features of the other"
             )
         for blank, known in ((self, other), (other, self)):
             if blank.backend is None and known.backend is not None:
@@ -153,11 +156,19 @@ class ReferenceStatistics:
             if (its := getattr(other, field)) is not None and (mine := getattr(self, field)) is not None and mine != its
         ]
         if not differing:
-            return
+            return None
         message = f"{here} and {there} were made by different routes: {', '.join(differing)}"
         if not force:
-            raise StatisticsError(f"{message}; compute one of them again, or force a number that means little")
+            raise StatisticsError(
+                f"{message}; compute one of them again, or force (--force) a number that means little"
+            )
         warnings.warn(f"{message}; their distance means little", stacklevel=2)
+        return message
+
+    @property
+    def _features(self) -> str:
+        of = "" if self.shape is None else f" of images {_brief(self.shape)}"
+        return f"{self.dim} features ({self.backend or 'unknown'}{of})"
 
     def distance(self, other: ReferenceStatistics, *, force: bool = False) -> float:
         """Return the Fréchet distance to other statistics (the FID, for Inception features), stamps compared first.
@@ -197,6 +208,8 @@ class ReferenceStatistics:
         if not path.is_file():
             raise StatisticsError(f"there is no file {path}; make it with `proxdm stats DATASET --out {path}`")
         try:
+            if not zipfile.is_zipfile(path):  # NumPy would take it for a pickle, and advise to load that
+                raise zipfile.BadZipFile("it is no .npz archive, or a part of one")
             with np.load(path, allow_pickle=False) as archive:
                 arrays = {name: archive[name] for name in archive.files}
         except (*_READ_ERRORS, AttributeError, TypeError) as error:
