@@ -134,6 +134,12 @@ def test_the_name_of_the_reference_does_not_count_its_digest_does():
     assert setting_of(row, "fid") == setting_of(renamed, "fid")
 
 
+def test_no_distance_to_the_training_set_is_the_best():
+    rows = [make_row(s, metrics={"nearest": d, "copied": d}) for s, d in (("prox-ode", 0.5), ("prox-hybrid", 0.1))]
+    for panel in panels_of(*rows):
+        assert (panel.best(5), panel.record()["better"]) == ((), None)
+
+
 def test_best_is_the_least_but_the_greatest_of_shares():
     metrics = [{"fid": 3.0, "recall": 0.2, "kid_standard_error": 1.0}, {"fid": 2.0, "recall": 0.1}]
     rows = [make_row(s, metrics=m) for s, m in zip(("euler-maruyama", "prox-hybrid"), metrics, strict=True)]

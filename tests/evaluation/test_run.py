@@ -24,15 +24,16 @@ from proxdm.evaluation import run as running
 from proxdm.evaluation.painter import Painter
 from proxdm.grids import TimeGrid
 from proxdm.metrics.features import FeatureError, pixels
-from proxdm.metrics.frechet import frechet_distance
+from proxdm.metrics.frechet import fid_infinity, frechet_distance
 from proxdm.metrics.kernel import kid
+from proxdm.metrics.neighbours import copied, nearest
 from proxdm.metrics.precision_recall import precision_recall
 from proxdm.metrics.statistics import ReferenceStatistics, StatisticsError, compute_statistics
 from proxdm.metrics.wasserstein import sliced_wasserstein, w2
 from proxdm.noise import SeededNoise
 from proxdm.samplers import run
 
-ALL = ("fid", "w2", "sliced-w2", "kid", "precision-recall")
+ALL = ("fid", "fid-infinity", "w2", "sliced-w2", "kid", "precision-recall", "nearest")
 
 
 def quiet(opened, plan, **options):
@@ -71,6 +72,8 @@ def test_every_metric_is_that_of_the_library_on_the_samples_of_the_library(prox,
     data = load_data(DataConfig("digits", limit=100))
     ours, theirs = (images.double() / 127.5 - 1 for images in (samples.flatten(1), data.images.flatten(1)))
     fid = frechet_distance(ours.mean(0), torch.cov(ours.T), theirs.mean(0), torch.cov(theirs.T))
+    extrapolated = fid_infinity(ours.float(), theirs.mean(0), torch.cov(theirs.T), smallest=24)
+    near = nearest(ours.float(), theirs.float(), 2)
     distance, quality = (
         kid(ours.float(), theirs.float(), subset_size=48),
         precision_recall(ours.float(), theirs.float()),
@@ -78,6 +81,10 @@ def test_every_metric_is_that_of_the_library_on_the_samples_of_the_library(prox,
     assert row.metrics == pytest.approx(
         {
             "fid": fid,
+            "fid_infinity": extrapolated.value,
+            "fid_infinity_standard_error": extrapolated.standard_error,
+            "nearest": float(near.distances[:, 0].mean()),
+            "copied": copied(near),
             "w2": w2(ours, theirs),
             "sliced_w2": sliced_wasserstein(ours, theirs),
             "kid": distance.value,
@@ -302,7 +309,7 @@ def test_statistics_of_another_route_may_be_forced_and_the_row_says_so(prox, pla
 
 def test_metrics_that_need_images_refuse_statistics(prox, plan, tmp_path):
     path = save_statistics(tmp_path)
-    for metric in ("w2", "kid", "precision-recall", "sliced-w2"):
+    for metric in ("w2", "kid", "precision-recall", "sliced-w2", "nearest"):
         with pytest.raises(StatisticsError, match=f"{metric} needs images of the reference"):
             quiet(prox, dataclasses.replace(plan, reference=path, metrics=("fid", metric)))
 

@@ -20,9 +20,9 @@ from proxdm.cli.measuring import Measuring, folder_name, make_plan
 from proxdm.cli.tables import table
 from proxdm.evaluation import evaluate
 from proxdm.evaluation.comparison import (
-    HIGHER_IS_BETTER,
     Panel,
     Point,
+    better_in_words,
     describe_mixture,
     make_panels,
 )
@@ -57,7 +57,8 @@ class Compare(Measuring):
     """Of models, the numbers of steps to measure; of results, those to show."""
 
     metrics: Annotated[tuple[str, ...], arg(help_behavior_hint="(default: fid of models, all of results)")] = ()
-    """fid, kid, precision-recall, w2, sliced-w2: as in proxdm evaluate; a panel of the figure each."""
+    """fid, fid-infinity, kid, precision-recall, nearest, w2, sliced-w2: as in proxdm evaluate; a panel of the
+    figure each."""
 
     out: Annotated[Path | None, arg(aliases=("-o",), help_behavior_hint="(default: comparisons/SOURCES)")] = None
     """Folder of the figure and of compare.json."""
@@ -183,8 +184,8 @@ def report(panel: Panel) -> str:
     ]
     how = "; ".join(map(str, panel.settings))
     seeds = f", mean ± standard deviation of {panel.seeds} seeds" if panel.seeds > 1 else ""
-    better = "higher" if panel.metric in HIGHER_IS_BETTER else "lower"
-    head = f"{panel.metric.replace('_', ' ')} ({better} is better), {how}{seeds}:"
+    better = f" ({words})" if (words := better_in_words(panel.metric)) else ""
+    head = f"{panel.metric.replace('_', ' ')}{better}, {how}{seeds}:"
     return f"{head}\n\n{table(['sampler', *(f'NFE {nfe}  ' for nfe in panel.nfe)], rows)}"
 
 

@@ -37,8 +37,10 @@ class Evaluate(Measuring):
     """Numbers of steps, which are the numbers of network evaluations."""
 
     metrics: tuple[str, ...] = ("fid",)
-    """fid (Fréchet distance, of all samples), kid, precision-recall (of the first 10,000), w2 (exact, of the pixels of
-    the first 2,000), sliced-w2 (of the pixels of the first 10,000)."""
+    """fid (Fréchet distance, of all samples), fid-infinity (extrapolated to infinitely many, of the first 50,000), kid,
+    precision-recall (of the first 10,000), nearest (distance of the first 10,000 to the nearest images of the
+    reference, and how many are copies), w2 (exact, of the pixels of the first 2,000), sliced-w2 (of the pixels of the
+    first 10,000)."""
 
     out: Annotated[Path | None, arg(aliases=("-o",), help_behavior_hint="(default: evaluations/SOURCE)")] = None
     """Folder of the results."""

@@ -31,7 +31,7 @@ class Report:
     """Heading; by default the names of the runs."""
 
     metrics: Annotated[tuple[str, ...], arg(help_behavior_hint="(default: all)")] = ()
-    """Metrics to show: fid, kid, precision-recall, w2, sliced-w2."""
+    """Metrics to show: fid, fid-infinity, kid, precision-recall, nearest, w2, sliced-w2."""
 
     overwrite: bool = False
     """Replace the file."""

@@ -14,14 +14,16 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
 from proxdm.evaluation.measures import MEASURES
 from proxdm.evaluation.reading import Measured
 from proxdm.evaluation.results import EvaluationRow
 
-HIGHER_IS_BETTER = frozenset({"precision", "recall"})
-"""Metrics of which more is better; of all others, less."""
+FRACTIONS = frozenset({"precision", "recall", "copied"})
+"""Metrics from 0 to 1."""
+
+_HIGHER, _NEITHER = frozenset({"precision", "recall"}), frozenset({"nearest", "copied"})
 
 _COMPANION = "_standard_error"
 _GRID = re.compile(r"(?P<kind>[a-z-]+)\(\d+(?:, (?P<more>.+))?\)")
@@ -161,11 +163,15 @@ class Panel:
         return next((point for point in reversed(series.points) if point.nfe == nfe), None)
 
     def best(self, nfe: int) -> tuple[Series, ...]:
-        """Return the curves whose mean at an NFE is the best; none where settings were mixed, or only one is there."""
+        """Return the curves whose mean at an NFE is the best.
+
+        There are none where settings were mixed, where only one curve is there, or where no value is better.
+        """
         there = [(one, point.mean) for one in self.series if (point := self.at(one, nfe)) is not None]
-        if len(there) < 2 or len(self.settings) > 1:
+        wins = better(self.metric)
+        if len(there) < 2 or len(self.settings) > 1 or wins is None:
             return ()
-        choose = max if self.metric in HIGHER_IS_BETTER else min
+        choose = max if wins == "higher" else min
         wanted = choose(mean for _, mean in there)
         return tuple(one for one, mean in there if mean == wanted)
 
@@ -173,11 +179,23 @@ class Panel:
         """Return it in plain types, as `compare.json` holds it."""
         return {
             "metric": self.metric,
-            "better": "higher" if self.metric in HIGHER_IS_BETTER else "lower",
+            "better": better(self.metric),
             "settings": [setting.record() for setting in self.settings],
             "best": {str(nfe): [one.label for one in self.best(nfe)] for nfe in self.nfe},
             "series": [_series_record(one) for one in self.series],
         }
+
+
+def better(metric: str) -> Literal["higher", "lower"] | None:
+    """Return which values of a metric are better; None where that cannot be said, as of distances to training data."""
+    if metric in _NEITHER:
+        return None
+    return "higher" if metric in _HIGHER else "lower"
+
+
+def better_in_words(metric: str) -> str:
+    """Return `higher is better`, `lower is better`, or nothing."""
+    return "" if (wins := better(metric)) is None else f"{wins} is better"
 
 
 def make_panels(rows: Iterable[Measured], metrics: Sequence[str] = (), *, mix: bool = False) -> list[Panel]:

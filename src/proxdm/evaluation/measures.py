@@ -2,10 +2,16 @@
 
 A new metric is one function from :class:`Material` to numbers and one line in :data:`MEASURES`.
 
-`fid` is taken on the moments of all samples, in memory `O(D^2)` whatever their number. `kid` and `precision-recall`
-keep the features of the first 10,000 samples; `w2` keeps the first 2,000 images, and `sliced-w2` the first 10,000, both
-as uint8, and compare pixels in [-1, 1] whatever the features are. They are compared with as many images of the
-reference, chosen once at random where it has more.
+`fid` is taken on the moments of all samples, in memory `O(D^2)` whatever their number; `fid-infinity` keeps the
+features of the first 50,000. Both need no more of the reference than its statistics.
+
+`kid` and `precision-recall` keep the features of the first 10,000 samples; `w2` keeps the first 2,000 images, and
+`sliced-w2` the first 10,000, both as uint8, and compare pixels in [-1, 1] whatever the features are. They are compared
+with as many images of the reference, chosen once at random where it has more.
+
+`nearest` looks for the nearest of all images of the reference to each of the first 10,000 samples: the mean distance
+between their features, and the fraction of samples that are near copies (:mod:`proxdm.metrics.neighbours`). With the
+training set as the reference this says what was memorised; neither more nor less of the distance is better.
 """
 
 from __future__ import annotations
@@ -22,6 +28,12 @@ from proxdm.metrics.statistics import ReferenceStatistics
 
 Keeps = Literal["moments", "features", "pixels"]
 """What a metric needs of the samples: the moments of the features of all of them, or features or pixels of some."""
+
+Against = Literal["moments", "some", "all"]
+"""What a metric needs of the reference: moments, as many images as it takes samples at most, or all images."""
+
+SMALLEST = 5000
+"""The least number of samples in the fit of `fid-infinity`, but half of all where those are fewer than 10,000."""
 
 KID_SUBSET = 1000
 """Samples in one subset of the kernel distance, or all of the smaller set if there are fewer."""
@@ -52,17 +64,26 @@ class Measure:
         name: Name in the API and on the command line.
         keeps: What it needs.
         least: Number of samples that it needs at least.
-        most: Number of samples, and of reference images, that it takes at most; None is all.
+        against: What it needs of the reference.
+        most: Number of samples, and of reference images where it takes some, that it takes at most; None is all.
         values: Names of its values.
         compute: `(material, most) -> values by name`.
     """
 
     name: str
     keeps: Keeps
+    against: Against
     least: int
     most: int | None
     values: tuple[str, ...]
     compute: Callable[[Material, int | None], dict[str, float]]
+
+    def used(self, samples: int, reference: Reference) -> list[int | None]:
+        """Return the numbers of samples, of so many, and of reference images (None: not known) that it is taken on."""
+        return [
+            min(samples, self.most or samples),
+            reference.used(self.most if self.against == "some" else None),
+        ]
 
 
 def _fid(material: Material, most: int | None) -> dict[str, float]:
@@ -71,6 +92,14 @@ def _fid(material: Material, most: int | None) -> dict[str, float]:
     ours, theirs = material.moments, material.reference.statistics
     assert ours is not None
     return {"fid": frechet_distance(ours.mu, ours.sigma, theirs.mu, theirs.sigma)}
+
+
+def _fid_infinity(material: Material, most: int | None) -> dict[str, float]:
+    from proxdm.metrics.frechet import fid_infinity
+
+    ours, theirs = material.features[:most], material.reference.statistics
+    found = fid_infinity(ours, theirs.mu, theirs.sigma, smallest=min(SMALLEST, len(ours) // 2))
+    return {"fid_infinity": found.value, "fid_infinity_standard_error": found.standard_error}
 
 
 def _kid(material: Material, most: int | None) -> dict[str, float]:
@@ -86,6 +115,13 @@ def _precision_recall(material: Material, most: int | None) -> dict[str, float]:
 
     found = precision_recall(material.features[:most], material.reference.features(most))
     return {"precision": found.precision, "recall": found.recall}
+
+
+def _nearest(material: Material, most: int | None) -> dict[str, float]:
+    from proxdm.metrics.neighbours import copied, nearest
+
+    found = nearest(material.features[:most], material.reference.features(None), 2)
+    return {"nearest": float(found.distances[:, 0].mean()), "copied": copied(found)}
 
 
 def _w2(material: Material, most: int | None) -> dict[str, float]:
@@ -105,11 +141,21 @@ def _sliced_w2(material: Material, most: int | None) -> dict[str, float]:
 MEASURES: dict[str, Measure] = {
     measure.name: measure
     for measure in (
-        Measure("fid", "moments", 2, None, ("fid",), _fid),
-        Measure("w2", "pixels", 1, 2_000, ("w2",), _w2),
-        Measure("sliced-w2", "pixels", 1, 10_000, ("sliced_w2",), _sliced_w2),
-        Measure("kid", "features", 2, 10_000, ("kid", "kid_standard_error"), _kid),
-        Measure("precision-recall", "features", 4, 10_000, ("precision", "recall"), _precision_recall),
+        Measure("fid", "moments", "moments", 2, None, ("fid",), _fid),
+        Measure(
+            "fid-infinity",
+            "features",
+            "moments",
+            10,
+            50_000,
+            ("fid_infinity", "fid_infinity_standard_error"),
+            _fid_infinity,
+        ),
+        Measure("w2", "pixels", "some", 1, 2_000, ("w2",), _w2),
+        Measure("sliced-w2", "pixels", "some", 1, 10_000, ("sliced_w2",), _sliced_w2),
+        Measure("kid", "features", "some", 2, 10_000, ("kid", "kid_standard_error"), _kid),
+        Measure("precision-recall", "features", "some", 4, 10_000, ("precision", "recall"), _precision_recall),
+        Measure("nearest", "features", "all", 1, 10_000, ("nearest", "copied"), _nearest),
     )
 }
 """Every metric by name."""

@@ -204,7 +204,7 @@ def _check_statistics(
     from proxdm.evaluation.measures import MEASURES
 
     for name in metrics:
-        if MEASURES[name].keeps != "moments":
+        if MEASURES[name].against != "moments":
             raise StatisticsError(
                 f"{name} needs images of the reference, and {statistics.source} holds statistics only; name the data "
                 "set or folder that they were made of"

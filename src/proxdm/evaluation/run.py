@@ -312,7 +312,7 @@ def _finish(setting: _Setting, record: dict[str, Any], total: Total, mark: str) 
     for name in plan.metrics:
         measure = MEASURES[name]
         values |= measure.compute(material, measure.most)
-        used[name] = [min(plan.samples, measure.most or plan.samples), setting.reference.used(measure.most)]
+        used[name] = measure.used(plan.samples, setting.reference)
     known = {
         **record,
         "nfe": total.nfe,

@@ -102,6 +102,16 @@ def nearest(
     return Neighbours(distances, indices.gather(1, order))
 
 
+def copied(neighbours: Neighbours) -> float:
+    """Return the fraction of queries that are near copies: nearest distance 0, or below a third of the second nearest.
+
+    Args:
+        neighbours: The two nearest points of every query at least.
+    """
+    first, second = neighbours.distances[:, 0], neighbours.distances[:, 1]
+    return float(((first < COPY_RATIO * second) | (first == 0)).double().mean())
+
+
 def memorisation(samples: Tensor, train: Tensor, test: Tensor, *, block: int = BLOCK) -> Memorisation:
     """Return how near samples lie to the training set, compared with a test set.
 
@@ -126,8 +136,8 @@ def memorisation(samples: Tensor, train: Tensor, test: Tensor, *, block: int = B
         test_distances=b,
         closer=closer,
         z_score=z_score,
-        copied=_copied(ours.distances),
-        test_copied=_copied(theirs.distances),
+        copied=copied(ours),
+        test_copied=copied(theirs),
     )
 
 
@@ -156,12 +166,6 @@ def _distances_to(queries: Tensor, points: Tensor, indices: Tensor, block: int) 
         for start, rows in blocks(queries, block)
     ]
     return torch.cat(parts)
-
-
-def _copied(distances: Tensor) -> float:
-    """Return the fraction of rows `(n, 2)` whose first distance is below a third of the second, or 0."""
-    first, second = distances[:, 0], distances[:, 1]
-    return float(((first < COPY_RATIO * second) | (first == 0)).double().mean())
 
 
 def _mann_whitney(a: Tensor, b: Tensor) -> tuple[float, float]:

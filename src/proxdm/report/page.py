@@ -16,7 +16,7 @@ from typing import Any
 
 from proxdm._version import __version__
 from proxdm.config import Config, to_json
-from proxdm.evaluation.comparison import HIGHER_IS_BETTER, Key, Panel, Series, key_of, make_panels
+from proxdm.evaluation.comparison import Key, Panel, Series, better_in_words, key_of, make_panels
 from proxdm.evaluation.reading import Measured
 from proxdm.evaluation.results import EvaluationRow
 from proxdm.plotting.curves import curve_styles, loss_by_phase, metric_panel, metric_title, training_curve
@@ -157,7 +157,7 @@ def _panel(identifier: str, panel: Panel, styles: Mapping[Key, Any], markup: Any
     return {
         "metric": panel.metric,
         "title": title,
-        "better": "higher is better" if panel.metric in HIGHER_IS_BETTER else "lower is better",
+        "better": better_in_words(panel.metric),
         "note": f"{spread}{taken}.",
         "wide": wide,
         "figure": markup(inline_svg(metric_panel(panel, styles), identifier, described)),
