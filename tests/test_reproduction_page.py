@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pages import commands
 from proxdm.checkpoints.hub import OFFICIAL_MODELS, OFFICIAL_STATS
 from proxdm.cli import VERBS, parse
 from proxdm.cli import download as download_verb
@@ -24,22 +25,13 @@ TEXT = PAGE.read_text(encoding="utf-8")
 ROWS = [[cell.strip() for cell in line.strip("|").split("|")] for line in TEXT.splitlines() if line.startswith("|")]
 
 
-def commands() -> list[list[str]]:
-    """Every command: in blocks, comments left out, and in running text; also those behind a launcher."""
-    blocks = re.findall(r"```bash\n(.*?)```", TEXT, re.DOTALL)
-    lines = [line for block in blocks for line in block.splitlines() if line.strip()]
-    spans = [span for span in re.findall(r"`([^`\n]+)`", TEXT) if span.startswith("proxdm ")]
-    found = [shlex.split(line, comments=True) for line in [*lines, *spans]]
-    return [words[words.index("proxdm") :] for words in found]
-
-
-COMMANDS = [words for words in commands() if len(words) > 2 and "PRESET" not in words]
+COMMANDS = [words for words in commands(TEXT) if len(words) > 2 and "PRESET" not in words]
 
 
 def test_the_page_has_commands():
     assert len(COMMANDS) > 40
     assert {words[1] for words in COMMANDS} >= {"reproduce", "train", "evaluate", "sample", "download", "stats"}
-    assert all(words[1] in VERBS for words in commands())
+    assert all(words[1] in VERBS for words in commands(TEXT))
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)

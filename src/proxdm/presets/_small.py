@@ -16,17 +16,17 @@ TIMES = ConditioningConfig(rule=None, draw="continuous", steps=())
 DIGITS_TRAINING = TrainingConfig(steps=4_000, batch_size=64, ema=(0.999,))
 DIGITS_LOGGING = LoggingConfig(every=50, checkpoint_every=1_000, keep=2, preview_every=1_000)
 
-FASHION_TRAINING = TrainingConfig(steps=6_000, batch_size=64, ema=(0.999,))
+FASHION_TRAINING = TrainingConfig(steps=4_000, batch_size=64, ema=(0.999,), channels_last=True)
 FASHION_LOGGING = LoggingConfig(every=100, checkpoint_every=1_000, keep=2, preview_every=2_000)
 
 
 def digits(prox: bool = False) -> ModelConfig:
-    """Return a U-Net of width 32 for 8x8 images."""
-    network = UNetConfig(1, 32, (1, 2), (1,), 1, 0.05, conditioning="time-lam" if prox else "time")
+    """Return a U-Net of width 24 for 8x8 images."""
+    network = UNetConfig(1, 24, (1, 2), (1,), 1, 0.05, conditioning="time-lam" if prox else "time")
     return ModelConfig("prox" if prox else "score", (1, 8, 8), network)
 
 
 def fashion_mnist(prox: bool = False) -> ModelConfig:
-    """Return a U-Net of width 64 that works on 4x4 patches of 32x32 images: 8x8 inside."""
-    network = UNetConfig(1, 64, (1, 2), (1,), 2, 0.05, conditioning="time-lam" if prox else "time", patch=4)
+    """Return a U-Net of width 24 that works on 2x2 patches of 32x32 images: 16x16 inside, 4x4 at the coarsest."""
+    network = UNetConfig(1, 24, (1, 2, 2), (2,), 1, 0.05, conditioning="time-lam" if prox else "time", patch=2)
     return ModelConfig("prox" if prox else "score", (1, 32, 32), network)

@@ -1,4 +1,4 @@
-"""scikit-learn's 8x8 digits, prox network for backward steps (N >= 20): minutes on two CPU cores, no download."""
+"""scikit-learn's 8x8 digits, prox network for backward steps (N >= 20): minutes on one CPU core, no download."""
 
 from __future__ import annotations
 
