@@ -341,6 +341,7 @@ def test_the_commands_of_evaluations_measure_the_same_rows():
         make_row("prox-hybrid", 5, 3, grid="power(5, rho=1.5)", metrics={"fid": 1.0, "w2": 2.0}),
         make_row("euler-maruyama", 5, 0, source="a b/$c", bf16=True, chunk=16, samples=99),
         make_row("euler-maruyama", 5, 1, source="a b/$c", compile=True),
+        make_row("ode-euler", 5, 0, source="c", reference={"name": "digits", "sha256": "e" * 64, "forced": "unlike"}),
         make_row("euler-maruyama", 5, 0, source="x.pth", grid="denoising(5, eps=1e-05)", preset="mnist-score"),
     ]
     found = []
@@ -349,7 +350,7 @@ def test_the_commands_of_evaluations_measure_the_same_rows():
         assert words[:2] == ["proxdm", "evaluate"]
         o = parse(Evaluate, words[2:], "proxdm evaluate")
         grid = (o.grid, o.eps, o.rho)
-        known = (o.source, o.samples, o.reference, o.features, o.metrics, *grid, o.bf16, o.compile, o.chunk)
+        known = (o.source, o.samples, o.reference, o.features, o.metrics, *grid, o.bf16, o.compile, o.force, o.chunk)
         found += [
             (sampler, steps, seed, *known, o.weights, o.preset)
             for sampler in o.sampler
@@ -361,7 +362,18 @@ def test_the_commands_of_evaluations_measure_the_same_rows():
         power, fine = row.grid.startswith("power"), row.grid.endswith("eps=1e-05)")
         grid = ("power", None, 1.5) if power else ("denoising", 1e-5, None) if fine else (None, None, None)
         preset = "mnist-score" if row.source == "x.pth" else None
-        known = (row.source, row.samples, "digits", "pixels", tuple(row.used), *grid, row.bf16, row.compile, row.chunk)
+        known = (
+            row.source,
+            row.samples,
+            "digits",
+            "pixels",
+            tuple(row.used),
+            *grid,
+            row.bf16,
+            row.compile,
+            "forced" in row.reference,
+            row.chunk,
+        )
         expected.append((row.sampler, row.steps, row.seed, *known, row.weights, preset))
     assert sorted(found, key=str) == sorted(expected, key=str)
     assert len(found) == len(rows)

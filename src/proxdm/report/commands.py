@@ -86,7 +86,8 @@ def _evaluate(rows: Sequence[EvaluationRow]) -> list[str]:
         command += ["--grid", kind]
         for match in _PARAMETER.finditer(grid):
             command += [f"--{match['name']}", match["value"]]
-    switches = [flag for flag, on in (("--bf16", first.bf16), ("--compile", first.compile)) if on]
+    known = {"--bf16": first.bf16, "--compile": first.compile, "--force": "forced" in first.reference}
+    switches = [flag for flag, on in known.items() if on]
     return [*command, "--chunk", str(first.chunk), *switches]
 
 
