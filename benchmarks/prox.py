@@ -37,7 +37,7 @@ from proxdm.data import datasaurus
 from proxdm.grids import TimeGrid
 from proxdm.mixtures import GaussianMixture
 from proxdm.rules import find_prox_rule
-from proxdm.sde import VPSDE
+from proxdm.schedules import VPSDE
 
 FOUND = 1e-9
 """Excess over the best known objective below which a point counts as found."""

@@ -23,8 +23,8 @@ from proxdm.config import Config
 from proxdm.data.images import ImageData
 from proxdm.losses import Phase, phase_at
 from proxdm.presets import get_preset
-from proxdm.training.processes import Place
-from proxdm.training.seeds import CONDITIONS, NOISE, step_generator
+from proxdm.runtime.processes import Place
+from proxdm.runtime.seeds import CONDITIONS, NOISE, step_generator
 from proxdm.training.stepper import Stepper
 
 LADDER = {

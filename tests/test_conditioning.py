@@ -21,7 +21,7 @@ from proxdm.grids import TimeGrid
 from proxdm.noise import GeneratorNoise
 from proxdm.rules import RULES
 from proxdm.samplers import ProxSampler, ScoreSampler, default_grid
-from proxdm.sde import VPSDE
+from proxdm.schedules import VPSDE
 
 SDE = VPSDE()
 STEPS = (5, 10, 20, 50, 100, 1000)

@@ -16,8 +16,9 @@ PACKAGE = Path(proxdm.__file__).parent
 
 # From the ground up. A module may import those of lines above its own, and those of its own line.
 LAYERS = [
-    ["_version", "errors", "files", "words"],
-    ["sde"],
+    ["_version", "errors"],
+    ["runtime"],
+    ["schedules"],
     ["grids"],
     ["rules"],
     ["noise"],
@@ -83,7 +84,7 @@ def test_layers_import_downwards_only():
 
 
 def test_the_parser_sees_imports():
-    assert {"sde", "errors"} <= imported_layers(PACKAGE / "rules.py")
+    assert {"schedules", "errors"} <= imported_layers(PACKAGE / "rules.py")
 
 
 IMPORT_TIME = """

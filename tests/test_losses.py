@@ -22,7 +22,7 @@ from proxdm.losses import (
     proximal_matching,
 )
 from proxdm.models import PARAMETRISATIONS, ProxModel, ScoreModel
-from proxdm.sde import VPSDE
+from proxdm.schedules import VPSDE
 
 SDE = VPSDE()
 

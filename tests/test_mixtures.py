@@ -11,7 +11,7 @@ from torch.distributions import Categorical, Independent, MixtureSameFamily, Nor
 
 from proxdm.errors import NonFiniteError
 from proxdm.mixtures import GaussianMixture
-from proxdm.sde import VPSDE
+from proxdm.schedules import VPSDE
 
 SDE = VPSDE()
 TIMES = [1e-4, 0.05, 0.3, 0.7, 1.0]

@@ -13,7 +13,7 @@ import torch
 
 from proxdm.errors import NonFiniteError
 from proxdm.mixtures import GaussianMixture
-from proxdm.sde import VPSDE
+from proxdm.schedules import VPSDE
 
 SDE = VPSDE()
 PAIRS = [(1e-4, 1e-3), (0.01, 0.05), (0.1, 0.3), (0.3, 0.7), (0.9, 1.9), (1.0, 5.0)]

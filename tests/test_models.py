@@ -18,7 +18,7 @@ from proxdm.models import (
     find_parametrisation,
 )
 from proxdm.networks import MLPConfig, build_network
-from proxdm.sde import VPSDE, per_sample
+from proxdm.schedules import VPSDE, per_sample
 
 SDE = VPSDE()
 MEAN, SIGMA = 0.3, 0.5

@@ -1,6 +1,6 @@
 """Proximal diffusion models: exact and learned proximal operators, their samplers, training and evaluation.
 
-Notation: :mod:`proxdm.sde`. The short way to samples is :func:`proxdm.sample`.
+Notation: :mod:`proxdm.schedules`. The short way to samples is :func:`proxdm.sample`.
 
 Names are imported when they are first used: `proxdm --help` need not wait for torch.
 """
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from proxdm.models import ProxModel, ScoreModel
     from proxdm.rules import RULES
     from proxdm.samplers import ProxSampler, SamplerState, ScoreSampler, sample
-    from proxdm.sde import VPSDE
+    from proxdm.schedules import VPSDE
 
 _HOME = {
     "RULES": "proxdm.rules",
-    "VPSDE": "proxdm.sde",
+    "VPSDE": "proxdm.schedules",
     "GaussianMixture": "proxdm.mixtures",
     "ProxModel": "proxdm.models",
     "ProxSampler": "proxdm.samplers",

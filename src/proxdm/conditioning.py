@@ -29,7 +29,7 @@ from torch import Tensor
 from proxdm.grids import TimeGrid
 from proxdm.rules import ProxRule, ScoreRule, find_prox_rule, find_rule
 from proxdm.samplers import default_grid
-from proxdm.sde import VPSDE
+from proxdm.schedules import VPSDE
 
 
 @dataclass(frozen=True)

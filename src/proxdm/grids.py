@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from proxdm.sde import VPSDE
+from proxdm.schedules import VPSDE
 
 GridName = Literal["uniform", "denoising", "power", "log-snr"]
 GRID_NAMES: tuple[GridName, ...] = ("uniform", "denoising", "power", "log-snr")

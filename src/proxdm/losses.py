@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from proxdm.models import LearnedModel, Parametrisation, ProxModel
-from proxdm.sde import VPSDE, per_sample
+from proxdm.schedules import VPSDE, per_sample
 
 LossName = Literal["mse", "l1", "proximal-matching"]
 

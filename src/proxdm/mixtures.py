@@ -1,7 +1,7 @@
 r"""Gaussian mixtures with isotropic components: exact score, proximal operator and log density at any time.
 
 The data follow `sum_i w_i N(mu_i, std_i^2 I)`; std 0 means point masses, as in the synthetic experiment of
-arXiv 2507.08956. Diffused to time t (notation of :mod:`proxdm.sde`) they follow
+arXiv 2507.08956. Diffused to time t (notation of :mod:`proxdm.schedules`) they follow
 
 $$p_t = \sum_i w_i\, N(\sqrt{\bar\alpha}\,\mu_i,\; v_i I), \qquad
 v_i = \bar\alpha\,\mathrm{std}_i^2 + 1 - \bar\alpha .$$
@@ -29,7 +29,7 @@ from proxdm._modes.atoms import TINY, Atoms, component_variances, log_joint, mak
 from proxdm._modes.inputs import Array, Query
 from proxdm._modes.routes import Modes
 from proxdm._modes.solve import find_modes, nearest
-from proxdm.sde import VPSDE, Time, as_float64
+from proxdm.schedules import VPSDE, Time, as_float64
 
 Mode = Literal["global", "local"]
 """Which minimum of the prox objective: the lowest, or the one reached downhill from x."""

@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from proxdm.sde import VPSDE, Time, as_float64, per_sample
+from proxdm.schedules import VPSDE, Time, as_float64, per_sample
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from proxdm.errors import StepError, did_you_mean
-from proxdm.sde import VPSDE, Time, as_float64
+from proxdm.schedules import VPSDE, Time, as_float64
 
 Quadrature = Literal["left", "integral"]
 """How gamma is computed: `left` is `beta(t) (t - s)`, `integral` is `B(s, t)`."""

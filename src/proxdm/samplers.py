@@ -23,7 +23,7 @@ from proxdm.errors import NonFiniteError, OperatorError, StepError
 from proxdm.grids import TimeGrid
 from proxdm.noise import GeneratorNoise, NoiseSource
 from proxdm.rules import ProxRule, Quadrature, Rule, ScoreRule, find_rule
-from proxdm.sde import VPSDE
+from proxdm.schedules import VPSDE
 
 ScoreFunction = Callable[[Tensor, Tensor], Tensor]
 """`score(x, t)`: x `(B, *)`, t `(B,)`; returns the gradient of log p_t at x, of the shape of x."""

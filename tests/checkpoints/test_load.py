@@ -19,6 +19,7 @@ from proxdm.data.load import DataConfig
 from proxdm.errors import CheckpointError
 from proxdm.models import ProxModel
 from proxdm.networks import MLPConfig
+from proxdm.runtime.device import choose_device
 
 PROX = Config(
     preset="tiny",
@@ -157,11 +158,11 @@ def test_pickled_files_are_sent_to_the_official_loader(tmp_path, name):
 
 def test_the_device_is_checked():
     with pytest.raises(ValueError, match="device = quantum cannot be used"):
-        loading.choose_device("quantum")
-    assert loading.choose_device("auto").type in ("cpu", "cuda", "mps")
+        choose_device("quantum")
+    assert choose_device("auto").type in ("cpu", "cuda", "mps")
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match="device = cuda cannot be used"):
-            loading.choose_device("cuda")
+            choose_device("cuda")
 
 
 def test_the_default_sampler_is_the_rule_that_was_trained_for():

@@ -13,9 +13,9 @@ from PIL import Image
 from proxdm.checkpoints.portable import save_model
 from proxdm.cli import main
 from proxdm.metrics.features import load_extractor, load_module
-from proxdm.metrics.inception import sha256_of
 from proxdm.metrics.statistics import ReferenceStatistics
 from proxdm.presets import get_preset
+from proxdm.runtime.digests import sha256_of
 
 
 def features(*arguments):

@@ -24,7 +24,7 @@ from proxdm.errors import StepError
 from proxdm.losses import ObjectiveConfig
 from proxdm.models import ProxModel, ScoreModel
 from proxdm.networks import MLPConfig, UNetConfig
-from proxdm.sde import VPSDE
+from proxdm.schedules import VPSDE
 
 SCORE = Config("mine", DataConfig("digits"), ModelConfig("score", (2,), MLPConfig(2, 8, 1)))
 PROX = Config(

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from proxdm.evaluation.collected import Collected, Savings, Wanted, share
-from proxdm.training.processes import Place
+from proxdm.runtime.processes import Place
 
 WANTED = Wanted(chunk=4, dim=3, features=10, pixels=6)
 ALONE = Place(torch.device("cpu"))

@@ -9,7 +9,8 @@ import pytest
 
 from proxdm.errors import OutputError
 from proxdm.evaluation import results
-from proxdm.evaluation.results import IDENTITY, EvaluationRow, ResultsFile, identity, lock
+from proxdm.evaluation.results import IDENTITY, EvaluationRow, ResultsFile, identity
+from proxdm.runtime.locks import lock
 
 
 def record(**changes):

@@ -30,7 +30,7 @@ from proxdm.mixtures import GaussianMixture
 from proxdm.noise import GeneratorNoise, sample_generator
 from proxdm.rules import RULES, ProxRule, ProxStep, ScoreRule, ScoreStep
 from proxdm.samplers import run
-from proxdm.sde import VPSDE
+from proxdm.schedules import VPSDE
 
 SDE = VPSDE()
 ISOTROPIC = TARGETS["isotropic"]

@@ -17,7 +17,7 @@ from proxdm.mixtures import GaussianMixture
 from proxdm.noise import GeneratorNoise, GivenNoise
 from proxdm.rules import RULES, step_size
 from proxdm.samplers import StepError, run
-from proxdm.sde import VPSDE
+from proxdm.schedules import VPSDE
 
 SDE = VPSDE()
 TARGET = GaussianTarget("test", mean=(0.5, -0.3, 0.0), std=(0.5, 1.3, 0.1))

@@ -22,7 +22,7 @@ from proxdm.metrics.features import (
     read_form,
     save_module,
 )
-from proxdm.metrics.inception import sha256_of
+from proxdm.runtime.digests import sha256_of
 
 
 class Mean(nn.Module):

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from proxdm.metrics import inception
-from proxdm.metrics.inception import FeatureError, FidInception, fetch_weights, load_inception, sha256_of, weights_path
+from proxdm.metrics.inception import FeatureError, FidInception, fetch_weights, load_inception, weights_path
+from proxdm.runtime.digests import sha256_of
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ from proxdm.config import ConfigError, ModelConfig
 from proxdm.data.batches import DataStream
 from proxdm.losses import Phase, losses, matching_weight
 from proxdm.networks import MLPConfig, UNetConfig
-from proxdm.sde import per_sample
-from proxdm.training.processes import Place
-from proxdm.training.seeds import CONDITIONS, NOISE, step_generator
+from proxdm.runtime.processes import Place
+from proxdm.runtime.seeds import CONDITIONS, NOISE, step_generator
+from proxdm.schedules import per_sample
 from proxdm.training.stepper import VANISHED, Stepper
 
 CPU = Place(torch.device("cpu"))

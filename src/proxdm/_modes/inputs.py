@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from proxdm.errors import NonFiniteError
-from proxdm.sde import VPSDE, Time, as_float64
+from proxdm.schedules import VPSDE, Time, as_float64
 
 Array = Tensor | NDArray[np.floating] | Sequence[float] | Sequence[Sequence[float]] | float
 """Numbers as users have them."""

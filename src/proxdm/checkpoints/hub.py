@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from proxdm.errors import ProxdmError
-from proxdm.files import replacing
+from proxdm.runtime.files import replacing
 
 OFFICIAL_REPO = "ZhenghanFang/prox-diffusion"
 """Where the authors of arXiv 2507.08956 keep weights and FID statistics."""

@@ -29,6 +29,7 @@ from proxdm.errors import CheckpointError, ProxdmError
 from proxdm.models import LearnedModel
 from proxdm.presets import get_preset
 from proxdm.rules import RULES, ProxRule, Rule, ScoreRule, find_rule
+from proxdm.runtime.device import choose_device
 
 Kind = Literal["run", "checkpoint", "folder", "file", "hub"]
 
@@ -206,24 +207,6 @@ def read(found: Found) -> LearnedModel:
         CheckpointError: Its weights are damaged or are not those of its configuration.
     """
     return build_model(found.file, found.config)
-
-
-def choose_device(name: str | torch.device) -> torch.device:
-    """Return a device by name; `auto` is CUDA or MPS where there is one, else the CPU.
-
-    Raises:
-        ValueError: There is no such device here.
-    """
-    if name == "auto":
-        kind = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-        return torch.device(kind)
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, ValueError, NotImplementedError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise ValueError(f"device = {name} cannot be used here ({reason}); use auto, cpu or another device") from error
-    return device
 
 
 def default_rule(config: Config | ModelConfig) -> Rule:

@@ -10,7 +10,6 @@ metadata does.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,9 +23,10 @@ from proxdm.checkpoints.official import first_difference
 from proxdm.config import Config, ModelConfig
 from proxdm.config.codec import from_json, to_json
 from proxdm.errors import CheckpointError, OutputError, ProxdmError
-from proxdm.files import replacing
 from proxdm.models import LearnedModel
 from proxdm.networks import build_network
+from proxdm.runtime.digests import digest_of
+from proxdm.runtime.files import replacing
 
 FORMAT = 1
 """Number of the layout; files of higher numbers are refused."""
@@ -195,16 +195,6 @@ def build_model(record: ModelFile, config: Config | ModelConfig) -> LearnedModel
     model.network.load_state_dict(floats, assign=True)
     model.config = config
     return model.eval()
-
-
-def digest_of(tensors: Mapping[str, Tensor]) -> str:
-    """Return the SHA-256 of names, types, shapes and values, in the order of the names."""
-    digest = hashlib.sha256()
-    for key in sorted(tensors):
-        tensor = tensors[key]
-        digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def _numel(shape: list[int]) -> int:

@@ -45,8 +45,8 @@ from proxdm.checkpoints.portable import (
 )
 from proxdm.config import Config, ConfigError, differences, from_dict, from_json, to_dict, to_json
 from proxdm.errors import CheckpointError, OutputError
-from proxdm.files import replacing
 from proxdm.models import LearnedModel
+from proxdm.runtime.files import replacing
 
 CHECKPOINTS = "checkpoints"
 LOG_FILE = "log.jsonl"

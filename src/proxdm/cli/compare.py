@@ -28,8 +28,8 @@ from proxdm.evaluation.comparison import (
 )
 from proxdm.evaluation.plan import ALL
 from proxdm.evaluation.reading import Measured, find_results, read_results
-from proxdm.files import check_folder, staged
 from proxdm.rules import find_rule
+from proxdm.runtime.files import check_folder, staged
 
 RESULT = "compare.json"
 FIGURES = ("compare.png", "compare.svg")

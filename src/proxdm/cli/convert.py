@@ -12,8 +12,8 @@ from tyro.conf import Positional, arg
 from proxdm.checkpoints.load import load_official
 from proxdm.checkpoints.portable import CONFIG_FILE, MODEL_FILE, save_model
 from proxdm.cli import parse
-from proxdm.files import check_folder
 from proxdm.networks import parameter_count
+from proxdm.runtime.files import check_folder
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,9 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from proxdm.checkpoints.load import choose_device
 from proxdm.cli import parse
 from proxdm.data.load import DataConfig, Flip
 from proxdm.errors import OutputError, did_you_mean
-from proxdm.files import check_folder
 from proxdm.metrics.classifier import (
     EPOCHS,
     MOST_STEPS,
@@ -28,7 +26,9 @@ from proxdm.metrics.classifier import (
     train_classifier,
 )
 from proxdm.metrics.features import InputForm, load_extractor, load_module, save_module
-from proxdm.words import duration
+from proxdm.runtime.device import choose_device
+from proxdm.runtime.files import check_folder
+from proxdm.runtime.words import duration
 
 USAGE = """usage: {prog} train DATASET [--out FILE.pt] [--steps N] [--seed S] ...
        {prog} info FILE

@@ -16,9 +16,9 @@ from proxdm.cli.tables import table
 from proxdm.experiments.convergence import run_rates
 from proxdm.experiments.convergence_plan import DEFAULT_TARGETS, MIXTURE_STEPS, MIXTURES, STEPS, TARGETS, RatesPlan
 from proxdm.experiments.convergence_result import Fit, GaussianRates, MixtureCell, MixtureRates, RatesResult
-from proxdm.files import check_folder, staged
 from proxdm.grids import GridName
 from proxdm.rules import Quadrature
+from proxdm.runtime.files import check_folder, staged
 
 RESULTS = "results.json"
 GAUSSIAN_FIGURES = ("kl_vs_n.png", "kl_vs_n.svg")

@@ -11,7 +11,7 @@ from tyro.conf import Positional, arg
 
 from proxdm.cli import parse
 from proxdm.errors import OutputError
-from proxdm.files import check_folder, replacing
+from proxdm.runtime.files import check_folder, replacing
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from proxdm.errors import OutputError
 from proxdm.evaluation import Evaluation, EvaluationPlan, evaluate
 from proxdm.evaluation.results import RESULTS
 from proxdm.experiments.reproduce import BLOCKS, Block, BlockName, Sweep
-from proxdm.files import check_folder, replacing
+from proxdm.runtime.files import check_folder, replacing
 
 MARK = "reproduce.json"
 """File in the folder of a block that says which block it is, and whether a tiny one."""

@@ -17,7 +17,7 @@ from tyro.conf import Positional, arg
 
 from proxdm import imaging
 from proxdm._version import __version__
-from proxdm.checkpoints.load import Opened, choose_device, default_steps, open_source
+from proxdm.checkpoints.load import Opened, default_steps, open_source
 from proxdm.checkpoints.portable import model_config
 from proxdm.cli import parse
 from proxdm.cli.sample_output import TRAJECTORY, Frames, Target, choose_target, write
@@ -27,6 +27,7 @@ from proxdm.grids import GridName, TimeGrid
 from proxdm.models import LearnedModel
 from proxdm.noise import SeededNoise
 from proxdm.rules import Rule, find_rule
+from proxdm.runtime.device import choose_device
 from proxdm.samplers import SamplerState, check_steps, run
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from proxdm import imaging
 from proxdm.data.images import to_uint8
-from proxdm.files import check_folder, staged
+from proxdm.runtime.files import check_folder, staged
 from proxdm.samplers import SamplerState
 
 Kind = Literal["png", "npz", "gif", "folder"]

@@ -10,14 +10,14 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from proxdm.checkpoints.load import choose_device
 from proxdm.cli import parse
 from proxdm.data.arrays import Layout, Values
 from proxdm.data.known import Split
 from proxdm.data.load import DataConfig, load_data
-from proxdm.files import check_folder
 from proxdm.metrics.features import load_extractor
 from proxdm.metrics.statistics import check_target, compute_statistics
+from proxdm.runtime.device import choose_device
+from proxdm.runtime.files import check_folder
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from proxdm.cli.tables import table
 from proxdm.data import datasaurus
 from proxdm.experiments.toy import METHODS, STEPS, check_arguments, run_toy
 from proxdm.experiments.toy_result import Cell, ToyResult
-from proxdm.files import check_folder, staged
 from proxdm.mixtures import Mode
+from proxdm.runtime.files import check_folder, staged
 
 RESULTS = "results.json"
 FIGURES = ("particles.png", "particles.svg", "w2_vs_nfe.png", "w2_vs_nfe.svg")

@@ -28,7 +28,7 @@ from proxdm.config import (
 from proxdm.data.load import DataConfig
 from proxdm.losses import ObjectiveConfig
 from proxdm.presets import PRESETS, get_preset
-from proxdm.words import duration
+from proxdm.runtime.words import duration
 
 USAGE = """usage: {prog} PRESET [--out RUN] [--resume] [--config FILE] [--dry-run] [--any.config.field VALUE]
 
@@ -208,8 +208,8 @@ def dry_run(request: Request) -> int:
     from proxdm.data.errors import DataError
     from proxdm.data.images import ImageData
     from proxdm.data.load import load_data
+    from proxdm.runtime.processes import find_place
     from proxdm.training.estimate import estimate
-    from proxdm.training.processes import find_place
 
     config, training = request.config, request.config.training
     print(to_json(config), end="", flush=True)

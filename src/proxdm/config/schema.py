@@ -23,7 +23,7 @@ from proxdm.models import LearnedModel, ProxModel, ScoreModel, find_parametrisat
 from proxdm.networks import MLPConfig, UNetConfig, build_network
 from proxdm.rules import Rule, find_rule
 from proxdm.samplers import check_steps, default_grid
-from proxdm.sde import VPSDE
+from proxdm.schedules import VPSDE
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,8 @@ from proxdm.data.images import ImageData, to_model_range
 from proxdm.data.pictures import Pictures, decoded, fit_note, open_pictures
 from proxdm.data.vae import LatentCoder
 from proxdm.errors import OutputError, one_line
-from proxdm.files import replacing
 from proxdm.noise import sample_generator
+from proxdm.runtime.files import replacing
 
 LatentMode = Literal["mean", "sample"]
 """What stands for a picture: the mean of the encoder's distribution, or a draw from it."""

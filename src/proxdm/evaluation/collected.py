@@ -15,9 +15,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from proxdm.files import replacing
 from proxdm.metrics.frechet import MomentAccumulator
-from proxdm.training.processes import Place
+from proxdm.runtime.files import replacing
+from proxdm.runtime.processes import Place
 
 _KINDS = ("features", "pixels")
 

@@ -17,9 +17,9 @@ from proxdm.config import Config
 from proxdm.data.images import ImageData
 from proxdm.data.load import DataConfig, load_data
 from proxdm.metrics.features import FeatureExtractor, collect
-from proxdm.metrics.inception import sha256_of
 from proxdm.metrics.statistics import ReferenceStatistics, StatisticsError, compute_statistics
 from proxdm.models import LearnedModel
+from proxdm.runtime.digests import sha256_of
 
 _ROWS = 4096
 _SUBSET_SEED = 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from proxdm.errors import OutputError
-from proxdm.files import replacing
+from proxdm.runtime.files import replacing
+from proxdm.runtime.locks import lock
 
 RESULTS = "results.jsonl"
 
@@ -202,29 +202,6 @@ class ResultsFile:
             raise
         except OSError as error:
             raise OutputError(f"{self.path} cannot be written ({error.strerror or error})") from error
-
-
-@contextmanager
-def lock(path: Path, *, wait: bool) -> Iterator[None]:
-    """Hold a file for this process; the lock goes with the process, however it ends.
-
-    Raises:
-        OutputError: Another process holds it, and `wait` is False.
-    """
-    try:
-        import fcntl
-    except ImportError:  # Windows: no lock
-        yield
-        return
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            raise OutputError(f"another process holds {path}; wait for it, or choose another folder") from None
-        except OSError as error:  # a file system without locks
-            if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.EINVAL):
-                raise
-        yield
 
 
 def _line(record: Mapping[str, Any]) -> bytes:

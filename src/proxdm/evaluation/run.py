@@ -20,21 +20,23 @@ import torch
 from tqdm import tqdm
 
 from proxdm._version import __version__
-from proxdm.checkpoints.load import Opened, choose_device, open_source
-from proxdm.checkpoints.portable import digest_of
+from proxdm.checkpoints.load import Opened, open_source
 from proxdm.evaluation.collected import Collected, Savings, Total, Wanted, share
 from proxdm.evaluation.measures import MEASURES, Material, kept
 from proxdm.evaluation.painter import Painter
 from proxdm.evaluation.plan import Cell, EvaluationPlan, Skipped, default_chunk, make_cells, unseen
 from proxdm.evaluation.reference import Reference, open_reference
-from proxdm.evaluation.results import RESULTS, EvaluationRow, ResultsFile, identity, lock
-from proxdm.files import check_folder, replacing
+from proxdm.evaluation.results import RESULTS, EvaluationRow, ResultsFile, identity
 from proxdm.generation import make_decoder
 from proxdm.imaging import save_grid
 from proxdm.metrics.features import FeatureExtractor, load_extractor
 from proxdm.metrics.statistics import ReferenceStatistics
-from proxdm.training.processes import Place, find_place
-from proxdm.words import duration
+from proxdm.runtime.device import choose_device
+from proxdm.runtime.digests import digest_of
+from proxdm.runtime.files import check_folder, replacing
+from proxdm.runtime.locks import lock
+from proxdm.runtime.processes import Place, find_place
+from proxdm.runtime.words import duration
 
 PARTIAL = ".unfinished"
 """Folder of rows that are being measured, beside the results."""

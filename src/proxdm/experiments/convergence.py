@@ -37,7 +37,7 @@ from proxdm.mixtures import GaussianMixture
 from proxdm.noise import GeneratorNoise, sample_generator
 from proxdm.rules import Quadrature
 from proxdm.samplers import check_steps, run
-from proxdm.sde import VPSDE
+from proxdm.schedules import VPSDE
 
 
 def run_rates(plan: RatesPlan, *, sde: VPSDE | None = None, progress: bool = False) -> RatesResult:

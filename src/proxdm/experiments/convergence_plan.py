@@ -16,7 +16,7 @@ from proxdm.grids import GRID_NAMES, GridName, TimeGrid
 from proxdm.metrics.wasserstein import MAX_PAIRS
 from proxdm.mixtures import GaussianMixture
 from proxdm.rules import RULES, Quadrature, ScoreRule
-from proxdm.sde import VPSDE
+from proxdm.schedules import VPSDE
 
 STEPS: tuple[int, ...] = (5, 10, 20, 50, 100, 200, 500, 1000)
 """Numbers of steps on Gaussian targets."""

@@ -3,7 +3,7 @@ r"""Samplers on a Gaussian target, in closed form: the law of their output after
 For a Gaussian target `N(mu, C)` every step of every rule of :data:`proxdm.rules.RULES` is affine in x, and acts in
 each eigen-direction of C by itself; so a target is given in those directions, by means `mu_i` and standard deviations
 `sigma_i`, and a diagonal C is no restriction. At time t a direction follows `N(m, v)`, `m = sqrt(alpha_bar) mu_i`,
-`v = alpha_bar sigma_i^2 + 1 - alpha_bar` (notation of :mod:`proxdm.sde`), and
+`v = alpha_bar sigma_i^2 + 1 - alpha_bar` (notation of :mod:`proxdm.schedules`), and
 
 $$\nabla\log p_t(x) = -\frac{x - m}{v}, \qquad
 \mathrm{prox}_{-\mathrm{lam}\,\log p_t}(y) = \frac{v\,y + \mathrm{lam}\,m}{v + \mathrm{lam}} .$$
@@ -24,7 +24,7 @@ from proxdm.experiments.convergence_result import Distances
 from proxdm.experiments.toy import Method
 from proxdm.rules import Quadrature, ScoreStep
 from proxdm.samplers import check_steps
-from proxdm.sde import VPSDE
+from proxdm.schedules import VPSDE
 
 
 @dataclass(frozen=True)

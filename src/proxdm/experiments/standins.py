@@ -21,9 +21,9 @@ from proxdm.data.errors import DataError
 from proxdm.data.latents import encode_pictures
 from proxdm.data.vae import load_vae
 from proxdm.errors import one_line
-from proxdm.files import replacing
 from proxdm.imaging import save_pictures
 from proxdm.metrics.features import METADATA
+from proxdm.runtime.files import replacing
 
 FEATURES_FILE = "features.pt"
 """A TorchScript module in place of the Inception network: 3 features, the means of the channels."""

@@ -33,7 +33,7 @@ from proxdm.mixtures import GaussianMixture, Mode
 from proxdm.noise import GeneratorNoise
 from proxdm.rules import RULES, Rule, ScoreRule
 from proxdm.samplers import Model, SamplerState, check_steps, run
-from proxdm.sde import VPSDE, Time
+from proxdm.schedules import VPSDE, Time
 
 STEPS: tuple[int, ...] = (5, 7, 10, 20, 30, 40)
 """The paper's numbers of steps."""

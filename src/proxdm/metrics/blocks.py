@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from proxdm.errors import NonFiniteError
-from proxdm.sde import as_float64
+from proxdm.schedules import as_float64
 
 BLOCK = 2048
 """Rows and columns of a matrix between samples that are held at a time, unless told otherwise."""

@@ -29,7 +29,7 @@ from proxdm.data.images import ImageData, iterate
 from proxdm.data.labels import LABELS, load_labels
 from proxdm.data.load import DataConfig, Flip, load_data
 from proxdm.metrics.inception import FeatureError
-from proxdm.training.seeds import WEIGHTS, derived_seed, step_generator
+from proxdm.runtime.seeds import WEIGHTS, derived_seed, step_generator
 
 DIM = 128
 """Number of features."""
@@ -46,7 +46,7 @@ HELD_OUT = 5
 _WIDTH = 32
 _LAST_SIDE = 4
 _WARMUP = 0.05
-_SHIFT = 0x73686966  # tag of the random shifts, as those of proxdm.training.seeds
+_SHIFT = 0x73686966  # tag of the random shifts, as those of proxdm.runtime.seeds
 _HELD_OUT_SEED = 0
 _BATCH = 256
 _NO_TEST_SPLIT = ("digits",)

@@ -33,8 +33,9 @@ from torch import Tensor, nn
 
 from proxdm.data.images import to_model_range, to_uint8
 from proxdm.errors import one_line
-from proxdm.files import replacing
-from proxdm.metrics.inception import DIM, SIZE, FeatureError, load_inception, sha256_of
+from proxdm.metrics.inception import DIM, SIZE, FeatureError, load_inception
+from proxdm.runtime.digests import sha256_of
+from proxdm.runtime.files import replacing
 
 METADATA = "proxdm.json"
 """Name of the extra file inside a module file."""

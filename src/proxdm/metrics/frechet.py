@@ -22,7 +22,7 @@ from torch import Tensor
 
 from proxdm.errors import NonFiniteError
 from proxdm.metrics.blocks import blocks, check_features
-from proxdm.sde import as_float64
+from proxdm.schedules import as_float64
 
 Array = NDArray[np.float64]
 """A float64 array."""

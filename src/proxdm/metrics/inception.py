@@ -10,7 +10,6 @@ Images are `(B, 3, 299, 299)` in [-1, 1], features the `(B, 2048)` spatial means
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 import warnings
 from collections.abc import Mapping
@@ -23,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from proxdm.errors import ProxdmError, one_line
+from proxdm.runtime.digests import sha256_of
 
 WEIGHTS_FILE = "pt_inception-2015-12-05-6726825d.pth"
 WEIGHTS_URL = f"https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/{WEIGHTS_FILE}"
@@ -269,12 +269,6 @@ def load_inception(weights: Path | None = None) -> tuple[FidInception, str]:
             stacklevel=2,
         )
     return network.eval().requires_grad_(False), digest
-
-
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file, 64 hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read_state(path: Path) -> dict[str, Tensor]:

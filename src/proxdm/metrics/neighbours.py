@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from proxdm.metrics.blocks import BLOCK, blocks, check_pair
-from proxdm.sde import as_float64
+from proxdm.schedules import as_float64
 
 COPY_RATIO = 1 / 3
 """A sample whose nearest training image is nearer than this fraction of the second nearest counts as a copy."""

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from proxdm.metrics.blocks import BLOCK, blocks, check_pair
 from proxdm.metrics.neighbours import nearest, squared_distances
-from proxdm.sde import as_float64
+from proxdm.schedules import as_float64
 
 _ROUNDING = 1e-12
 

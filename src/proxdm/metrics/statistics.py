@@ -22,9 +22,9 @@ from torch import Tensor
 from proxdm._version import __version__
 from proxdm.data.images import ImageData
 from proxdm.errors import OutputError, ProxdmError, one_line
-from proxdm.files import replacing
 from proxdm.metrics.features import FeatureExtractor, Shape
 from proxdm.metrics.frechet import Array, MomentAccumulator, frechet_distance
+from proxdm.runtime.files import replacing
 
 _ROUTE = {"backend": "features", "weights": "weights", "resize": "resizing", "shape": "image shape"}
 _READ_ERRORS = (OSError, ValueError, EOFError, KeyError, NotImplementedError, zipfile.BadZipFile, zlib.error)

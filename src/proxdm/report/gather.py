@@ -16,7 +16,7 @@ from proxdm.config import Config, ModelConfig
 from proxdm.errors import CheckpointError, ProxdmError
 from proxdm.evaluation.comparison import run_name
 from proxdm.evaluation.reading import Measured, find_results, read_results
-from proxdm.words import duration
+from proxdm.runtime.words import duration
 
 EVALUATIONS = Path("evaluations")
 """Where `proxdm evaluate` puts the results of a run unless one says otherwise."""

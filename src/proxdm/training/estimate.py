@@ -12,7 +12,7 @@ from torch import Tensor
 from proxdm.config import Config
 from proxdm.data.images import ImageData, to_model_range
 from proxdm.losses import phase_at
-from proxdm.training.processes import Place
+from proxdm.runtime.processes import Place
 from proxdm.training.stepper import Stepper
 
 _PROBE = 8

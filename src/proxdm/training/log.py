@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from proxdm.checkpoints.store import LOG_FILE
 from proxdm.config import Config, ConfigError, to_dict
-from proxdm.files import replacing
+from proxdm.runtime.files import replacing
 
 TRACKER_FILE = "tracker.json"
 PROJECT = "proxdm"

@@ -1,7 +1,7 @@
 """The training loop: steps, log, previews, checkpoints, resume, signals.
 
 What is minimised is injected (:class:`proxdm.losses.Objective`); averages, logging and cadences are data in the
-configuration. Everything random is a function of (seed, step) (:mod:`proxdm.training.seeds`), so on the CPU a resumed
+configuration. Everything random is a function of (seed, step) (:mod:`proxdm.runtime.seeds`), so on the CPU a resumed
 run equals an uninterrupted one to the last bit, and several processes give the weights of one up to rounding.
 """
 
@@ -26,11 +26,11 @@ from proxdm.data.images import ImageData
 from proxdm.data.load import load_data
 from proxdm.errors import CheckpointError, NonFiniteError
 from proxdm.losses import Objective, Phase, phase_at
+from proxdm.runtime.processes import find_place
+from proxdm.runtime.signals import Caught, caught_signals
 from proxdm.training.log import RunLog
 from proxdm.training.previews import can_preview, save_preview
-from proxdm.training.processes import find_place
-from proxdm.training.schedules import learning_rate
-from proxdm.training.signals import Caught, caught_signals
+from proxdm.training.rates import learning_rate
 from proxdm.training.stepper import Stepper
 
 _SIGNAL_CADENCE = 10

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from proxdm import imaging
 from proxdm.config import Config
-from proxdm.files import replacing
 from proxdm.models import LearnedModel
 from proxdm.noise import SeededNoise
+from proxdm.runtime.files import replacing
 from proxdm.samplers import default_grid, run
 
 

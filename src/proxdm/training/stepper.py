@@ -22,10 +22,10 @@ from proxdm.data.batches import DataStream
 from proxdm.data.images import ImageData
 from proxdm.losses import Objective, Phase, losses, make_objective, matching_weight
 from proxdm.models import LearnedModel
+from proxdm.runtime.processes import Place
+from proxdm.runtime.seeds import CONDITIONS, DROPOUT, NOISE, WEIGHTS, derived_seed, step_generator
 from proxdm.training.ema import WeightAverages
-from proxdm.training.processes import Place
-from proxdm.training.schedules import learning_rate
-from proxdm.training.seeds import CONDITIONS, DROPOUT, NOISE, WEIGHTS, derived_seed, step_generator
+from proxdm.training.rates import learning_rate
 
 VANISHED = 1e-3
 """Below this weight `exp(-MSE / zeta^2)` a sample no longer teaches proximal matching anything."""

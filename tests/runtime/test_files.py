@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from proxdm.errors import OutputError
-from proxdm.files import check_folder, staged
+from proxdm.runtime.files import check_folder, staged
 
 
 def test_a_missing_folder_is_made_and_nothing_is_left_in_it(tmp_path):

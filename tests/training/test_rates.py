@@ -6,7 +6,7 @@ import pytest
 
 from proxdm.config import OptimiserConfig
 from proxdm.losses import Phase
-from proxdm.training.schedules import learning_rate
+from proxdm.training.rates import learning_rate
 
 L1, MATCHING, MSE = Phase("l1"), Phase("proximal-matching", 1.0), Phase("mse")
 

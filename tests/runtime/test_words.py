@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from proxdm.words import duration
+from proxdm.runtime.words import duration
 
 
 @pytest.mark.parametrize(

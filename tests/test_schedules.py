@@ -7,7 +7,7 @@ import scipy.integrate
 import torch
 
 from proxdm import VPSDE
-from proxdm.sde import as_float64, per_sample
+from proxdm.schedules import as_float64, per_sample
 
 TIMES = [0.0, 1e-8, 1e-5, 0.1, 0.5, 1.0]
 

@@ -6,7 +6,7 @@ import itertools
 
 import torch
 
-from proxdm.training.seeds import CONDITIONS, DROPOUT, NOISE, derived_seed, step_generator
+from proxdm.runtime.seeds import CONDITIONS, DROPOUT, NOISE, derived_seed, step_generator
 
 
 def test_seeds_differ_in_every_argument_and_repeat():

@@ -1,0 +1,1 @@
+"""What several layers need and none owns: processes, seeds, signals, files, locks, digests, devices."""
