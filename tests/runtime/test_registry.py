@@ -1,0 +1,73 @@
+"""Tables of entries: found by name, added once, opened to users' modules."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from proxdm.runtime import registry
+from proxdm.runtime.registry import PluginError, Registry, import_plugins
+
+
+def table() -> Registry[object]:
+    found: Registry[object] = Registry("fruit")
+    found.register("apple")(str)
+    found.register("pear")(int)
+    return found
+
+
+def test_entries_are_found_in_their_order_and_a_decorator_gives_back_what_it_got():
+    found = table()
+    assert list(found) == ["apple", "pear"]
+    assert found.find("pear") is int
+    assert found.register("plum")(float) is float
+
+
+def test_an_unknown_name_is_answered_with_the_nearest_and_all_names():
+    with pytest.raises(ValueError, match=r"fruit 'peer'.*'pear'.*apple, pear"):
+        table().find("peer")
+
+
+def test_a_name_is_taken_once_but_a_reloaded_module_replaces_its_own():
+    found = table()
+    with pytest.raises(ValueError, match="'apple'"):
+        found.add("apple", bytes)
+    found.add("apple", str)
+
+
+def test_modules_of_the_working_directory_and_files_add_entries(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "own_plugin_a.py").write_text("VALUE = 1\n")
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "own_plugin_b.py").write_text("VALUE = 2\n")
+    import_plugins(["own_plugin_a", str(tmp_path / "sub" / "own_plugin_b.py")])
+    assert sys.modules["own_plugin_a"].VALUE + sys.modules["own_plugin_b"].VALUE == 3
+
+
+@pytest.mark.parametrize("text, reason", [("1 / 0", "ZeroDivisionError"), ("import not_there_at_all", "not_there")])
+def test_a_module_that_fails_is_named_with_the_reason(tmp_path, monkeypatch, text, reason):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    path = tmp_path / f"own_plugin_{reason[:3].lower()}.py"
+    path.write_text(text + "\n")
+    with pytest.raises(PluginError, match=reason):
+        import_plugins([str(path)])
+
+
+def test_installed_plugins_are_imported_when_a_name_is_missing(monkeypatch):
+    found = table()
+
+    class Point:
+        value = "pkg:thing"
+
+        @staticmethod
+        def load() -> None:
+            found.add("quince", complex)
+
+    monkeypatch.setattr(registry, "entry_points", lambda group: [Point] if group == "proxdm.plugins" else [])
+    registry.load_entry_points.cache_clear()
+    try:
+        assert found.find("quince") is complex
+    finally:
+        registry.load_entry_points.cache_clear()
