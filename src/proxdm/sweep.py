@@ -1,7 +1,7 @@
 """Sweeps: target x method x number of steps x seed. The one engine under `toy`, `rates` and `evaluate`.
 
-A :class:`Method` is a sampler with the times it goes through; a :class:`Cell` is one of its runs; what is measured there
-is a :class:`Row`. Rows of the same cell but for the seed are summed up by one mean and deviation, :class:`Spread`.
+A :class:`Method` is a sampler with the times it goes through, a :class:`Cell` one of its runs, what is measured there a
+:class:`Row`. Rows of the same cell but for the seed are summed up by one mean and deviation, :class:`Spread`.
 """
 
 from __future__ import annotations
