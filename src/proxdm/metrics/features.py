@@ -23,7 +23,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +39,6 @@ from proxdm.runtime.files import replacing
 
 METADATA = "proxdm.json"
 """Name of the extra file inside a module file."""
-
-_KEYS = ("name", "input_range", "channels", "size", "about", "sha256")
 
 Shape = tuple[int, int, int]
 """(C, H, W) of one image."""
@@ -82,11 +80,16 @@ class FeatureExtractor:
         """
         if images.ndim != 4 or tuple(images.shape[1:]) != self.shape:
             raise FeatureError(
-                f"{self.name} features were set up for images {_text(self.shape)}, got a batch {_text(images.shape)}"
+                f"{self.name} features were set up for images {sides(self.shape)}, got a batch {sides(images.shape)}"
             )
         pixels = to_uint8(images.detach().to(self.device))
         with torch.inference_mode(), _full_precision(self.device):
             return self.function(pixels).to(torch.float32)
+
+    @property
+    def stamp(self) -> dict[str, Any]:
+        """What statistics say of the features that they were taken of."""
+        return {"backend": self.name, "weights": self.weights, "resize": self.resize, "shape": self.shape}
 
 
 def load_extractor(
@@ -105,23 +108,22 @@ def load_extractor(
     """
     device = torch.device(device)
     if len(shape) != 3 or min(shape) < 1:
-        raise FeatureError(f"features are taken of images (C, H, W), got the shape {_text(shape)}")
+        raise FeatureError(f"features are taken of images (C, H, W), got the shape {sides(shape)}")
     if inception_weights is not None and str(spec) != "inception":
         raise FeatureError(f"Inception weights were given, but the features are {spec}; leave them out")
     if str(spec) == "pixels":
         return pixels(shape, device=device)
     if str(spec) == "inception":
         network, digest = load_inception(inception_weights)
-        form = InputForm("inception", (-1.0, 1.0), 3, SIZE)
-        return _from_network(network.to(device), form, shape, digest, DIM, device)
+        found = ModuleFile(network.to(device), InputForm("inception", (-1.0, 1.0), 3, SIZE), digest)
+        return _from_network(found, shape, DIM, device)
     path = Path(spec).expanduser()
     if path.suffix not in (".pt", ".pt2"):
         raise FeatureError(
             f"unknown features {str(spec)!r}; they are inception, pixels, or the path of a TorchScript .pt or exported "
             ".pt2 file"
         )
-    found = load_module(path, device)
-    return _from_network(found.module, found.form, shape, found.digest, None, device)
+    return _from_network(load_module(path, device), shape, None, device)
 
 
 def pixels(shape: Shape, *, device: torch.device | str = "cpu") -> FeatureExtractor:
@@ -183,20 +185,20 @@ def read_form(metadata: Mapping[str, Any], source: str, default_name: str) -> In
     Raises:
         FeatureError: A key is missing, unknown or has a wrong value.
     """
-    if unknown := sorted(set(metadata) - set(_KEYS)):
-        raise FeatureError(f"{source} has the unknown key {unknown[0]!r}; known are {', '.join(_KEYS)}")
-    name, channels, size = metadata.get("name", default_name), metadata.get("channels"), metadata.get("size")
-    span = metadata.get("input_range")
-    if not isinstance(name, str) or name in ("", "inception", "pixels"):
-        raise FeatureError(f"{source}: name = {name!r} must be a name of its own")
-    if not (isinstance(span, list) and len(span) == 2 and all(_is_number(x) for x in span) and span[0] < span[1]):
-        raise FeatureError(f"{source}: input_range = {span!r} must be [low, high], e.g. [-1, 1] or [0, 255]")
-    if isinstance(channels, bool) or channels not in (1, 3):
-        raise FeatureError(f"{source}: channels = {channels!r} must be 1 or 3")
-    if not isinstance(metadata.get("about", {}), dict):
-        raise FeatureError(f"{source}: about = {metadata['about']!r} must be a JSON object")
-    if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
-        raise FeatureError(f"{source}: size = {size!r} must be a whole number of at least 1, or left out")
+    found = {"name": default_name, "input_range": None, "channels": None, "size": None, "about": {}, "sha256": ""}
+    if unknown := sorted(set(metadata) - set(found)):
+        raise FeatureError(f"{source} has the unknown key {unknown[0]!r}; known are {', '.join(found)}")
+    name, span, channels, size, about, _ = (found | metadata).values()
+    range_fits = isinstance(span, list) and len(span) == 2 and all(map(_is_number, span)) and span[0] < span[1]
+    for fits, key, limit in (
+        (isinstance(name, str) and name not in ("", "inception", "pixels"), "name", "a name of its own"),
+        (range_fits, "input_range", "[low, high], e.g. [-1, 1] or [0, 255]"),
+        (channels in (1, 3) and channels is not True, "channels", "1 or 3"),
+        (size is None or (type(size) is int and size >= 1), "size", "a whole number of at least 1, or left out"),
+        (isinstance(about, dict), "about", "a JSON object"),
+    ):
+        if not fits:
+            raise FeatureError(f"{source}: {key} = {(found | metadata)[key]!r} must be {limit}")
     return InputForm(name, (float(span[0]), float(span[1])), channels, size)
 
 
@@ -231,13 +233,7 @@ def save_module(module: nn.Module, path: Path, form: InputForm, *, about: Mappin
     """
     if path.suffix != ".pt":
         raise FeatureError(f"TorchScript modules are kept in .pt files, got {path}; name it {path.stem}.pt")
-    metadata = {
-        "name": form.name,
-        "input_range": list(form.input_range),
-        "channels": form.channels,
-        **({} if form.size is None else {"size": form.size}),
-        "about": dict(about or {}),
-    }
+    metadata = {name: value for name, value in asdict(form).items() if value is not None} | {"about": dict(about or {})}
     # In memory first: torch writes the name of the file into it, and the temporary one would change the digest.
     content = io.BytesIO()
     with warnings.catch_warnings():
@@ -294,29 +290,23 @@ def load_module(path: Path, device: torch.device | str = "cpu") -> ModuleFile:
     return ModuleFile(module, read_form(metadata, source, path.stem), digest, metadata.get("about", {}))
 
 
-def _from_network(
-    network: Callable[[Tensor], Tensor],
-    form: InputForm,
-    shape: Shape,
-    weights: str,
-    dim: int | None,
-    device: torch.device,
-) -> FeatureExtractor:
+def _from_network(found: ModuleFile, shape: Shape, dim: int | None, device: torch.device) -> FeatureExtractor:
     """Return the extractor of a network; its number of features is found with one blank image where it is unknown."""
+    form = found.form
     if shape[0] not in (1, form.channels):
-        raise FeatureError(f"{form.name} takes images of {form.channels} channels, these are {_text(shape)}")
+        raise FeatureError(f"{form.name} takes images of {form.channels} channels, these are {sides(shape)}")
 
     def function(images: Tensor) -> Tensor:
         try:
-            features = network(form.prepare(images))
+            features = found.module(form.prepare(images))
         except RuntimeError as error:
             raise FeatureError(
-                f"{form.name} fails on a batch {_text(images.shape)} ({one_line(error)[-200:]}); see its input size, "
+                f"{form.name} fails on a batch {sides(images.shape)} ({one_line(error)[-200:]}); see its input size, "
                 "and export it for any number of images"
             ) from error
         if not isinstance(features, Tensor) or features.ndim < 2 or len(features) != len(images):
-            found = f"shape {tuple(features.shape)}" if isinstance(features, Tensor) else type(features).__name__
-            raise FeatureError(f"{form.name} must return a tensor (B, D) for {len(images)} images, it returns {found}")
+            what = f"shape {tuple(features.shape)}" if isinstance(features, Tensor) else type(features).__name__
+            raise FeatureError(f"{form.name} must return a tensor (B, D) for {len(images)} images, it returns {what}")
         return features.flatten(1)
 
     if dim is None:
@@ -324,7 +314,12 @@ def _from_network(
             dim = function(torch.zeros(1, *shape, dtype=torch.uint8, device=device)).shape[1]
     same = form.size is None or shape[1:] == (form.size, form.size)
     resize = "none" if same else f"bilinear to {form.size}x{form.size}, half-pixel centres, no antialiasing"
-    return FeatureExtractor(form.name, dim, shape, weights, resize, function, device)
+    return FeatureExtractor(form.name, dim, shape, found.digest, resize, function, device)
+
+
+def sides(shape: Iterable[int]) -> str:
+    """Return a shape for messages: `3x32x32`."""
+    return "x".join(map(str, shape))
 
 
 @contextmanager
@@ -340,7 +335,3 @@ def _full_precision(device: torch.device) -> Iterator[None]:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _text(shape: Iterable[int]) -> str:
-    return "x".join(map(str, shape))

@@ -22,10 +22,18 @@ from torch import Tensor
 
 from proxdm.errors import NonFiniteError
 from proxdm.metrics.blocks import blocks, check_features
+from proxdm.metrics.registry import Metric, Value, register
 from proxdm.schedules import as_float64
 
 Array = NDArray[np.float64]
 """A float64 array."""
+
+Gaussian = tuple[Array, Array]
+"""Mean `(D,)` and covariance `(D, D)`."""
+
+SMALLEST = 5000
+"""The least number of samples in a fit of `fid-infinity`, unless told otherwise; in evaluations half of all, where
+those are fewer than 10,000."""
 
 Moment = Tensor | NDArray[Any] | ArrayLike
 """A mean `(D,)` or a covariance `(D, D)`: a tensor on any device, an array, or nested lists."""
@@ -186,7 +194,7 @@ class FidInfinity:
 
 
 def fid_infinity(
-    features: Tensor, mu: Moment, cov: Moment, *, points: int = 15, smallest: int = 5000, seed: int = 0
+    features: Tensor, mu: Moment, cov: Moment, *, points: int = 15, smallest: int = SMALLEST, seed: int = 0
 ) -> FidInfinity:
     """Return the distance of `features` to reference moments at infinitely many samples (arXiv 1911.07023, Sec. 3).
 
@@ -298,3 +306,40 @@ def _nuclear_norm(matrix: Array, tolerance: float) -> float:
     if float(errors.sum()) > tolerance:
         return float(torch.linalg.svdvals(m).sum())
     return float(values.clamp_min(0).sqrt().sum())
+
+
+def _fid(samples: Gaussian, reference: Gaussian) -> tuple[float]:
+    return (frechet_distance(*samples, *reference),)
+
+
+def _fid_infinity(samples: Tensor, reference: Gaussian) -> tuple[float, float]:
+    found = fid_infinity(samples, *reference, smallest=min(SMALLEST, len(samples) // 2))
+    return found.value, found.standard_error
+
+
+register(
+    Metric(
+        "fid",
+        {"fid": Value("Fréchet distance (FID)")},
+        _fid,
+        keeps="moments",
+        against="moments",
+        least=2,
+        help="squared Fréchet distance",
+    )
+)
+register(
+    Metric(
+        "fid-infinity",
+        {
+            "fid_infinity": Value("Fréchet distance at infinitely many samples"),
+            "fid_infinity_standard_error": Value("standard error of the extrapolated Fréchet distance", error=True),
+        },
+        _fid_infinity,
+        keeps="features",
+        against="moments",
+        least=10,
+        most=50_000,
+        help="that, extrapolated to infinitely many samples",
+    )
+)

@@ -15,6 +15,10 @@ import torch
 from torch import Tensor
 
 from proxdm.metrics.blocks import BLOCK, blocks, check_pair
+from proxdm.metrics.registry import Metric, Value, register
+
+SUBSET = 1000
+"""Samples in one subset, unless told otherwise; in evaluations all of the smaller set if there are fewer."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ def squared_mmd(x: Tensor, y: Tensor, *, block: int = BLOCK) -> float:
     return within - 2 * across / (m * n)
 
 
-def kid(x: Tensor, y: Tensor, *, subset_size: int = 1000, subsets: int = 100, seed: int = 0) -> KernelDistance:
+def kid(x: Tensor, y: Tensor, *, subset_size: int = SUBSET, subsets: int = 100, seed: int = 0) -> KernelDistance:
     """Return the kernel distance as it is usually reported: the mean of MMD^2 over random subsets.
 
     Args:
@@ -121,3 +125,25 @@ def _pair(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     if min(len(xs), len(ys)) < 2:
         raise ValueError(f"the sets have {len(xs)} and {len(ys)} samples; an unbiased distance needs 2 of each")
     return xs, ys
+
+
+def _compute(samples: Tensor, reference: Tensor) -> tuple[float, float]:
+    found = kid(samples, reference, subset_size=min(SUBSET, len(samples), len(reference)))
+    return found.value, found.standard_error
+
+
+register(
+    Metric(
+        "kid",
+        {
+            "kid": Value("kernel distance (KID)"),
+            "kid_standard_error": Value("standard error of the kernel distance", error=True),
+        },
+        _compute,
+        keeps="features",
+        against="some",
+        least=2,
+        most=10_000,
+        help="kernel distance, unbiased at any number of samples",
+    )
+)

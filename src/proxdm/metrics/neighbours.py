@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from proxdm.metrics.blocks import BLOCK, blocks, check_pair
+from proxdm.metrics.registry import Metric, Value, register
 from proxdm.schedules import as_float64
 
 COPY_RATIO = 1 / 3
@@ -180,3 +181,25 @@ def _mann_whitney(a: Tensor, b: Tensor) -> tuple[float, float]:
     tied = float((ties.double() ** 3 - ties).sum()) / (total * (total - 1))
     variance = (total + 1 - tied) / (12 * n * m)
     return probability, (probability - 0.5) / math.sqrt(variance) if variance > 0 else 0.0
+
+
+def _compute(samples: Tensor, reference: Tensor) -> tuple[float, float]:
+    found = nearest(samples, reference, 2)
+    return float(found.distances[:, 0].mean()), copied(found)
+
+
+register(
+    Metric(
+        "nearest",
+        {
+            "nearest": Value("distance to the nearest image", better=None),
+            "copied": Value("fraction of near copies", better=None, fraction=True),
+        },
+        _compute,
+        keeps="features",
+        against="all",
+        least=1,
+        most=10_000,
+        help="distance to the nearest images of the reference, and the fraction of copies",
+    )
+)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from proxdm.metrics.blocks import BLOCK, blocks, check_pair
 from proxdm.metrics.neighbours import nearest, squared_distances
+from proxdm.metrics.registry import Metric, Value, register
 from proxdm.schedules import as_float64
 
 _ROUNDING = 1e-12
@@ -73,3 +74,25 @@ def _radii(features: Tensor, centre: Tensor, k: int, block: int) -> Tensor:
     radii = nearest(features, features, k, exclude_self=True, block=block).distances[:, -1]
     largest = max(float((rows - centre).square().sum(1).max()) for _, rows in blocks(features, block))
     return radii.square() + _ROUNDING * largest
+
+
+def _compute(samples: Tensor, reference: Tensor) -> tuple[float, float]:
+    found = precision_recall(samples, reference)
+    return found.precision, found.recall
+
+
+register(
+    Metric(
+        "precision-recall",
+        {
+            "precision": Value("precision", better="higher", fraction=True),
+            "recall": Value("recall", better="higher", fraction=True),
+        },
+        _compute,
+        keeps="features",
+        against="some",
+        least=4,
+        most=10_000,
+        help="fractions of samples among the data and of data among the samples",
+    )
+)

@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from proxdm.errors import NonFiniteError, ProxdmError
+from proxdm.metrics.registry import Metric, Value, register
 
 Order = Literal[1, 2]
 """p: 1 for the mean distance moved, 2 for the root mean squared distance."""
@@ -202,3 +203,28 @@ def _weights(weights: ArrayLike | None, count: int, name: str) -> _Array:
         )
     masses: _Array = array / array.sum()
     return masses
+
+
+def _w2(samples: Tensor, reference: Tensor) -> tuple[float]:
+    return (w2(samples, reference),)
+
+
+def _sliced_w2(samples: Tensor, reference: Tensor) -> tuple[float]:
+    return (sliced_wasserstein(samples, reference),)
+
+
+register(
+    Metric("w2", {"w2": Value("W2")}, _w2, keeps="pixels", against="some", least=1, most=2_000, help="exact distance")
+)
+register(
+    Metric(
+        "sliced-w2",
+        {"sliced_w2": Value("sliced W2")},
+        _sliced_w2,
+        keeps="pixels",
+        against="some",
+        least=1,
+        most=10_000,
+        help="mean over one-dimensional projections",
+    )
+)
