@@ -87,11 +87,9 @@ class Reference:
 
     def stamp(self) -> dict[str, Any]:
         """Return what identifies it, in plain types."""
-        if self.images is not None:
-            kind, dataset, split = "images", self.images.name, self.images.split
-        else:
-            kind, dataset, split = "statistics", self.statistics.dataset, self.statistics.split
-        known = {"name": self.name, "sha256": self.digest, "kind": kind, "dataset": dataset, "split": split}
+        kind, of = ("statistics", self.statistics) if self.images is None else ("images", self.images)
+        dataset = of.dataset if isinstance(of, ReferenceStatistics) else of.name
+        known = {"name": self.name, "sha256": self.digest, "kind": kind, "dataset": dataset, "split": of.split}
         return {**known, "n": self.count, **({} if self.forced is None else {"forced": self.forced})}
 
     @property

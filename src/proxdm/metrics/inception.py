@@ -26,7 +26,6 @@ WEIGHTS_URL = f"https://github.com/mseitzer/pytorch-fid/releases/download/fid_we
 WEIGHTS_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 """Checksum of the weights that published FIDs use."""
 
-DIM = 2048
 SIZE = 299
 
 

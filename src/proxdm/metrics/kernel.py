@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from proxdm.metrics.blocks import BLOCK, blocks, check_pair
-from proxdm.metrics.registry import Metric, Value, register
+from proxdm.metrics.registry import ERROR, Value, metric
 
 SUBSET = 1000
 """Samples in one subset, unless told otherwise; in evaluations all of the smaller set if there are fewer."""
@@ -127,23 +127,8 @@ def _pair(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return xs, ys
 
 
-def _compute(samples: Tensor, reference: Tensor) -> tuple[float, float]:
+@metric("kid", {"kid": Value("kernel distance (KID)"), "kid_standard_error": ERROR}, least=2, most=10_000)
+def _kid(samples: Tensor, reference: Tensor) -> tuple[float, float]:
+    """Kernel distance, unbiased at any number of samples."""
     found = kid(samples, reference, subset_size=min(SUBSET, len(samples), len(reference)))
     return found.value, found.standard_error
-
-
-register(
-    Metric(
-        "kid",
-        {
-            "kid": Value("kernel distance (KID)"),
-            "kid_standard_error": Value("standard error of the kernel distance", error=True),
-        },
-        _compute,
-        keeps="features",
-        against="some",
-        least=2,
-        most=10_000,
-        help="kernel distance, unbiased at any number of samples",
-    )
-)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from proxdm.metrics.blocks import BLOCK, blocks, check_pair
-from proxdm.metrics.registry import Metric, Value, register
+from proxdm.metrics.registry import Value, metric
 from proxdm.schedules import as_float64
 
 COPY_RATIO = 1 / 3
@@ -183,23 +183,12 @@ def _mann_whitney(a: Tensor, b: Tensor) -> tuple[float, float]:
     return probability, (probability - 0.5) / math.sqrt(variance) if variance > 0 else 0.0
 
 
-def _compute(samples: Tensor, reference: Tensor) -> tuple[float, float]:
+_NEAREST = Value("distance to the nearest image", better=None)
+_COPIED = Value("fraction of near copies", better=None, fraction=True)
+
+
+@metric("nearest", {"nearest": _NEAREST, "copied": _COPIED}, against="all", most=10_000)
+def _nearest(samples: Tensor, reference: Tensor) -> tuple[float, float]:
+    """Distance to the nearest images of the reference, and fraction of copies."""
     found = nearest(samples, reference, 2)
     return float(found.distances[:, 0].mean()), copied(found)
-
-
-register(
-    Metric(
-        "nearest",
-        {
-            "nearest": Value("distance to the nearest image", better=None),
-            "copied": Value("fraction of near copies", better=None, fraction=True),
-        },
-        _compute,
-        keeps="features",
-        against="all",
-        least=1,
-        most=10_000,
-        help="distance to the nearest images of the reference, and the fraction of copies",
-    )
-)

@@ -1,11 +1,12 @@
 """The table of metrics: each is registered in one file, beside its function, with all that is said of it.
 
-    register(Metric("spread", {"spread": Value("spread")}, spread, keeps="features", against="some", least=2,
-                    help="what it says"))
+    @metric("spread", {"spread": Value("mean spread", better=None)}, least=2)
+    def _spread(samples: Tensor, reference: Tensor) -> tuple[float]:
+        \"""What it says, in a few words, for the help.\"""
 
-makes `spread` known to evaluation, its results, figures, tables and help. `compute` takes what is kept of the samples,
-then what they are compared with, and returns the values in their order. What it gets says `keeps`, of the samples, and
-`against`, of the reference:
+makes `spread` known to evaluation, its results, figures, tables and help. The function takes what is kept of the
+samples, then what they are compared with, and returns the values in their order. What it gets say `keeps`, of the
+samples, and `against`, of the reference:
 
 - moments: mean `(D,)` and covariance `(D, D)` of the features of all, float64 arrays;
 - features: `(n, D)`, float32;
@@ -50,33 +51,45 @@ class Value:
         return f"{self.better} is better" if self.better else ""
 
 
+Compute = Callable[[Any, Any], tuple[float, ...]]
+"""Samples and reference to the values of a metric."""
+
+ERROR = Value("standard error", error=True)
+"""The standard error of a value; its name is that of the value with `_standard_error`."""
+
+
 @dataclass(frozen=True)
 class Metric:
     """A metric.
 
     Attributes:
         name: Name in the API and on the command line.
-        values: Its values by their names in results.
-        compute: `(ours, theirs) -> values`, in the order of `values`.
+        values: What is said of its values, by their names in results.
+        compute: The function.
         keeps: What it needs of the samples.
         against: What it needs of the reference.
         least: Number of samples that it needs at least.
         most: Number of samples, and of reference images where it takes some, that it takes at most; None is all.
-        help: What it says, in a few words.
     """
 
     name: str
     values: Mapping[str, Value]
-    compute: Callable[[Any, Any], tuple[float, ...]]
-    keeps: Keeps
-    against: Against
-    least: int
-    help: str
+    compute: Compute
+    keeps: Keeps = "features"
+    against: Against = "some"
+    least: int = 1
     most: int | None = None
 
     def __post_init__(self) -> None:
-        """Take the place of the function as origin: two metrics of one name are told apart by it."""
+        """Let the registry tell metrics of one name apart by their functions."""
         vars(self).update(__module__=self.compute.__module__, __qualname__=self.compute.__qualname__)
+
+    @property
+    def help(self) -> str:
+        """What it says and on how many samples, in a few words."""
+        said = (self.compute.__doc__ or self.name).splitlines()[0].rstrip(".")
+        count = "all samples" if self.most is None else f"the first {self.most:,}"
+        return f"{said}, of {'the pixels of ' * (self.keeps == 'pixels')}{count}"
 
     def used(self, samples: int, images: int | None) -> list[int | None]:
         """Return the numbers of samples and of reference images (None: not known), of so many, that it is taken on."""
@@ -88,17 +101,26 @@ METRICS: Registry[Metric] = Registry("metric")
 """Every metric by name."""
 
 
-def register(metric: Metric) -> Metric:
-    """Add a metric to :data:`METRICS` and return it.
+def metric(
+    name: str,
+    values: Mapping[str, Value],
+    *,
+    keeps: Keeps = "features",
+    against: Against = "some",
+    least: int = 1,
+    most: int | None = None,
+) -> Callable[[Compute], Compute]:
+    """Return a decorator that registers a function as a :class:`Metric` and gives it back.
 
     Raises:
-        ValueError: Its name, or that of a value, is taken by another.
+        ValueError: The name is taken by another metric.
     """
-    for name in metric.values:
-        if (owner := metric_of(name)) is not None and owner.name != metric.name:
-            raise ValueError(f"{name} is a value of the metric {owner.name!r} already; choose another name")
-    METRICS.add(metric.name, metric)
-    return metric
+
+    def add(compute: Compute) -> Compute:
+        METRICS.add(name, Metric(name, values, compute, keeps, against, least, most))
+        return compute
+
+    return add
 
 
 def metric_of(value: str) -> Metric | None:
@@ -108,16 +130,11 @@ def metric_of(value: str) -> Metric | None:
 
 def value_of(name: str) -> Value:
     """Return what is said of a value of results; of one that no known metric has, that lower is better."""
-    metric = metric_of(name)
-    return (
-        Value(name.replace("_", " "), error=name.endswith("_standard_error")) if metric is None else metric.values[name]
-    )
+    if (metric := metric_of(name)) is not None:
+        return metric.values[name]
+    return Value(name.replace("_", " "), error=name.endswith("_standard_error"))
 
 
 def metrics_help() -> str:
-    """Return names and meanings of all metrics in one line, for the help of the command line."""
-    return ", ".join(
-        f"{one.name} ({one.help}, of "
-        f"{'the pixels of ' * (one.keeps == 'pixels')}{'all' if one.most is None else f'the first {one.most:,}'})"
-        for one in METRICS.values()
-    )
+    """Return names and meanings of all metrics, for the help of the command line."""
+    return "; ".join(f"{metric.name}: {metric.help}" for metric in METRICS.values())
