@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from proxdm.metrics.inception import FidInception
+from proxdm.metrics.inception import fid_inception
 
 
 @pytest.fixture(scope="session")
@@ -25,7 +25,7 @@ def inception_state() -> dict[str, torch.Tensor]:
 
     state = {
         name: random(name, tensor)
-        for name, tensor in FidInception().state_dict().items()
+        for name, tensor in fid_inception().state_dict().items()
         if not name.endswith("num_batches_tracked")
     }
     state["fc.weight"] = torch.zeros(1008, 2048)

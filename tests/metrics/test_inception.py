@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from proxdm.metrics import inception
-from proxdm.metrics.inception import FeatureError, FidInception, fetch_weights, load_inception, weights_path
+from proxdm.metrics.inception import FeatureError, fetch_weights, load_inception, weights_path
 from proxdm.runtime.digests import sha256_of
 
 
 @pytest.fixture
 def network(inception_state):
     """The network with the random weights."""
-    net = FidInception()
+    net = fid_inception()
     net.load_state_dict({k: v for k, v in inception_state.items() if not k.startswith("fc.")}, strict=False)
     return net.eval()
 
@@ -24,7 +24,7 @@ def test_parameters_have_torchvisions_names_and_shapes(inception_state):
     from torchvision.models import inception_v3
 
     theirs = inception_v3(weights=None, aux_logits=False, init_weights=False, num_classes=1008).state_dict()
-    ours = FidInception().state_dict()
+    ours = fid_inception().state_dict()
     assert {name: tensor.shape for name, tensor in ours.items()} == {
         name: tensor.shape for name, tensor in theirs.items() if not name.startswith("fc.")
     }

@@ -11,9 +11,12 @@ instead of the line.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import io
 import os
 import sys
+import traceback
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -93,7 +96,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def parse(kind: type[Arguments], arguments: Sequence[str], prog: str) -> Arguments:
     """Return the arguments of a verb as an instance of a frozen dataclass, whose docstrings are the help.
 
-    Wrong arguments print what is wrong, and the closest option, and leave with status 2.
+    Wrong arguments print what is wrong, and the closest option, and leave with status 2. What the dataclass, or one
+    inside it, itself refuses is raised as it is: one line for :func:`main`, instead of the parser's box.
 
     Args:
         kind: The dataclass.
@@ -102,7 +106,26 @@ def parse(kind: type[Arguments], arguments: Sequence[str], prog: str) -> Argumen
     """
     import tyro
 
-    return tyro.cli(kind, prog=prog, args=list(arguments), config=(tyro.conf.FlagCreatePairsOff,))
+    written = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(written):
+            return tyro.cli(kind, prog=prog, args=list(arguments), config=(tyro.conf.FlagCreatePairsOff,))
+    except SystemExit as stop:
+        if (refused := _refusal(stop)) is not None:
+            raise refused from None
+        print(written.getvalue(), end="", file=sys.stderr)
+        raise
+
+
+def _refusal(stop: BaseException) -> ValueError | None:
+    """Return the error of a dataclass of this package that made the parser leave, if one did."""
+    error: BaseException | None = stop
+    while error is not None:
+        frames = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
+        if isinstance(error, ValueError) and frames and frames[-1].startswith("proxdm."):
+            return error
+        error = error.__context__
+    return None
 
 
 def usage() -> str:

@@ -313,8 +313,8 @@ def _finish(setting: _Setting, record: dict[str, Any], total: Total, mark: str) 
     used: dict[str, list[int | None]] = {}
     for name in plan.metrics:
         measure = MEASURES[name]
-        values |= measure.compute(material, measure.most)
-        used[name] = measure.used(plan.samples, setting.reference)
+        values |= material.measure(measure)
+        used[name] = measure.used(plan.samples, setting.reference.count)
     known = {
         **record,
         "nfe": total.nfe,

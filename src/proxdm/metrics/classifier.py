@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -58,13 +58,13 @@ class ClassifierConfig:
     """How a classifier is trained.
 
     Attributes:
-        steps: Optimiser steps; None is :data:`EPOCHS` epochs, but :data:`MOST_STEPS` at most.
+        steps: Optimiser steps; None is 50 epochs, but 3,000 steps at most.
         batch_size: Images of a step.
-        lr: Largest learning rate.
+        lr: Largest learning rate, after a warm-up and before a cosine.
         weight_decay: AdamW's decoupled weight decay.
+        flip: Horizontal flips; None is random where that keeps the classes (fashion-mnist, cifar10), else none.
         seed: Seed of initial weights, order and augmentation; on one CPU, with the same number of threads, it decides
             every bit of the weights.
-        flip: Horizontal flips.
         bf16: Train in bfloat16 autocast; features are always taken in float32.
     """
 
@@ -72,8 +72,8 @@ class ClassifierConfig:
     batch_size: int = 128
     lr: float = 3e-3
     weight_decay: float = 0.02
+    flip: Flip | None = None
     seed: int = 0
-    flip: Flip = "none"
     bf16: bool = False
 
     def __post_init__(self) -> None:
@@ -88,11 +88,10 @@ class ClassifierConfig:
         if not 0 < self.lr < math.inf or not 0 <= self.weight_decay < math.inf:
             raise ValueError(f"lr = {self.lr} must be above 0 and weight_decay = {self.weight_decay} at least 0")
 
-    def steps_for(self, count: int) -> int:
-        """Return the number of steps on `count` images."""
-        if self.steps is not None:
-            return self.steps
-        return min(MOST_STEPS, math.ceil(EPOCHS * count / self.batch_size))
+    def resolved(self, name: str, count: int) -> ClassifierConfig:
+        """Return it with the steps and flips that it has on a data set of this name and number of images."""
+        steps = min(MOST_STEPS, math.ceil(EPOCHS * count / self.batch_size)) if self.steps is None else self.steps
+        return replace(self, steps=steps, flip=self.flip or ("random" if name in _MIRRORED else "none"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,11 +186,6 @@ def load_labelled(config: DataConfig) -> tuple[LabelledImages, LabelledImages]:
     return train, whole.take(held, f"a random 1/{HELD_OUT}")
 
 
-def default_flip(name: str) -> Flip:
-    """Return the flips that keep the classes of a data set: `random` for clothes and photographs, else `none`."""
-    return "random" if name in _MIRRORED else "none"
-
-
 def train_classifier(
     data: LabelledImages,
     config: ClassifierConfig | None = None,
@@ -215,8 +209,9 @@ def train_classifier(
     """
     from tqdm import trange
 
-    config, device = config or ClassifierConfig(), torch.device(device)
     _check(data, 1)
+    config, device = (config or ClassifierConfig()).resolved(data.images.name, len(data)), torch.device(device)
+    steps, flip = config.steps or 0, config.flip or "none"
     channels, side, _ = data.images.shape
     with torch.random.fork_rng([]):
         torch.manual_seed(derived_seed(config.seed, WEIGHTS))
@@ -224,9 +219,8 @@ def train_classifier(
     # Channels last is a tenth to a quarter faster on CPUs too, and the same arithmetic.
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     network.train()
-    stream = DataStream(data.images, seed=config.seed, flip=config.flip, device=device)
+    stream = DataStream(data.images, seed=config.seed, flip=flip, device=device)
     optimiser = torch.optim.AdamW(network.parameters(), lr=config.lr, weight_decay=config.weight_decay)
-    steps = config.steps_for(len(data))
     with trange(steps, desc="classifier", unit="step", disable=None if progress else True) as bar:
         for step in bar:
             for group in optimiser.param_groups:
@@ -240,8 +234,11 @@ def train_classifier(
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             if step % 50 == 0 or step == steps - 1:
-                _check_loss(float(loss.detach()), step, config)
-                bar.set_postfix(loss=f"{float(loss.detach()):.3f}", refresh=False)
+                if not math.isfinite(value := float(loss.detach())):
+                    raise FeatureError(
+                        f"the loss is {value} at step {step}; lower lr = {config.lr:g}, or leave bf16 out"
+                    )
+                bar.set_postfix(loss=f"{value:.3f}", refresh=False)
     return network.eval()
 
 
@@ -333,11 +330,6 @@ def _check(data: LabelledImages, least: int) -> None:
         )
 
 
-def _check_loss(loss: float, step: int, config: ClassifierConfig) -> None:
-    if not math.isfinite(loss):
-        raise FeatureError(f"the loss is {loss} at step {step}; lower lr = {config.lr:g}, or leave bf16 out")
-
-
 def about(data: LabelledImages, test: LabelledImages, config: ClassifierConfig, found: float) -> Mapping[str, Any]:
     """Return what a feature file says of its classifier: data, test accuracy and training, in plain types."""
     return {
@@ -347,11 +339,5 @@ def about(data: LabelledImages, test: LabelledImages, config: ClassifierConfig, 
         "images": len(data),
         "test_images": len(test),
         "test_accuracy": found,
-        "steps": config.steps_for(len(data)),
-        "batch_size": config.batch_size,
-        "lr": config.lr,
-        "weight_decay": config.weight_decay,
-        "flip": config.flip,
-        "seed": config.seed,
-        "bf16": config.bf16,
+        **asdict(config.resolved(data.images.name, len(data))),
     }

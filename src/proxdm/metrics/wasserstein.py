@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from proxdm.errors import NonFiniteError, ProxdmError
+from proxdm.metrics.registry import Value, metric
 
 Order = Literal[1, 2]
 """p: 1 for the mean distance moved, 2 for the root mean squared distance."""
@@ -202,3 +203,15 @@ def _weights(weights: ArrayLike | None, count: int, name: str) -> _Array:
         )
     masses: _Array = array / array.sum()
     return masses
+
+
+@metric("w2", {"w2": Value("W2")}, keeps="pixels", most=2_000)
+def _w2(samples: Tensor, reference: Tensor) -> tuple[float]:
+    """Exact Wasserstein distance."""
+    return (w2(samples, reference),)
+
+
+@metric("sliced-w2", {"sliced_w2": Value("sliced W2")}, keeps="pixels", most=10_000)
+def _sliced_w2(samples: Tensor, reference: Tensor) -> tuple[float]:
+    """Wasserstein distance averaged over projections."""
+    return (sliced_wasserstein(samples, reference),)
