@@ -6,6 +6,7 @@ A :class:`Method` is a sampler with the times it goes through, a :class:`Cell` o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
@@ -16,7 +17,7 @@ from tqdm import tqdm
 from proxdm.errors import StepError
 from proxdm.grids import TimeGrid
 from proxdm.samplers import Sampler, find_sampler
-from proxdm.schedules import Schedule
+from proxdm.schedules import Schedule, ScheduleError
 
 
 @dataclass(frozen=True)
@@ -157,6 +158,14 @@ class Spread:
         """Return the mean, with `± deviation` where there are several seeds, in the given formats."""
         return f"{self.mean:{mean}}" if self.std is None else f"{self.mean:{mean}} ± {self.std:{std}}"
 
+    @property
+    def figures(self) -> str:
+        """Mean and deviation to the second figure of the deviation; of one seed, or no deviation, four figures."""
+        if not self.std:
+            return self.text(".4g", ".0f")
+        decimals = f".{min(max(1 - math.floor(math.log10(self.std)), 0), 12)}f"
+        return self.text(decimals, decimals)
+
     def __str__(self) -> str:
         """Return :meth:`text` to three decimals."""
         return self.text()
@@ -184,7 +193,7 @@ def make_cells(
             grid = method.times(schedule, n)
             try:
                 method.sampler.check(schedule, grid)
-            except StepError as error:
+            except (StepError, ScheduleError) as error:
                 skipped.append(Skipped(method.name, n, str(error), target))
                 continue
             cells += [Cell(target, method, grid, seed) for seed in every]

@@ -6,11 +6,13 @@ is imported when its verb is called, so `proxdm --help` stays quick.
 
 Exit status: 0 done, 1 the reader of a pipe went away, 2 wrong input (one line on the standard error says what,
 why, and what to do), 130 interrupted. `--debug`, or `PROXDM_DEBUG=1` in the environment, shows the traceback
-instead of the line.
+instead of the line. `--import MODULE` imports a module of the user first, whose samplers, metrics, data sets and
+networks every verb then knows.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import importlib
 import io
@@ -21,7 +23,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from platform import python_version
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 from proxdm._version import __version__
 from proxdm.errors import ProxdmError, did_you_mean, one_line
@@ -61,21 +63,35 @@ VERBS: dict[str, Verb] = {
 """Every verb, in the order of `proxdm --help`."""
 
 
+class _Common(argparse.ArgumentParser):
+    """Options that may stand before and after every verb."""
+
+    def __init__(self) -> None:
+        super().__init__(add_help=False, allow_abbrev=False)
+        self.add_argument("--debug", action="store_true")
+        self.add_argument("--import", action="append", default=[], dest="modules")
+
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(message)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status.
 
     Args:
         argv: Arguments without the program's name; those of the process by default.
     """
-    arguments = list(sys.argv[1:] if argv is None else argv)
     debug = os.environ.get("PROXDM_DEBUG", "") not in ("", "0")
-    if "--debug" in arguments:
-        arguments.remove("--debug")
-        debug = True
     try:
+        common, arguments = _Common().parse_known_args(sys.argv[1:] if argv is None else list(argv))
+        debug = debug or common.debug
         with warnings.catch_warnings():
             if not debug:
                 warnings.showwarning = _show_warning
+            if common.modules:
+                from proxdm.runtime.registry import import_plugins
+
+                import_plugins(common.modules)
             return _dispatch(arguments)
     except KeyboardInterrupt:
         print("proxdm: interrupted", file=sys.stderr)
@@ -132,7 +148,7 @@ def usage() -> str:
     """Return the text of `proxdm --help`."""
     width = max(len(name) for name in VERBS)
     verbs = "\n".join(f"  {name:<{width}}  {verb.help}" for name, verb in VERBS.items())
-    return f"""usage: proxdm [-h] [--version] [--debug] VERB ...
+    return f"""usage: proxdm [-h] [--version] [--debug] [--import MODULE] VERB ...
 
 Proximal diffusion models: exact and learned proximal operators, samplers, training, evaluation.
 
@@ -140,9 +156,11 @@ verbs:
 {verbs}
 
 options:
-  -h, --help  show this help and exit; `proxdm VERB --help` explains a verb
-  --version   show the versions and exit
-  --debug     show the traceback of an error (also: PROXDM_DEBUG=1)"""
+  -h, --help       show this help and exit; `proxdm VERB --help` explains a verb
+  --version        show the versions and exit
+  --debug          show the traceback of an error (also: PROXDM_DEBUG=1)
+  --import MODULE  make own samplers, metrics, data sets and networks known, before or after the verb: the name of a
+                   module or the path of its file; may be repeated"""
 
 
 def _show_warning(message: Warning | str, *where: object, **more: object) -> None:
@@ -164,7 +182,7 @@ def _dispatch(arguments: list[str]) -> int:
         print(f"proxdm {__version__} (torch {version('torch')}, Python {python_version()})")
         return 0
     if first not in VERBS:
-        hint = did_you_mean(first, [*VERBS, "--help", "--version", "--debug"])
+        hint = did_you_mean(first, [*VERBS, "--help", "--version", "--debug", "--import"])
         what = "option" if first.startswith("-") else "verb"
         raise ValueError(f"unknown {what} {first!r}{hint}; the verbs are {', '.join(VERBS)}; see proxdm --help")
     module = importlib.import_module(VERBS[first].module)
