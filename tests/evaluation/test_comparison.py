@@ -36,10 +36,11 @@ def test_points_have_mean_and_deviation_over_seeds():
     (panel,) = panels_of(make_row(steps=5, fid=20.0), *rows)
     (series,) = panel.series
     five, ten = series.points
-    assert (five.mean, five.std, five.values) == (20.0, None, {0: 20.0})
+    assert (five.mean, five.std, five.seeds, five.values) == (20.0, None, (0,), (20.0,))
     assert ten.mean == pytest.approx(statistics.fmean(values.values()))
     assert ten.std == pytest.approx(statistics.stdev(values.values()))
-    assert (ten.steps, ten.nfe, ten.values, panel.seeds, panel.nfe) == (10, 10, values, 3, (5, 10))
+    assert (ten.seeds, ten.values) == (tuple(values), tuple(values.values()))
+    assert (ten.steps, ten.nfe, panel.seeds, panel.nfe) == (10, 10, 3, (5, 10))
 
 
 @pytest.mark.parametrize(
@@ -54,7 +55,7 @@ def test_points_have_mean_and_deviation_over_seeds():
     ],
 )
 def test_points_are_written_to_the_second_figure_of_their_deviation(values, text):
-    assert str(Point(5, 5, dict(enumerate(values)))) == text
+    assert str(Point(tuple(values), tuple(range(len(values))), 5, 5)) == text
 
 
 def test_one_curve_is_one_model_sampler_grid_and_arithmetic():
@@ -83,7 +84,7 @@ def test_the_latest_of_several_measurements_counts_whatever_the_order_of_files()
     more = make_row(metrics={"w2": 1.5})
     for rows in ([old, new, more], [new, more, old]):
         found = {panel.metric: panel.series[0].points[0].values for panel in panels_of(*rows)}
-        assert found == {"fid": {0: 7.0}, "w2": {0: 1.5}}
+        assert found == {"fid": (7.0,), "w2": (1.5,)}
 
 
 def test_models_of_one_name_are_told_apart():

@@ -19,9 +19,9 @@ from proxdm.data import load_data
 from proxdm.data.images import to_uint8
 from proxdm.data.load import DataConfig
 from proxdm.errors import NonFiniteError, OperatorError, OutputError
-from proxdm.evaluation import EvaluationPlan, EvaluationRow, ResultsFile, evaluate
+from proxdm.evaluation import EvaluationPlan, EvaluationRow, evaluate
 from proxdm.evaluation import run as running
-from proxdm.evaluation.painter import Painter
+from proxdm.evaluation.chunks import ChunkSampler
 from proxdm.grids import TimeGrid
 from proxdm.metrics.features import FeatureError, pixels
 from proxdm.metrics.frechet import fid_infinity, frechet_distance
@@ -31,7 +31,8 @@ from proxdm.metrics.precision_recall import precision_recall
 from proxdm.metrics.statistics import ReferenceStatistics, StatisticsError, compute_statistics
 from proxdm.metrics.wasserstein import sliced_wasserstein, w2
 from proxdm.noise import SeededNoise
-from proxdm.samplers import run
+from proxdm.runtime.jsonlines import JsonLines
+from proxdm.samplers import solve
 
 ALL = ("fid", "fid-infinity", "w2", "sliced-w2", "kid", "precision-recall", "nearest")
 
@@ -44,22 +45,22 @@ def quiet(opened, plan, **options):
 def seen(monkeypatch):
     """All pictures that are drawn, by seed and number of the sample, as they go into the features."""
     found = {}
-    draw = Painter.draw
+    draw = ChunkSampler.draw
 
     def watched(self, cell, number):
         images, nfe = draw(self, cell, number)
-        for i, image in enumerate(images, number * self.chunk):
+        for i, image in enumerate(images, number * self.size):
             found.setdefault((cell.seed, i), []).append(image.clone())
         return images, nfe
 
-    monkeypatch.setattr(Painter, "draw", watched)
+    monkeypatch.setattr(ChunkSampler, "draw", watched)
     return found
 
 
 def direct(opened, steps, count, seed=0, name="prox-hybrid"):
     """Samples without the machinery of the evaluation."""
     noise = SeededNoise(seed, range(count), (1, 8, 8))
-    return to_uint8(run(opened.model, name, TimeGrid.uniform(steps), noise).x)
+    return to_uint8(solve(name, opened.model, TimeGrid.uniform(steps), noise).x)
 
 
 def test_every_metric_is_that_of_the_library_on_the_samples_of_the_library(prox, plan, seen):
@@ -174,7 +175,7 @@ def test_warnings(prox, plan):
 
 def test_rows_are_appended_and_not_measured_twice(prox, plan, tmp_path, seen):
     first = quiet(prox, plan, out=tmp_path)
-    (record,) = ResultsFile(tmp_path / "results.jsonl").records()
+    (record,) = JsonLines(tmp_path / "results.jsonl").records()
     assert EvaluationRow.of_record(record).record() == json.loads(json.dumps(first.rows[0].record())) == record
     picture = tmp_path / record["picture"]
     shown = imaging.read_png_metadata(picture)
@@ -192,18 +193,18 @@ def test_rows_are_appended_and_not_measured_twice(prox, plan, tmp_path, seen):
     again = quiet(prox, dataclasses.replace(plan, steps=(2, 3), batch_size=999), out=tmp_path)
     assert (again.reused, again.rows[0].record()) == (1, record)
     assert {cell for cell, images in seen.items()} == {(0, i) for i in range(48)}
-    assert len(ResultsFile(tmp_path / "results.jsonl").records()) == 2
+    assert len(JsonLines(tmp_path / "results.jsonl").records()) == 2
     # A metric that the row lacks is measured; so is another reference.
     quiet(prox, dataclasses.replace(plan, metrics=("fid", "sliced-w2")), out=tmp_path)
     quiet(prox, dataclasses.replace(plan, reference=DataConfig("digits", limit=90)), out=tmp_path)
-    assert len(ResultsFile(tmp_path / "results.jsonl").records()) == 4
+    assert len(JsonLines(tmp_path / "results.jsonl").records()) == 4
 
 
 def test_overwrite_replaces_the_row(prox, plan, tmp_path):
     quiet(prox, dataclasses.replace(plan, steps=(2, 3)), out=tmp_path)
-    before = ResultsFile(tmp_path / "results.jsonl").records()
+    before = JsonLines(tmp_path / "results.jsonl").records()
     quiet(prox, plan, out=tmp_path, overwrite=True)
-    after = ResultsFile(tmp_path / "results.jsonl").records()
+    after = JsonLines(tmp_path / "results.jsonl").records()
     assert [row["steps"] for row in after] == [3, 2]
     assert after[0] == before[1]
     assert after[1]["seconds"] != before[0]["seconds"]
@@ -214,7 +215,7 @@ def test_an_interrupted_row_goes_on_where_it_was(prox, plan, tmp_path, monkeypat
     plan = dataclasses.replace(plan, metrics=metrics, samples=90)
     (expected,) = quiet(prox, plan).rows
     drawn = []
-    draw = Painter.draw
+    draw = ChunkSampler.draw
 
     def failing(self, cell, number):
         drawn.append(number)
@@ -222,10 +223,10 @@ def test_an_interrupted_row_goes_on_where_it_was(prox, plan, tmp_path, monkeypat
             raise KeyboardInterrupt
         return draw(self, cell, number)
 
-    monkeypatch.setattr(Painter, "draw", failing)
+    monkeypatch.setattr(ChunkSampler, "draw", failing)
     with pytest.raises(KeyboardInterrupt):
         quiet(prox, plan, out=tmp_path)
-    assert ResultsFile(tmp_path / "results.jsonl").records() == []
+    assert JsonLines(tmp_path / "results.jsonl").records() == []
     (row,) = quiet(prox, dataclasses.replace(plan, batch_size=32), out=tmp_path).rows
     assert drawn == [0, 1, 2, 3, 3, 4, 5]
     assert row.metrics == expected.metrics
@@ -235,13 +236,13 @@ def test_an_interrupted_row_goes_on_where_it_was(prox, plan, tmp_path, monkeypat
 
 def test_a_damaged_state_is_left_out(prox, plan, tmp_path, monkeypatch):
     (expected,) = quiet(prox, plan).rows
-    draw = Painter.draw
-    monkeypatch.setattr(Painter, "draw", lambda self, cell, n: draw(self, cell, n) if n < 2 else 1 / 0)
+    draw = ChunkSampler.draw
+    monkeypatch.setattr(ChunkSampler, "draw", lambda self, cell, n: draw(self, cell, n) if n < 2 else 1 / 0)
     with pytest.raises(ZeroDivisionError):
         quiet(prox, plan, out=tmp_path)
     (state,) = (tmp_path / running.PARTIAL).rglob("moments-*")
     state.write_bytes(state.read_bytes()[:100])
-    monkeypatch.setattr(Painter, "draw", draw)
+    monkeypatch.setattr(ChunkSampler, "draw", draw)
     assert quiet(prox, plan, out=tmp_path).rows[0].metrics == expected.metrics
 
 
@@ -358,17 +359,6 @@ def test_the_estimate_is_said_before_the_work(prox, plan):
     assert any("for 1 rows of 40 samples, 16 at a time" in line for line in lines)
 
 
-def test_memory_does_not_grow_with_the_samples(prox, plan):
-    """What is kept is bounded: 64 pictures for the grid, and no features, whatever the number of samples."""
-    from proxdm.evaluation.collected import Collected, Wanted
-
-    collected = Collected(Wanted(16, 64, 0, 64))
-    for chunk in range(20):
-        collected.add(chunk, torch.zeros(16, 1, 8, 8, dtype=torch.uint8), torch.randn(16, 64), 2)
-    assert sum(len(rows) for rows in collected.kept["pixels"].values()) == 64
-    assert not collected.kept["features"]
-
-
 SCRIPT = """
 import json, sys, torch
 from pathlib import Path
@@ -394,7 +384,7 @@ def test_two_processes_give_the_numbers_of_one(prox, tmp_path):
     one = quiet(str(model), plan, out=tmp_path / "one").rows
     (tmp_path / "script.py").write_text(SCRIPT)
     torchrun(tmp_path, "script.py", str(model), json.dumps(options), "two")
-    two = [EvaluationRow.of_record(row) for row in ResultsFile(tmp_path / "two" / "results.jsonl").records()]
+    two = [EvaluationRow.of_record(row) for row in JsonLines(tmp_path / "two" / "results.jsonl").records()]
     assert [row.processes for row in two] == [2, 2]
     for ours, theirs in zip(one, two, strict=True):
         assert theirs.metrics == pytest.approx(ours.metrics, rel=1e-8)
@@ -408,15 +398,15 @@ def test_two_processes_give_the_numbers_of_one(prox, tmp_path):
 
 KILLED = """
 import os, signal, sys
-from proxdm.evaluation.painter import Painter
-draw = Painter.draw
+from proxdm.evaluation.chunks import ChunkSampler
+draw = ChunkSampler.draw
 
 def dying(self, cell, number):
     if number == 4:
         os.kill(os.getpid(), signal.SIGKILL)
     return draw(self, cell, number)
 
-Painter.draw = dying
+ChunkSampler.draw = dying
 """
 
 
@@ -433,8 +423,8 @@ def test_a_killed_process_loses_one_batch_at_most(prox, plan, tmp_path, monkeypa
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, timeout=300)
     assert done.returncode == -9
     drawn = []
-    draw = Painter.draw
-    monkeypatch.setattr(Painter, "draw", lambda self, cell, n: drawn.append(n) or draw(self, cell, n))
+    draw = ChunkSampler.draw
+    monkeypatch.setattr(ChunkSampler, "draw", lambda self, cell, n: drawn.append(n) or draw(self, cell, n))
     (row,) = quiet(str(model), plan, out=tmp_path / "out").rows
     assert drawn == [4, 5]
     assert row.metrics == expected.metrics

@@ -122,7 +122,7 @@ class Accumulator:
 
         `moments-C.safetensors`, C the first chunk, has the moments and the numbers of the chunks; `kept-C.safetensors`
         features and pixels of the chunks since the last time, C the first of them, written before. A chunk counts once
-        it is in the former. Chunks of other processes and earlier runs are in files of their own.
+        it is in the former. Other processes have files of their own; one that goes on with them all leaves them.
         """
         from safetensors.torch import save_file
 
@@ -141,20 +141,22 @@ class Accumulator:
         self._saved = len(self.chunks)
 
     @classmethod
-    def load(cls, folder: Path, limits: Limits) -> Accumulator:
+    def load(cls, folder: Path, limits: Limits, device: torch.device | str = "cpu") -> Accumulator:
         """Return what all processes of interrupted runs have saved; empty if there is nothing.
 
         Files that are damaged are left out. Moments without what was to be kept beside them are of no use, and cannot
         be taken apart: then all files are removed.
         """
-        found, kept = cls(limits), {}
-        for path in sorted(folder.glob("moments-*.safetensors")):
-            tensors, facts = _read(path)
-            if facts and not set(facts["chunks"]) & set(found.chunks):
+        found = cls(limits, device)
+        parts = [part for path in folder.glob("moments-*.safetensors") if (part := _read(path))[1]]
+        # Largest first: where a sum lies beside its parts, the sum is taken.
+        for tensors, facts in sorted(parts, key=lambda part: -len(part[1]["chunks"])):
+            if not set(facts["chunks"]) & set(found.chunks):
                 part = cls(limits)
                 part.chunks, part.nfe, part.seconds = facts["chunks"], facts["nfe"], facts["seconds"]
                 part.moments = MomentAccumulator.from_state(tensors) if limits.dim else None
                 found.merge(part)
+        kept: dict[str, Tensor] = {}
         for path in folder.glob("kept-*.safetensors"):
             kept |= _read(path)[0]
         for kind in KINDS:
@@ -162,8 +164,9 @@ class Accumulator:
             if any(f"{kind}.{chunk}" not in kept for chunk in wanted):
                 for path in folder.glob("*.safetensors"):
                     path.unlink()
-                return cls(limits)
+                return cls(limits, device)
             found.rows[kind] = {chunk: kept[f"{kind}.{chunk}"] for chunk in wanted}
+        found._saved = len(found.chunks)
         return found
 
 

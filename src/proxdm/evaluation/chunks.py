@@ -18,7 +18,7 @@ from proxdm.data.images import to_uint8
 from proxdm.errors import NonFiniteError, ProxdmError
 from proxdm.generation import Decoder, arithmetic, draw
 from proxdm.metrics.features import Shape
-from proxdm.models import LearnedModel
+from proxdm.models import LearnedModel, ProxModel
 from proxdm.sweep import Cell
 
 
@@ -68,13 +68,12 @@ class ChunkSampler:
         """Return the seconds of one network evaluation of a chunk, after one to warm up."""
         x = torch.zeros(self.size, *model_config(self.model.config).shape, device=self.model.device)
         t = torch.full((self.size,), 0.5, device=x.device)
-        prox = hasattr(self.model, "prox")
         seconds = 0.0
         for _ in range(2):
             _wait(x.device)
             started = perf_counter()
             with arithmetic(x.device, bf16=self.bf16):
-                _ = self.model.prox(x, t, t) if prox else self.model.score(x, t)
+                _ = self.model.prox(x, t, t) if isinstance(self.model, ProxModel) else self.model.score(x, t)
             _wait(x.device)
             seconds = perf_counter() - started
         return seconds

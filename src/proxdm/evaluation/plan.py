@@ -148,7 +148,7 @@ class EvaluationPlan:
         """
         fitting = fitting_samplers(model_config(model.config).kind)
         texts = [text for name in self.samplers for text in (fitting if name == ALL else [name])]
-        return [choose_method(model, text, self.grid) for text in (texts or [None])]
+        return [choose_method(model, text, self.grid) for text in texts or (None,)]
 
     def cells(self, model: LearnedModel) -> tuple[list[Cell], list[Skipped]]:
         """Return the rows by sampler, then steps, then seed, and those that are not defined.

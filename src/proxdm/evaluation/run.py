@@ -251,16 +251,16 @@ class _Job:
         place, samples, size = self.place, self.plan.samples, self.sampler.size
         # MPS has no float64.
         sums = "cpu" if place.device.type == "mps" else place.device
-        saved, fresh = Accumulator(self.limits), Accumulator(self.limits, sums)
+        found = Accumulator(self.limits, sums)
         if folder is not None and place.is_main:
-            saved = Accumulator.load(folder, self.limits)
+            found = Accumulator.load(folder, self.limits, sums)
         done = torch.zeros(self.chunks, device=place.device)
-        done[saved.chunks] = 1
+        done[found.chunks] = 1
         todo = torch.nonzero(place.sum(done) == 0).flatten().tolist()[place.rank :: place.world]
         nfe = cell.method.sampler.evaluations(cell.grid)
         title, hidden = f"{cell.method.name} N={cell.steps} seed {cell.seed}", None if self.progress else True
         with tqdm(total=samples * nfe, desc=title, unit="NFE", unit_scale=True, disable=hidden) as bar:
-            bar.update(min(samples, len(saved.chunks) * size) * nfe)
+            bar.update(min(samples, len(found.chunks) * size) * nfe)
             batch = math.ceil(self.plan.batch_size / size)
             for first in range(0, len(todo), batch):
                 started = perf_counter()
@@ -268,14 +268,12 @@ class _Job:
                     count = min(size, samples - chunk * size)
                     pixels, evaluations = self.sampler.draw(cell, chunk)
                     features = self.extractor(pixels[:count]) if self.measures_features else None
-                    fresh.add(chunk, pixels[:count], features, evaluations)
+                    found.add(chunk, pixels[:count], features, evaluations)
                     bar.update(min(count * nfe * place.world, samples * nfe - int(bar.n)))
-                fresh.seconds += perf_counter() - started
+                found.seconds += perf_counter() - started
                 if folder is not None:
-                    fresh.save(folder)
-        total = fresh.gather(place)
-        total.merge(saved)
-        return total
+                    found.save(folder)
+        return found.gather(place)
 
     def finish(self, record: dict[str, Any], total: Accumulator, mark: str) -> EvaluationRow:
         """Return the row with its metrics, its picture written."""
