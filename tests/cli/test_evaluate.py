@@ -83,7 +83,7 @@ def test_a_step_that_is_undefined_is_skipped_with_a_sentence(model, tmp_path, ca
 def test_limited_metrics_are_said_to_be(model, tmp_path, capsys, monkeypatch):
     from proxdm.evaluation.measures import MEASURES
 
-    monkeypatch.setitem(MEASURES, "w2", dataclasses.replace(MEASURES["w2"], most=15))
+    monkeypatch.setitem(MEASURES._entries, "w2", dataclasses.replace(MEASURES["w2"], most=15))
     assert evaluate(model, *QUICK, "--metrics", "fid", "w2", "--out", tmp_path / "out") == 0
     assert "w2 is taken on 15 samples and 15 images of the reference." in capsys.readouterr().out
     assert rows(tmp_path / "out")[0]["used"] == {"fid": [20, 1797], "w2": [15, 15]}

@@ -22,12 +22,11 @@ from proxdm.metrics.classifier import (
     LabelledImages,
     about,
     accuracy,
-    default_flip,
     feature_module,
     load_labelled,
     train_classifier,
 )
-from proxdm.metrics.features import FeatureError, InputForm, load_extractor, load_module, save_module
+from proxdm.metrics.features import FeatureError, InputForm, load_extractor, save_module
 from proxdm.metrics.frechet import MomentAccumulator, frechet_distance
 
 FORM = InputForm("digits-classifier", (-1.0, 1.0), 1, 8)
@@ -78,12 +77,11 @@ def test_the_module_is_the_network_without_its_normalisation(generator):
 
 def test_the_file_gives_the_features_of_the_images(tmp_path, generator):
     network = random_classifier()
-    save_module(feature_module(network), tmp_path / "f.pt", FORM, about={"test_accuracy": 0.5})
+    save_module(feature_module(network), tmp_path / "f.pt", FORM)
     extractor = load_extractor(tmp_path / "f.pt", (1, 8, 8))
     assert (extractor.name, extractor.dim, extractor.resize) == ("digits-classifier", DIM, "none")
     images = torch.randint(0, 256, (70, 1, 8, 8), generator=generator, dtype=torch.uint8)
     torch.testing.assert_close(extractor(images), network.features(to_model_range(images)), rtol=1e-4, atol=1e-5)
-    assert load_module(tmp_path / "f.pt").about == {"test_accuracy": 0.5}
     with pytest.raises(FeatureError, match="digits-classifier takes images of 1 channels, these are 3x8x8"):
         load_extractor(tmp_path / "f.pt", (3, 8, 8))
 
@@ -131,15 +129,21 @@ def test_shifts_are_whole_pixels_with_repeated_borders(generator):
     assert set(found) == set(expected)
 
 
-def test_steps_follow_the_number_of_images():
-    assert ClassifierConfig().steps_for(1438) == 562  # 50 epochs
-    assert ClassifierConfig().steps_for(60_000) == 3000
-    assert ClassifierConfig(steps=7).steps_for(60_000) == 7
-
-
-def test_clothes_are_mirrored_and_digits_are_not():
-    names = ("digits", "mnist", "pictures", "fashion-mnist", "cifar10")
-    assert [default_flip(name) for name in names] == ["none", "none", "none", "random", "random"]
+@pytest.mark.parametrize(
+    "name, count, steps, flip",
+    [
+        ("digits", 1438, 562, "none"),  # 50 epochs
+        ("mnist", 60_000, 3000, "none"),
+        ("fashion-mnist", 60_000, 3000, "random"),
+        ("cifar10", 50_000, 3000, "random"),
+        ("pictures", 100, 40, "none"),
+    ],
+)
+def test_steps_follow_the_number_of_images_and_flips_the_data(name, count, steps, flip):
+    found = ClassifierConfig().resolved(name, count)
+    assert (found.steps, found.flip) == (steps, flip)
+    given = ClassifierConfig(steps=7, flip="frozen")
+    assert given.resolved(name, count) == given
 
 
 # Data

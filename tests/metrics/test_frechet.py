@@ -267,5 +267,5 @@ def test_errors_of_the_extrapolation(options, generator):
     features = torch.randn(60, 3, generator=generator)
     with pytest.raises(ValueError, match="must be at least 2 and smallest"):
         fid_infinity(features, torch.zeros(3), torch.eye(3), **{"smallest": 20, **options})
-    with pytest.raises(ValueError, match="features of dimension 3 do not fit a reference of dimension 2"):
+    with pytest.raises(ValueError, match="sample Gaussian has dimension 3, the reference 2"):
         fid_infinity(features, torch.zeros(2), torch.eye(2), smallest=20)

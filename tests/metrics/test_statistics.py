@@ -15,7 +15,7 @@ from proxdm.data import ImageData
 from proxdm.errors import OutputError
 from proxdm.metrics.features import load_extractor, pixels
 from proxdm.metrics.frechet import MomentAccumulator, frechet_distance
-from proxdm.metrics.statistics import ReferenceStatistics, StatisticsError, accumulate, compute_statistics
+from proxdm.metrics.statistics import ReferenceStatistics, StatisticsError, compute_statistics
 
 
 @pytest.fixture
@@ -59,15 +59,6 @@ def test_statistics_do_not_depend_on_the_batch_size(data, statistics, batch_size
 def test_images_in_the_models_range_give_the_same_statistics(data, statistics):
     signed = dataclasses.replace(data, images=data.images.float() / 127.5 - 1)
     assert statistics.distance(compute_statistics(signed, pixels(data.shape))) < 1e-12
-
-
-def test_samples_in_batches(data, statistics):
-    extractor = pixels(data.shape)
-    moments = accumulate(iter(data.images.split(9)), extractor)
-    samples = ReferenceStatistics.of(moments, extractor, dataset="samples")
-    assert samples.n == 40
-    assert samples.label == "samples"
-    np.testing.assert_allclose(samples.sigma, statistics.sigma, atol=1e-13)
 
 
 # Files

@@ -112,7 +112,7 @@ def train(arguments: Sequence[str], prog: str) -> int:
     """
     options = parse(Train, arguments, prog)
     path = options.out or Path("features", f"{Path(options.data.name).name}.pt")
-    check_target(path, overwrite=options.overwrite, suffix=".pt", what="TorchScript features")
+    check_target(path, overwrite=options.overwrite, suffix=".pt", what="features")
     device = choose_device(options.device)
     data, test = load_labelled(options.data)
     config = options.config.resolved(data.images.name, len(data))

@@ -17,7 +17,7 @@ from torch import Tensor
 from proxdm.config import Config
 from proxdm.data.images import ImageData
 from proxdm.data.load import DataConfig, load_data
-from proxdm.metrics.features import FeatureExtractor, collect, sides
+from proxdm.metrics.features import FeatureExtractor, sides
 from proxdm.metrics.registry import METRICS
 from proxdm.metrics.statistics import ReferenceStatistics, StatisticsError, compute_statistics
 from proxdm.models import LearnedModel
@@ -81,8 +81,8 @@ class Reference:
         """Return the features `(n, D)` of the images that :meth:`pixels` returns."""
         if most not in self._features:
             chosen = self._chosen(most)
-            batches = (self._data.images[part] for part in torch.split(chosen, 64))
-            self._features[most] = collect(batches, self.extractor)
+            parts = [self.extractor(self._data.images[part]).cpu() for part in torch.split(chosen, 64)]
+            self._features[most] = torch.cat(parts)
         return self._features[most]
 
     def stamp(self) -> dict[str, Any]:

@@ -138,18 +138,6 @@ def pixels(shape: Shape, *, device: torch.device | str = "cpu") -> FeatureExtrac
     return FeatureExtractor("pixels", math.prod(shape), shape, "", "none", flat, torch.device(device))
 
 
-def collect(batches: Iterable[Tensor], extractor: FeatureExtractor) -> Tensor:
-    """Return the features `(n, D)` of all batches, float32 on the CPU; needs memory for all of them.
-
-    Raises:
-        FeatureError: There are no images, or they do not fit the extractor.
-    """
-    parts = [extractor(batch).cpu() for batch in batches]
-    if not parts:
-        raise FeatureError("there are no images to take features of; give at least one batch")
-    return torch.cat(parts)
-
-
 @dataclass(frozen=True)
 class InputForm:
     """What a network takes: the JSON of a module file.
