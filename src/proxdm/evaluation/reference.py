@@ -170,11 +170,9 @@ def _is_statistics(path: Path) -> bool:
     if path.suffix != ".npz" or not path.is_file():
         return False
     try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
+        return bool({"mu.npy", "sigma.npy"} & set(zipfile.ZipFile(path).namelist()))
     except (OSError, zipfile.BadZipFile):
         return True
-    return bool({"mu.npy", "sigma.npy"} & set(names))
 
 
 def _check_statistics(
@@ -192,12 +190,8 @@ def _check_statistics(
                 "set or folder that they were made of"
             )
     zero = np.zeros(extractor.dim)
-    expected = ReferenceStatistics(
-        zero,
-        np.broadcast_to(zero, (extractor.dim, extractor.dim)),
-        **extractor.stamp,
-        source="the samples",
-    )
+    sigma = np.broadcast_to(zero, (extractor.dim, extractor.dim))
+    expected = ReferenceStatistics(zero, sigma, **extractor.stamp, source="the samples")
     return expected.check_compatible(statistics, force=force)
 
 
