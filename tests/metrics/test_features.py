@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pytorch_fid import fid_score as score
 from torch import nn
 
 from proxdm.data import DataError, to_model_range
@@ -173,27 +174,29 @@ def test_a_saved_module_says_what_it_takes(pictures, tmp_path):
     assert load_module(tmp_path / "plain.pt")[1].size is None
 
 
-def test_errors_of_files(tmp_path):
-    shape = (3, 8, 8)
-    with pytest.raises(FeatureError, match=r"there is no file .*no.pt"):
-        load_extractor(tmp_path / "no.pt", shape)
-    with pytest.raises(FeatureError, match=r"unknown features 'dino'; they are inception, pixels"):
-        load_extractor("dino", shape)
-    (tmp_path / "bad.pt").write_bytes(b"nothing")
-    with pytest.raises(FeatureError, match=r"bad.pt cannot be loaded as a module") as caught:
-        load_extractor(tmp_path / "bad.pt", shape)
+@pytest.mark.parametrize(
+    "name, content, beside, message",
+    [
+        ("no.pt", None, None, "there is no file .*no.pt"),
+        ("dino", None, None, "unknown features .*dino'; they are inception, pixels"),
+        ("bad.pt", b"nothing", None, "bad.pt cannot be loaded as a module"),
+        ("bad.pt2", b"nothing", None, "bad.pt2 cannot be loaded as a module"),
+        ("mean.pt", Mean(), None, "does not say what it takes; put .* into mean.pt.json beside it"),
+        ("mean.pt", Mean(), "{", "mean.pt.json is not JSON"),
+        ("mean.pt", Mean(), "[]", "mean.pt.json is not a JSON object"),
+    ],
+)
+def test_errors_of_files(name, content, beside, message, tmp_path):
+    path = tmp_path / name
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content is not None:
+        script(path, None, content)
+    if beside is not None:
+        path.with_name(f"{name}.json").write_text(beside)
+    with pytest.raises(FeatureError, match=message) as caught:
+        load_extractor(path, (3, 8, 8))
     assert "\n" not in str(caught.value)
-    (tmp_path / "bad.pt2").write_bytes(b"nothing")
-    with pytest.raises(FeatureError, match=r"bad.pt2 cannot be loaded as a module"):
-        load_extractor(tmp_path / "bad.pt2", shape)
-    with pytest.raises(FeatureError, match=r"does not say what it takes; put .* into mean.pt.json beside it"):
-        load_extractor(script(tmp_path / "mean.pt", form=None), shape)
-    (tmp_path / "mean.pt.json").write_text("{")
-    with pytest.raises(FeatureError, match=r"mean.pt.json is not JSON"):
-        load_extractor(tmp_path / "mean.pt", shape)
-    (tmp_path / "mean.pt.json").write_text("[]")
-    with pytest.raises(FeatureError, match="is not a JSON object"):
-        load_extractor(tmp_path / "mean.pt", shape)
 
 
 def test_errors_of_channels_and_shapes(tmp_path):
@@ -221,31 +224,21 @@ def test_errors_of_networks(tmp_path):
 # Inception on real pictures
 
 
+@pytest.mark.parametrize("grey", [False, True])
 def test_inception_features_of_real_pictures_equal_pytorch_fids(
-    inception_file, pytorch_fid_network, cifar_pictures, tmp_path
+    grey, inception_file, pytorch_fid_network, cifar_pictures, tmp_path
 ):
-    """Through PNG files and pytorch-fid's own reader on their side, from samples in [-1, 1] on ours."""
-    score = pytest.importorskip("pytorch_fid.fid_score")
-    chosen = cifar_pictures[:4]
+    """Through PNG files and pytorch-fid's own reader on their side, from samples in [-1, 1] on ours.
+
+    PIL's conversion of a grey picture to RGB repeats it.
+    """
+    chosen = cifar_pictures[:2, :1] if grey else cifar_pictures[:4]
     for index, picture in enumerate(chosen):
-        Image.fromarray(picture.permute(1, 2, 0).numpy()).save(tmp_path / f"{index}.png")
+        Image.fromarray(picture.permute(1, 2, 0).numpy().squeeze()).save(tmp_path / f"{index}.png")
     theirs = score.get_activations(sorted(tmp_path.glob("*.png")), pytorch_fid_network, batch_size=4, num_workers=0)
     with pytest.warns(UserWarning, match="other weights"):
-        extractor = load_extractor("inception", (3, 32, 32), inception_weights=inception_file)
-    samples = to_model_range(chosen) + 0.3 / 127.5
-    ours = extractor(samples)
+        extractor = load_extractor("inception", tuple(chosen.shape[1:]), inception_weights=inception_file)
+    ours = extractor(to_model_range(chosen) + 0.3 / 127.5)
     assert extractor.dim == 2048
     assert extractor.resize == "bilinear to 299x299, half-pixel centres, no antialiasing"
     np.testing.assert_allclose(ours.numpy(), theirs, rtol=1e-5, atol=1e-5 * theirs.std())
-
-
-def test_grey_pictures_as_pytorch_fid_converts_them(inception_file, pytorch_fid_network, cifar_pictures, tmp_path):
-    """PIL's conversion of a grey picture to RGB repeats it."""
-    score = pytest.importorskip("pytorch_fid.fid_score")
-    grey = cifar_pictures[:2, :1]
-    for index, picture in enumerate(grey):
-        Image.fromarray(picture[0].numpy()).save(tmp_path / f"{index}.png")
-    theirs = score.get_activations(sorted(tmp_path.glob("*.png")), pytorch_fid_network, batch_size=2, num_workers=0)
-    with pytest.warns(UserWarning, match="other weights"):
-        extractor = load_extractor("inception", (1, 32, 32), inception_weights=inception_file)
-    np.testing.assert_allclose(extractor(grey).numpy(), theirs, rtol=1e-5, atol=1e-5 * theirs.std())

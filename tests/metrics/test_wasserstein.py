@@ -35,12 +35,6 @@ def test_small_distances_keep_their_digits(rng):
     assert w2(x, y) == pytest.approx(1e-9, rel=1e-3)
 
 
-def test_scaling_about_the_mean_of_a_gaussian_sample(rng):
-    """y = c x is the gradient of a convex function of x, so the identity coupling is optimal for W2."""
-    x = rng.normal(size=(80, 2))
-    assert w2(x, 1.7 * x) == pytest.approx(0.7 * math.sqrt((x**2).sum(1).mean()), rel=1e-12)
-
-
 @pytest.mark.parametrize("order", [1, 2])
 def test_one_dimension_is_a_sort(rng, order):
     x, y = rng.normal(size=70), rng.exponential(size=70)
@@ -152,15 +146,13 @@ def test_errors(distance):
         distance(x, x, x_weights=[0, 0, 0, 0])
 
 
-@pytest.mark.parametrize("distance", [wasserstein, sliced_wasserstein])
-def test_unknown_order(distance):
-    with pytest.raises(ValueError, match="order = 3 must be 1 or 2"):
-        distance(np.zeros((2, 1)), np.zeros((2, 1)), 3)
-
-
-def test_no_projections():
+def test_settings_out_of_range():
+    x = np.zeros((2, 1))
+    for distance in (wasserstein, sliced_wasserstein):
+        with pytest.raises(ValueError, match="order = 3 must be 1 or 2"):
+            distance(x, x, 3)
     with pytest.raises(ValueError, match="projections = 0 must be at least 1"):
-        sliced_wasserstein(np.zeros((2, 1)), np.zeros((2, 1)), projections=0)
+        sliced_wasserstein(x, x, projections=0)
 
 
 def test_exact_names_its_limit_and_the_remedy():
