@@ -136,8 +136,6 @@ def open_reference(
         statistics = ReferenceStatistics.load(Path(spec))
         forced = _check_statistics(statistics, extractor, metrics, force=force)
         return Reference(str(spec), sha256_of(Path(spec)), extractor, given=statistics, forced=forced)
-    if isinstance(spec, str | Path) and Path(spec).suffix == ".npz" and not Path(spec).exists():
-        raise StatisticsError(f"there is no file {spec}; make it with `proxdm stats DATASET --out {spec}`")
     config = _data_config(spec, model)
     data = load_data(config)
     if data.latent:
@@ -166,13 +164,13 @@ def _data_config(spec: str | Path | DataConfig | None, model: LearnedModel) -> D
 
 
 def _is_statistics(path: Path) -> bool:
-    """Return whether a file is an archive of statistics, or a broken one, rather than of images."""
-    if path.suffix != ".npz" or not path.is_file():
+    """Return whether a file is an archive of statistics, or a missing or broken one, rather than of images."""
+    if path.suffix != ".npz" or path.is_dir():
         return False
     try:
         return bool({"mu.npy", "sigma.npy"} & set(zipfile.ZipFile(path).namelist()))
     except (OSError, zipfile.BadZipFile):
-        return True
+        return True  # reading it says what is wrong
 
 
 def _check_statistics(

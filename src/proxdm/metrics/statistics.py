@@ -131,7 +131,9 @@ class ReferenceStatistics:
             StatisticsError: Features, weights, resizing, image shape or dimension differ.
         """
         if self.dim != other.dim:
-            what = [f"{one.dim} features ({one.backend or 'unknown'}, {_brief(one.shape)})" for one in (self, other)]
+            what = (
+                f"{one.dim} features ({_brief(one.backend)} of images {_brief(one.shape)})" for one in (self, other)
+            )
             raise StatisticsError(
                 f"{self.label} and {other.label} cannot be compared, {' against '.join(what)}; compute one of them "
                 "again with the features of the other"
