@@ -207,7 +207,7 @@ def test_every_part_of_the_route_is_compared(statistics, field, value, words):
 
 def test_dimensions_cannot_be_forced(statistics):
     other = ReferenceStatistics(np.zeros(2), np.eye(2), backend="mine", source="b.npz")
-    with pytest.raises(StatisticsError, match=r"9 features \(pixels, 1x3x3\) against 2 features \(mine, unknown\)"):
+    with pytest.raises(StatisticsError, match=r"9 features \(pixels of images 1x3x3\) against 2 features \(mine"):
         statistics.distance(other, force=True)
 
 

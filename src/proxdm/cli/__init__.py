@@ -122,10 +122,10 @@ def _refusal(stop: BaseException) -> ValueError | None:
     error: BaseException | None = stop
     while error is not None and not isinstance(error, ValueError):
         error = error.__context__
-    frames = (
-        [] if error is None else [frame.f_globals["__name__"] for frame, _ in traceback.walk_tb(error.__traceback__)]
-    )
-    return error if frames and frames[-1].startswith("proxdm.") else None
+    if error is None:
+        return None
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return error if frame.f_globals["__name__"].startswith("proxdm.") else None
 
 
 def usage() -> str:
