@@ -136,12 +136,12 @@ def parse(kind: type[Arguments], arguments: Sequence[str], prog: str) -> Argumen
 def _refusal(stop: BaseException) -> ValueError | None:
     """Return the error of a dataclass of this package that made the parser leave, if one did."""
     error: BaseException | None = stop
-    while error is not None:
-        frames = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
-        if isinstance(error, ValueError) and frames and frames[-1].startswith("proxdm."):
-            return error
+    while error is not None and not isinstance(error, ValueError):
         error = error.__context__
-    return None
+    if error is None:
+        return None
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return error if frame.f_globals["__name__"].startswith("proxdm.") else None
 
 
 def usage() -> str:

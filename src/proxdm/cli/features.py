@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from tyro.conf import Fixed, OmitArgPrefixes, Positional, Suppress, arg
+from tyro.conf import Fixed, OmitArgPrefixes, OmitSubcommandPrefixes, Positional, Suppress, arg, subcommand
 
 from proxdm.cli import parse
 from proxdm.cli.stats import Pictures
 from proxdm.data.known import Split
-from proxdm.errors import did_you_mean
 from proxdm.metrics.classifier import (
     ClassifierConfig,
     about,
@@ -28,21 +26,6 @@ from proxdm.metrics.statistics import check_target
 from proxdm.runtime.device import choose_device
 from proxdm.runtime.files import check_folder
 from proxdm.runtime.words import duration
-
-USAGE = """usage: {prog} train DATASET [--out FILE.pt] [--steps N] [--seed S] ...
-       {prog} info FILE
-
-Features that fit the data, for `proxdm evaluate --features FILE` and `proxdm stats --features FILE`: grey digits and
-clothes, on which the FID's Inception network says little, and machines without its weights.
-
-sub-commands:
-  train  train a small classifier in minutes and keep its penultimate layer; `{prog} train --help`
-  info   what a file of features holds
-
-examples:
-  {prog} train digits                 needs no download
-  {prog} train fashion-mnist --out features/fashion-mnist.pt
-  {prog} train pictures/ --size 32    a folder with one sub-folder a class"""
 
 
 @dataclass(frozen=True)
@@ -86,6 +69,18 @@ class Info:
     """A .pt or .pt2 file."""
 
 
+@dataclass(frozen=True)
+class Features:
+    """Features that fit the data, for `proxdm evaluate --features FILE` and `proxdm stats --features FILE`.
+
+    For grey digits and clothes, on which the FID's Inception network says little, and for machines without its weights.
+    Examples: `proxdm features train digits` needs no download; `proxdm features train pictures/ --size 32` takes a
+    folder with one sub-folder a class.
+    """
+
+    command: OmitSubcommandPrefixes[Annotated[Train, subcommand("train")] | Annotated[Info, subcommand("info")]]
+
+
 def main(arguments: Sequence[str], prog: str) -> int:
     """Run the verb and return the exit status.
 
@@ -93,26 +88,14 @@ def main(arguments: Sequence[str], prog: str) -> int:
         arguments: What stands after the verb.
         prog: Name for help and messages.
     """
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print(USAGE.format(prog=prog), file=sys.stdout if arguments else sys.stderr)
-        return 0 if arguments else 2
-    name, rest = arguments[0], arguments[1:]
-    if name not in COMMANDS:
-        hint = did_you_mean(name, COMMANDS)
-        raise ValueError(f"unknown sub-command {name!r}{hint}; {prog} knows {', '.join(COMMANDS)}: see {prog} --help")
-    return COMMANDS[name](rest, f"{prog} {name}")
+    command = parse(Features, arguments, prog).command
+    return info(command) if isinstance(command, Info) else train(command)
 
 
-def train(arguments: Sequence[str], prog: str) -> int:
-    """Run `proxdm features train` and return the exit status.
-
-    Args:
-        arguments: What stands after the sub-command.
-        prog: Name for help and messages.
-    """
-    options = parse(Train, arguments, prog)
+def train(options: Train) -> int:
+    """Run `proxdm features train` and return the exit status."""
     path = options.out or Path("features", f"{Path(options.data.name).name}.pt")
-    check_target(path, overwrite=options.overwrite, suffix=".pt", what="TorchScript features")
+    check_target(path, overwrite=options.overwrite, suffix=".pt", what="features")
     device = choose_device(options.device)
     data, test = load_labelled(options.data)
     config = options.config.resolved(data.images.name, len(data))
@@ -135,14 +118,8 @@ def train(arguments: Sequence[str], prog: str) -> int:
     return 0
 
 
-def info(arguments: Sequence[str], prog: str) -> int:
-    """Run `proxdm features info` and return the exit status.
-
-    Args:
-        arguments: What stands after the sub-command.
-        prog: Name for help and messages.
-    """
-    options = parse(Info, arguments, prog)
+def info(options: Info) -> int:
+    """Run `proxdm features info` and return the exit status."""
     _, form = load_module(options.file)
     low, high = form.input_range
     size = "any size" if form.size is None else f"{form.size}x{form.size}"
@@ -155,7 +132,3 @@ def info(arguments: Sequence[str], prog: str) -> int:
     width = max(map(len, rows)) + 2
     print("\n".join(f"{key:<{width}}{value}" for key, value in rows.items()))
     return 0
-
-
-COMMANDS: Mapping[str, Callable[[Sequence[str], str], int]] = {"train": train, "info": info}
-"""The sub-commands."""

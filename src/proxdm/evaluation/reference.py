@@ -17,7 +17,7 @@ from torch import Tensor
 from proxdm.config import Config
 from proxdm.data.images import ImageData
 from proxdm.data.load import DataConfig, load_data
-from proxdm.metrics.features import FeatureExtractor, collect, sides
+from proxdm.metrics.features import FeatureExtractor, sides
 from proxdm.metrics.registry import METRICS
 from proxdm.metrics.statistics import ReferenceStatistics, StatisticsError, compute_statistics
 from proxdm.models import LearnedModel
@@ -81,8 +81,8 @@ class Reference:
         """Return the features `(n, D)` of the images that :meth:`pixels` returns."""
         if most not in self._features:
             chosen = self._chosen(most)
-            batches = (self._data.images[part] for part in torch.split(chosen, 64))
-            self._features[most] = collect(batches, self.extractor)
+            parts = [self.extractor(self._data.images[part]).cpu() for part in torch.split(chosen, 64)]
+            self._features[most] = torch.cat(parts)
         return self._features[most]
 
     def stamp(self) -> dict[str, Any]:
@@ -136,8 +136,6 @@ def open_reference(
         statistics = ReferenceStatistics.load(Path(spec))
         forced = _check_statistics(statistics, extractor, metrics, force=force)
         return Reference(str(spec), sha256_of(Path(spec)), extractor, given=statistics, forced=forced)
-    if isinstance(spec, str | Path) and Path(spec).suffix == ".npz" and not Path(spec).exists():
-        raise StatisticsError(f"there is no file {spec}; make it with `proxdm stats DATASET --out {spec}`")
     config = _data_config(spec, model)
     data = load_data(config)
     if data.latent:
@@ -166,15 +164,13 @@ def _data_config(spec: str | Path | DataConfig | None, model: LearnedModel) -> D
 
 
 def _is_statistics(path: Path) -> bool:
-    """Return whether a file is an archive of statistics, or a broken one, rather than of images."""
-    if path.suffix != ".npz" or not path.is_file():
+    """Return whether a file is an archive of statistics, or a missing or broken one, rather than of images."""
+    if path.suffix != ".npz" or path.is_dir():
         return False
     try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
+        return bool({"mu.npy", "sigma.npy"} & set(zipfile.ZipFile(path).namelist()))
     except (OSError, zipfile.BadZipFile):
-        return True
-    return bool({"mu.npy", "sigma.npy"} & set(names))
+        return True  # reading it says what is wrong
 
 
 def _check_statistics(
@@ -192,12 +188,8 @@ def _check_statistics(
                 "set or folder that they were made of"
             )
     zero = np.zeros(extractor.dim)
-    expected = ReferenceStatistics(
-        zero,
-        np.broadcast_to(zero, (extractor.dim, extractor.dim)),
-        **extractor.stamp,
-        source="the samples",
-    )
+    sigma = np.broadcast_to(zero, (extractor.dim, extractor.dim))
+    expected = ReferenceStatistics(zero, sigma, **extractor.stamp, source="the samples")
     return expected.check_compatible(statistics, force=force)
 
 

@@ -18,11 +18,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from proxdm.data.batches import DataStream
 from proxdm.data.images import ImageData, iterate
@@ -243,25 +244,11 @@ def train_classifier(
 
 
 def accuracy(network: ImageClassifier, data: LabelledImages) -> float:
-    """Return the share of images, from 0 to 1, whose class gets the largest logit."""
+    """Return the share of images, from 0 to 1, whose class gets the largest logit of a network in evaluation mode."""
     device = network.head.weight.device
-    was_training = network.training
-    network.eval()
     with torch.inference_mode():
         found = [network(batch).argmax(1).cpu() for batch in iterate(data.images, _BATCH, device=device)]
-    network.train(was_training)
     return float((torch.cat(found) == data.labels).double().mean())
-
-
-class _Features(nn.Module):
-    """The body of a classifier up to its features, batch normalisation folded into the convolutions."""
-
-    def __init__(self, network: ImageClassifier) -> None:
-        super().__init__()
-        self.body = nn.Sequential(*_folded(list(network.body)))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.body(x).mean((2, 3))  # type: ignore[no-any-return]
 
 
 def feature_module(network: ImageClassifier) -> nn.Module:
@@ -272,18 +259,20 @@ def feature_module(network: ImageClassifier) -> nn.Module:
     return _Features(network).cpu().to(memory_format=torch.contiguous_format).eval()
 
 
-def _folded(layers: list[nn.Module]) -> list[nn.Module]:
-    from torch.nn.utils.fusion import fuse_conv_bn_eval
+class _Features(nn.Module):
+    """The body of a classifier up to its features, batch normalisation folded into the convolutions."""
 
-    out: list[nn.Module] = []
-    for layer in layers:
-        if isinstance(layer, nn.BatchNorm2d):
-            convolution = out.pop()
-            assert isinstance(convolution, nn.Conv2d), "a normalisation follows a convolution"
-            out.append(fuse_conv_bn_eval(convolution.eval(), layer.eval()))
-        else:
-            out.append(layer)
-    return out
+    def __init__(self, network: ImageClassifier) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for layer in network.body:
+            if isinstance(layer, nn.BatchNorm2d):  # it follows a convolution
+                layer = fuse_conv_bn_eval(cast(nn.Conv2d, layers.pop()).eval(), layer.eval())
+            layers.append(layer)
+        self.body = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(x).mean((2, 3))  # type: ignore[no-any-return]
 
 
 def _convolution(before: int, width: int, kernel: int, stride: int) -> tuple[nn.Module, ...]:

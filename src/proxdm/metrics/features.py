@@ -138,18 +138,6 @@ def pixels(shape: Shape, *, device: torch.device | str = "cpu") -> FeatureExtrac
     return FeatureExtractor("pixels", math.prod(shape), shape, "", "none", flat, torch.device(device))
 
 
-def collect(batches: Iterable[Tensor], extractor: FeatureExtractor) -> Tensor:
-    """Return the features `(n, D)` of all batches, float32 on the CPU; needs memory for all of them.
-
-    Raises:
-        FeatureError: There are no images, or they do not fit the extractor.
-    """
-    parts = [extractor(batch).cpu() for batch in batches]
-    if not parts:
-        raise FeatureError("there are no images to take features of; give at least one batch")
-    return torch.cat(parts)
-
-
 @dataclass(frozen=True)
 class InputForm:
     """What a network takes: the JSON of a module file.
@@ -200,17 +188,8 @@ class InputForm:
         return x * (high - low) + low
 
 
-def read_form(metadata: Mapping[str, Any], source: str, default_name: str) -> InputForm:
-    """Return what a module takes, from the JSON that it carries.
-
-    Args:
-        metadata: The JSON object.
-        source: Where it stands, for messages.
-        default_name: Name of the features if it gives none.
-
-    Raises:
-        FeatureError: A key is missing, unknown or has a wrong value.
-    """
+def _read_form(metadata: Mapping[str, Any], source: str, default_name: str) -> InputForm:
+    """Return what a module takes from the JSON object that stands at `source`."""
     known = [one.name for one in fields(InputForm)]
     if unknown := sorted(set(metadata) - set(known)):
         raise FeatureError(f"{source} has the unknown key {unknown[0]!r}; known are {', '.join(known)}")
@@ -290,7 +269,7 @@ def load_module(path: Path, device: torch.device | str = "cpu") -> tuple[Network
         raise FeatureError(
             f"{path} has the SHA-256 {digest[:12]}..., but {source} says {str(expected)[:12]}...; get the file again"
         )
-    return module, replace(read_form(metadata, source, path.stem), sha256=digest)
+    return module, replace(_read_form(metadata, source, path.stem), sha256=digest)
 
 
 def _from_network(network: Network, form: InputForm, shape: Shape, device: torch.device) -> FeatureExtractor:

@@ -45,20 +45,18 @@ class MomentAccumulator:
     Batches are merged by the update of Chan, Golub & LeVeque (1983), so that the result does not depend on how the
     samples were split, and two accumulators (of two processes) merge in the same way.
 
+    Args:
+        dim: D, the number of features.
+        device: Where the sums live; it must have float64.
+
     Attributes:
         count: Number of samples so far, n.
+
+    Raises:
+        ValueError: `dim` is below 1.
     """
 
     def __init__(self, dim: int, *, device: torch.device | str = "cpu") -> None:
-        """Start from no samples.
-
-        Args:
-            dim: D, the number of features.
-            device: Where the sums live; it must have float64.
-
-        Raises:
-            ValueError: `dim` is below 1.
-        """
         if dim < 1:
             raise ValueError(f"dim = {dim} must be at least 1")
         self.count = 0
@@ -72,22 +70,14 @@ class MomentAccumulator:
 
     @property
     def mean(self) -> Tensor:
-        """Mean `(D,)`, float64.
-
-        Raises:
-            ValueError: There are no samples yet.
-        """
+        """Mean `(D,)`, float64, of one sample or more."""
         if self.count < 1:
             raise ValueError(f"a mean needs 1 sample at least, there are {self.count}; add more")
         return self._mean.clone()
 
     @property
     def cov(self) -> Tensor:
-        """Covariance `(D, D)` with the divisor `n - 1`, float64, symmetric.
-
-        Raises:
-            ValueError: There are fewer than two samples.
-        """
+        """Covariance `(D, D)` with the divisor `n - 1`, float64, symmetric, of two samples or more."""
         if self.count < 2:
             raise ValueError(f"a covariance needs 2 samples at least, there are {self.count}; add more")
         return (self._scatter + self._scatter.T) / (2 * (self.count - 1))

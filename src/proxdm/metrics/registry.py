@@ -22,11 +22,10 @@ from typing import Any, Literal
 from proxdm.runtime.registry import Registry
 
 Keeps = Literal["moments", "features", "pixels"]
-"""What a metric needs of the samples: the moments of the features of all of them, or features or pixels of some."""
+"""What a metric needs of the samples: moments of all, or features or pixels of some."""
 
 Against = Literal["moments", "some", "all"]
-"""What a metric needs of the reference: moments; or features or pixels, as it keeps of the samples, of as many images
-as it takes samples at most, or of all images."""
+"""What it needs of the reference: moments; or features or pixels, whichever it keeps, of some images or of all."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import warnings
 import zipfile
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -30,7 +29,6 @@ from proxdm.runtime.files import replacing
 AnyArray = NDArray[Any]
 
 _ROUTE = {"backend": "features", "weights": "weights", "resize": "resizing", "shape": "image shape"}
-_READ_ERRORS = (OSError, ValueError, EOFError, KeyError, NotImplementedError, zipfile.BadZipFile, zlib.error)
 
 
 class StatisticsError(ProxdmError, ValueError):
@@ -95,7 +93,6 @@ class ReferenceStatistics:
         cls,
         moments: MomentAccumulator,
         extractor: FeatureExtractor,
-        *,
         dataset: str,
         split: str = "",
         preprocessing: str = "",
@@ -116,16 +113,9 @@ class ReferenceStatistics:
             raise StatisticsError(
                 f"moments of dimension {moments.dim} are not of the {extractor.dim} {extractor.name} features"
             )
-        return cls(
-            moments.mean.cpu().numpy(),
-            moments.cov.cpu().numpy(),
-            n=moments.count,
-            **extractor.stamp,
-            dataset=dataset,
-            split=split,
-            preprocessing=preprocessing,
-            version=__version__,
-        )
+        mean, cov = moments.mean.cpu().numpy(), moments.cov.cpu().numpy()
+        made = {**extractor.stamp, "preprocessing": preprocessing, "version": __version__}
+        return cls(mean, cov, n=moments.count, dataset=dataset, split=split, **made)
 
     def check_compatible(self, other: ReferenceStatistics, *, force: bool = False) -> str | None:
         """Check that both were made by the same route.
@@ -141,7 +131,9 @@ class ReferenceStatistics:
             StatisticsError: Features, weights, resizing, image shape or dimension differ.
         """
         if self.dim != other.dim:
-            what = (f"{one.dim} features ({one.backend or 'unknown'}{_of_images(one.shape)})" for one in (self, other))
+            what = (
+                f"{one.dim} features ({_brief(one.backend)} of images {_brief(one.shape)})" for one in (self, other)
+            )
             raise StatisticsError(
                 f"{self.label} and {other.label} cannot be compared, {' against '.join(what)}; compute one of them "
                 "again with the features of the other"
@@ -166,14 +158,10 @@ class ReferenceStatistics:
         return message
 
     def distance(self, other: ReferenceStatistics, *, force: bool = False) -> float:
-        """Return the Fréchet distance to other statistics (the FID, for Inception features), stamps compared first.
-
-        Args:
-            other: The statistics to compare with.
-            force: Warn instead of raising where the stamps differ.
+        """Return the Fréchet distance to other statistics (the FID, for Inception features).
 
         Raises:
-            StatisticsError: They were made by different routes.
+            StatisticsError: As of :meth:`check_compatible`.
             ValueError: A covariance is none.
         """
         self.check_compatible(other, force=force)
@@ -207,7 +195,7 @@ class ReferenceStatistics:
                 raise zipfile.BadZipFile("it is no .npz archive, or a part of one")
             with np.load(path, allow_pickle=False) as archive:
                 arrays = {name: archive[name] for name in archive.files}
-        except (*_READ_ERRORS, AttributeError, TypeError) as error:
+        except Exception as error:  # zip, zlib and NumPy raise whatever comes to their mind
             raise StatisticsError(
                 f"{path} cannot be read as statistics ({one_line(error)}); make or download it again"
             ) from error
@@ -251,9 +239,8 @@ def compute_statistics(
         for batch in torch.split(data.images, batch_size):
             moments.add(extractor(batch))
             bar.update(len(batch))
-    return ReferenceStatistics.of(
-        moments, extractor, dataset=data.name, split=data.split, preprocessing=data.preprocessing
-    )
+    known = {"dataset": data.name, "split": data.split, "preprocessing": data.preprocessing}
+    return ReferenceStatistics.of(moments, extractor, **known)
 
 
 def check_target(path: Path, *, overwrite: bool, suffix: str = ".npz", what: str = "statistics") -> None:
@@ -263,8 +250,7 @@ def check_target(path: Path, *, overwrite: bool, suffix: str = ".npz", what: str
         OutputError: The name does not end in `suffix`, it is a folder, or there is a file that may not be replaced.
     """
     if path.suffix != suffix:
-        better = f"{path.stem or 'features'}{suffix}"
-        raise OutputError(f"{what} are kept in {suffix} files, got {path}; name it {better}")
+        raise OutputError(f"{what} are kept in {suffix} files, got {path}; name it {path.stem or what}{suffix}")
     if path.is_dir():
         raise OutputError(f"{path} is a folder, not a file; choose another name")
     if path.exists() and not overwrite:
@@ -289,12 +275,8 @@ _RESTORE: dict[str, Callable[[AnyArray], Any]] = {"mu": _moment, "sigma": _momen
 """What makes a value of a stored array, where it is not text."""
 
 
-def _of_images(shape: Shape | None) -> str:
-    return "" if shape is None else f" of images {sides(shape)}"
-
-
-def _brief(value: str | Shape) -> str:
+def _brief(value: str | Shape | None) -> str:
     """Return a value of the stamp for messages: hashes are cut short."""
     if isinstance(value, tuple):
         return sides(value)
-    return f"{value[:8]}..." if len(value) == 64 else value or "none"
+    return "unknown" if value is None else f"{value[:8]}..." if len(value) == 64 else value or "none"

@@ -33,6 +33,6 @@ def save_preview(model: LearnedModel, config: Config, path: Path) -> None:
     model.eval()
     state = solve(sampler, model, sampler.grid(model.schedule, logging.preview_steps), noise)
     path.parent.mkdir(exist_ok=True)
-    metadata = {"sampler": repr(sampler), "steps": state.steps, "nfe": state.nfe, "seed": config.training.seed}
+    metadata = {"sampler": repr(sampler), "steps": logging.preview_steps, "nfe": state.nfe, "seed": config.training.seed}
     with replacing(path) as part:
         imaging.save_grid(state.x.float(), part, metadata=metadata)
