@@ -152,10 +152,10 @@ class Accumulator:
         # Largest first: where a sum lies beside its parts, the sum is taken.
         for tensors, facts in sorted(parts, key=lambda part: -len(part[1]["chunks"])):
             if not set(facts["chunks"]) & set(found.chunks):
-                part = cls(limits)
-                part.chunks, part.nfe, part.seconds = facts["chunks"], facts["nfe"], facts["seconds"]
-                part.moments = MomentAccumulator.from_state(tensors) if limits.dim else None
-                found.merge(part)
+                one = cls(limits)
+                one.chunks, one.nfe, one.seconds = facts["chunks"], facts["nfe"], facts["seconds"]
+                one.moments = MomentAccumulator.from_state(tensors) if limits.dim else None
+                found.merge(one)
         kept: dict[str, Tensor] = {}
         for path in folder.glob("kept-*.safetensors"):
             kept |= _read(path)[0]
