@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from proxdm.evaluation.comparison import Key, Panel, Series
-from proxdm.metrics.registry import value_of
+from proxdm.evaluation.comparison import FRACTIONS, Key, Panel, Series, better_in_words
 from proxdm.plotting.style import PROX_MARKERS, RC, SCORE_MARKERS, End, Style, end_labels, family_style, log_axes
 from proxdm.rules import RULES, ScoreRule
 
@@ -145,7 +144,7 @@ def draw_panel(axes: Axes, panel: Panel, styles: Mapping[Key, Style]) -> list[En
     log_axes(axes, panel.nfe)
     if not _logarithmic(panel):
         axes.set_yscale("linear")
-        if value_of(panel.metric).fraction:
+        if panel.metric in FRACTIONS:
             axes.set_ylim(0, 1)
     elif _narrow(panel):
         from matplotlib.ticker import LogLocator
@@ -154,7 +153,7 @@ def draw_panel(axes: Axes, panel: Panel, styles: Mapping[Key, Style]) -> list[En
     if len(panel.nfe) == 1:
         axes.set_xlim(panel.nfe[0] / 2, panel.nfe[0] * 2)
     axes.set_xlabel("network evaluations per sample (NFE)")
-    axes.set_ylabel(", ".join(filter(None, (panel.metric.replace("_", " "), value_of(panel.metric).better_in_words))))
+    axes.set_ylabel(", ".join(filter(None, (panel.metric.replace("_", " "), better_in_words(panel.metric)))))
     return ends
 
 
@@ -280,7 +279,7 @@ def _member(number: int, *, score: bool) -> Style:
 
 def _logarithmic(panel: Panel) -> bool:
     values = [point.mean for one in panel.series for point in one.points]
-    return not value_of(panel.metric).fraction and min(values, default=0.0) > 0
+    return panel.metric not in FRACTIONS and min(values, default=0.0) > 0
 
 
 def _narrow(panel: Panel) -> bool:

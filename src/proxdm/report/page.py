@@ -16,10 +16,9 @@ from typing import Any
 
 from proxdm._version import __version__
 from proxdm.config import Config, to_json
-from proxdm.evaluation.comparison import Key, Panel, Series, key_of, make_panels
+from proxdm.evaluation.comparison import Key, Panel, Series, better_in_words, key_of, make_panels
 from proxdm.evaluation.reading import Measured
 from proxdm.evaluation.results import EvaluationRow
-from proxdm.metrics.registry import METRICS, value_of
 from proxdm.plotting.curves import curve_styles, loss_by_phase, metric_panel, metric_title, training_curve
 from proxdm.report.commands import evaluate_commands, train_command
 from proxdm.report.figures import DARK, inline_svg, picture_uri, swatch
@@ -118,7 +117,9 @@ def _part(
 
 
 def _names(metric: str) -> set[str]:
-    return set(METRICS[metric].values) if metric in METRICS else {metric}
+    from proxdm.evaluation.measures import MEASURES
+
+    return set(MEASURES[metric].values) if metric in MEASURES else {metric}
 
 
 def _facts(rows: Sequence[EvaluationRow]) -> list[tuple[str, str]]:
@@ -156,7 +157,7 @@ def _panel(identifier: str, panel: Panel, styles: Mapping[Key, Any], markup: Any
     return {
         "metric": panel.metric,
         "title": title,
-        "better": value_of(panel.metric).better_in_words,
+        "better": better_in_words(panel.metric),
         "note": f"{spread}{taken}.",
         "wide": wide,
         "figure": markup(inline_svg(metric_panel(panel, styles), identifier, described)),
