@@ -5,6 +5,7 @@ Sample i depends on its seed and i alone, not on the batch or the device. Nothin
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -299,52 +300,74 @@ def generate(
         NonFiniteError: Samples are not finite.
         ValueError: Samples that are no pictures, or `latents` of a model that has none.
     """
-    opened = source
-    if not isinstance(opened, Opened):
-        opened = open_source(opened, weights, preset, device=choose_device(device))
-    model, shape = opened.model, tuple(model_config(opened.model.config).shape)
+    opened = (
+        source if isinstance(source, Opened) else open_source(source, weights, preset, device=choose_device(device))
+    )
+    model = opened.model
     method = choose_method(model, plan.sampler, plan.grid)
     sampler, grid = method.sampler, method.times(model.schedule, plan.steps or default_steps(model.config))
     sampler.check(model.schedule, grid)
-    latents = has_latents(model)
-    if plan.latents and not latents:
-        raise ValueError(f"--latents is for latent models; the samples of this one have shape {shape}")
-    decode: Decoder | None = None
-    if not plan.latents and (latents or is_image_shape(shape)):
-        decode = make_decoder(model, plan.vae)[1]
-    elif pictures or frames:
-        raise ValueError(
-            f"samples of shape {shape} are no pictures of 1 or 3 channels; write them to an .npz file with --out"
-        )
+    decode = _decoder(model, plan, pictures=pictures or frames > 0)
     for line in remarks(model, sampler, grid):
         say(line)
-    chosen = set(torch.linspace(0, grid.steps, min(grid.steps + 1, MOST_FRAMES)).round().int().tolist())
-    watched: dict[int, list[Tensor]] = {step: [] for step in sorted(chosen)} if frames else {}
+    chosen = torch.linspace(0, grid.steps, min(grid.steps + 1, MOST_FRAMES)).round().int().tolist() if frames else []
+    watched: dict[int, list[Tensor]] = {step: [] for step in chosen}
     kept: list[Tensor] = []
-    starts = range(0, plan.samples, plan.batch_size)
-    nfe, started = 0, time.perf_counter()
-    whole = len(starts) * sampler.evaluations(grid)
+    evaluations, nfe, started = sampler.evaluations(grid), 0, time.perf_counter()
+    total = math.ceil(plan.samples / plan.batch_size) * evaluations
     with (
         arithmetic(model.device, bf16=plan.bf16),
-        tqdm(total=whole, desc=str(sampler), unit="NFE", leave=False, disable=None if progress else True) as bar,
+        tqdm(total=total, desc=str(sampler), unit="NFE", leave=False, disable=None if progress else True) as bar,
     ):
-        for done, start in enumerate(starts):
+        for start in range(0, plan.samples, plan.batch_size):
 
-            def after(state: SamplerState, start: int = start, done: int = done) -> None:
-                bar.update(done * sampler.evaluations(grid) + state.nfe - bar.n)
-                if decode is not None and state.step in watched and start < frames:
+            def after(state: SamplerState, start: int = start) -> None:
+                bar.update(start // plan.batch_size * evaluations + state.nfe - bar.n)
+                if state.step in watched and start < frames and decode is not None:
                     watched[state.step].append(to_uint8(decode(state.x[: frames - start])).cpu())
 
             indices = range(start, min(start + plan.batch_size, plan.samples))
             state = draw(model, sampler, grid, plan.seed, indices, callback=after)
-            batch = (state.x if decode is None else to_uint8(decode(state.x))).cpu()
-            nfe = state.nfe
-            (each or (lambda _, batch: kept.append(batch)))(start, batch)
-    record = {
-        "source": type(model).__name__ if isinstance(source, Opened) else str(source),
-        "preset": getattr(model.config, "preset", None),
+            batch, nfe = (state.x if decode is None else to_uint8(decode(state.x))).cpu(), state.nfe
+            if each is None:
+                kept.append(batch)
+            else:
+                each(start, batch)
+    return Generated(
+        torch.cat(kept) if kept else torch.empty(0),
+        tuple(torch.cat(parts) for parts in watched.values()),
+        {**_record(source, opened, plan, method, grid), "nfe": nfe},
+        model.device,
+        time.perf_counter() - started,
+    )
+
+
+def _decoder(model: LearnedModel, plan: SamplePlan, *, pictures: bool) -> Decoder | None:
+    """Return what makes pictures of samples; None where they are to be left as they are.
+
+    Raises:
+        ValueError: Samples that are no pictures, or `latents` of a model that has none.
+    """
+    latents, shape = has_latents(model), tuple(model_config(model.config).shape)
+    if plan.latents and not latents:
+        raise ValueError(f"--latents is for latent models; the samples of this one have shape {shape}")
+    if not plan.latents and (latents or is_image_shape(shape)):
+        return make_decoder(model, plan.vae)[1]
+    if pictures:
+        raise ValueError(
+            f"samples of shape {shape} are no pictures of 1 or 3 channels; write them to an .npz file with --out"
+        )
+    return None
+
+
+def _record(source: object, opened: Opened, plan: SamplePlan, method: Method, grid: TimeGrid) -> dict[str, Any]:
+    """Return how samples are made, in plain types."""
+    stands_in = operand(opened.model, method.sampler)[1]
+    return {
+        "source": type(opened.model).__name__ if isinstance(source, Opened) else str(source),
+        "preset": getattr(opened.model.config, "preset", None),
         "weights": opened.weights,
-        "sampler": repr(sampler),
+        "sampler": method.name,
         "grid": grid.name,
         "steps": grid.steps,
         "samples": plan.samples,
@@ -352,10 +375,5 @@ def generate(
         "bf16": plan.bf16,
         "proxdm": __version__,
         "torch": torch.__version__,
-        "nfe": nfe,
+        **({} if stands_in is None else {"operator": stands_in}),
     }
-    if (name := operand(model, sampler)[1]) is not None:
-        record["operator"] = name
-    samples = torch.cat(kept) if kept else torch.empty(0)
-    parts = tuple(torch.cat(part) for part in watched.values())
-    return Generated(samples, parts, record, model.device, time.perf_counter() - started)

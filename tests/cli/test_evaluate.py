@@ -6,32 +6,20 @@ import dataclasses
 import json
 
 import pytest
-import torch
 
 from proxdm.checkpoints.portable import save_model
 from proxdm.cli import evaluate as verb
 from proxdm.cli import main
-from proxdm.config import ModelConfig
 from proxdm.metrics.registry import METRICS
-from proxdm.networks import UNetConfig
-from proxdm.presets import get_preset
 from proxdm.sweep import Spread
+from tiny_models import PROX, random_model
 
-NETWORK = UNetConfig(1, 8, (1, 2), (1,), 1, conditioning="time-lam")
-CONFIG = dataclasses.replace(
-    get_preset("digits-prox-hybrid"), preset="tiny", model=ModelConfig("prox", (1, 8, 8), NETWORK)
-)
 QUICK = ["--samples", 20, "--steps", 5, "--features", "pixels", "--chunk", 16, "--device", "cpu"]
 
 
 @pytest.fixture
 def model(tmp_path):
-    torch.manual_seed(0)
-    model = CONFIG.model.build()
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.1)
-    model.config = CONFIG
-    return str(save_model(model.eval(), tmp_path / "tiny.safetensors", weights="ema-0.9"))
+    return str(save_model(random_model(PROX), tmp_path / "tiny.safetensors", weights="ema-0.9"))
 
 
 def evaluate(source, *arguments):
@@ -56,7 +44,7 @@ def test_table_and_rows(model, tmp_path, capsys):
     assert found[0]["features"] == {"name": "pixels", "dim": 64, "weights": "", "resize": "none"}
     assert set(found[0]["versions"]) == {"proxdm", "torch", "python"}
     lines = shown.out.splitlines()
-    assert "20 samples, mean ± standard deviation of 2 seeds, pixels features, against digits (1797 images)" in lines[0]
+    assert "20 samples, mean ± standard deviation of 2 seeds, pixels features, against digits (100 images)" in lines[0]
     (line,) = [line for line in lines if line.startswith("prox-hybrid")]
     assert Spread(tuple(row["metrics"]["w2"] for row in found)).figures in line
     assert "about" in shown.err
@@ -84,7 +72,7 @@ def test_limited_metrics_are_said_to_be(model, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(METRICS._entries, "w2", dataclasses.replace(METRICS["w2"], most=15))
     assert evaluate(model, *QUICK, "--metrics", "fid", "w2", "--out", tmp_path / "out") == 0
     assert "w2 is taken on 15 samples and 15 images of the reference." in capsys.readouterr().out
-    assert rows(tmp_path / "out")[0]["used"] == {"fid": [20, 1797], "w2": [15, 15]}
+    assert rows(tmp_path / "out")[0]["used"] == {"fid": [20, 100], "w2": [15, 15]}
 
 
 def test_out_is_named_after_the_source(model, tmp_path, monkeypatch):

@@ -11,7 +11,10 @@ from dataclasses import dataclass
 import pytest
 
 from proxdm import __version__, cli
+from proxdm.checkpoints.portable import save_model
 from proxdm.errors import OutputError, StepError
+from proxdm.samplers import SAMPLERS
+from tiny_models import PROX, random_model
 
 
 @pytest.fixture
@@ -230,21 +233,11 @@ class Halving(Sampler):
 @pytest.fixture
 def own(tmp_path, monkeypatch):
     """A module with a sampler, known to this test alone, and a small model with random weights."""
-    import torch
-
-    from proxdm.checkpoints.portable import save_model
-    from proxdm.presets import get_preset
-    from proxdm.samplers import SAMPLERS
-
     (tmp_path / "own_sampler.py").write_text(PLUGIN)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(SAMPLERS, "_entries", dict(SAMPLERS))
     monkeypatch.setattr(sys, "path", list(sys.path))
-    config = get_preset("digits-prox-hybrid")
-    torch.manual_seed(0)
-    model = config.model.build().eval()
-    model.config = config
-    save_model(model, tmp_path / "m.safetensors")
+    save_model(random_model(PROX), tmp_path / "m.safetensors")
     yield tmp_path
     sys.modules.pop("own_sampler", None)
 

@@ -14,12 +14,13 @@ import pytest
 import torch
 
 from proxdm import imaging
+from proxdm.checkpoints.load import Opened
 from proxdm.checkpoints.portable import save_model
 from proxdm.data import load_data
 from proxdm.data.images import to_uint8
 from proxdm.data.load import DataConfig
 from proxdm.errors import NonFiniteError, OperatorError, OutputError
-from proxdm.evaluation import EvaluationPlan, EvaluationRow, evaluate
+from proxdm.evaluation import EvaluationRow, evaluate
 from proxdm.evaluation import run as running
 from proxdm.evaluation.chunks import ChunkSampler
 from proxdm.grids import TimeGrid
@@ -28,13 +29,15 @@ from proxdm.metrics.frechet import fid_infinity, frechet_distance
 from proxdm.metrics.kernel import kid
 from proxdm.metrics.neighbours import copied, nearest
 from proxdm.metrics.precision_recall import precision_recall
+from proxdm.metrics.registry import METRICS
 from proxdm.metrics.statistics import ReferenceStatistics, StatisticsError, compute_statistics
 from proxdm.metrics.wasserstein import sliced_wasserstein, w2
 from proxdm.noise import SeededNoise
 from proxdm.runtime.jsonlines import JsonLines
 from proxdm.samplers import solve
+from tiny_models import PROX, random_model
 
-ALL = ("fid", "fid-infinity", "w2", "sliced-w2", "kid", "precision-recall", "nearest")
+ALL = tuple(METRICS)
 
 
 def quiet(opened, plan, **options):
@@ -124,11 +127,11 @@ def test_moments_are_of_the_samples_asked_for_alone(prox, plan, seen):
 
 
 @pytest.mark.slow
-def test_compiling_changes_the_rounding_only(own_prox, plan, seen):
-    lines = []
-    (before,) = quiet(own_prox, plan).rows
+def test_compiling_changes_the_rounding_only(plan, seen):
+    lines, own = [], Opened(random_model(PROX), "raw")  # it stays compiled
+    (before,) = quiet(own, plan).rows
     compiled = dataclasses.replace(plan, compile=True)
-    (after,) = evaluate(own_prox, compiled, device="cpu", say=lines.append).rows
+    (after,) = evaluate(own, compiled, device="cpu", say=lines.append).rows
     assert "compiling the network" in lines
     assert (before.compile, after.compile) == (False, True)
     assert all((a.int() - b.int()).abs().max() <= 1 for a, b in seen.values())
@@ -308,26 +311,29 @@ def test_statistics_of_another_route_may_be_forced_and_the_row_says_so(prox, pla
     assert "forced" not in right.reference
 
 
-def test_metrics_that_need_images_refuse_statistics(prox, plan, tmp_path):
-    path = save_statistics(tmp_path)
-    for metric in ("w2", "kid", "precision-recall", "sliced-w2", "nearest"):
-        with pytest.raises(StatisticsError, match=f"{metric} needs images of the reference"):
-            quiet(prox, dataclasses.replace(plan, reference=path, metrics=("fid", metric)))
+@pytest.mark.parametrize("metric", [name for name, one in METRICS.items() if one.against != "moments"])
+def test_metrics_that_need_images_refuse_statistics(prox, plan, tmp_path, metric):
+    plan = dataclasses.replace(plan, reference=save_statistics(tmp_path), metrics=("fid", metric))
+    with pytest.raises(StatisticsError, match=f"{metric} needs images"):
+        quiet(prox, plan)
 
 
-def test_other_references_that_do_not_fit(prox, plan, tmp_path):
-    with pytest.raises(StatisticsError, match=r"there is no file none.npz; make it with `proxdm stats"):
-        quiet(prox, dataclasses.replace(plan, reference="none.npz"))
-    with pytest.raises(ValueError, match="did you mean 'digits'"):
-        quiet(prox, dataclasses.replace(plan, reference="digitz"))
-    np.savez(tmp_path / "rgb.npz", images=np.zeros((4, 3, 8, 8), np.uint8))
-    with pytest.raises(StatisticsError, match=r"has images 3x8x8, those of the model are 1x8x8"):
-        quiet(prox, dataclasses.replace(plan, reference=tmp_path / "rgb.npz"))
-    (tmp_path / "broken.npz").write_bytes(b"no zip")
-    with pytest.raises(StatisticsError, match="cannot be read as statistics"):
-        quiet(prox, dataclasses.replace(plan, reference=tmp_path / "broken.npz"))
-    with pytest.raises(FeatureError, match="unknown features"):
-        quiet(prox, dataclasses.replace(plan, features="pixel"))
+@pytest.mark.parametrize(
+    "values, error, message",
+    [
+        ({"reference": "none.npz"}, StatisticsError, r"no file none.npz"),
+        ({"reference": "digitz"}, ValueError, "did you mean 'digits'"),
+        ({"reference": "rgb.npz"}, StatisticsError, "3x8x8.*1x8x8"),
+        ({"reference": "broken.npz"}, StatisticsError, "cannot be read"),
+        ({"features": "pixel"}, FeatureError, "'pixel'"),
+    ],
+)
+def test_other_references_that_do_not_fit(prox, plan, tmp_path, monkeypatch, values, error, message):
+    monkeypatch.chdir(tmp_path)
+    np.savez("rgb.npz", images=np.zeros((4, 3, 8, 8), np.uint8))
+    Path("broken.npz").write_bytes(b"no zip")
+    with pytest.raises(error, match=message):
+        quiet(prox, dataclasses.replace(plan, **values))
 
 
 def test_output_that_cannot_be_written(prox, plan, tmp_path):
@@ -363,27 +369,36 @@ SCRIPT = """
 import json, sys, torch
 from pathlib import Path
 from proxdm.evaluation import EvaluationPlan, evaluate
-plan = EvaluationPlan(**json.loads(sys.argv[2]))
+options = {k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(sys.argv[2]).items()}
+plan = EvaluationPlan(**options)
 found = evaluate(sys.argv[1], plan, out=Path(sys.argv[3]), device="cpu", say=lambda line: None)
 torch.distributed.destroy_process_group()
 """
 
 
-def torchrun(folder, *arguments):
+def run_script(folder, *command):
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2] / "src")}
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *arguments]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
+    command = [sys.executable, *command]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def script_options(plan, **values):
+    """A plan, and the same as JSON."""
+    plan = dataclasses.replace(plan, samples=90, **values)
+    return plan, json.dumps(
+        {field: getattr(plan, field) for field in ("steps", "samples", "features", "metrics", "chunk", "batch_size")}
+    )
 
 
 @pytest.mark.slow
-def test_two_processes_give_the_numbers_of_one(prox, tmp_path):
-    options = {"steps": [2, 3], "samples": 90, "features": "pixels", "metrics": ALL, "chunk": 16, "batch_size": 16}
-    model = save_model(prox.model, tmp_path / "model.safetensors")
-    plan = EvaluationPlan(**{name: tuple(v) if isinstance(v, list) else v for name, v in options.items()})
-    one = quiet(str(model), plan, out=tmp_path / "one").rows
+def test_two_processes_give_the_numbers_of_one(prox, plan, tmp_path):
+    plan, options = script_options(plan, steps=(2, 3), metrics=ALL)
+    model = str(save_model(prox.model, tmp_path / "model.safetensors"))
+    one = quiet(model, plan, out=tmp_path / "one").rows
     (tmp_path / "script.py").write_text(SCRIPT)
-    torchrun(tmp_path, "script.py", str(model), json.dumps(options), "two")
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    done = run_script(tmp_path, *launcher, "script.py", model, options, "two")
+    assert done.returncode == 0, done.stderr[-3000:]
     two = [EvaluationRow.of_record(row) for row in JsonLines(tmp_path / "two" / "results.jsonl").records()]
     assert [row.processes for row in two] == [2, 2]
     for ours, theirs in zip(one, two, strict=True):
@@ -412,19 +427,14 @@ ChunkSampler.draw = dying
 
 @pytest.mark.slow
 def test_a_killed_process_loses_one_batch_at_most(prox, plan, tmp_path, monkeypatch):
-    options = {"steps": [2], "samples": 90, "features": "pixels", "metrics": ["fid", "w2"]}
-    options |= {"chunk": 16, "batch_size": 32}
-    plan = EvaluationPlan(**{name: tuple(v) if isinstance(v, list) else v for name, v in options.items()})
-    model = save_model(prox.model, tmp_path / "model.safetensors")
-    (expected,) = quiet(str(model), plan).rows
+    plan, options = script_options(plan, metrics=("fid", "w2"), batch_size=32)
+    model = str(save_model(prox.model, tmp_path / "model.safetensors"))
+    (expected,) = quiet(model, plan).rows
     (tmp_path / "script.py").write_text(KILLED + SCRIPT)
-    command = [sys.executable, "script.py", str(model), json.dumps(options), "out"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2] / "src")}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, timeout=300)
-    assert done.returncode == -9
+    assert run_script(tmp_path, "script.py", model, options, "out").returncode == -9
     drawn = []
     draw = ChunkSampler.draw
     monkeypatch.setattr(ChunkSampler, "draw", lambda self, cell, n: drawn.append(n) or draw(self, cell, n))
-    (row,) = quiet(str(model), plan, out=tmp_path / "out").rows
+    (row,) = quiet(model, plan, out=tmp_path / "out").rows
     assert drawn == [4, 5]
     assert row.metrics == expected.metrics
