@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from tyro.conf import arg
@@ -128,17 +128,24 @@ class EvaluationPlan:
                 raise ValueError(f"samples = {self.samples} are too few for {metric}, which needs {least} at least")
         for sampler in self.samplers or (ALL,):
             check_method(None if sampler == ALL else sampler, self.grid)
-        given = {"split": self.split, "root": self.root, "size": self.size, "grey": self.grey or None}
-        if self.reference is None and (named := [name for name, value in given.items() if value is not None]):
-            raise ValueError(f"--{named[0]} says how to read the reference: name it with --reference")
+        _ = self.compared_with
 
     @property
     def compared_with(self) -> str | Path | DataConfig | None:
-        """The reference: described in full where the plan says more than its name."""
-        if (self.split, self.root, self.size, self.grey) == (None, None, None, False):
+        """The reference: described in full where the plan says more than its name.
+
+        Raises:
+            ValueError: It says more, but not its name.
+        """
+        more: dict[str, Any] = {
+            name: value for name in ("split", "root", "size", "grey") if (value := vars(self)[name])
+        }
+        if more and self.reference is None:
+            raise ValueError(f"--{next(iter(more))} says how to read the reference: name it with --reference")
+        if not more:
             return self.reference
-        config = DataConfig(str(self.reference), root=self.root, size=self.size, grey=self.grey)
-        return config if self.split is None else replace(config, split=self.split)
+        named = self.reference if isinstance(self.reference, DataConfig) else DataConfig(str(self.reference))
+        return replace(named, **more)
 
     def methods(self, model: LearnedModel) -> list[Method]:
         """Return the samplers with their grids.
