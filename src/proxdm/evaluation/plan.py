@@ -137,9 +137,8 @@ class EvaluationPlan:
         Raises:
             ValueError: It says more, but not its name.
         """
-        more: dict[str, Any] = {
-            name: value for name in ("split", "root", "size", "grey") if (value := vars(self)[name])
-        }
+        said = {"split": self.split, "root": self.root, "size": self.size, "grey": self.grey or None}
+        more: dict[str, Any] = {name: value for name, value in said.items() if value is not None}
         if more and self.reference is None:
             raise ValueError(f"--{next(iter(more))} says how to read the reference: name it with --reference")
         if not more:
