@@ -147,8 +147,9 @@ def _(step: Statistics) -> int:
     features, device = str(step.features or "inception"), choose_device(step.device or "auto")
     extractor = load_extractor(features, data.shape, inception_weights=step.inception_weights, device=device)
     check_folder(step.out.parent, [step.out.name], overwrite=False)
-    compute_statistics(data, extractor, progress=True).save(step.out)
-    print(f"{step.out}: {extractor.dim} {extractor.name} features of {len(data)} images of {step.dataset}")
+    statistics = compute_statistics(data, extractor, progress=True)
+    statistics.save(step.out)
+    print(f"{step.out}: {extractor.dim} {extractor.name} features of {len(data)} images of {statistics.label}")
     return 0
 
 
