@@ -8,12 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from proxdm.cli.reproduce_jobs import Setting, make_jobs, smoked
 
 from proxdm.checkpoints.hub import OFFICIAL_MODELS
 from proxdm.cli import VERBS, parse
 from proxdm.cli.evaluate import Evaluate
 from proxdm.cli.reproduce import check
-from proxdm.cli.reproduce_jobs import Setting, make_jobs, smoked
 from proxdm.cli.sample import Sample
 from proxdm.cli.train import parse_request
 from proxdm.experiments.reproduce import BLOCKS, Pictures, Sweep

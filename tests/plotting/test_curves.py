@@ -11,8 +11,15 @@ from matplotlib.text import Text
 from fake_results import make_row
 from proxdm.evaluation.comparison import make_panels
 from proxdm.evaluation.reading import Measured
-from proxdm.plotting.curves import curve_styles, loss_by_phase, metric_curves, metric_panel, training_curve
-from proxdm.plotting.style import rule_style
+from proxdm.plotting.curves import (
+    curve_styles,
+    loss_by_phase,
+    metric_curves,
+    metric_panel,
+    metric_title,
+    training_curve,
+)
+from proxdm.plotting.style import sampler_style
 
 SAMPLERS = ("euler-maruyama", "ode-euler", "prox-hybrid", "prox-backward")
 
@@ -35,12 +42,12 @@ def panels():
 
 def test_curves_are_means_and_bars_are_deviations(panels):
     figure = metric_curves(panels)
-    assert [axes.get_title(loc="left") for axes in figure.axes] == ["Fréchet distance (FID)", "recall"]
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["Fréchet distance", "recall"]
     for axes, panel in zip(figure.axes, panels, strict=True):
         for (line, _, (bars,)), series in zip(axes.containers, panel.series, strict=True):
             np.testing.assert_array_equal(line.get_xdata(), [5, 10, 20])
             np.testing.assert_allclose(line.get_ydata().astype(float), [point.mean for point in series.points])
-            assert line.get_color() == rule_style(series.label).colour
+            assert line.get_color() == sampler_style(series.label).colour
             tops = [segment[1, 1] for segment in bars.get_segments()]
             np.testing.assert_allclose(tops, [point.mean + point.std for point in series.points])
     scales = [(axes.get_xscale(), axes.get_yscale()) for axes in figure.axes]
@@ -74,8 +81,8 @@ def test_models_of_one_sampler_look_different_in_one_family():
     for key, style in styles.items():
         by_sampler.setdefault(key.sampler, []).append(style)
         assert (style.line, style.face == "white") == (("-", False) if "prox" in key.sampler else ("--", True))
-    assert by_sampler["prox-hybrid"][0] == rule_style("prox-hybrid")
-    assert by_sampler["prox-ode"] == [rule_style("prox-ode")]
+    assert by_sampler["prox-hybrid"][0] == sampler_style("prox-hybrid")
+    assert by_sampler["prox-ode"] == [sampler_style("prox-ode")]
 
 
 def test_samplers_that_are_not_known_here_can_be_drawn():
@@ -84,6 +91,17 @@ def test_samplers_that_are_not_known_here_can_be_drawn():
     assert (styles["dpm++2m"].line, styles["prox-new"].line) == ("--", "-")
     assert len({style.colour for style in styles.values()}) == 3
     metric_curves(panels).savefig(BytesIO())
+
+
+@pytest.mark.parametrize("features, name", [("pixels", "Fréchet distance"), ("inception", "FID")])
+def test_only_a_distance_of_inception_features_is_called_a_fid(features, name):
+    metrics = {"fid": 1.0, "fid_infinity": 2.0}
+    row = make_row(metrics=metrics, features={"name": features, "dim": 64, "weights": "", "resize": "none"})
+    panels = panels_of([row])
+    assert [("FID" in metric_title(panel)) for panel in panels] == [features == "inception"] * 2
+    for panel, expected in zip(panels, (name, f"{name} infinity"), strict=True):
+        (axes,) = metric_panel(panel, curve_styles(panels)).axes
+        assert axes.get_ylabel() == expected
 
 
 @pytest.mark.parametrize("values", [[0.0, 1.0], [-0.1, 0.2]])

@@ -12,7 +12,7 @@ from proxdm.experiments.convergence import run_rates
 from proxdm.experiments.convergence_plan import RatesPlan
 from proxdm.experiments.toy import METHODS
 from proxdm.plotting import rates
-from proxdm.plotting.style import rule_style, save
+from proxdm.plotting.style import sampler_style, save
 from proxdm.plotting.toy import style_of
 
 
@@ -93,7 +93,7 @@ def test_on_one_grid_methods_look_like_their_rules():
     result = run_rates(RatesPlan(("isotropic",), (10, 20), ("ode-euler", "prox-ode"), grid="power"))
     figure = rates.kl_vs_n(result)
     colours = {line.get_color() for line in lines(figure.axes[0], ":")}
-    assert colours == {rule_style(name).colour for name in ("ode-euler", "prox-ode")}
+    assert colours == {sampler_style(name).colour for name in ("ode-euler", "prox-ode")}
     assert "grid power" in figure.texts[0].get_text()
 
 

@@ -97,9 +97,9 @@ def test_a_method_looks_the_same_whatever_else_is_drawn():
     styles = {name: toy.style_of(name) for name in METHODS}
     assert len({look.colour for look in styles.values()}) == len(METHODS)
     for name, look in styles.items():
-        assert (look.line, look.face == "white") == (("--", True) if METHODS[name].uses_score else ("-", False))
-    for score in (True, False):
-        family = [look for name, look in styles.items() if METHODS[name].uses_score == score]
+        assert (look.line, look.face == "white") == (("-", False) if style.is_prox(name) else ("--", True))
+    for prox in (True, False):
+        family = [look for name, look in styles.items() if style.is_prox(name) == prox]
         assert len({look.marker for look in family}) == len(family)
 
 

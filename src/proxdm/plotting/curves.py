@@ -154,7 +154,7 @@ def draw_panel(axes: Axes, panel: Panel, styles: Mapping[Key, style.Style]) -> l
         axes.set_yscale("linear")
         if panel.metric in FRACTIONS:
             axes.set_ylim(0, 1)
-    elif max(values) < _LEVEL * min(values):
+    elif min(values) < max(values) < _LEVEL * min(values):
         style.log_values(axes, (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9))
     if len(panel.nfe) == 1:
         axes.set_xlim(panel.nfe[0] / 2, panel.nfe[0] * 2)

@@ -42,15 +42,8 @@ def evaluate_commands(rows: Iterable[EvaluationRow]) -> list[str]:
     """
     cells: dict[tuple[Any, ...], dict[int, dict[int, EvaluationRow]]] = {}
     for row in rows:
-        model = (
-            row.source,
-            row.weights,
-            row.samples,
-            row.features.get("name"),
-            row.reference.get("sha256"),
-            _grid(row),
-        )
-        key = (row.sampler, *model, row.chunk, row.bf16, row.compile)
+        how = (row.features.get("name"), row.reference.get("sha256"), _grid(row), row.chunk, row.bf16, row.compile)
+        key = (row.sampler, row.source, row.weights, row.samples, *how)
         cells.setdefault(key, {}).setdefault(row.seed, {})[row.steps] = row
     # A command measures every combination, so it takes what has the same steps and seeds.
     commands: dict[tuple[Any, ...], list[EvaluationRow]] = {}
