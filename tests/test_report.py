@@ -386,9 +386,7 @@ def view():
     program = next((found for name in names if (found := shutil.which(name))), None)
     if program is None:
         pytest.skip("no Chromium or Chrome is installed (or named by PROXDM_CHROMIUM) to open the report in")
-    playwright = pytest.importorskip(
-        "playwright.sync_api", reason="playwright is not installed: pip install playwright"
-    )
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     with playwright.sync_playwright() as start:
         browser = start.chromium.launch(executable_path=program, args=["--no-sandbox"])
         view = browser.new_context(offline=True).new_page()
