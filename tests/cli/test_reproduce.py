@@ -234,7 +234,6 @@ def test_dry_run_says_what_is_missing_and_how_much_it_is(capsys):
     assert reproduce("cifar10", "--dry-run") == 0
     said = capsys.readouterr().out
     assert "needs the data set cifar10: missing: cifar10 (train) is not here" in said
-    assert "needs the Inception weights of the FID: downloaded once" in said
     assert "375,000 steps of 512 images; 35,746,307 parameters, 0.67 GiB" in said
     assert "6 rows, 59,250,000 network evaluations" in said
     steps, samples = 1185, 50_000
@@ -245,7 +244,7 @@ def test_dry_run_says_what_is_missing_and_how_much_it_is(capsys):
     said = capsys.readouterr().out
     assert "missing" not in said
     assert "proxdm train" not in said
-    assert "needs the paper's weights of cifar10-score, " in said
+    assert "needs nothing: everything is downloaded" in said
     assert reproduce("celebahq", "--dry-run") == 0
     assert "needs the autoencoder stabilityai/sd-vae-ft-ema" in capsys.readouterr().out
 

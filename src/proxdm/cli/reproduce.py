@@ -22,7 +22,9 @@ from proxdm.cli import toy as toy_verb
 from proxdm.cli import train as train_verb
 from proxdm.cli.sample_output import choose_target
 from proxdm.cli.tables import table
+from proxdm.data.errors import DataError
 from proxdm.data.load import DataConfig, load_data
+from proxdm.data.vae import DEFAULT_VAE
 from proxdm.errors import OutputError
 from proxdm.evaluation import Evaluation, evaluate
 from proxdm.evaluation.reading import read_results
@@ -234,7 +236,7 @@ def summary(block: Block, steps: Sequence[Step], measured: Mapping[str, Evaluati
 
 def overview(plan: Reproduction, block: Block, steps: Sequence[Step]) -> str:
     """Return the commands of a block, what they need and how much they are."""
-    lines = [f"{block.name}: {block.title}", "", *(f"needs {need}" for need in needs(plan, block)), ""]
+    lines = [f"{block.name}: {block.title}", "", *(f"needs {need}" for need in needs(plan, block, steps)), ""]
     for number, step in enumerate(steps, 1):
         left = step.left()
         resumed = isinstance(left, Train) and left.resume
@@ -254,31 +256,18 @@ def overview(plan: Reproduction, block: Block, steps: Sequence[Step]) -> str:
     return "\n".join(lines)
 
 
-def needs(plan: Reproduction, block: Block) -> list[str]:
-    """Return what has to be there, in words, and whether it is."""
-    from proxdm.data.vae import DEFAULT_VAE
-
-    official, simple = plan.weights == "official", plan.smoke or block.dataset is None
+def needs(plan: Reproduction, block: Block, steps: Sequence[Step]) -> list[str]:
+    """Return what has to be there that no step fetches, in words, and whether it is."""
+    if plan.smoke or block.dataset is None:
+        return [f"nothing: {'small stand-ins are made' if block.dataset else 'the points are shipped'}"]
     found = []
-    if simple:
-        found.append(f"nothing: {'small stand-ins are made' if block.dataset else 'the points are shipped'}")
-    elif not official or (block.sweeps and not plan.official_stats):
-        found.append(f"the data set {block.dataset}: {_data_state(str(block.dataset))}")
-    if official:
-        found.append("the paper's weights" + ("" if simple else f" of {', '.join(block.presets)}") + ": downloaded")
-    if block.sweeps and not simple:
-        found.append(f"the Inception weights of the FID: {plan.inception_weights or 'downloaded once, 95.6 MB'}")
-        found += ["the paper's statistics: downloaded"] if plan.official_stats else []
-    elif not simple:
+    if any(isinstance(step, Train | Statistics) for step in steps):
+        try:
+            data = load_data(block.dataset)
+            state = f"{len(data):,} images of {'x'.join(map(str, data.shape))}"
+        except DataError as error:
+            state = f"missing: {error}"
+        found.append(f"the data set {block.dataset}: {state}")
+    if any(isinstance(step, Sample) for step in steps):
         found.append(f"the autoencoder {DEFAULT_VAE}: downloaded once; the package diffusers")
-    return found
-
-
-def _data_state(name: str) -> str:
-    from proxdm.data.errors import DataError
-
-    try:
-        data = load_data(name)
-    except DataError as error:
-        return f"missing: {error}"
-    return f"{len(data):,} images of {'x'.join(map(str, data.shape))}"
+    return found or ["nothing: everything is downloaded"]

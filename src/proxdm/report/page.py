@@ -34,9 +34,6 @@ from proxdm.report.commands import evaluate_commands, train_command
 from proxdm.report.figures import DARK, inline_svg, picture_uri, swatch
 from proxdm.report.gather import Material, Run
 
-_BESIDE = 60
-"""Widest table, in characters, that stands beside its figure."""
-
 PICTURED = 64
 """Samples in the picture of a row, as evaluation draws it."""
 
@@ -66,15 +63,6 @@ class Part:
     def series(self) -> dict[Key, Series]:
         """Every curve of the panels."""
         return {one.key: one for panel in self.panels for one in panel.series}
-
-    @property
-    def wide(self) -> bool:
-        """Whether the table of any of the panels is too wide to stand beside its figure."""
-        for panel in self.panels:
-            columns = [[len(str(point)) for one in panel.series if (point := panel.at(one, n))] for n in panel.nfe]
-            if max(len(one.label) for one in panel.series) + sum(2 + max(column) for column in columns) > _BESIDE:
-                return True
-        return False
 
     @property
     def facts(self) -> list[tuple[str, str]]:
