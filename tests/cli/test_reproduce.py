@@ -312,18 +312,13 @@ def test_unknown_blocks_are_refused(capsys):
     assert "cifar10" in capsys.readouterr().err
 
 
-def test_a_folder_of_something_else_is_left_alone(here, capsys):
+@pytest.mark.parametrize("text", ['{"block": "mnist", "smoke": true}', '{"block": "toy", "smoke": false}', "["])
+def test_a_folder_of_something_else_is_left_alone(text, here, capsys):
     (here / "x").mkdir()
-    for text, words in [
-        ('{"block": "mnist", "smoke": true}', "the block mnist of --smoke"),
-        ('{"block": "toy", "smoke": false}', "the block toy"),
-        ("[", "something else"),
-    ]:
-        (here / "x" / "reproduce.json").write_text(text)
-        assert reproduce("mnist", "--out", "x") == 2
-        message = f"x holds {words}, not the block mnist; choose another folder with --out"
-        assert message in capsys.readouterr().err
-        assert (here / "x" / "reproduce.json").read_text() == text
+    (here / "x" / "reproduce.json").write_text(text)
+    assert reproduce("mnist", "--out", "x") == 2
+    assert f'x holds {text}, not {{"block": "mnist", "smoke": false}}' in capsys.readouterr().err
+    assert [path.read_text() for path in (here / "x").iterdir()] == [text]
 
 
 def test_a_run_of_another_configuration_is_not_taken(here, capsys):

@@ -6,9 +6,9 @@ from io import BytesIO
 
 import numpy as np
 import pytest
-from matplotlib.text import Text
 
 from fake_results import make_row
+from places import apart, inside, texts
 from proxdm.evaluation.comparison import make_panels
 from proxdm.evaluation.reading import Measured
 from proxdm.plotting.curves import (
@@ -60,16 +60,10 @@ def test_curves_are_means_and_bars_are_deviations(panels):
 def test_names_stand_inside_the_figure_and_apart(panels):
     for shown in (panels, panels[:1]):
         figure = metric_curves(shown, title="against digits")
-        figure.savefig(BytesIO())
-        inside = figure.bbox
-        boxes = [Text.get_window_extent(text) for text in figure.findobj(Text) if text.get_text() in SAMPLERS]
+        boxes = texts(figure, SAMPLERS)
         assert len(boxes) == len(SAMPLERS)
-        assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[i + 1 :])
-        for box in (*boxes, *(axes.get_tightbbox() for axes in figure.axes)):
-            assert inside.x0 <= box.x0
-            assert box.x1 <= inside.x1
-            assert inside.y0 <= box.y0
-            assert box.y1 <= inside.y1
+        assert apart(boxes)
+        assert inside(figure, boxes)
 
 
 def test_models_of_one_sampler_look_different_in_one_family():

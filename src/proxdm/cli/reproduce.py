@@ -9,7 +9,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import singledispatch
-from pathlib import Path
 
 from proxdm.checkpoints import hub
 from proxdm.checkpoints.load import open_source
@@ -56,40 +55,20 @@ def main(arguments: Sequence[str], prog: str) -> int:
             "torchrun, then this one, which finds them finished"
         )
     block, steps = plan.chosen(), make_steps(plan)
-    mark = {"block": block.name, "smoke": plan.smoke}
-    check_mark(plan.folder, mark)
+    mark, file = json.dumps({"block": block.name, "smoke": plan.smoke}), plan.folder / MARK
+    if file.exists() and (found := file.read_text(encoding="utf-8").strip()) != mark:
+        raise OutputError(f"{plan.folder} holds {found}, not {mark}; choose another folder with --out")
     if plan.dry_run:
         print(overview(plan, block, steps))
         return 0
     check_folder(plan.folder, [], overwrite=False)
-    if not (plan.folder / MARK).exists():
-        with replacing(plan.folder / MARK) as part:
-            part.write_text(json.dumps(mark) + "\n", encoding="utf-8")
+    if not file.exists():
+        with replacing(file) as part:
+            part.write_text(f"{mark}\n", encoding="utf-8")
     if plan.standins is not None and block.dataset is not None:
         print(f"Stand-ins for {block.dataset}, in {plan.standins}: the numbers below mean nothing.", flush=True)
         make_standins(block.dataset, plan.standins)
     return run(block, steps, shlex.join(["proxdm", "reproduce", *arguments]))
-
-
-def check_mark(folder: Path, wanted: Mapping[str, object]) -> None:
-    """Check that a folder is not that of another block, or of a tiny one.
-
-    Raises:
-        OutputError: It is.
-    """
-    path = folder / MARK
-    try:
-        found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else wanted
-    except (OSError, ValueError):
-        found = None
-    if found != wanted:
-        raise OutputError(f"{folder} holds {_words(found)}, not {_words(wanted)}; choose another folder with --out")
-
-
-def _words(mark: object) -> str:
-    if not isinstance(mark, Mapping):
-        return "something else"
-    return f"the block {mark.get('block')}" + (" of --smoke" if mark.get("smoke") else "")
 
 
 def run(block: Block, steps: Sequence[Step], again: str) -> int:

@@ -20,15 +20,7 @@ from proxdm.config import Config, to_json
 from proxdm.evaluation.comparison import Key, Panel, Series, Setting, better_in_words, key_of, make_panels
 from proxdm.evaluation.measures import MEASURES
 from proxdm.evaluation.reading import Measured
-from proxdm.plotting.curves import (
-    curve_styles,
-    features_of,
-    loss_by_phase,
-    metric_name,
-    metric_panel,
-    metric_title,
-    training_curve,
-)
+from proxdm.plotting import curves
 from proxdm.plotting.style import Style
 from proxdm.report.commands import evaluate_commands, train_command
 from proxdm.report.figures import DARK, inline_svg, picture_uri, swatch
@@ -94,7 +86,7 @@ class Part:
             first[one.row.steps, key_of(one.row)] = one
         lead, found = self.panels[0], []
         points = {(one.key, point.steps): (one, point) for one in lead.series for point in one.points}
-        name = metric_name(lead.metric, features_of(lead))
+        name = curves.metric_name(lead.metric, curves.features_of(lead))
         for steps in sorted({steps for steps, _ in first}):
             cards = []
             for key, curve in self.series.items():
@@ -110,11 +102,9 @@ class Part:
     def all_rows(self) -> tuple[list[str], list[list[str | float | None]]]:
         """Head and cells of the table of all rows; the first four are words."""
         rows = [one.row for one in self.rows]
-        metrics, features = (
-            dict.fromkeys(name for row in rows for name in row.metrics),
-            str(rows[0].features.get("name")),
-        )
-        head = ["curve", "model", "weights", "grid", "NFE", "seed", *(metric_name(name, features) for name in metrics)]
+        metrics, features = list(dict.fromkeys(name for row in rows for name in row.metrics)), rows[0].features
+        names = [curves.metric_name(metric, str(features.get("name"))) for metric in metrics]
+        head = ["curve", "model", "weights", "grid", "NFE", "seed", *names]
         body: list[list[str | float | None]] = []
         for row in rows:
             curve = self.series.get(key_of(row))
@@ -146,7 +136,7 @@ def render(material: Material, *, title: str = "", metrics: Sequence[str] = ()) 
         lstrip_blocks=True,
     )
     script, subjects = _template("script.js"), [run.name for run in material.runs]
-    styles = curve_styles(make_panels(material.rows, metrics) if material.rows else [])
+    styles = curves.curve_styles(make_panels(material.rows, metrics) if material.rows else [])
     page = environment.get_template("report.html.j2").render(
         title=title or f"Report on {_listed(subjects) if len(subjects) < 4 else f'{len(subjects)} runs'}",
         version=__version__,
@@ -165,9 +155,9 @@ def render(material: Material, *, title: str = "", metrics: Sequence[str] = ()) 
         config_json=to_json,
         figure=lambda panel, name: Markup(_figure(panel, styles, name)),
         loss=lambda run, name: Markup(_loss(run, name)),
-        metric_title=metric_title,
+        metric_title=curves.metric_title,
         note=_note,
-        phases=loss_by_phase,
+        phases=curves.loss_by_phase,
         shown=_shown,
         swatch=lambda series: Markup(swatch(styles[series.key])),
     )
@@ -192,8 +182,8 @@ def _parts(rows: Iterable[Measured], metrics: Sequence[str], styles: Mapping[Key
 
 
 def _figure(panel: Panel, styles: Mapping[Key, Style], name: str) -> str:
-    described = f"{metric_title(panel)} against the number of network evaluations: the values are in the table"
-    return inline_svg(metric_panel(panel, styles), name, described)
+    described = f"{curves.metric_title(panel)} against the number of network evaluations: the values are in the table"
+    return inline_svg(curves.metric_panel(panel, styles), name, described)
 
 
 def _note(panel: Panel) -> str:
@@ -231,7 +221,7 @@ def _picture(measured: Measured | None, label: str) -> dict[str, str]:
 
 
 def _loss(run: Run, name: str) -> str:
-    curve = training_curve(run.log)
+    curve = curves.training_curve(run.log)
     described = f"Loss of {run.name} against the optimiser step, phase by phase"
     return "" if curve is None else inline_svg(curve, name, described)
 
