@@ -11,7 +11,7 @@ import pytest
 
 from pages import asked
 from proxdm.checkpoints.hub import OFFICIAL_MODELS, OFFICIAL_STATS
-from proxdm.checkpoints.load import fitting_rules
+from proxdm.checkpoints.load import fitting_samplers
 from proxdm.cli.measuring import make_plan
 from proxdm.data.known import KNOWN
 from proxdm.experiments.reproduce import (
@@ -28,8 +28,7 @@ from proxdm.experiments.steps import Evaluate, Train
 from proxdm.experiments.toy import STEPS as TOY_STEPS
 from proxdm.metrics.inception import weights_path
 from proxdm.presets import PRESETS, get_preset
-from proxdm.rules import find_rule
-from proxdm.samplers import check_steps, default_grid
+from proxdm.samplers import find_sampler
 
 EXPERIMENTS = {one.name: one for block in BLOCKS.values() for one in block.experiments}
 LEARNED = [one for one in EXPERIMENTS.values() if not isinstance(one, Synthetic)]
@@ -59,9 +58,10 @@ def test_eleven_distances_two_sets_of_pictures_and_the_toy():
 @pytest.mark.parametrize("one", LEARNED, ids=lambda one: one.name)
 def test_samplers_fit_their_models_and_are_defined_and_trained_there(one):
     config = get_preset(one.preset)
-    assert one.sampler in fitting_rules(config.model.kind)
+    assert one.sampler in fitting_samplers(config.model.kind)
     for steps in one.steps:
-        check_steps(find_rule(one.sampler), default_grid(find_rule(one.sampler), steps), config.model.sde)
+        sampler = find_sampler(one.sampler)
+        sampler.check(config.model.sde, sampler.grid(config.model.sde, steps))
     assert one.steps == (config.conditioning.steps or STEPS)
     if config.conditioning.rule is not None:
         assert one.sampler == config.conditioning.rule

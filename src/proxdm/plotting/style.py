@@ -18,7 +18,7 @@ from zlib import crc32
 
 import numpy as np
 
-from proxdm.rules import RULES, ProxRule
+from proxdm.samplers import SAMPLERS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -85,8 +85,8 @@ class Style:
 
 def is_prox(sampler: str) -> bool:
     """Return whether a sampler uses the proximal operator; one that is not known here does if its name says so."""
-    rule = RULES.get(sampler.partition("(")[0])
-    return sampler.startswith("prox") if rule is None else isinstance(rule, ProxRule)
+    kind = SAMPLERS.get(sampler.partition("(")[0])
+    return sampler.startswith("prox") if kind is None else kind.operator == "prox"
 
 
 def family_style(member: int, *, prox: bool) -> Style:
@@ -107,8 +107,11 @@ def sampler_style(sampler: str) -> Style:
             later styles.
     """
     prox = is_prox(sampler)
-    family = [name for name in RULES if is_prox(name) == prox]
-    late = 2 * len(MARKERS)
+    # The paper's score samplers come first, whatever the order in which modules add to the table.
+    family = sorted(
+        (name for name in SAMPLERS if is_prox(name) == prox), key=lambda name: SAMPLERS[name].operator == "denoiser"
+    )
+    late = 3 * len(MARKERS)
     return family_style(
         family.index(sampler) if sampler in family else late + crc32(sampler.encode()) % (MEMBERS - late), prox=prox
     )

@@ -12,8 +12,8 @@ from proxdm.evaluation.comparison import grid_kind
 from proxdm.evaluation.results import EvaluationRow
 from proxdm.experiments.commands import config_flags, flags, wrapped
 from proxdm.presets import get_preset
-from proxdm.rules import RULES
-from proxdm.samplers import default_grid
+from proxdm.samplers import find_sampler
+from proxdm.schedules import VPSDE
 
 _PARAMETER = re.compile(r"(eps|rho)=([\d.e+-]+)")
 
@@ -72,7 +72,10 @@ def _evaluate(rows: Sequence[EvaluationRow]) -> list[str]:
 
 def _grid(row: EvaluationRow) -> str | None:
     """Return the kind of the grid of a row; None if it is the usual one of its sampler."""
-    usual = default_grid(RULES[row.sampler], row.steps).name if row.sampler in RULES else None
+    try:
+        usual = find_sampler(row.sampler).grid(VPSDE(), row.steps).name
+    except ValueError:  # a sampler of another version, or of a module that is not here
+        usual = ""
     return None if row.grid == usual else grid_kind(row.grid)
 
 
