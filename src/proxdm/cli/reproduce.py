@@ -172,8 +172,8 @@ def _(step: Sample) -> int:
     opened = open_source(options.source, None, step.preset, device=choose_device(step.device or "auto"))
     plan = sample_verb.make_plan(options, opened.model)
     decode, pictures = sample_verb.decoder(options, opened.model, model_config(opened.model.config).shape)
-    sample_verb.generate(options, opened, plan, target, decode, pictures=pictures)
-    print(step.out)
+    nfe = sample_verb.generate(options, opened, plan, target, decode, pictures=pictures)
+    print(f"{step.samples} samples by {step.sampler}, {nfe} evaluations each: {step.out}")
     return 0
 
 

@@ -11,7 +11,7 @@ takes them on 50,000 samples with pytorch-fid.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -285,6 +285,11 @@ class Reproduction:
         usual = self.weights == "official" and not self.smoke and bool(BLOCKS[self.block].sweeps)
         return usual if self.stats is None else self.stats == "official"
 
+    @property
+    def place(self) -> str | None:
+        """The device to name; None is the usual one."""
+        return None if self.device == "auto" else self.device
+
     def samples_of(self, one: Experiment) -> int:
         """Return how many samples an experiment takes of every sampler and number of steps."""
         if self.smoke:
@@ -307,30 +312,15 @@ def make_steps(plan: Reproduction) -> list[Step]:
     Raises:
         ValueError: A name, number or file is wrong, or a setting would be ignored.
     """
-    block, device = plan.chosen(), None if plan.device == "auto" else plan.device
-    features = {"features": plan.standins and plan.standins / FEATURES_FILE}
-    features |= {"inception_weights": plan.inception_weights}
-    steps = _references(plan, block, {**features, "device": device}) if block.sweeps else []
-    reference = steps[-1].out if steps else Path()
+    block, features = plan.chosen(), plan.standins and plan.standins / FEATURES_FILE
+    taken: dict[str, Any] = {"features": features, "inception_weights": plan.inception_weights}
+    steps = _references(plan, block, taken) if block.sweeps else []
+    taken["reference"] = steps[-1].out if steps else None
     for preset in block.presets:
         steps.append(model := _model(plan, preset))
-        of_model: dict[str, Any] = {"source": model.out, "device": device, "bf16": plan.bf16}
-        of_model |= {"preset": preset if plan.weights == "official" else None}
         for one in block.experiments:
-            if isinstance(one, Synthetic) or one.preset != preset:
-                continue
-            samples = plan.samples_of(one)
-            of_model |= {"sampler": one.sampler, "samples": samples}
-            if isinstance(one, Sweep):
-                about = f"{len(one.steps)} rows, {samples * sum(one.steps):,} network evaluations"
-                measured: dict[str, Any] = {**features, "steps": one.steps, "chunk": samples if plan.smoke else None}
-                out = plan.results("evaluations") / one.name
-                steps.append(Evaluate(about=about, out=out, reference=reference, **of_model, **measured))
-                continue
-            for n in one.steps:
-                about = f"{samples} pictures, {samples * n:,} network evaluations"
-                out, vae = plan.results("samples") / f"{one.name}-{n}.png", plan.standins and plan.standins / VAE_FOLDER
-                steps.append(Sample(about=about, out=out, steps=n, vae=vae, **of_model))
+            if not isinstance(one, Synthetic) and one.preset == preset:
+                steps += _of_model(plan, one, model.out, taken)
     if block.sweeps:
         about, rows = "all rows so far: a figure, a table", plan.results("evaluations")
         steps.append(Compare(about=about, out=plan.results("figure"), rows=rows))
@@ -343,7 +333,23 @@ def make_steps(plan: Reproduction) -> list[Step]:
     return steps
 
 
-def _references(plan: Reproduction, block: Block, features: Mapping[str, Any]) -> list[Step]:
+def _of_model(plan: Reproduction, one: Sweep | Pictures, model: Path, taken: Mapping[str, Any]) -> Iterator[Step]:
+    """Yield the steps of an experiment on a model: one evaluation, or a grid of pictures for every number of steps."""
+    samples = plan.samples_of(one)
+    known: dict[str, Any] = {"source": model, "preset": one.preset if plan.weights == "official" else None}
+    known |= {"sampler": one.sampler, "samples": samples, "device": plan.place, "bf16": plan.bf16}
+    if isinstance(one, Sweep):
+        about = f"{len(one.steps)} rows, {samples * sum(one.steps):,} network evaluations"
+        out, chunk = plan.results("evaluations") / one.name, samples if plan.smoke else None
+        yield Evaluate(about=about, out=out, steps=one.steps, chunk=chunk, **known, **taken)
+        return
+    vae = plan.standins and plan.standins / VAE_FOLDER
+    for n in one.steps:
+        about, file = f"{samples} pictures, {samples * n:,} network evaluations", f"{one.name}-{n}.png"
+        yield Sample(about=about, out=plan.results("samples") / file, steps=n, vae=vae, **known)
+
+
+def _references(plan: Reproduction, block: Block, taken: Mapping[str, Any]) -> list[Step]:
     """Return what every Fréchet distance needs: the network of the features, and the statistics, which come last."""
     assert block.dataset is not None
     folder, steps = plan.folder / "stats", list[Step]()
@@ -353,9 +359,12 @@ def _references(plan: Reproduction, block: Block, features: Mapping[str, Any]) -
         name = OFFICIAL_STATS[block.dataset]
         out, about = folder / "official" / Path(name).name, f"the paper's statistics, {name}"
         return [*steps, Download(about=about, out=out, what="stats", name=block.dataset)]
-    out, about = folder / f"{block.dataset}.npz", f"mean and covariance of the features of {block.dataset}"
-    about += ", training split"
-    return [*steps, Statistics(about=about, out=out, dataset=block.dataset, root=plan.standins, **features)]
+    out, about = (
+        folder / f"{block.dataset}.npz",
+        f"mean and covariance of the features of {block.dataset}, training split",
+    )
+    known: Any = {"dataset": block.dataset, "root": plan.standins, "device": plan.place}
+    return [*steps, Statistics(about=about, out=out, **known, **taken)]
 
 
 def _model(plan: Reproduction, preset: str) -> Step:
