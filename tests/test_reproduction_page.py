@@ -75,7 +75,7 @@ def test_every_evaluation_is_in_the_table_with_its_numbers():
         words = shlex.split(table[one.name][2].strip("`"))
         if isinstance(one, Sweep):
             options = parse(Evaluate, words[2:], "p")
-            assert (options.sampler, options.steps, options.samples) == ((one.sampler,), one.steps, one.samples)
+            assert (options.samplers, options.steps, options.samples) == ((one.sampler,), one.steps, one.samples)
             assert options.reference == f"stats/{get_preset(one.preset).data.name}.npz"
             assert table[one.name][3] == (", ".join(f"{value:g}" for value in one.paper.values()) or "–")
         else:

@@ -7,26 +7,21 @@ import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import singledispatch
 
 from proxdm.checkpoints import hub
-from proxdm.checkpoints.load import open_source
-from proxdm.checkpoints.portable import model_config
 from proxdm.cli import compare as compare_verb
 from proxdm.cli import evaluate as evaluate_verb
 from proxdm.cli import parse
 from proxdm.cli import sample as sample_verb
 from proxdm.cli import toy as toy_verb
 from proxdm.cli import train as train_verb
-from proxdm.cli.sample_output import choose_target
 from proxdm.cli.tables import table
 from proxdm.data.errors import DataError
 from proxdm.data.load import DataConfig, load_data
 from proxdm.data.vae import DEFAULT_VAE
 from proxdm.errors import OutputError
 from proxdm.evaluation import Evaluation, evaluate
-from proxdm.evaluation.reading import read_results
 from proxdm.experiments.reproduce import Block, Reproduction, make_steps
 from proxdm.experiments.standins import make_standins
 from proxdm.experiments.steps import Compare, Download, Evaluate, Sample, Statistics, Step, Toy, Train
@@ -157,34 +152,26 @@ def _(step: Evaluate) -> Evaluation:
 
 @perform.register
 def _(step: Sample) -> int:
+    vae = {} if step.vae is None else {"vae": str(step.vae)}
     options = sample_verb.Sample(
-        str(step.source),
+        source=str(step.source),
         sampler=step.sampler,
         steps=step.steps,
         samples=step.samples,
         out=step.out,
         preset=step.preset,
         bf16=step.bf16,
+        device=step.device or "auto",
+        **vae,
     )
-    options = options if step.vae is None else replace(options, vae=str(step.vae))
-    target = choose_target(step.out, gif=False)
-    target.check(step.samples, overwrite=False)
-    opened = open_source(options.source, None, step.preset, device=choose_device(step.device or "auto"))
-    plan = sample_verb.make_plan(options, opened.model)
-    decode, pictures = sample_verb.decoder(options, opened.model, model_config(opened.model.config).shape)
-    nfe = sample_verb.generate(options, opened, plan, target, decode, pictures=pictures)
-    print(f"{step.samples} samples by {step.sampler}, {nfe} evaluations each: {step.out}")
-    return 0
+    return sample_verb.run(options, "proxdm sample")
 
 
 @perform.register
 def _(step: Compare) -> int:
-    options = compare_verb.Compare((str(step.rows),), metrics=("fid",))
-    panels = compare_verb.compare(read_results(step.rows), options)
-    check_folder(step.out, (compare_verb.RESULT, *compare_verb.FIGURES), overwrite=True)
-    print("\n\n".join(map(compare_verb.report, panels)))
-    compare_verb.write(panels, step.out)
-    return 0
+    sources = (str(step.rows),)
+    options = compare_verb.Compare(sources=sources, metrics=("fid",), out=step.out, overwrite=True)
+    return compare_verb.run(options, "proxdm compare")
 
 
 @perform.register
