@@ -152,7 +152,6 @@ def _(step: Evaluate) -> Evaluation:
 
 @perform.register
 def _(step: Sample) -> int:
-    vae = {} if step.vae is None else {"vae": str(step.vae)}
     options = sample_verb.Sample(
         source=str(step.source),
         sampler=step.sampler,
@@ -162,7 +161,7 @@ def _(step: Sample) -> int:
         preset=step.preset,
         bf16=step.bf16,
         device=step.device or "auto",
-        **vae,
+        vae=DEFAULT_VAE if step.vae is None else str(step.vae),
     )
     return sample_verb.run(options, "proxdm sample")
 
