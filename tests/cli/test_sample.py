@@ -68,10 +68,9 @@ def test_samples_are_those_of_the_library(prox, tmp_path):
     assert wanted.items() <= metadata.items()
 
 
-@pytest.mark.parametrize("arguments", [["--batch-size", 3], ["--batch-size", 1], ["-n", 9, "--batch-size", 4]])
-def test_samples_do_not_depend_on_batches_or_number(prox, tmp_path, arguments):
+def test_samples_do_not_depend_on_batches_or_number(prox, tmp_path):
     sample(prox, "--steps", 5, "-n", 7, "--out", tmp_path / "a.npz")
-    sample(prox, "--steps", 5, "-n", 7, "--out", tmp_path / "b.npz", *arguments)
+    sample(prox, "--steps", 5, "-n", 9, "--batch-size", 4, "--out", tmp_path / "b.npz")
     first, second = samples_in(tmp_path / "a.npz")[0], samples_in(tmp_path / "b.npz")[0]
     assert close(first, second[:7])
     assert len({picture.tobytes() for picture in first}) == 7

@@ -9,7 +9,6 @@ import statistics
 import pytest
 
 from fake_results import make_row, write_results
-from proxdm.errors import OutputError
 from proxdm.evaluation.comparison import (
     Point,
     describe_mixture,
@@ -208,20 +207,12 @@ def test_results_are_read_from_files_folders_and_folders_of_folders(tmp_path):
     ]
 
 
-def test_an_unfinished_last_line_is_left_out(tmp_path):
-    folder = write_results(tmp_path, [make_row()])
-    with (folder / "results.jsonl").open("a") as file:
-        file.write('{"source": "a')
-    assert len(read_results(folder)) == 1
-
-
 def test_missing_and_empty_results_are_errors(tmp_path):
-    with pytest.raises(ValueError, match=r"no results found: .*nowhere does not exist; make them with proxdm evaluate"):
-        read_results(tmp_path / "nowhere")
-    with pytest.raises(ValueError, match=r"holds no results\.jsonl, and neither do its folders"):
-        read_results(tmp_path)
+    for path, reason in ((tmp_path / "nowhere", "nowhere does not exist"), (tmp_path, r"holds no results\.jsonl")):
+        with pytest.raises(ValueError, match=f"no results found: .*{reason}.*proxdm evaluate"):
+            read_results(path)
     (tmp_path / "results.jsonl").touch()
-    with pytest.raises(ValueError, match=r"no results found: .* has no rows"):
+    with pytest.raises(ValueError, match="has no rows"):
         read_results(tmp_path)
 
 
@@ -244,11 +235,7 @@ def test_damaged_rows_are_named(tmp_path, change, message):
     assert message in str(caught.value)
 
 
-def test_rows_that_lack_a_value_and_lines_that_are_no_json_are_named(tmp_path):
-    path = tmp_path / "results.jsonl"
-    path.write_text('{"source": "a"}\n')
-    with pytest.raises(ValueError, match=r"row 1 of .* is damaged: this is no row of results"):
-        read_results(path)
-    path.write_text("broken\n")
-    with pytest.raises(OutputError, match=r"line 1 of .* is not a JSON object"):
-        read_results(path)
+def test_rows_that_lack_a_value_are_named(tmp_path):
+    (tmp_path / "results.jsonl").write_text('{"source": "a"}\n')
+    with pytest.raises(ValueError, match=r"row 1 of .* no row of results"):
+        read_results(tmp_path)

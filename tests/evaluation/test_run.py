@@ -237,18 +237,6 @@ def test_an_interrupted_row_goes_on_where_it_was(prox, plan, tmp_path, monkeypat
     assert not (tmp_path / running.PARTIAL).exists()
 
 
-def test_a_damaged_state_is_left_out(prox, plan, tmp_path, monkeypatch):
-    (expected,) = quiet(prox, plan).rows
-    draw = ChunkSampler.draw
-    monkeypatch.setattr(ChunkSampler, "draw", lambda self, cell, n: draw(self, cell, n) if n < 2 else 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        quiet(prox, plan, out=tmp_path)
-    (state,) = (tmp_path / running.PARTIAL).rglob("moments-*")
-    state.write_bytes(state.read_bytes()[:100])
-    monkeypatch.setattr(ChunkSampler, "draw", draw)
-    assert quiet(prox, plan, out=tmp_path).rows[0].metrics == expected.metrics
-
-
 def test_samples_that_are_not_finite_are_an_error_and_no_row(prox, plan, tmp_path, monkeypatch):
     quiet(prox, plan, out=tmp_path)
     before = (tmp_path / "results.jsonl").read_bytes()

@@ -65,11 +65,10 @@ def read_results(path: Path) -> list[Measured]:
 
 def _checked(row: EvaluationRow) -> EvaluationRow:
     """Return the row; raise ValueError unless its values are of the types that are used here."""
-    numbers = {**{name: getattr(row, name) for name in _TYPES[float]}}
     for kind, what in ((str, "text"), (Mapping, "object")):
         if wrong := [name for name in _TYPES[kind] if not isinstance(getattr(row, name), kind)]:
             raise ValueError(f"{wrong[0]} is no {what}")
-    for name, value in {**numbers, **row.metrics}.items():
+    for name, value in {**{name: getattr(row, name) for name in _TYPES[float]}, **row.metrics}.items():
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             raise ValueError(f"{name} = {value!r} is no finite number")
     for name, counts in row.used.items():
