@@ -16,7 +16,7 @@ from proxdm.cli.evaluate import Evaluate
 from proxdm.cli.reproduce import Reproduce, check, choose
 from proxdm.cli.reproduce_jobs import Job
 from proxdm.cli.sample import Sample
-from proxdm.data.known import KNOWN
+from proxdm.data.known import DATASETS
 from proxdm.experiments.reproduce import BLOCKS, Pictures, Sweep
 from proxdm.presets import PRESETS, get_preset
 
@@ -52,7 +52,7 @@ def test_every_name_exists():
     spans = set(re.findall(r"`([^`\n]+)`", TEXT))
     experiments = {one.name for block in BLOCKS.values() for one in block.experiments}
     named = {span for span in spans if re.fullmatch(r"(mnist|cifar10|celebahq|digits|fashion-mnist)-[a-z0-9-]+", span)}
-    assert named <= {*PRESETS, *experiments, *KNOWN}
+    assert named <= {*PRESETS, *experiments, *DATASETS}
     flags = {span.split()[0] for span in spans if span.startswith("--")}
     known = {"--" + name.replace("_", "-") for name in Reproduce.__dataclass_fields__}
     assert flags <= known

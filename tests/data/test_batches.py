@@ -144,8 +144,10 @@ def test_same_batches_on_the_gpu(resident):
 def test_errors():
     with pytest.raises(DataError, match="seed = -1 must be at least 0"):
         DataStream(numbered(3), seed=-1)
-    with pytest.raises(DataError, match="flip = 'always' must be none, random or frozen"):
+    with pytest.raises(DataError, match="flip = 'always' must be one of none, random, frozen"):
         DataStream(numbered(3), seed=0, flip="always")
+    with pytest.raises(DataError, match=r"flip = 'random' .*\(2,\)"):
+        DataStream(ImageData(torch.zeros(3, 2), "points"), seed=0, flip="random")
     stream = DataStream(numbered(3), seed=0)
     with pytest.raises(DataError, match="batch_size = 6 cannot be shared evenly by 4 processes; take a multiple"):
         stream.batch(0, 6, world_size=4)

@@ -79,9 +79,9 @@ def test_image_data_checks_and_head():
     assert data.head(None) is data.head(9) is data
     with pytest.raises(DataError, match=r"limit = 0"):
         data.head(0)
-    with pytest.raises(DataError, match=r"bad: images must be \(n, C, H, W\), none of them 0, got \(5, 2, 3\)"):
+    with pytest.raises(DataError, match=r"bad: .*\(5, 2, 3\)"):
         ImageData(pixels[:, 0], "bad")
-    with pytest.raises(DataError, match=r"got \(0, 1, 2, 3\)"):
+    with pytest.raises(DataError, match=r"\(0, 1, 2, 3\)"):
         ImageData(pixels[:0], "empty")
     with pytest.raises(DataError, match=r"must be uint8 or float32, got torch.float64"):
         ImageData(pixels.double(), "wide")
@@ -89,7 +89,7 @@ def test_image_data_checks_and_head():
 
 def test_memory_limit_names_size_and_remedy(monkeypatch):
     check_memory("big", (1000, 3, 32, 32))
-    with pytest.raises(DataError, match=r"big: 1000000 images of 256x128 need 91.6 GiB, the limit is 8 GiB; take a"):
+    with pytest.raises(DataError, match=r"big: 1000000 samples of 3x128x256 need 91.6 GiB, the limit is 8 GiB; take a"):
         check_memory("big", (1_000_000, 3, 128, 256))
     monkeypatch.setattr(images, "MEMORY_LIMIT", 100)
     with pytest.raises(DataError, match="need"):

@@ -224,7 +224,7 @@ def test_cut_tar(tmp_path, contents):
 def test_memory_limit(tmp_path, contents, monkeypatch, size):
     folder = write(tmp_path / "folder", contents)
     monkeypatch.setattr(images, "MEMORY_LIMIT", 5 * 3 * (size**2 if size else 48) - 1)
-    with pytest.raises(DataError, match=r"folder: 5 images of .* need .* GiB, the limit is .* take a smaller size="):
+    with pytest.raises(DataError, match=r"folder: 5 samples of .* need .* GiB, the limit is .* take a smaller size="):
         read_pictures(folder, size=size)
     assert len(read_pictures(folder, size=size, limit=4)) == 4
 

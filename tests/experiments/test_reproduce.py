@@ -6,7 +6,7 @@ import pytest
 
 from proxdm.checkpoints.hub import OFFICIAL_MODELS, OFFICIAL_STATS
 from proxdm.checkpoints.load import fitting_rules
-from proxdm.data.known import KNOWN
+from proxdm.data.known import DATASETS
 from proxdm.experiments.reproduce import BLOCKS, STEPS, SUBSET_STEPS, Pictures, Sweep, Synthetic
 from proxdm.experiments.toy import STEPS as TOY_STEPS
 from proxdm.presets import PRESETS, get_preset
@@ -56,7 +56,7 @@ def test_the_papers_distances():
 
 def test_data_sets_are_known_and_their_statistics_published():
     for block in BLOCKS.values():
-        assert block.dataset is None or block.dataset in KNOWN
+        assert block.dataset is None or block.dataset in DATASETS
         assert {get_preset(name).data.name for name in block.presets} <= {block.dataset}
         if any(isinstance(one, Sweep) for one in block.experiments):
             assert block.dataset in OFFICIAL_STATS

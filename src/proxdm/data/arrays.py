@@ -1,7 +1,8 @@
 """Images in `.npy` and `.npz` files, by explicit rules; what stays ambiguous is an error, never a guess.
 
 Layout: `(n, H, W)` is grey. Of four dimensions, the second or the last is the channels, whichever has 1 or 3 entries
-(the second also 4, for latents); where both do, `layout` decides.
+(the second also 4, for latents); where both do, `layout` decides. Floating point `(n, d)` are vectors, kept as they are
+unless `values` says otherwise.
 
 Values: uint8 is [0, 255]. Floating point in [-1, 1] with negative values is the model's range, in [0, 1] it is scaled
 by `2 x - 1`; `values` overrules this, and `raw` keeps the numbers as they are (latents).
@@ -62,7 +63,8 @@ def read_array(path: Path, *, values: Values = "auto", layout: Layout = "auto") 
             f"{path} is of type {array.dtype}; images are uint8 in [0, 255] or floating point in [0, 1] or [-1, 1]"
         )
     low, high = _range(path, array)
-    values = _values(path, low, high) if values == "auto" else values
+    if values == "auto":
+        values = "raw" if array.ndim == 2 else _values(path, low, high)
     floor, ceiling, note = _RANGES[values]
     if low < floor or high > ceiling:
         raise DataError(
@@ -96,9 +98,9 @@ def _load(path: Path) -> NDArray[np.generic]:
             return member
     except DataError:
         raise
-    except FileNotFoundError as error:
-        raise DataError(f"there is no file {path}") from error
     except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        if not path.exists():
+            raise DataError(f"there is no file {path}") from error
         raise DataError(
             f"{path} cannot be read as an array ({one_line(error)}); write it with numpy.save or savez"
         ) from error
@@ -107,11 +109,15 @@ def _load(path: Path) -> NDArray[np.generic]:
 def _channels_first(path: Path, array: NDArray[np.generic], layout: Layout) -> tuple[NDArray[np.generic], str]:
     shape = "x".join(map(str, array.shape)) or "()"
     if 0 in array.shape:
-        raise DataError(f"{path} holds no images: its shape is {shape}")
+        raise DataError(f"{path} holds no samples: its shape is {shape}")
     if array.ndim == 3:
         return array[:, None], f"grey {shape}"
+    if array.ndim == 2 and array.dtype.kind == "f":
+        return array, f"vectors {shape}"
     if array.ndim != 4:
-        raise DataError(f"{path} has shape {shape}; images are (n, H, W), (n, H, W, C) or (n, C, H, W)")
+        raise DataError(
+            f"{path} has shape {shape}; images are (n, H, W), (n, H, W, C) or (n, C, H, W), vectors float (n, d)"
+        )
     first, last = array.shape[1] in (1, 3, 4), array.shape[3] in (1, 3)
     if layout == "auto":
         if first and last:
@@ -131,14 +137,13 @@ def _channels_first(path: Path, array: NDArray[np.generic], layout: Layout) -> t
 def _range(path: Path, array: NDArray[np.generic]) -> tuple[float, float]:
     """Return the least and the greatest value, reading in chunks so that a mapped file need not fit in memory."""
     rows = max(1, _CHUNK_BYTES // max(1, array[:1].nbytes))
-    low, high = math.inf, -math.inf
+    bounds = []
     for start in range(0, len(array), rows):
         chunk = array[start : start + rows]
-        least, greatest = float(chunk.min()), float(chunk.max())
-        low, high = min(low, least), max(high, greatest)
-        if not (math.isfinite(least) and math.isfinite(greatest)):
+        bounds += [float(chunk.min()), float(chunk.max())]
+        if not all(map(math.isfinite, bounds[-2:])):
             raise DataError(f"{path} holds NaN or infinite values in images {start} to {start + len(chunk) - 1}")
-    return low, high
+    return min(bounds), max(bounds)
 
 
 def _values(path: Path, low: float, high: float) -> Values:
