@@ -72,3 +72,13 @@ def find_place(device: Literal["auto", "cpu"] = "auto") -> Place:
     state = PartialState(cpu=device == "cpu" or not accelerated)
     where = torch.device("cpu") if device == "cpu" else state.device
     return Place(where, state.process_index, state.num_processes)
+
+
+def leave_processes() -> bool:
+    """Part from the other processes if there are any; return whether this one is the first."""
+    from accelerate import PartialState
+
+    state = PartialState()
+    is_main = bool(state.is_main_process)
+    state.destroy_process_group()
+    return is_main

@@ -1,0 +1,75 @@
+"""How to train, and what a run says of itself in `config.json`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, is_dataclass
+
+from proxdm.conditioning import Draws
+from proxdm.config import LoggingConfig, OptimiserConfig, TrainingConfig
+from proxdm.data.images import ImageData
+from proxdm.data.load import Flip
+from proxdm.losses import ObjectiveConfig
+from proxdm.models import LearnedModel, ProxModel
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to train.
+
+    Attributes:
+        optimiser: AdamW, learning rates, clipping.
+        training: Length, batch, seed, averages, arithmetic, device.
+        logging: What is written, and how often.
+        flip: Horizontal flips of the data.
+        sampler: Sampler of the previews; None is `ode-euler` for score models and `prox-hybrid` for prox models.
+    """
+
+    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    logging: LoggingConfig = field(default_factory=LoggingConfig)
+    flip: Flip = "none"
+    sampler: str | None = None
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What `config.json` says of a run that was not made from a `Config`: settings, and the rest in words.
+
+    Attributes:
+        model: Classes of model and network, number of parameters.
+        data: Name, number and shape of the samples.
+        draws: The training draws.
+        objective: Loss and its phases.
+        optimiser: See :class:`Settings`.
+        training: See :class:`Settings`.
+        logging: See :class:`Settings`.
+        flip: See :class:`Settings`.
+    """
+
+    model: str
+    data: str
+    draws: str
+    objective: ObjectiveConfig
+    optimiser: OptimiserConfig
+    training: TrainingConfig
+    logging: LoggingConfig
+    flip: Flip = "none"
+
+
+def describe_run(
+    model: LearnedModel, data: ImageData, draws: Draws, objective: ObjectiveConfig, settings: Settings
+) -> RunRecord:
+    """Return the record of a run; a run is resumed only where the records agree in what alters the weights."""
+    network = type(model.network)
+    kind = f"prox ({model.parametrisation.name})" if isinstance(model, ProxModel) else "score"
+    count = sum(parameter.numel() for parameter in model.parameters())
+    return RunRecord(
+        model=f"{kind} model of {network.__module__}.{network.__qualname__}, {count} parameters, {model.sde!r}",
+        data=f"{data.name}: {len(data)} of {'x'.join(map(str, data.shape))}",
+        draws=repr(draws) if is_dataclass(draws) else type(draws).__name__,
+        objective=objective,
+        optimiser=settings.optimiser,
+        training=settings.training,
+        logging=settings.logging,
+        flip=settings.flip,
+    )
