@@ -9,7 +9,7 @@ import torch
 
 from proxdm.data import images
 from proxdm.data.errors import DataError
-from proxdm.data.images import ImageData, check_memory, iterate, to_model_range, to_uint8, training_stats
+from proxdm.data.images import ImageData, check_memory, iterate, to_model_range, to_uint8
 
 
 def test_range_maps_are_exact_inverses():
@@ -50,24 +50,6 @@ def test_iterate_visits_all_in_order(generator):
     assert torch.equal(to_uint8(torch.cat(batches)), data.images)
     with pytest.raises(DataError, match="batch_size = 0"):
         list(iterate(data, 0))
-
-
-def test_training_stats_against_torch(generator):
-    pixels = torch.randint(0, 256, (37, 3, 4, 5), dtype=torch.uint8, generator=generator)
-    stats = training_stats(ImageData(pixels, "random"), batch_size=8)
-    x = pixels.double() / 127.5 - 1
-    assert stats.count == 37
-    assert stats.mean == pytest.approx(x.mean().item(), abs=1e-7)
-    assert stats.rms == pytest.approx(x.square().mean().sqrt().item(), rel=1e-7)
-    assert stats.sigma_d == pytest.approx(x.var(0, correction=0).mean().sqrt().item(), rel=1e-7)
-
-
-def test_sigma_d_is_about_the_mean_image():
-    """Two images, +a and -a about a strong mean image: sigma_d is a, whatever the mean image is."""
-    mean = torch.linspace(-0.5, 0.5, 12).reshape(1, 3, 4)
-    stats = training_stats(ImageData(torch.stack([mean + 0.25, mean - 0.25]), "two"))
-    assert stats.sigma_d == pytest.approx(0.25, rel=1e-6)
-    assert stats.rms > 0.3
 
 
 def test_image_data_checks_and_head():

@@ -71,7 +71,8 @@ def test_every_source_gives_the_same_sorted_images(tmp_path, contents, source):
 def test_names_are_sorted_and_read_in_place_order(tmp_path, contents):
     with open_pictures(write(tmp_path / "x.tar", contents)) as pictures:
         assert pictures.names == tuple(f"./{name}" for name in sorted(NAMES))
-        assert [pictures.names[i].removeprefix("./") for i in pictures.reading_order] == list(NAMES)
+        stored = sorted(zip(pictures.places, pictures.names, strict=True))
+        assert [name.removeprefix("./") for _, name in stored] == list(NAMES)
 
 
 def test_limit_takes_the_first_sorted(tmp_path, contents):

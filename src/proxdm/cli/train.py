@@ -22,7 +22,7 @@ USAGE = """usage: {prog} PRESET [--out RUN] [--resume] [--config FILE] [--dry-ru
 
 Train a model. The configuration is the preset's, with the values of FILE (JSON) in their place, with those of flags in
 theirs. `{prog} PRESET --help` lists every field with its value. Several processes: `accelerate launch -m proxdm train`
-or `torchrun -m proxdm train`; the first line that a run prints says how many there are.
+or `torchrun -m proxdm train` (on CPUs the latter); the first line that a run prints says how many there are.
 
 presets:
   {presets}

@@ -6,7 +6,7 @@ Images are kept as uint8 and converted in one place, :mod:`proxdm.data.images`. 
 
 from proxdm.data.batches import DataStream
 from proxdm.data.errors import DataError
-from proxdm.data.images import DataStats, ImageData, iterate, to_model_range, to_uint8, training_stats
+from proxdm.data.images import ImageData, iterate, to_model_range, to_uint8
 from proxdm.data.known import DATASETS, KnownData, cache_folder, download
 from proxdm.data.load import DataConfig, Flip, load_data
 
@@ -14,7 +14,6 @@ __all__ = [
     "DATASETS",
     "DataConfig",
     "DataError",
-    "DataStats",
     "DataStream",
     "Flip",
     "ImageData",
@@ -25,5 +24,4 @@ __all__ = [
     "load_data",
     "to_model_range",
     "to_uint8",
-    "training_stats",
 ]

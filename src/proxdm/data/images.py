@@ -128,32 +128,3 @@ def iterate(data: ImageData, batch_size: int, *, device: torch.device | str = "c
         raise DataError(f"batch_size = {batch_size} must be at least 1")
     for start in range(0, len(data), batch_size):
         yield to_model_range(data.images[start : start + batch_size].to(device))
-
-
-@dataclass(frozen=True)
-class DataStats:
-    """Moments of a data set in the model's range.
-
-    Attributes:
-        mean: Mean of all values.
-        sigma_d: Standard deviation per dimension, `sqrt(E|x - E x|^2 / d)`: the variance about the mean sample,
-            averaged over the d dimensions. The sigma_d of the Gaussian-exact rules and of preconditioning.
-        rms: Root mean square `sqrt(E|x|^2 / d)`.
-        count: Number of samples.
-    """
-
-    mean: float
-    sigma_d: float
-    rms: float
-    count: int
-
-
-def training_stats(data: ImageData, *, batch_size: int = 1024) -> DataStats:
-    """Return the moments of a data set (:class:`DataStats`), summed in float64."""
-    total, square = torch.zeros(2, *data.shape, dtype=torch.float64)
-    for batch in iterate(data, batch_size):
-        total += batch.double().sum(0)
-        square += batch.double().square().sum(0)
-    mean, mean_square = total / len(data), square / len(data)
-    variance = (mean_square - mean.square()).clamp_min(0.0).mean()
-    return DataStats(float(mean.mean()), float(variance.sqrt()), float(mean_square.mean().sqrt()), len(data))

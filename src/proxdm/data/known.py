@@ -167,10 +167,7 @@ def _idx(
     path = next((folder / file for folder in folders for file in names if (folder / file).is_file()), None)
     if path is None:
         raise _missing(name, split, folders, f"{stem}[.gz]")
-    values = read_idx(path)
-    if values.ndim != dimensions:
-        raise DataError(f"{path} has {values.ndim} dimensions, {kind} have {dimensions}; is it the other file?")
-    return values
+    return read_idx(path, dimensions)
 
 
 def _add_idx(name: str, torchvision_name: str, title: str) -> None:

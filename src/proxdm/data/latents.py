@@ -10,8 +10,9 @@ Mirroring a latent is not encoding the mirrored picture; `mirrored=True` encodes
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -178,47 +179,38 @@ def _encode(
         _check_same(out, read_stamp(out), stamp)
         return read_latents(out)
     partial, progress = _beside(out, ".partial"), _beside(out, ".partial.json")
-    rows = stamp.images * (2 if stamp.mirrored else 1)
-    done = _begin(partial, progress, stamp, rows)
+    rows, done = stamp.images * (2 if stamp.mirrored else 1), 0
+    if partial.exists() and progress.exists():
+        content = _json(progress)
+        _check_same(partial, _stamp(content.get("stamp"), progress), stamp)
+        done = int(content.get("done", -1))
+    else:
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        np.lib.format.open_memmap(partial, mode="w+", dtype=np.float32, shape=(rows, *stamp.shape)).flush()
     store = np.lib.format.open_memmap(partial, mode="r+")
     if store.shape != (rows, *stamp.shape) or not 0 <= done <= rows:
         raise DataError(f"{partial} does not fit {progress.name}; delete both and encode again")
     with tqdm(total=rows, initial=done, desc=f"encoding {stamp.source}", unit="picture", disable=None) as bar:
-        for count, (start, stop) in enumerate(_ranges(done, stamp.images, rows, batch_size), 1):
-            first = start - stamp.images if start >= stamp.images else start
-            images = to_model_range(read(first, first + stop - start))
-            images = images.flip(-1) if start >= stamp.images else images
-            store[start:stop] = coder.encode(images, _noise(stamp, start, stop)).cpu().numpy()
+        for count in itertools.count():
             if count % _FLUSH_EVERY == 0:
                 store.flush()
-                _write_json(progress, {"done": stop, "stamp": asdict(stamp)})
-            bar.update(stop - start)
+                _write_json(progress, {"done": done, "stamp": asdict(stamp)})
+            if done == rows:
+                break
+            # No batch lies on both sides of `images`, where the mirrored ones begin.
+            mirrored = done >= stamp.images
+            stop, shift = min(done + batch_size, rows if mirrored else stamp.images), stamp.images * mirrored
+            images = to_model_range(read(done - shift, stop - shift))
+            images = images.flip(-1) if mirrored else images
+            store[done:stop] = coder.encode(images, _noise(stamp, done, stop)).cpu().numpy()
+            bar.update(stop - done)
+            done = stop
     store.flush()
     del store
     _write_json(_beside(out, ".json"), asdict(stamp))
     partial.replace(out)
     progress.unlink()
     return read_latents(out)
-
-
-def _begin(partial: Path, progress: Path, stamp: LatentStamp, rows: int) -> int:
-    """Return how many rows are done already, or lay out an empty file."""
-    if partial.exists() and progress.exists():
-        content = _json(progress)
-        _check_same(partial, _stamp(content.get("stamp"), progress), stamp)
-        return int(content.get("done", -1))
-    partial.parent.mkdir(parents=True, exist_ok=True)
-    np.lib.format.open_memmap(partial, mode="w+", dtype=np.float32, shape=(rows, *stamp.shape)).flush()
-    _write_json(progress, {"done": 0, "stamp": asdict(stamp)})
-    return 0
-
-
-def _ranges(done: int, images: int, rows: int, batch_size: int) -> Iterator[tuple[int, int]]:
-    """Yield row ranges from `done` on, none of which lies on both sides of `images`, where the mirrored ones begin."""
-    while done < rows:
-        stop = min(done + batch_size, images if done < images else rows)
-        yield done, stop
-        done = stop
 
 
 def _noise(stamp: LatentStamp, start: int, stop: int) -> Tensor | None:
