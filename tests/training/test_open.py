@@ -43,7 +43,7 @@ class Net(nn.Module):
 
 
 def score(seed=0, **options):
-    return ScoreModel(Net(seed, **options)), UniformTimes(), ObjectiveConfig()
+    return ScoreModel(Net(seed, **options), config={"own": 1}), UniformTimes(), ObjectiveConfig()
 
 
 def prox(seed=0, **options):

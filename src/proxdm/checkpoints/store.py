@@ -61,7 +61,7 @@ _STEP = re.compile(r"step-(\d{8,})")
 _UNFINISHED = ".unfinished-"
 
 MAY_CHANGE = ("logging.", "training.steps", "training.patience", "training.micro_batch", "training.compile",
-              "training.device", "data.root")  # fmt: skip
+              "training.device", "data.root", "sampler")  # fmt: skip
 """Fields, or beginnings of fields, that a resumed run may change: none of them alters the steps already taken."""
 
 
@@ -258,7 +258,7 @@ def save_checkpoint(
     optimizer: Mapping[str, Tensor],
     *,
     keep: int = 0,
-    model: Config | ModelConfig | None = None,
+    model: object = None,
 ) -> Checkpoint:
     """Write a checkpoint of a run, then remove all but the latest `keep`.
 
@@ -269,7 +269,7 @@ def save_checkpoint(
         weights: Weight sets by name: `raw` and `ema-DECAY`.
         optimizer: The optimiser's tensors by name.
         keep: Checkpoints to keep; 0 keeps all.
-        model: Description of the model for the files of weights, where `config` is none; None if there is none.
+        model: A `ModelConfig` for the files of weights, where `config` does not describe the model; else it is unused.
 
     Returns:
         The checkpoint, whole and synced to disk.
@@ -283,7 +283,7 @@ def save_checkpoint(
     part = target.with_name(f"{_UNFINISHED}{target.name}-{os.getpid()}")
     try:
         part.mkdir()
-        described = config if isinstance(config, Config) else model
+        described = next((one for one in (config, model) if isinstance(one, Config | ModelConfig)), None)
         for name, tensors in weights.items():
             write_model_file(ModelFile(part / weights_file(name), described, name, state.step), tensors)
         write_model_file(ModelFile(part / OPTIMIZER_FILE, None, "optimizer", state.step), optimizer)

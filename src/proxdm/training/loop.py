@@ -124,10 +124,11 @@ def train(
 
     Under `accelerate launch` or `torchrun` every process calls this; the first writes the files, and all of them must
     see the folder. torch's global random state is afterwards what it was before. The weights of a checkpoint go by the
-    names that the network gives them: `network.load_state_dict(store.latest(out).read("ema-0.9999"))`.
+    names that the network gives them: `network.load_state_dict(store.latest(Path(out)).read("ema-0.9999"))`.
 
     Args:
-        model: A score or prox model around any network; trained in place, on the device of the settings.
+        model: A score or prox model around any network; trained in place, on the device of the settings, and in
+            evaluation mode afterwards.
         data: Samples `(n, *)`: a tensor, an array, a `torch.utils.data.Dataset` of tensors or (tensor, label) pairs,
             the name of a data set or a path, as :func:`proxdm.data.load.load_data` takes them.
         draws: Where the network is trained, in t or (t, lam): :func:`proxdm.conditioning.make_draws`.
@@ -239,7 +240,7 @@ class Trainer:
         if self.place.is_main:
             self._log = RunLog(self.folder, self.settings.logging.tracker, self.record, self.step)
         if self.progress:
-            print(self._introduction(), file=sys.stderr, flush=True)
+            self._introduce()
         try:
             with tqdm(
                 total=total,
@@ -258,18 +259,21 @@ class Trainer:
             if self._log is not None:
                 self._log.close()
         self.place.wait()
+        self.stepper.model.eval()
         assert self.checkpoint is not None
         early = number if self.step < total else None
         return TrainingResult(self.folder, self.checkpoint.path, self.step, self._seconds(), early or None, self.last)
 
-    def _introduction(self) -> str:
-        """Return what is about to happen, on how many processes, and where to watch it."""
+    def _introduce(self) -> None:
+        """Say what is about to happen, on how many processes, and where to watch it."""
         model, data, world = self.stepper.model, self.stepper.stream.data, self.place.world
         parameters, share = sum(p.numel() for p in model.parameters()), self.settings.training.batch_size // world
-        return (
-            f"{type(model).__name__} of {parameters:,} parameters, {len(data):,} samples; "
-            f"{world} process{'es' * (world > 1)} x {share} samples ({self.place.device}); "
-            f"log in {self.folder / store.LOG_FILE}"
+        print(
+            f"{type(model).__name__} of {parameters:,} parameters, {len(data):,} samples; {world} "
+            f"process{'es' * (world > 1)} x {share} samples ({self.place.device}); log in "
+            f"{self.folder / store.LOG_FILE}",
+            file=sys.stderr,
+            flush=True,
         )
 
     def _one_step(self, bar: tqdm[Any]) -> None:
@@ -344,7 +348,7 @@ class Trainer:
             bar.write(f"no preview at step {self.step}: {error}", file=sys.stderr)
 
     def _save(self) -> None:
-        stepper = self.stepper
+        stepper, training = self.stepper, self.settings.training
         state = TrainingState(
             step=self.step,
             seconds=round(self._seconds(), 3),
@@ -352,23 +356,15 @@ class Trainer:
             counters=tuple(stepper.counters.tolist()),
             versions=f"proxdm {__version__}, torch {torch.__version__}, Python {platform.python_version()}",
         )
+        self.checkpoint = Checkpoint(self.folder / store.CHECKPOINTS / f"step-{self.step:08d}", state)
         if self.place.is_main:
-            weights = {f"ema-{decay}": stepper.averages.state(decay) for decay in self.settings.training.ema}
+            weights = {f"ema-{decay}": stepper.averages.state(decay) for decay in training.ema}
             weights["raw"] = stepper.model.network.state_dict()
-            self.checkpoint = store.save_checkpoint(
-                self.folder,
-                self.record,
-                state,
-                weights,
-                stepper.optimizer_state(),
-                keep=self.settings.logging.keep,
-                model=stepper.model.config,
-            )
-        else:
-            self.checkpoint = Checkpoint(self.folder / store.CHECKPOINTS / f"step-{self.step:08d}", state)
+            optimizer, keep = stepper.optimizer_state(), self.settings.logging.keep
+            described = stepper.model.config
+            store.save_checkpoint(self.folder, self.record, state, weights, optimizer, keep=keep, model=described)
 
     def _signal(self, signals: list[int]) -> int:
         """Return the signal that any process has received, the same answer in all of them; 0 if none."""
-        if self.place.world > 1 and self.place.device.type != "cpu" and self.step % _SIGNAL_CADENCE:
-            return 0
-        return self.place.largest(signals[0] if signals else 0)
+        asks = self.place.world == 1 or self.place.device.type == "cpu" or self.step % _SIGNAL_CADENCE == 0
+        return self.place.largest(signals[0] if signals else 0) if asks else 0

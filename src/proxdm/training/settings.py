@@ -32,28 +32,20 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class RunRecord:
-    """What `config.json` says of a run that was not made from a `Config`: settings, and the rest in words.
+class RunRecord(Settings):
+    """What `config.json` says of a run that was not made from a `Config`: settings, objective, and the rest in words.
 
     Attributes:
-        model: Classes of model and network, number of parameters.
+        model: Classes of model and network, number of parameters, forward process.
         data: Name, number and shape of the samples.
         draws: The training draws.
         objective: Loss and its phases.
-        optimiser: See :class:`Settings`.
-        training: See :class:`Settings`.
-        logging: See :class:`Settings`.
-        flip: See :class:`Settings`.
     """
 
-    model: str
-    data: str
-    draws: str
-    objective: ObjectiveConfig
-    optimiser: OptimiserConfig
-    training: TrainingConfig
-    logging: LoggingConfig
-    flip: Flip = "none"
+    model: str = ""
+    data: str = ""
+    draws: str = ""
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
 
 
 def describe_run(
@@ -64,12 +56,9 @@ def describe_run(
     kind = f"prox ({model.parametrisation.name})" if isinstance(model, ProxModel) else "score"
     count = sum(parameter.numel() for parameter in model.parameters())
     return RunRecord(
+        **vars(settings),
         model=f"{kind} model of {network.__module__}.{network.__qualname__}, {count} parameters, {model.sde!r}",
         data=f"{data.name}: {len(data)} of {'x'.join(map(str, data.shape))}",
         draws=repr(draws) if is_dataclass(draws) else type(draws).__name__,
         objective=objective,
-        optimiser=settings.optimiser,
-        training=settings.training,
-        logging=settings.logging,
-        flip=settings.flip,
     )
