@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from proxdm.checkpoints.load import default_rule
+from proxdm.checkpoints.load import default_sampler
 from proxdm.checkpoints.portable import model_config
 from proxdm.config import Config
 from proxdm.grids import GridName, TimeGrid
@@ -74,7 +74,7 @@ def choose_rule(name: str | None, model: LearnedModel) -> Rule:
         OperatorError: It needs a score and the model has a prox, or the other way round.
         ValueError: There is no such sampler.
     """
-    rule = default_rule(model.config) if name is None else find_rule(name)
+    rule = default_sampler(model.config) if name is None else find_rule(name)
     (score_of if isinstance(rule, ScoreRule) else prox_of)(model)
     return rule
 

@@ -10,7 +10,15 @@ import pytest
 import torch
 
 from proxdm.checkpoints import load as loading
-from proxdm.checkpoints.load import default_rule, default_steps, find, fitting_rules, load, load_official, open_source
+from proxdm.checkpoints.load import (
+    default_sampler,
+    default_steps,
+    find,
+    fitting_samplers,
+    load,
+    load_official,
+    open_source,
+)
 from proxdm.checkpoints.portable import save_model
 from proxdm.checkpoints.store import TrainingState, create_run, save_checkpoint
 from proxdm.conditioning import ConditioningConfig
@@ -166,9 +174,9 @@ def test_the_device_is_checked():
 
 
 def test_the_default_sampler_is_the_rule_that_was_trained_for():
-    assert default_rule(ModelConfig("score", (2,), MLPConfig(dim=2))).name == "euler-maruyama"
-    assert default_rule(PROX).name == "prox-backward"
-    assert default_rule(PROX.model).name == "prox-hybrid"
+    assert default_sampler(ModelConfig("score", (2,), MLPConfig(dim=2))).name == "euler-maruyama"
+    assert default_sampler(PROX).name == "prox-backward"
+    assert default_sampler(PROX.model).name == "prox-hybrid"
 
 
 def test_the_default_steps_are_20_or_the_nearest_that_was_trained():
@@ -181,9 +189,9 @@ def test_the_default_steps_are_20_or_the_nearest_that_was_trained():
 
 
 def test_samplers_fit_one_kind_of_model():
-    assert "euler-maruyama" in fitting_rules("score")
-    assert "prox-hybrid" in fitting_rules("prox")
-    assert not set(fitting_rules("score")) & set(fitting_rules("prox"))
+    assert "euler-maruyama" in fitting_samplers("score")
+    assert "prox-hybrid" in fitting_samplers("prox")
+    assert not set(fitting_samplers("score")) & set(fitting_samplers("prox"))
 
 
 # The official files of ../shared have a small network, which is no preset of ours.

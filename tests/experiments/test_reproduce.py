@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from proxdm.rules import find_rule
 
 from proxdm.checkpoints.hub import OFFICIAL_MODELS, OFFICIAL_STATS
-from proxdm.checkpoints.load import fitting_rules
+from proxdm.checkpoints.load import fitting_samplers
 from proxdm.data.known import DATASETS
 from proxdm.experiments.reproduce import BLOCKS, STEPS, SUBSET_STEPS, Pictures, Sweep, Synthetic
 from proxdm.experiments.toy import STEPS as TOY_STEPS
 from proxdm.presets import PRESETS, get_preset
-from proxdm.rules import find_rule
 from proxdm.samplers import check_steps, default_grid
 
 EXPERIMENTS = {one.name: one for block in BLOCKS.values() for one in block.experiments}
@@ -41,7 +41,7 @@ def test_eleven_distances_two_sets_of_pictures_and_the_toy():
 @pytest.mark.parametrize("one", LEARNED, ids=lambda one: one.name)
 def test_samplers_fit_their_models_and_are_defined_and_trained_there(one):
     config = get_preset(one.preset)
-    assert one.sampler in fitting_rules(config.model.kind)
+    assert one.sampler in fitting_samplers(config.model.kind)
     for steps in one.steps:
         check_steps(find_rule(one.sampler), default_grid(find_rule(one.sampler), steps), config.model.sde)
     assert one.steps == (config.conditioning.steps or STEPS)

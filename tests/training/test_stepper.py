@@ -47,7 +47,7 @@ def by_hand(config, pictures, phases, micro=None):
     model, training = reference.model, config.training
     optimizer = torch.optim.AdamW(model.parameters(), eps=config.optimiser.eps, fused=False)
     stream = DataStream(pictures, seed=training.seed, flip=config.data.flip)
-    draws, sde = make_draws(config.conditioning, model.sde), model.sde
+    draws, sde = make_draws(config.conditioning, model.schedule), model.schedule
     found = []
     for step, phase in enumerate(phases):
         x0 = stream.batch(step, training.batch_size)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import PurePath
 
 from proxdm.checkpoints.describe import describe_draws, describe_network
-from proxdm.checkpoints.load import Found, default_rule, default_steps, fitting_rules
+from proxdm.checkpoints.load import Found, default_sampler, default_steps, fitting_samplers
 from proxdm.checkpoints.portable import model_config
 from proxdm.config import Config, ModelConfig, to_json
 
@@ -93,7 +93,7 @@ def _summary(config: Config | ModelConfig) -> str:
 
 
 def _use(config: Config | ModelConfig, repo_id: str) -> str:
-    steps, rule = default_steps(config), default_rule(config).name
+    steps, rule = default_steps(config), default_sampler(config).name
     shape = ", ".join(map(str, (16, *model_config(config).shape)))
     latent = (
         "\n\nThe samples are latents of an autoencoder; `proxdm sample` decodes them into pictures."
@@ -116,7 +116,7 @@ generator = torch.Generator().manual_seed(0)
 x = proxdm.sample(model, sampler="{rule}", steps={steps}, shape=({shape}), generator=generator)
 ```
 
-Samplers that take this model: {", ".join(fitting_rules(model_config(config).kind))}.{latent}"""
+Samplers that take this model: {", ".join(fitting_samplers(model_config(config).kind))}.{latent}"""
 
 
 def _model_rows(found: Found) -> list[tuple[str, str]]:

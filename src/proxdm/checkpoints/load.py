@@ -28,8 +28,8 @@ from proxdm.config.codec import from_json
 from proxdm.errors import CheckpointError, ProxdmError
 from proxdm.models import LearnedModel
 from proxdm.presets import get_preset
-from proxdm.rules import RULES, ProxRule, Rule, ScoreRule, find_rule
 from proxdm.runtime.device import choose_device
+from proxdm.samplers import SAMPLERS, Sampler, find_sampler
 
 Kind = Literal["run", "checkpoint", "folder", "file", "hub"]
 
@@ -209,15 +209,15 @@ def read(found: Found) -> LearnedModel:
     return build_model(found.file, found.config)
 
 
-def default_rule(config: Config | ModelConfig) -> Rule:
-    """Return the rule to sample a model with unless one says otherwise: the one it was trained for.
+def default_sampler(config: Config | ModelConfig) -> Sampler:
+    """Return the sampler of a model unless one says otherwise: the one it was trained for.
 
     Score models: `euler-maruyama`. Prox models: the rule of their training draws, else `prox-hybrid`.
     """
     if model_config(config).kind == "score":
-        return find_rule("euler-maruyama")
+        return find_sampler("euler-maruyama")
     trained = config.conditioning.rule if isinstance(config, Config) else None
-    return find_rule(trained or "prox-hybrid")
+    return find_sampler(trained or "prox-hybrid")
 
 
 def default_steps(config: Config | ModelConfig) -> int:
@@ -226,10 +226,9 @@ def default_steps(config: Config | ModelConfig) -> int:
     return min(trained, key=lambda steps: abs(steps - USUAL_STEPS), default=USUAL_STEPS)
 
 
-def fitting_rules(kind: Literal["score", "prox"]) -> list[str]:
+def fitting_samplers(kind: Literal["score", "prox"]) -> list[str]:
     """Return the names of the samplers that take a model of this kind."""
-    wanted = ScoreRule if kind == "score" else ProxRule
-    return [name for name, rule in RULES.items() if isinstance(rule, wanted)]
+    return [name for name, sampler in SAMPLERS.items() if (sampler.operator == "prox") == (kind == "prox")]
 
 
 def _find_in_folder(name: str, path: Path, weights: str | None) -> Found:

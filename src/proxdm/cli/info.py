@@ -10,7 +10,7 @@ from typing import Any, Literal
 from tyro.conf import Positional
 
 from proxdm.checkpoints.describe import describe_draws, describe_network, trained_range
-from proxdm.checkpoints.load import Found, default_rule, default_steps, find, fitting_rules, is_official
+from proxdm.checkpoints.load import Found, default_sampler, default_steps, find, fitting_samplers, is_official
 from proxdm.checkpoints.official import describe_official
 from proxdm.checkpoints.portable import model_config
 from proxdm.checkpoints.store import TrainingState, checkpoints
@@ -80,7 +80,7 @@ def _official(source: str) -> dict[str, Any]:
         "parameters": info.parameters,
         "weight_sets": list(info.weight_sets),
         "recorded_losses": info.train_losses,
-        "samplers": fitting_rules(kind),
+        "samplers": fitting_samplers(kind),
     }
 
 
@@ -108,8 +108,8 @@ def _found(found: Found) -> dict[str, Any]:
         "step": found.file.step,
         "origin": found.file.origin,
         **(_training(found, config) if isinstance(config, Config) else {}),
-        "samplers": fitting_rules(model.kind),
-        "default_sampler": default_rule(config).name,
+        "samplers": fitting_samplers(model.kind),
+        "default_sampler": default_sampler(config).name,
         "default_steps": default_steps(config),
         "written_by": found.file.version,
         "config": to_dict(config),

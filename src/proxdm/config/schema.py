@@ -14,15 +14,14 @@ from typing import Any, Literal
 
 import torch
 
-from proxdm.conditioning import ConditioningConfig, TrainingRange, make_draws, training_range
+from proxdm.conditioning import ConditioningConfig, TrainingRange, make_draws
 from proxdm.config import codec
 from proxdm.config.codec import ConfigError, from_dict, merged, to_dict
 from proxdm.data.load import DataConfig
 from proxdm.losses import ObjectiveConfig
-from proxdm.models import LearnedModel, ProxModel, ScoreModel, find_parametrisation
+from proxdm.models import PARAMETRISATIONS, SCORE_PARAMETRISATIONS, LearnedModel, ProxModel, ScoreModel
 from proxdm.networks import MLPConfig, UNetConfig, build_network
-from proxdm.rules import Rule, find_rule
-from proxdm.samplers import check_steps, default_grid
+from proxdm.samplers import Sampler, find_sampler
 from proxdm.schedules import VPSDE
 
 
@@ -57,12 +56,7 @@ class ModelConfig:
                 f"model.network.conditioning = {self.network.conditioning!r} does not fit model.kind = {self.kind!r}; "
                 f"use {wanted!r}"
             )
-        find_parametrisation(self.parametrisation)
-        if self.kind == "score" and self.parametrisation != "epsilon":
-            raise ConfigError(
-                f"model.parametrisation = {self.parametrisation!r} has no effect on a score model, which predicts the "
-                "noise: use 'epsilon'"
-            )
+        (SCORE_PARAMETRISATIONS if self.kind == "score" else PARAMETRISATIONS).find(self.parametrisation)
         self._check_shape()
         _ = self.sde
 
@@ -104,7 +98,7 @@ class ModelConfig:
         """
         network = build_network(self.network)
         if self.kind == "score":
-            return ScoreModel(network, self.sde, config=self)
+            return ScoreModel(network, self.sde, self.parametrisation, config=self)
         return ProxModel(network, self.sde, self.parametrisation, config=self)
 
 
@@ -272,16 +266,18 @@ class Config:
             )
         make_draws(self.conditioning, self.model.sde)
         if self.logging.preview_every:
-            check_steps(self.preview_rule, default_grid(self.preview_rule, self.logging.preview_steps), self.model.sde)
+            self.preview_sampler.check(
+                self.model.sde, self.preview_sampler.grid(self.model.sde, self.logging.preview_steps)
+            )
 
     @property
-    def preview_rule(self) -> Rule:
+    def preview_sampler(self) -> Sampler:
         """The rule of the previews' sampler: the one a prox model is trained for, `ode-euler` for score models."""
-        return find_rule(self.conditioning.rule or "ode-euler")
+        return find_sampler(self.conditioning.rule or "ode-euler")
 
     def training_range(self) -> TrainingRange:
         """Return the `(t, lam)` that the network is trained on."""
-        return training_range(self.conditioning, self.model.sde)
+        return TrainingRange(self.conditioning, self.model.sde)
 
     def parameter_count(self) -> int:
         """Return the number of parameters of the network, without building it."""

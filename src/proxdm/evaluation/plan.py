@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from proxdm.checkpoints.load import fitting_rules
+from proxdm.checkpoints.load import fitting_samplers
 from proxdm.checkpoints.portable import model_config
 from proxdm.data.errors import unknown_name
 from proxdm.data.load import DataConfig
@@ -180,6 +180,6 @@ def default_chunk(device: torch.device, shape: Sequence[int]) -> int:
 
 
 def _rules(names: Sequence[str], model: LearnedModel) -> list[Rule]:
-    fitting = fitting_rules(model_config(model.config).kind)
+    fitting = fitting_samplers(model_config(model.config).kind)
     wanted = [other for name in names for other in (fitting if name == ALL else [name])]
     return list(dict.fromkeys(choose_rule(name, model) for name in (wanted if names else [None])))

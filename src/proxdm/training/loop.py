@@ -31,7 +31,7 @@ from proxdm.runtime.processes import find_place
 from proxdm.runtime.seeds import WEIGHTS, derived_seed
 from proxdm.runtime.signals import deferred_signals
 from proxdm.training.log import RunLog
-from proxdm.training.previews import draw_preview, preview_rule
+from proxdm.training.previews import draw_preview, preview_sampler
 from proxdm.training.settings import RunRecord, Settings, describe_run
 from proxdm.training.stepper import Stepper, learning_rate
 
@@ -65,9 +65,9 @@ def ingredients(config: Config) -> tuple[LearnedModel, Source, Draws, ObjectiveC
     with torch.random.fork_rng([]):
         torch.default_generator.manual_seed(derived_seed(config.training.seed, WEIGHTS))
         model = config.model.build()
-    rule = config.preview_rule.name
-    settings = Settings(config.optimiser, config.training, config.logging, config.data.flip, rule)
-    return model, config.data, make_draws(config.conditioning, config.model.sde), config.objective, settings
+    sampler = repr(config.preview_sampler)
+    settings = Settings(config.optimiser, config.training, config.logging, config.data.flip, sampler)
+    return model, config.data, make_draws(config.conditioning, model.schedule), config.objective, settings
 
 
 def train_config(
@@ -192,7 +192,7 @@ class Trainer:
         self.step = 0
         self.checkpoint: Checkpoint | None = None
         self.last: dict[str, Any] | None = None
-        self._preview_rule = preview_rule(stepper.model, self.settings, stepper.stream.data.shape)
+        self._sampler = preview_sampler(stepper.model, self.settings, stepper.stream.data.shape)
         self._log: RunLog | None = None
         self._seconds_before = 0.0
         self._started = self._logged_at = time.perf_counter()
@@ -336,13 +336,13 @@ class Trainer:
 
     def _preview(self, bar: tqdm[Any]) -> None:
         """Draw samples of the first average; a model that cannot sample yet is no reason to stop."""
-        if self._log is None or self._preview_rule is None:
+        if self._log is None or self._sampler is None:
             return
         stepper, path = self.stepper, self.folder / "previews" / f"step-{self.step:08d}.png"
         try:
             with stepper.averages.in_use(next(iter(self.settings.training.ema), None)):
                 shape = stepper.stream.data.shape
-                pixels = draw_preview(stepper.model, self._preview_rule, self.settings, shape, path)
+                pixels = draw_preview(stepper.model, self._sampler, self.settings, shape, path)
             self._log.picture(pixels, self.step)
         except NonFiniteError as error:
             bar.write(f"no preview at step {self.step}: {error}", file=sys.stderr)

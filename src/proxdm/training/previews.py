@@ -9,17 +9,16 @@ from torch import Tensor
 
 from proxdm import imaging
 from proxdm.imaging import Pixels
-from proxdm.models import LearnedModel, ScoreModel
+from proxdm.models import LearnedModel
 from proxdm.noise import SeededNoise
-from proxdm.rules import Rule, find_rule
 from proxdm.runtime.files import replacing
-from proxdm.samplers import check_steps, default_grid, run
+from proxdm.samplers import Sampler, find_sampler, solve
 from proxdm.training.settings import Settings
 
 _HALF_SIDE, _BINS = 1.5, 128
 
 
-def preview_rule(model: LearnedModel, settings: Settings, shape: tuple[int, ...]) -> Rule | None:
+def preview_sampler(model: LearnedModel, settings: Settings, shape: tuple[int, ...]) -> Sampler | None:
     """Return the sampler of the previews; None where none are wanted, or samples are neither pictures nor points.
 
     Raises:
@@ -27,17 +26,19 @@ def preview_rule(model: LearnedModel, settings: Settings, shape: tuple[int, ...]
     """
     if not settings.logging.preview_every or not (imaging.is_image_shape(shape) or shape == (2,)):
         return None
-    rule = find_rule(settings.sampler or ("ode-euler" if isinstance(model, ScoreModel) else "prox-hybrid"))
-    check_steps(rule, default_grid(rule, settings.logging.preview_steps), model.sde)
-    return rule
+    sampler = find_sampler(settings.sampler or ("prox-hybrid" if model.kind == "prox" else "ode-euler"))
+    sampler.check(model.schedule, sampler.grid(model.schedule, settings.logging.preview_steps))
+    return sampler
 
 
-def draw_preview(model: LearnedModel, rule: Rule, settings: Settings, shape: tuple[int, ...], path: Path) -> Pixels:
+def draw_preview(
+    model: LearnedModel, sampler: Sampler, settings: Settings, shape: tuple[int, ...], path: Path
+) -> Pixels:
     """Sample, write a picture, and return it.
 
     Args:
         model: The model, with the weights that are to be looked at; in evaluation mode afterwards.
-        rule: Sampler.
+        sampler: What draws them.
         settings: How many samples, in how many steps, under which seed.
         shape: Shape of a sample: pictures make a grid, points of the plane a scatter plot of [-1.5, 1.5]^2.
         path: The PNG file.
@@ -48,12 +49,12 @@ def draw_preview(model: LearnedModel, rule: Rule, settings: Settings, shape: tup
     logging, seed = settings.logging, settings.training.seed
     noise = SeededNoise(seed, range(logging.preview_samples), shape, device=model.device)
     model.eval()
-    state = run(model, rule, default_grid(rule, logging.preview_steps), noise)
+    state = solve(sampler, model, sampler.grid(model.schedule, logging.preview_steps), noise)
     samples = state.x.float()
     pixels = _scatter(samples) if shape == (2,) else imaging.grid(samples)
     path.parent.mkdir(exist_ok=True)
     with replacing(path) as part:
-        metadata = {"sampler": rule.name, "steps": logging.preview_steps, "nfe": state.nfe, "seed": seed}
+        metadata = {"sampler": repr(sampler), "steps": logging.preview_steps, "nfe": state.nfe, "seed": seed}
         imaging.save_png(pixels, part, metadata=metadata)
     return pixels
 

@@ -9,7 +9,7 @@ from proxdm.config import LoggingConfig, OptimiserConfig, TrainingConfig
 from proxdm.data.images import ImageData
 from proxdm.data.load import Flip
 from proxdm.losses import ObjectiveConfig
-from proxdm.models import LearnedModel, ProxModel
+from proxdm.models import LearnedModel
 
 
 @dataclass(frozen=True)
@@ -52,12 +52,11 @@ def describe_run(
     model: LearnedModel, data: ImageData, draws: Draws, objective: ObjectiveConfig, settings: Settings
 ) -> RunRecord:
     """Return the record of a run; a run is resumed only where the records agree in what alters the weights."""
-    network = type(model.network)
-    kind = f"prox ({model.parametrisation.name})" if isinstance(model, ProxModel) else "score"
+    network, meaning = type(model.network), f"{model.kind} model ({model.parametrisation.name})"
     count = sum(parameter.numel() for parameter in model.parameters())
     return RunRecord(
         **vars(settings),
-        model=f"{kind} model of {network.__module__}.{network.__qualname__}, {count} parameters, {model.sde!r}",
+        model=f"{meaning} of {network.__module__}.{network.__qualname__}, {count} parameters, {model.schedule!r}",
         data=f"{data.name}: {len(data)} of {'x'.join(map(str, data.shape))}",
         draws=repr(draws) if is_dataclass(draws) else type(draws).__name__,
         objective=objective,
