@@ -151,7 +151,7 @@ def test_errors():
     stream = DataStream(numbered(3), seed=0)
     with pytest.raises(DataError, match="batch_size = 6 cannot be shared evenly by 4 processes; take a multiple"):
         stream.batch(0, 6, world_size=4)
-    with pytest.raises(DataError, match=r"rank = 2 must lie in \[0, world_size = 2\)"):
+    with pytest.raises(DataError, match=r"rank = 2 .*world_size = 2"):
         stream.batch(0, 6, rank=2, world_size=2)
     with pytest.raises(DataError, match="step = -1"):
         stream.batch(-1, 6)

@@ -61,6 +61,7 @@ def test_image_data_checks_and_head():
     assert data.head(None) is data.head(9) is data
     with pytest.raises(DataError, match=r"limit = 0"):
         data.head(0)
+    assert ImageData(torch.zeros(5, 7), "vectors").shape == (7,)
     with pytest.raises(DataError, match=r"bad: .*\(5, 2, 3\)"):
         ImageData(pixels[:, 0], "bad")
     with pytest.raises(DataError, match=r"\(0, 1, 2, 3\)"):

@@ -133,10 +133,8 @@ def test_global_random_state_is_left_alone(prox_config, pictures, tmp_path):
 def test_old_checkpoints_go(prox_config, pictures, tmp_path):
     config = replace(prox_config, logging=replace(prox_config.logging, keep=2, checkpoint_every=3))
     train_config(config, tmp_path / "run", data=pictures, progress=False)
-    assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir()) == [
-        "step-00000009",
-        "step-00000012",
-    ]
+    assert [one.step for one in store.checkpoints(tmp_path / "run")] == [9, 12]
+    assert len(list((tmp_path / "run" / "checkpoints").iterdir())) == 2
 
 
 def test_a_run_without_averages_previews_or_pictures(score_config, pictures, tmp_path):
@@ -268,23 +266,22 @@ def contents(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_an_existing_run_is_not_touched(prox_config, pictures, tmp_path):
-    run = tmp_path / "run"
-    train_config(prox_config, run, data=pictures, progress=False)
-    before = contents(run)
-    with pytest.raises(OutputError, match="holds a run already; continue it with --resume"):
-        train_config(prox_config, run, data=pictures, progress=False)
-    assert contents(run) == before
-
-
-def test_other_folders_and_files_are_not_touched(prox_config, pictures, tmp_path):
-    (tmp_path / "thesis").mkdir()
-    (tmp_path / "thesis" / "final.tex").write_text("x")
-    with pytest.raises(OutputError, match="is not empty"):
-        train_config(prox_config, tmp_path / "thesis", data=pictures, progress=False)
-    assert contents(tmp_path) == {"thesis/final.tex": b"x"}
-    with pytest.raises(OutputError, match="is a file"):
-        train_config(prox_config, tmp_path / "thesis" / "final.tex", data=pictures, progress=False)
+@pytest.mark.parametrize(
+    "file, out, message",
+    [
+        ("final.tex", "", "is not empty"),
+        ("final.tex", "final.tex", "is a file"),
+        ("run/log.jsonl", "run", "holds a run already; continue it with --resume"),
+    ],
+)
+def test_what_is_there_is_not_touched(file, out, message, prox_config, pictures, tmp_path):
+    if out == "run":
+        store.create_run(tmp_path / "run", prox_config)
+    (tmp_path / file).write_text("x")
+    before = contents(tmp_path)
+    with pytest.raises(OutputError, match=message):
+        train_config(prox_config, tmp_path / out, data=pictures, progress=False)
+    assert contents(tmp_path) == before
 
 
 def test_two_processes_cannot_train_in_one_folder(prox_config, pictures, tmp_path):

@@ -124,6 +124,14 @@ def test_a_run_goes_on_only_as_what_it_was(changed, message, points, tmp_path):
         run(parts, data, tmp_path / "run", settings, resume=True)
 
 
+def test_draws_must_fit_the_model(points, tmp_path):
+    (model, draws, objective), (other, times, matching) = score(), prox()
+    for parts in ((model, times, objective), (other, draws, matching)):
+        with pytest.raises(ConfigError, match=f"fit a {parts[0].kind} model"):
+            run(parts, points, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_model_with_a_description_stores_it_with_its_weights(points, tmp_path):
     described = ModelConfig("score", (2,), MLPConfig(2, 8, 1))
     result = run((described.build(), UniformTimes(), ObjectiveConfig()), points, tmp_path / "run")

@@ -82,10 +82,11 @@ class DataStream:
         Raises:
             DataError: A number is out of range, or W does not divide B.
         """
-        if step < 0 or batch_size < 1:
-            raise DataError(f"step = {step} must be at least 0 and batch_size = {batch_size} at least 1")
-        if not 0 <= rank < world_size:
-            raise DataError(f"rank = {rank} must lie in [0, world_size = {world_size})")
+        if step < 0 or batch_size < 1 or not 0 <= rank < world_size:
+            raise DataError(
+                f"step = {step} must be at least 0, batch_size = {batch_size} at least 1, and rank = {rank} lie in "
+                f"[0, world_size = {world_size})"
+            )
         if batch_size % world_size:
             raise DataError(
                 f"batch_size = {batch_size} cannot be shared evenly by {world_size} processes; take a multiple"

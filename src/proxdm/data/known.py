@@ -121,9 +121,6 @@ def _missing(name: str, split: Split, folders: Sequence[Path], file: str) -> Dat
     )
 
 
-# ---- scikit-learn's digits ----
-
-
 def digits_table() -> NDArray[np.float64]:
     """Return the rows of scikit-learn's digits, shape (1797, 65): 64 values from 0 to 16, then the label.
 
@@ -144,9 +141,6 @@ def _digits(root: Path | None, split: Split) -> ImageData:
     values = digits_table()[:, :-1].reshape(-1, 1, 8, 8)
     pixels = torch.from_numpy(np.rint(values * (255.0 / 16.0)).astype(np.uint8))
     return ImageData(pixels, "digits", split, "grey uint8, round(255 v / 16) of 0 to 16")
-
-
-# ---- MNIST and Fashion-MNIST: IDX files ----
 
 
 def _idx(
@@ -184,9 +178,6 @@ def _add_idx(name: str, torchvision_name: str, title: str) -> None:
         getattr(torchvision.datasets, torchvision_name)(str(folder), download=True)
 
     DATASETS.add(name, KnownData(title, read, labels, fetch, pad=2))
-
-
-# ---- CIFAR-10 ----
 
 
 def cifar_arrays(root: Path | None, split: Split) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -233,9 +224,6 @@ def _fetch_cifar10(folder: Path) -> None:
     batches = [folder / "cifar-10-batches-bin" / f"{name}.bin" for split in _CIFAR_BATCHES.values() for name in split]
     if not all(path.is_file() and path.stat().st_size == 10_000 * _CIFAR_ROW for path in batches):
         download_and_extract_archive(_CIFAR_URL, str(folder), md5=_CIFAR_MD5, remove_finished=True)
-
-
-# ---- CelebA-HQ latents and the Datasaurus ----
 
 
 def _celebahq_latents(root: Path | None, split: Split) -> ImageData:

@@ -14,8 +14,8 @@ FASHION_MNIST = DataConfig("fashion-mnist")
 TIMES = ConditioningConfig(rule=None, draw="continuous", steps=())
 """Score: t uniform in (0, 1)."""
 
-DINO_TRAINING = TrainingConfig(steps=6_000, batch_size=256, ema=(0.999,))
-DINO_LOGGING = LoggingConfig(every=100, checkpoint_every=1_000, keep=2, preview_every=1_000, preview_samples=1_000)
+DINO_TRAINING = TrainingConfig(steps=20_000, batch_size=128, ema=(0.999,))
+DINO_LOGGING = LoggingConfig(every=100, checkpoint_every=2_000, keep=2, preview_every=2_000, preview_samples=1_000)
 
 DIGITS_TRAINING = TrainingConfig(steps=4_000, batch_size=64, ema=(0.999,))
 DIGITS_LOGGING = LoggingConfig(every=50, checkpoint_every=1_000, keep=2, preview_every=1_000)

@@ -56,13 +56,10 @@ class WeightAverages:
         Args:
             decay: Which one; None leaves the weights as they are.
         """
-        if decay is None:
-            yield
-            return
-        with torch.no_grad():
-            kept = [w.detach().clone() for w in self._weights]
-            torch._foreach_copy_(self._weights, self.averages[decay])
+        kept = [w.detach().clone() for w in self._weights]
         try:
+            with torch.no_grad():
+                torch._foreach_copy_(self._weights, kept if decay is None else self.averages[decay])
             yield
         finally:
             with torch.no_grad():

@@ -89,7 +89,8 @@ class Stepper:
         counters: float64 `(9,)` on the device: sums since the last collection, and the count of skipped steps.
 
     Raises:
-        ConfigError: Data and model differ in shape, or the processes cannot share the batch evenly.
+        ConfigError: Data and model differ in shape, the draws do not fit the model, or the processes cannot share the
+            batch evenly.
     """
 
     def __init__(
@@ -108,6 +109,12 @@ class Stepper:
             raise ConfigError(
                 f"the data {data.name} have shape {tuple(data.shape)}, but model.shape = {known.shape}: set one "
                 "to fit the other (data.pad, data.size, data.grey change the data)"
+            )
+        lam = draws.draw(1, torch.Generator().manual_seed(0)).lam
+        if (lam is None) != (model.kind == "score"):
+            raise ConfigError(
+                f"the draws give {'t' if lam is None else '(t, lam)'}, which does not fit a {model.kind} model: score "
+                "models are trained at t, prox models at the (t, lam) of a proximal sampler"
             )
         if training.batch_size % place.world:
             raise ConfigError(
