@@ -95,13 +95,13 @@ def test_frozen_flips_stay_with_the_image():
     assert other != seen[0]
 
 
-def test_no_flips_and_range():
-    data = ImageData(torch.arange(24, dtype=torch.uint8).reshape(2, 2, 2, 3), "small")
+@pytest.mark.parametrize("shape", [(2, 2, 3), (12,), (1, 3, 2, 2)])
+def test_samples_of_any_shape_come_in_the_order_of_the_stream(shape):
+    data = ImageData(torch.arange(24.0).reshape(2, *shape), "small")
     stream = DataStream(data, seed=0)
     order, flips = stream.draw(0, 2)
     assert flips is None
-    assert torch.equal(stream.batch(0, 2), to_model_range(data.images[order]))
-    assert stream.batch(0, 2).dtype == torch.float32
+    assert torch.equal(stream.batch(0, 2), data.images[order])
 
 
 def test_flip_is_horizontal():

@@ -41,6 +41,7 @@ def test_mnist_is_padded_to_32(shared):
 def test_digits_by_name_alone():
     assert load_data("digits").images.shape == (1797, 1, 8, 8)
     assert load_data(DataConfig("digits", limit=3, pad=4)).images.shape == (3, 1, 16, 16)
+    assert torch.equal(load_data(DataConfig("digits", grey=True)).images, load_data("digits").images)
 
 
 def test_folder_size_grey_pad_limit(folder):
@@ -63,10 +64,6 @@ def test_arrays_are_fitted_like_folders(folder, tmp_path):
         assert torch.equal(from_folder.images, from_array.images)
         assert not from_array.memory_mapped
     assert load_data(str(tmp_path / "x.npy")).memory_mapped
-
-
-def test_grey_images_pass_grey_untouched():
-    assert torch.equal(load_data(DataConfig("digits", grey=True)).images, load_data("digits").images)
 
 
 def test_floats_are_padded_with_black_in_their_range(tmp_path):

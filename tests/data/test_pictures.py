@@ -92,11 +92,6 @@ def test_size_cuts_the_centre_and_uses_lanczos():
     np.testing.assert_array_equal(decode(encoded(array[:, :10]), size=10), array[:, :10].transpose(2, 0, 1))
 
 
-def test_constant_pictures_stay_constant_under_resizing():
-    array = np.full((31, 17, 3), (3, 200, 77), np.uint8)
-    assert (decode(encoded(array), size=8) == np.array([3, 200, 77])[:, None, None]).all()
-
-
 def test_grey_is_luma():
     array = np.random.default_rng(0).integers(0, 256, (5, 5, 3), dtype=np.uint8)
     luma = array @ np.array([0.299, 0.587, 0.114])
@@ -231,13 +226,8 @@ def test_memory_limit(tmp_path, contents, monkeypatch, size):
 
 
 def test_archive_names(tmp_path):
-    assert [is_archive(tmp_path / name) for name in ("a.tar", "A.ZIP", "a.tar.gz", "a.npz", "a")] == [
-        True,
-        True,
-        True,
-        False,
-        False,
-    ]
+    names = ("a.tar", "A.ZIP", "a.tar.gz", "a.npz", "a")
+    assert [name for name in names if is_archive(tmp_path / name)] == list(names[:3])
 
 
 def test_real_cifar_pictures(shared):

@@ -60,14 +60,22 @@ class TrainingResult:
     last: dict[str, Any] | None = None
 
 
-def ingredients(config: Config) -> tuple[LearnedModel, Source, Draws, ObjectiveConfig, Settings]:
-    """Return the model with the first weights of the seed, data, draws, objective and settings of a configuration."""
+def ingredients(
+    config: Config, data: Source | None = None
+) -> tuple[LearnedModel, Source, Draws, ObjectiveConfig, Settings]:
+    """Return the model with the first weights of the seed, data, draws, objective and settings of a configuration.
+
+    Args:
+        config: The configuration.
+        data: Training samples in place of those that it names.
+    """
     with torch.random.fork_rng([]):
         torch.default_generator.manual_seed(derived_seed(config.training.seed, WEIGHTS))
         model = config.model.build()
     sampler = repr(config.preview_sampler)
     settings = Settings(config.optimiser, config.training, config.logging, config.data.flip, sampler)
-    return model, config.data, make_draws(config.conditioning, model.schedule), config.objective, settings
+    source = config.data if data is None else data
+    return model, source, make_draws(config.conditioning, model.schedule), config.objective, settings
 
 
 def train_config(
@@ -79,32 +87,9 @@ def train_config(
     predict: Objective | None = None,
     progress: bool = True,
 ) -> TrainingResult:
-    """Train the model of a configuration: :func:`train` of its :func:`ingredients`.
-
-    Args:
-        config: The run.
-        out: Its folder.
-        resume: Go on from the latest checkpoint.
-        data: Training samples in place of those that `config.data` names.
-        predict: As in :func:`train`.
-        progress: As in :func:`train`.
-
-    Raises:
-        ConfigError: As :func:`train`, and where the run was started with another configuration.
-    """
-    model, source, draws, objective, settings = ingredients(config)
-    return train(
-        model,
-        source if data is None else data,
-        draws,
-        objective,
-        settings,
-        out,
-        resume=resume,
-        predict=predict,
-        progress=progress,
-        config=config,
-    )
+    """Train the model of a configuration: :func:`train` of its :func:`ingredients`, whose arguments these are."""
+    parts = ingredients(config, data)
+    return train(*parts, out, resume=resume, predict=predict, progress=progress, config=config)
 
 
 def train(
