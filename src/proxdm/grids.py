@@ -133,7 +133,7 @@ class TimeGrid:
         cls,
         steps: int,
         start: float | None = None,
-        end: float = 0.02,
+        end: float = 0.03,
         rho: float = 7.0,
         schedule: Schedule | None = None,
     ) -> TimeGrid:
