@@ -1,4 +1,4 @@
-"""The Datasaurus dinosaur, 142 points of the plane, score network: the coarse shape in minutes on one CPU core."""
+"""The Datasaurus dinosaur, points of the plane, score network: coarse in minutes on one CPU core."""
 
 from __future__ import annotations
 
