@@ -40,7 +40,7 @@ from proxdm.runtime.files import replacing
 METADATA = "proxdm.json"
 """Name of the extra file inside a module file."""
 
-Shape = tuple[int, int, int]
+Shape = tuple[int, ...]
 """(C, H, W) of one image."""
 
 Network = Callable[[Tensor], Tensor]
