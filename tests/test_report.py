@@ -24,7 +24,7 @@ from proxdm.cli import parse
 from proxdm.cli.evaluate import Evaluate
 from proxdm.cli.train import parse_request
 from proxdm.config import to_json
-from proxdm.errors import CheckpointError
+from proxdm.errors import OutputError
 from proxdm.evaluation.comparison import make_panels
 from proxdm.evaluation.reading import Measured
 from proxdm.plotting.curves import PHASES, curve_styles, metric_panel, training_curve
@@ -243,7 +243,7 @@ def test_a_damaged_log_is_an_error_and_an_unfinished_line_is_not(place):
     log.write_text(json.dumps(LOG[0]) + '\n{"step": 20, "lo')
     assert gather(["runs/prox"]).runs[0].log == (LOG[0],)
     log.write_text("broken\n" + json.dumps(LOG[0]) + "\n")
-    with pytest.raises(CheckpointError, match=r"line 1 of .*log\.jsonl is not a JSON object"):
+    with pytest.raises(OutputError, match=r"line 1 of .*log\.jsonl is not a JSON object"):
         gather(["runs/prox"])
 
 

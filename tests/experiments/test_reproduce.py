@@ -8,7 +8,6 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
-from proxdm.rules import find_rule
 
 from pages import asked
 from proxdm.checkpoints.hub import OFFICIAL_MODELS, OFFICIAL_STATS
