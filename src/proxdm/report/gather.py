@@ -105,9 +105,8 @@ def gather(sources: Sequence[str]) -> Material:
 
     Raises:
         ValueError: A source is neither, has no results, or holds a row that is damaged.
-        OutputError: A line of results is not JSON.
+        OutputError: A line of results or of a log is not JSON.
         CheckpointError: A run cannot be read.
-        OutputError: A line of its log cannot.
     """
     rows: list[Measured] = []
     named: list[str] = []
