@@ -167,6 +167,17 @@ def test_all_samplers_that_fit_and_a_step_that_is_undefined(prox, score, plan):
         quiet(prox, dataclasses.replace(plan, samplers=("ode-euler",)))
 
 
+@pytest.mark.parametrize(
+    "text, nfe, operator", [("prox-hybrid", 2, "posterior-mean"), ("heun", 3, None), ("ddim(eta=0.5)", 2, None)]
+)
+def test_other_samplers_on_a_score_model(score, plan, tmp_path, text, nfe, operator):
+    plan = dataclasses.replace(plan, samplers=(text,))
+    (row,) = quiet(score, plan, out=tmp_path).rows
+    assert (row.sampler, row.nfe, row.operator) == (text, nfe, operator)
+    assert (tmp_path / row.picture).is_file()
+    assert quiet(score, plan, out=tmp_path).reused == 1
+
+
 def test_warnings(prox, plan):
     lines = []
     evaluate(prox, dataclasses.replace(plan, steps=(2, 7)), device="cpu", say=lines.append)
