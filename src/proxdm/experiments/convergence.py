@@ -8,6 +8,10 @@ The theorem that the numbers can be held against is KL = O(1/N^2) for prox-backw
 target every rule of weak order 1 has that exponent, score rules too: what tells methods apart here is the constant,
 and what happens at small N.
 
+Usual grids end with a step to 0 that does not shrink with N (grid `rho`, grid `denoising`), at which errors stop. The
+*order* of a method is therefore measured without it, on :func:`order_grid`: from the exact law at its first time, W2 to
+the exact law at its last time falls as N^-order.
+
 On mixtures the law of the output has no closed form: W2 is taken between particles and draws from the target, by exact
 transport, for several seeds, and stands beside its *floor*, what as many exact independent draws give in place of the
 particles. The draws compared with are stratified (:func:`stratified`): every component has its exact share of the
@@ -16,43 +20,49 @@ mass. All methods start from the same particles and are compared with the same d
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import fmean
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
-from proxdm.errors import StepError
+from proxdm.errors import NonFiniteError, StepError
 from proxdm.experiments.convergence_plan import MIXTURE_STEPS, SAMPLES, SEEDS, STEPS, MixtureTarget, RatesPlan
-from proxdm.experiments.convergence_result import GaussianRates, MixtureCell, MixtureRates, RateCell, RatesResult
-from proxdm.experiments.gaussian import GaussianTarget, NormalLaw, affine_steps
-from proxdm.experiments.setting import one_thread, versions
-from proxdm.experiments.toy import Method
-from proxdm.experiments.toy_result import Spread
+from proxdm.experiments.convergence_result import GaussianRates, MixtureRates, RateRow, RatesResult
+from proxdm.experiments.gaussian import GaussianTarget, NormalLaw, respond, respond_last
+from proxdm.experiments.setting import one_thread, run_particles, versions
+from proxdm.grids import TimeGrid
 from proxdm.metrics.wasserstein import w2
 from proxdm.mixtures import GaussianMixture
-from proxdm.noise import GeneratorNoise, sample_generator
-from proxdm.rules import Quadrature
-from proxdm.samplers import check_steps, run
-from proxdm.schedules import VPSDE
+from proxdm.noise import sample_generator
+from proxdm.samplers import Sampler
+from proxdm.schedules import VPSDE, Schedule
+from proxdm.sweep import Cell, Method, Row, Summary, make_cells, reasons, summaries, sweep
+
+ORDER_STEPS: tuple[int, ...] = (100, 200, 400)
+"""Numbers of steps that orders are fitted to."""
+
+ORDER_ENDS = (20.0, 0.05)
+"""First and last ratio sigma / alpha of :func:`order_grid`."""
 
 
-def run_rates(plan: RatesPlan, *, sde: VPSDE | None = None, progress: bool = False) -> RatesResult:
+def run_rates(
+    plan: RatesPlan | None = None, *, schedule: Schedule | None = None, progress: bool = False
+) -> RatesResult:
     """Measure everything in the plan.
 
     Args:
-        plan: What to measure.
-        sde: Forward process.
+        plan: What to measure; by default every method on :data:`DEFAULT_TARGETS`.
+        schedule: How the data are diffused; `VPSDE()` by default.
         progress: Show a progress bar (only where there is a terminal).
     """
-    started = time.perf_counter()
-    schedule, methods = sde or VPSDE(), plan.chosen_methods()
+    plan, started, known = plan or RatesPlan(), time.perf_counter(), schedule or VPSDE()
+    methods = plan.chosen_methods()
     with one_thread():
         gaussians = [
-            gaussian_rates(target, methods, plan.numbers(STEPS), sde=schedule, quadrature=plan.quadrature)
+            gaussian_rates(target, methods, plan.numbers(STEPS), schedule=known, progress=progress)
             for target in plan.gaussians
         ]
         mixtures = [
@@ -62,15 +72,13 @@ def run_rates(plan: RatesPlan, *, sde: VPSDE | None = None, progress: bool = Fal
                 plan.numbers(MIXTURE_STEPS),
                 samples=plan.particles,
                 seeds=plan.all_seeds,
-                sde=schedule,
-                quadrature=plan.quadrature,
+                schedule=known,
                 progress=progress,
             )
             for target in plan.mixtures
         ]
     return RatesResult(
         grid=plan.grid,
-        quadrature=plan.quadrature,
         gaussians=tuple(gaussians),
         mixtures=tuple(mixtures),
         seconds=time.perf_counter() - started,
@@ -83,33 +91,83 @@ def gaussian_rates(
     methods: Sequence[Method],
     steps: Sequence[int] = STEPS,
     *,
-    sde: VPSDE | None = None,
-    quadrature: Quadrature | None = None,
+    schedule: Schedule | None = None,
+    progress: bool = False,
 ) -> GaussianRates:
-    """Return the errors of methods on a Gaussian target, from N(0, I) and from p_1, in closed form.
+    """Return the errors of methods on a Gaussian target, in closed form, and their orders.
 
     Args:
         target: The target.
-        methods: The methods, e.g. `METHODS.values()` of :mod:`proxdm.experiments.toy`.
+        methods: The methods (:func:`proxdm.experiments.toy.find_methods`).
         steps: Numbers of steps N, each at least 1.
-        sde: Forward process.
-        quadrature: Overrides the rules' choice of gamma.
+        schedule: How the data are diffused; `VPSDE()` by default.
+        progress: Show a progress bar (only where there is a terminal).
     """
-    schedule = sde or VPSDE()
-    jobs, skipped = _plan(methods, steps, schedule, quadrature)
-    data = target.law(0.0, schedule)
-    cells: dict[str, dict[int, RateCell]] = {method.name: {} for method in methods}
-    for method, n in jobs:
-        grid = method.grid(n)
-        moves = affine_steps(target, method, n, schedule, quadrature)
-        first, before_last = float(grid.times[0]), float(grid.times[-2])
-        cells[method.name][n] = RateCell(
-            normal=moves.apply(NormalLaw.standard(len(target.std))).distances(data),
-            exact=moves.apply(target.law(first, schedule)).distances(data),
-            last_step=moves.apply(target.law(before_last, schedule), first=-1).distances(data),
+    known = schedule or VPSDE()
+    cells, skipped = make_cells(target.name, methods, steps, [0], known)
+
+    def measure(cell: Cell) -> RateRow:
+        sampler, grid, started = cell.method.sampler, cell.grid, time.perf_counter()
+        whole = respond(sampler, target, known, grid)
+        alone = respond_last(sampler, target, known, grid, whole)
+        first, before, end = (target.law(grid.times[i], known) for i in (0, -2, -1))
+        return RateRow(
+            target=target.name,
+            sampler=cell.method.name,
             grid=grid.name,
+            steps=cell.steps,
+            nfe=whole.nfe,
+            seed=cell.seed,
+            seconds=time.perf_counter() - started,
+            metrics=whole.apply(_usual_start(first, known, grid)).distances(end),
+            exact=whole.apply(first).distances(end),
+            last_step=None if alone is None else alone.apply(before).distances(end),
         )
-    return GaussianRates(target.name, target.formula, target.mean, target.std, cells, skipped)
+
+    rows = sweep(cells, measure, skipped=skipped, progress=progress)
+    found: dict[str, dict[int, RateRow]] = {method.name: {} for method in methods}
+    for row in rows:
+        found[row.sampler][row.steps] = row
+    return GaussianRates(
+        target=target.name,
+        formula=target.formula,
+        mean=target.mean,
+        std=target.std,
+        methods=found,
+        skipped=reasons(skipped),
+        order_grid="log(σ/α) from log {:g} down to log {:g} as (i/N)²".format(*ORDER_ENDS),
+        orders={method.name: order_errors(method.sampler, target, known) for method in methods},
+    )
+
+
+def order_grid(steps: int, schedule: Schedule) -> TimeGrid:
+    """Return N steps between the ratios :data:`ORDER_ENDS`, whose logarithm goes as `(i / N)^2`, and none to 0.
+
+    The first steps, which multistep methods take at a lower order, are of length N^-2, so that they do not show.
+
+    Args:
+        steps: N.
+        schedule: Whose ratios are meant.
+    """
+    first, last = map(math.log, ORDER_ENDS)
+    part = torch.linspace(0, 1, steps + 1, dtype=torch.float64).square()
+    return TimeGrid(schedule.time_of_ratio(torch.exp(first + part * (last - first))), f"order({steps})")
+
+
+def order_errors(sampler: Sampler, target: GaussianTarget, schedule: Schedule) -> dict[int, float]:
+    """Return N -> W2 on :func:`order_grid` between the output, started from the exact law, and the exact law at its end.
+
+    It is empty where the sampler does not take that grid.
+    """
+    found = {}
+    for n in ORDER_STEPS:
+        grid = order_grid(n, schedule)
+        first, last = (target.law(grid.times[i], schedule) for i in (0, -1))
+        try:
+            found[n] = respond(sampler, target, schedule, grid).apply(first).w2(last)
+        except (StepError, NonFiniteError):
+            return {}
+    return found
 
 
 def mixture_rates(
@@ -119,8 +177,7 @@ def mixture_rates(
     *,
     samples: int = SAMPLES,
     seeds: Sequence[int] = tuple(range(SEEDS)),
-    sde: VPSDE | None = None,
-    quadrature: Quadrature | None = None,
+    schedule: Schedule | None = None,
     progress: bool = False,
 ) -> MixtureRates:
     """Return W2 of methods on a mixture.
@@ -134,39 +191,36 @@ def mixture_rates(
         steps: Numbers of steps N, each at least 1.
         samples: Particles of a run, and draws that they are compared with.
         seeds: The seeds.
-        sde: Forward process.
-        quadrature: Overrides the rules' choice of gamma.
+        schedule: How the data are diffused; `VPSDE()` by default.
         progress: Show a progress bar (only where there is a terminal).
     """
-    schedule = sde or VPSDE()
-    mixture = target.build(schedule)
-    jobs, skipped = _plan(methods, steps, schedule, quadrature)
+    mixture = target.build(schedule or VPSDE())
+    cells, skipped = make_cells(target.name, methods, steps, seeds, mixture.schedule)
     references = {seed: stratified(mixture, samples, sample_generator(seed, 0)) for seed in seeds}
-    cells: dict[str, dict[int, MixtureCell]] = {method.name: {} for method in methods}
-    bar = tqdm(jobs, desc=target.name, unit="cell", leave=False, disable=None if progress else True)
-    for method, n in bar:
-        bar.set_postfix_str(f"{method.name}, N = {n}")
-        distances, seconds, nfe = [], [], 0
-        for seed in seeds:
-            noise = GeneratorNoise((samples, mixture.dim), torch.Generator().manual_seed(seed), dtype=mixture.dtype)
-            started = time.perf_counter()
-            last = run(mixture, method.rule, method.grid(n), noise, last_noise=method.last_noise, quadrature=quadrature)
-            seconds.append(time.perf_counter() - started)
-            distances.append(references[seed].w2(last.x))
-            nfe = last.nfe
-        cells[method.name][n] = MixtureCell(Spread(tuple(distances)), nfe, fmean(seconds), method.grid(n).name)
-    started = time.perf_counter()
-    draws = [mixture.sample(samples, generator=sample_generator(seed, 1)) for seed in seeds]
-    seconds_each = (time.perf_counter() - started) / len(draws)
-    floor = Spread(tuple(references[seed].w2(x) for x, seed in zip(draws, seeds, strict=True)))
+
+    def row(x: Tensor, seed: int, seconds: float, **more: object) -> Row:
+        known = {"sampler": "draws", "grid": None, "steps": 0, "nfe": 0, "target": target.name} | more
+        return Row(seed=seed, seconds=seconds, metrics={"w2": references[seed].w2(x)}, **known)  # type: ignore[arg-type]
+
+    def measure(cell: Cell) -> Row:
+        last, seconds = run_particles(cell, mixture, (samples, mixture.dim))
+        of = {"sampler": cell.method.name, "grid": cell.grid.name, "steps": cell.steps, "nfe": last.nfe}
+        return row(last.x, cell.seed, seconds, **of)
+
+    def draw(seed: int) -> Row:
+        started = time.perf_counter()
+        draws = mixture.sample(samples, generator=sample_generator(seed, 1))
+        return row(draws, seed, time.perf_counter() - started)
+
+    rows = sweep(cells, measure, skipped=skipped, progress=progress)
     return MixtureRates(
         target=target.name,
         formula=target.formula,
         samples=samples,
         seeds=tuple(seeds),
-        methods=cells,
-        skipped=skipped,
-        floor=MixtureCell(floor, 0, seconds_each, None),
+        methods={method.name: {} for method in methods} | summaries(rows),
+        skipped=reasons(skipped),
+        floor=Summary.of([draw(seed) for seed in seeds]),
     )
 
 
@@ -200,24 +254,13 @@ def stratified(mixture: GaussianMixture, n: int, generator: torch.Generator) -> 
     counts = (mixture.weights * n).round().clamp(min=1).long()
     stds = mixture.std.expand(mixture.components)
     parts = [
-        GaussianMixture(mean[None], std, sde=mixture.sde).sample(int(count), generator=generator)
+        GaussianMixture(mean[None], std, schedule=mixture.schedule).sample(int(count), generator=generator)
         for mean, std, count in zip(mixture.means, stds, counts, strict=True)
     ]
     return Reference(torch.cat(parts), (mixture.weights / counts).repeat_interleave(counts))
 
 
-def _plan(
-    methods: Sequence[Method], steps: Sequence[int], sde: VPSDE, quadrature: Quadrature | None
-) -> tuple[list[tuple[Method, int]], dict[str, dict[int, str]]]:
-    """Return which (method, N) to run, and method -> N -> why not for the others."""
-    jobs: list[tuple[Method, int]] = []
-    skipped: dict[str, dict[int, str]] = {}
-    for method in methods:
-        for n in steps:
-            try:
-                check_steps(method.rule, method.grid(n), sde, quadrature)
-            except StepError as error:
-                skipped.setdefault(method.name, {})[n] = str(error)
-            else:
-                jobs.append((method, n))
-    return jobs, skipped
+def _usual_start(exact: NormalLaw, schedule: Schedule, grid: TimeGrid) -> NormalLaw:
+    """Return the law of what samplers start from, N(0, I) on variance-preserving schedules."""
+    std = schedule.initial_std(grid.times[0])
+    return NormalLaw(torch.zeros_like(exact.mean), torch.ones_like(exact.variance) * std.square())

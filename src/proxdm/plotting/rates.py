@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from proxdm.experiments.convergence_result import ROUNDING, GaussianRates, MixtureRates, RatesResult
-from proxdm.experiments.toy import METHODS
-from proxdm.plotting.style import FLOOR_COLOUR, RC, End, Style, draw_floor, end_labels, log_axes, rule_style
+from proxdm.plotting.style import FLOOR_COLOUR, RC, End, Style, draw_floor, end_labels, log_axes
 from proxdm.plotting.toy import style_of
 
 if TYPE_CHECKING:
@@ -26,8 +25,8 @@ LEFT, BOTTOM, TOP, TITLE = 0.72, 0.5, 0.3, 0.3
 
 
 def method_style(name: str) -> Style:
-    """Return the style of a method: of the synthetic experiment, or of a rule on a common grid."""
-    return style_of(name) if name in METHODS else rule_style(name)
+    """Return the style of a method: of the synthetic experiment, or of a sampler."""
+    return style_of(name)
 
 
 def kl_vs_n(result: RatesResult) -> Figure:
@@ -96,8 +95,7 @@ def _heading(figure: Figure, text: str) -> None:
 
 
 def _setting(result: RatesResult) -> str:
-    parts = [f"{name} {value}" for name, value in (("grid", result.grid), ("quadrature", result.quadrature)) if value]
-    return "".join(f"; {part}" for part in parts)
+    return f"; grid {result.grid}" if result.grid else ""
 
 
 def _gaussian(axes: Axes, rates: GaussianRates) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from proxdm.rules import RULES, ScoreRule, find_rule
+from proxdm.samplers import SAMPLERS, find_sampler
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -75,14 +75,15 @@ def family_style(member: int, *, score: bool) -> Style:
 
 
 def rule_style(name: str) -> Style:
-    """Return the style of a sampler of :data:`proxdm.rules.RULES`, which does not depend on what else is drawn.
+    """Return the style of a sampler, by its text, which does not depend on what else is drawn.
 
     Raises:
-        ValueError: There is no such rule.
+        ValueError: There is no such sampler.
     """
-    score = isinstance(find_rule(name), ScoreRule)
-    family = [other for other, rule in RULES.items() if isinstance(rule, ScoreRule) == score]
-    return family_style(family.index(name), score=score)
+    sampler = find_sampler(name)
+    score = sampler.operator != "prox"
+    family = [other for other, kind in SAMPLERS.items() if (kind.operator != "prox") == score]
+    return family_style(family.index(sampler.name) if sampler.name in family else len(family), score=score)
 
 
 def save(figure: Figure, stem: Path, *, dpi: int = 200) -> list[Path]:

@@ -10,7 +10,17 @@ import numpy as np
 
 from proxdm.experiments.toy import METHODS
 from proxdm.experiments.toy_result import ToyResult, Trajectory
-from proxdm.plotting.style import RC, TARGET_COLOUR, End, Style, draw_floor, end_labels, family_style, log_axes
+from proxdm.plotting.style import (
+    RC,
+    TARGET_COLOUR,
+    End,
+    Style,
+    draw_floor,
+    end_labels,
+    family_style,
+    log_axes,
+    rule_style,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,10 +37,12 @@ def style_of(method: str) -> Style:
     """Return the style of a method, which does not depend on what else is drawn.
 
     Args:
-        method: A name out of :data:`proxdm.experiments.toy.METHODS`.
+        method: A name out of :data:`proxdm.experiments.toy.METHODS`, or the text of a sampler.
     """
-    score = METHODS[method].uses_score
-    family = [name for name, other in METHODS.items() if other.uses_score == score]
+    if method not in METHODS:
+        return rule_style(method)
+    score = METHODS[method].sampler.operator != "prox"
+    family = [name for name, other in METHODS.items() if (other.sampler.operator != "prox") == score]
     return family_style(family.index(method), score=score)
 
 
@@ -164,8 +176,8 @@ def animation(result: ToyResult, path: Path, *, seconds_per_step: float = 0.45, 
 
 
 def _names(result: ToyResult) -> list[str]:
-    """Return the methods of a result, those skipped at every N too, in the order of the registry."""
-    return [name for name in METHODS if name in result.methods or name in result.skipped]
+    """Return the methods of a result, those skipped at every N too."""
+    return list(result.names)
 
 
 def _wrapped(name: str) -> str:
@@ -196,7 +208,8 @@ def _panel(axes: Axes, result: ToyResult, name: str, steps: int) -> None:
     cell = result.methods.get(name, {}).get(steps)
     if cell is None:
         axes.set_facecolor("#f5f5f5")
-        limit = getattr(METHODS[name].rule, "gamma_limit", math.inf)
+        method = METHODS.get(name)
+        limit = getattr(method.sampler if method else None, "gamma_limit", math.inf)
         reason = f"not defined\n(γ ≥ {limit:g})" if math.isfinite(limit) else "not defined"
         axes.text(0, 0, reason, ha="center", va="center", color="#777777", linespacing=1.4)
         return
