@@ -14,8 +14,7 @@ from tyro.conf import arg
 from proxdm.cli import parse
 from proxdm.cli.tables import table
 from proxdm.cli.toy import skipped_lines, unequal, w2_table
-from proxdm.experiments.convergence import run_rates
-from proxdm.experiments.convergence_plan import RatesPlan
+from proxdm.experiments.convergence import RatesPlan, run_rates
 from proxdm.experiments.convergence_result import Fit, GaussianRates, MixtureRates, RatesResult
 from proxdm.runtime.files import check_folder, staged
 
@@ -122,7 +121,7 @@ def _bends(rates: GaussianRates) -> list[str]:
         last = cells[n].last_step
         lines.append(
             f"{name} {'stalls' if fit.straight else 'bends'}: slopes "
-            f"{', '.join(f'{slope:+.2f}' for slope in fit.local)} between N = {', '.join(map(str, fit.steps))}. "
+            f"{', '.join(f'{slope:+.2f}' for slope in fit.local_slopes)} between N = {', '.join(map(str, fit.steps))}. "
             f"At N = {n} KL is {cells[n].metrics['kl']:.1e}; from p_1 {cells[n].exact['kl']:.1e}"
             + ("." if last is None else f"; of the last step alone, from the exact law, {last['kl']:.1e}.")
         )

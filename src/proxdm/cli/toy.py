@@ -16,7 +16,7 @@ from proxdm.cli.tables import table
 from proxdm.experiments.toy import ToyPlan, run_toy
 from proxdm.experiments.toy_result import ToyResult
 from proxdm.runtime.files import check_folder, staged
-from proxdm.sweep import Summary
+from proxdm.sweep import Row, Summary
 
 RESULTS = "results.json"
 FIGURES = ("particles.png", "particles.svg", "w2_vs_nfe.png", "w2_vs_nfe.svg")
@@ -102,22 +102,13 @@ def w2_table(
     return [f"{title}, {spread}:", "", table(["method", *(f"N = {n}" for n in steps)], rows)]
 
 
-def unequal(methods: Mapping[str, Mapping[int, object]]) -> list[str]:
-    """Return a sentence on the methods that take another number of evaluations than N, if there are some.
-
-    Args:
-        methods: method -> N -> something with an `nfe`.
-    """
-    counts = {
-        name: {n: int(cell.nfe) for n, cell in cells.items()}  # type: ignore[attr-defined]
-        for name, cells in methods.items()
-    }
+def unequal(methods: Mapping[str, Mapping[int, Summary | Row]]) -> list[str]:
+    """Return a sentence on the methods that take another number of evaluations than N, if there are some."""
+    counts = {name: {n: cell.nfe for n, cell in cells.items()} for name, cells in methods.items()}
     words = [
-        f"{name} takes {', '.join(map(str, nfe.values()))} in all"
-        for name, nfe in counts.items()
-        if any(n != nfe[n] for n in nfe)
+        f"{name} takes {', '.join(map(str, of.values()))}" for name, of in counts.items() if [*of] != [*of.values()]
     ]
-    return [f"Every step is one evaluation, but {'; '.join(words)}."] if words else []
+    return [f"Every step is one evaluation, but {'; '.join(words)} in all."] if words else []
 
 
 def skipped_lines(skipped: Mapping[str, Mapping[int, str]]) -> list[str]:

@@ -22,30 +22,137 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Annotated
 
 import torch
 from torch import Tensor
+from tyro.conf import arg
 
-from proxdm.errors import NonFiniteError, StepError
-from proxdm.experiments.convergence_plan import MIXTURE_STEPS, SAMPLES, SEEDS, STEPS, MixtureTarget, RatesPlan
+from proxdm.data import datasaurus
+from proxdm.errors import NonFiniteError, StepError, did_you_mean
 from proxdm.experiments.convergence_result import GaussianRates, MixtureRates, RateRow, RatesResult
 from proxdm.experiments.gaussian import GaussianTarget, NormalLaw, respond, respond_last
-from proxdm.experiments.setting import one_thread, run_particles, versions
+from proxdm.experiments.setting import ParticlePlan, one_thread, run_particles, versions
+from proxdm.experiments.toy import ALL, find_methods, methods_help
 from proxdm.grids import TimeGrid
-from proxdm.metrics.wasserstein import w2
+from proxdm.metrics.wasserstein import MAX_PAIRS, w2
 from proxdm.mixtures import GaussianMixture
 from proxdm.noise import sample_generator
 from proxdm.samplers import Sampler
 from proxdm.schedules import VPSDE, Schedule
-from proxdm.sweep import Cell, Method, Row, Summary, make_cells, reasons, summaries, sweep
+from proxdm.sweep import Cell, Method, make_cells, reasons, sweep
+
+STEPS: tuple[int, ...] = (5, 10, 20, 50, 100, 200, 500, 1000)
+"""Numbers of steps on Gaussian targets."""
+
+MIXTURE_STEPS: tuple[int, ...] = (5, 10, 20, 50, 100)
+"""Numbers of steps on mixtures, where a thousand particles take every step."""
 
 ORDER_STEPS: tuple[int, ...] = (100, 200, 400)
 """Numbers of steps that orders are fitted to."""
 
 ORDER_ENDS = (20.0, 0.05)
 """First and last ratio sigma / alpha of :func:`order_grid`."""
+
+TARGETS: dict[str, GaussianTarget] = {
+    target.name: target
+    for target in (
+        GaussianTarget("isotropic", mean=(0.5, 0.5), std=(0.5, 0.5)),
+        GaussianTarget("anisotropic", mean=(0.5, -0.5, 0.5, -0.5), std=(1.0, 0.5, 0.2, 0.1)),
+    )
+}
+"""Gaussian targets by name: the spread of natural images in [-1, 1], and directions from wide to narrow."""
+
+
+@dataclass(frozen=True)
+class MixtureTarget:
+    """A mixture with exact operators.
+
+    Attributes:
+        name: Name in results and figures.
+        formula: The target in words.
+        build: Schedule -> the mixture, float64.
+    """
+
+    name: str
+    formula: str
+    build: Callable[[Schedule], GaussianMixture]
+
+
+def three_gaussians(schedule: Schedule) -> GaussianMixture:
+    """Return three Gaussians in the plane, of different width: means (∓0.6, -0.4) and (0, 0.6)."""
+    means = torch.tensor([[-0.6, -0.4], [0.6, -0.4], [0.0, 0.6]], dtype=torch.float64)
+    return GaussianMixture(means, std=[0.1, 0.15, 0.2], weights=[0.3, 0.3, 0.4], schedule=schedule)
+
+
+def dino(schedule: Schedule) -> GaussianMixture:
+    """Return the equal point masses of the synthetic experiment."""
+    return GaussianMixture(torch.as_tensor(datasaurus.load("dino")), schedule=schedule)
+
+
+MIXTURES: dict[str, MixtureTarget] = {
+    target.name: target
+    for target in (
+        MixtureTarget("mixture", "3 Gaussians in the plane, σ = 0.1, 0.15, 0.2", three_gaussians),
+        MixtureTarget("dino", f"{datasaurus.POINTS} equal point masses in the plane", dino),
+    )
+}
+"""Mixtures by name."""
+
+_KNOWN = (*TARGETS, *MIXTURES)
+_NUMBERS = f"{' '.join(map(str, STEPS))}; on mixtures {' '.join(map(str, MIXTURE_STEPS))}"
+
+
+@dataclass(frozen=True)
+class RatesPlan(ParticlePlan):
+    """Convergence rates: the error of every sampler against its number of steps, on targets with closed forms.
+
+    On Gaussian targets KL and W2 of the output law are exact, from N(0, I) and from p_1, and a slope is fitted to the
+    last three points; the order of each sampler is measured besides, on a grid that does not end in 0. On mixtures W2
+    is measured by exact transport, beside what exact draws give. Prints tables and writes results.json and figures (PNG
+    and SVG).
+
+    Raises:
+        ValueError: An unknown name, a number out of its range, or a setting that would be ignored.
+    """
+
+    targets: Annotated[tuple[str, ...], arg(name="target", help=f"Targets, out of {', '.join(_KNOWN)}.")] = (
+        *TARGETS,
+        "mixture",
+    )
+
+    steps: Annotated[tuple[int, ...] | None, arg(help_behavior_hint=f"(default: {_NUMBERS})")] = None
+    """Numbers of steps, each at least 1."""
+
+    methods: Annotated[tuple[str, ...], arg(help=methods_help)] = (ALL,)
+
+    grid: Annotated[str | None, arg(help_behavior_hint="(default: each its own)")] = None
+    """Family of times of every sampler, e.g. uniform or 'power(rho=3)'; methods are then samplers by their names."""
+
+    def __post_init__(self) -> None:
+        """Check everything before any work is done."""
+        if not self.targets:
+            raise ValueError(f"target names none; give at least one of {', '.join(_KNOWN)}")
+        for name in self.targets:
+            if name not in _KNOWN:
+                hint = did_you_mean(name, _KNOWN)
+                raise ValueError(f"unknown target {name!r}{hint}; the targets are {', '.join(_KNOWN)}")
+        if self.grid is not None:
+            TimeGrid.named(self.grid, 1)
+        find_methods(self.methods, self.grid)
+        self.check_numbers(self.numbers(STEPS), int(MAX_PAIRS**0.5))
+        for one in () if set(self.targets) & set(MIXTURES) else fields(ParticlePlan):
+            if (value := getattr(self, one.name)) != one.default:
+                raise ValueError(
+                    f"{one.name} = {value} has an effect on mixtures only ({', '.join(MIXTURES)}), and no target is "
+                    "one; leave it out"
+                )
+
+    def numbers(self, default: Sequence[int]) -> list[int]:
+        """Return the numbers of steps, increasing."""
+        return sorted(set(default if self.steps is None else self.steps))
 
 
 def run_rates(
@@ -54,28 +161,22 @@ def run_rates(
     """Measure everything in the plan.
 
     Args:
-        plan: What to measure; by default every method on :data:`DEFAULT_TARGETS`.
+        plan: What to measure; by default every method on both Gaussian targets and a mixture.
         schedule: How the data are diffused; `VPSDE()` by default.
         progress: Show a progress bar (only where there is a terminal).
     """
     plan, started, known = plan or RatesPlan(), time.perf_counter(), schedule or VPSDE()
-    methods = plan.chosen_methods()
+    methods, names = find_methods(plan.methods, plan.grid), dict.fromkeys(plan.targets)
     with one_thread():
         gaussians = [
-            gaussian_rates(target, methods, plan.numbers(STEPS), schedule=known, progress=progress)
-            for target in plan.gaussians
+            gaussian_rates(TARGETS[name], methods, plan.numbers(STEPS), schedule=known, progress=progress)
+            for name in names
+            if name in TARGETS
         ]
         mixtures = [
-            mixture_rates(
-                target,
-                methods,
-                plan.numbers(MIXTURE_STEPS),
-                samples=plan.particles,
-                seeds=plan.all_seeds,
-                schedule=known,
-                progress=progress,
-            )
-            for target in plan.mixtures
+            mixture_rates(MIXTURES[name], methods, plan, schedule=known, progress=progress)
+            for name in names
+            if name in MIXTURES
         ]
     return RatesResult(
         grid=plan.grid,
@@ -155,7 +256,7 @@ def order_grid(steps: int, schedule: Schedule) -> TimeGrid:
 
 
 def order_errors(sampler: Sampler, target: GaussianTarget, schedule: Schedule) -> dict[int, float]:
-    """Return N -> W2 on :func:`order_grid` between the output, started from the exact law, and the exact law at its end.
+    """Return N -> W2 on :func:`order_grid`, from the exact law at its first time to the exact law at its last.
 
     It is empty where the sampler does not take that grid.
     """
@@ -173,75 +274,45 @@ def order_errors(sampler: Sampler, target: GaussianTarget, schedule: Schedule) -
 def mixture_rates(
     target: MixtureTarget,
     methods: Sequence[Method],
-    steps: Sequence[int] = MIXTURE_STEPS,
+    plan: RatesPlan,
     *,
-    samples: int = SAMPLES,
-    seeds: Sequence[int] = tuple(range(SEEDS)),
     schedule: Schedule | None = None,
     progress: bool = False,
 ) -> MixtureRates:
-    """Return W2 of methods on a mixture.
+    """Return W2 of methods on a mixture, between particles and draws from it, and of as many independent draws.
 
-    Every seed gives x_T and the noise of the steps (one generator, in sampling order), the draws that the particles
-    are compared with, and the draws of the floor.
+    Every seed gives x_T and the noise of the steps (:func:`proxdm.experiments.setting.run_particles`), the draws that
+    the particles are compared with, and the draws of the floor.
 
     Args:
         target: The mixture.
         methods: The methods.
-        steps: Numbers of steps N, each at least 1.
-        samples: Particles of a run, and draws that they are compared with.
-        seeds: The seeds.
+        plan: Numbers of steps, particles and seeds.
         schedule: How the data are diffused; `VPSDE()` by default.
         progress: Show a progress bar (only where there is a terminal).
     """
     mixture = target.build(schedule or VPSDE())
-    cells, skipped = make_cells(target.name, methods, steps, seeds, mixture.schedule)
-    references = {seed: stratified(mixture, samples, sample_generator(seed, 0)) for seed in seeds}
+    references = {seed: stratified(mixture, plan.samples, sample_generator(seed, 0)) for seed in plan.all_seeds}
 
-    def row(x: Tensor, seed: int, seconds: float, **more: object) -> Row:
-        known = {"sampler": "draws", "grid": None, "steps": 0, "nfe": 0, "target": target.name} | more
-        return Row(seed=seed, seconds=seconds, metrics={"w2": references[seed].w2(x)}, **known)  # type: ignore[arg-type]
+    def distance(x: Tensor, seed: int) -> dict[str, float]:
+        points, masses = references[seed]
+        return {"w2": w2(x, points, y_weights=masses)}
 
-    def measure(cell: Cell) -> Row:
-        last, seconds = run_particles(cell, mixture, (samples, mixture.dim))
-        of = {"sampler": cell.method.name, "grid": cell.grid.name, "steps": cell.steps, "nfe": last.nfe}
-        return row(last.x, cell.seed, seconds, **of)
-
-    def draw(seed: int) -> Row:
-        started = time.perf_counter()
-        draws = mixture.sample(samples, generator=sample_generator(seed, 1))
-        return row(draws, seed, time.perf_counter() - started)
-
-    rows = sweep(cells, measure, skipped=skipped, progress=progress)
-    return MixtureRates(
+    found = run_particles(
+        plan,
+        mixture,
+        methods,
+        plan.numbers(MIXTURE_STEPS),
+        distance,
+        lambda seed: sample_generator(seed, 1),
         target=target.name,
-        formula=target.formula,
-        samples=samples,
-        seeds=tuple(seeds),
-        methods={method.name: {} for method in methods} | summaries(rows),
-        skipped=reasons(skipped),
-        floor=Summary.of([draw(seed) for seed in seeds]),
+        progress=progress,
     )
+    every = {method.name: found.methods.get(method.name, {}) for method in methods}
+    return MixtureRates(**vars(found) | {"methods": every}, target=target.name, formula=target.formula)
 
 
-@dataclass(frozen=True)
-class Reference:
-    """Draws from a mixture with their masses.
-
-    Attributes:
-        points: The draws, `(m, *)`.
-        masses: float64 `(m,)`, sum 1.
-    """
-
-    points: Tensor
-    masses: Tensor
-
-    def w2(self, particles: Tensor) -> float:
-        """Return W2 between particles of equal mass `(n, *)` and the draws."""
-        return w2(particles, self.points, y_weights=self.masses)
-
-
-def stratified(mixture: GaussianMixture, n: int, generator: torch.Generator) -> Reference:
+def stratified(mixture: GaussianMixture, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Draw from every component by itself: how much mass it has is exact, where in it the draws lie is random.
 
     Independent draws would hit the components in random proportions, and that accident would be most of a distance.
@@ -250,6 +321,9 @@ def stratified(mixture: GaussianMixture, n: int, generator: torch.Generator) -> 
         mixture: The mixture.
         n: Number of draws, as near as shares of at least one draw allow.
         generator: Source of the random numbers.
+
+    Returns:
+        The draws `(m, *)` and their masses, float64 `(m,)`, sum 1.
     """
     counts = (mixture.weights * n).round().clamp(min=1).long()
     stds = mixture.std.expand(mixture.components)
@@ -257,7 +331,7 @@ def stratified(mixture: GaussianMixture, n: int, generator: torch.Generator) -> 
         GaussianMixture(mean[None], std, schedule=mixture.schedule).sample(int(count), generator=generator)
         for mean, std, count in zip(mixture.means, stds, counts, strict=True)
     ]
-    return Reference(torch.cat(parts), (mixture.weights / counts).repeat_interleave(counts))
+    return torch.cat(parts), (mixture.weights / counts).repeat_interleave(counts)
 
 
 def _usual_start(exact: NormalLaw, schedule: Schedule, grid: TimeGrid) -> NormalLaw:

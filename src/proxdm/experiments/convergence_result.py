@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
 
-from proxdm.sweep import Row, Summary
+from proxdm.experiments.setting import ParticleResult
+from proxdm.sweep import Row
 
 Quantity = Literal["kl", "kl_reverse", "w2"]
 QUANTITIES: tuple[Quantity, ...] = ("kl", "kl_reverse", "w2")
@@ -63,26 +64,21 @@ class Fit:
     Attributes:
         slope: The exponent.
         steps: The N it was fitted to.
-        local: Slopes between neighbouring points of the fit.
+        local_slopes: Slopes between neighbouring points of the fit.
     """
 
     slope: float
     steps: tuple[int, ...]
-    local: tuple[float, ...]
+    local_slopes: tuple[float, ...]
 
     @property
     def straight(self) -> bool:
         """Whether the slope is one: the points lie on a line, within :data:`STRAIGHT` of its slope."""
-        return all(abs(slope - self.slope) <= STRAIGHT for slope in self.local)
+        return all(abs(slope - self.slope) <= STRAIGHT for slope in self.local_slopes)
 
     def record(self) -> dict[str, Any]:
         """Return the JSON form."""
-        return {
-            "slope": self.slope,
-            "steps": list(self.steps),
-            "local_slopes": list(self.local),
-            "straight": self.straight,
-        }
+        return asdict(self) | {"straight": self.straight}
 
 
 def fit_slope(values: Mapping[int, float], rounding: float = 0.0) -> Fit | None:
@@ -148,58 +144,38 @@ class GaussianRates:
             "std": list(self.std),
             "methods": {
                 name: {
-                    "steps": {str(n): row.record() for n, row in rows.items()},
+                    "steps": {n: row.record() for n, row in rows.items()},
                     "fits": {
                         start: {quantity: _record(self.fit(name, quantity, start)) for quantity in QUANTITIES}
                         for start in STARTS
                     },
-                    "order": {
-                        "w2": {str(n): value for n, value in _finite(self.orders.get(name, {})).items()},
-                        "fit": _record(self.order(name)),
-                    },
+                    "order": {"w2": _finite(self.orders.get(name, {})), "fit": _record(self.order(name))},
                 }
                 for name, rows in self.methods.items()
             },
             "order_grid": self.order_grid,
-            "skipped": _skipped(self.skipped),
+            "skipped": self.skipped,
         }
 
 
-@dataclass(frozen=True)
-class MixtureRates:
-    """The distances of every method on one mixture.
+@dataclass(frozen=True, kw_only=True)
+class MixtureRates(ParticleResult):
+    """W2 of every method on one mixture to stratified draws from it; every method asked for is there.
 
     Attributes:
         target: Name of the target.
         formula: The target in words.
-        samples: Particles of a run, and draws that they are compared with.
-        seeds: The seeds.
-        methods: method -> N -> W2 to stratified draws from the target; every method asked for is there.
-        skipped: method -> N -> why the method is not defined there.
-        floor: What as many exact independent draws reach in place of the particles.
     """
 
     target: str
     formula: str
-    samples: int
-    seeds: tuple[int, ...]
-    methods: dict[str, dict[int, Summary]]
-    skipped: dict[str, dict[int, str]]
-    floor: Summary
 
     def record(self) -> dict[str, Any]:
         """Return the JSON form."""
-        return {
-            "formula": self.formula,
-            "samples": self.samples,
-            "seeds": list(self.seeds),
-            "methods": {
-                name: {"steps": {str(n): cell.record() for n, cell in cells.items()}}
-                for name, cells in self.methods.items()
-            },
-            "skipped": _skipped(self.skipped),
-            "floor": self.floor.record(),
+        methods = {
+            name: {"steps": {n: cell.record() for n, cell in cells.items()}} for name, cells in self.methods.items()
         }
+        return {"formula": self.formula, "methods": methods, **super().record()}
 
 
 @dataclass(frozen=True)
@@ -238,7 +214,3 @@ def _record(fit: Fit | None) -> dict[str, Any] | None:
 
 def _finite(values: Mapping[Any, float]) -> dict[Any, float | None]:
     return {key: value if math.isfinite(value) else None for key, value in values.items()}
-
-
-def _skipped(skipped: Mapping[str, Mapping[int, str]]) -> dict[str, dict[str, str]]:
-    return {name: {str(n): why for n, why in reasons.items()} for name, reasons in skipped.items()}

@@ -5,9 +5,8 @@ diffused density `p_t` is then a Gaussian mixture, whose score and proximal oper
 target measures the discretisation alone. Particles are float64; W1 and W2 to the target are exact. Source: arXiv
 2507.08956, the section on the synthetic experiment.
 
-A seed gives x_T and the noise of all methods (:func:`proxdm.experiments.setting.run_particles`), so that their
-differences are paired. The *floor* is what the same number of exact draws from the target gives: no sampler is expected
-below it.
+A seed gives x_T and the noise of all methods (:func:`proxdm.experiments.setting.run_particles`). The *floor* is what
+the same number of exact draws from the target gives: no sampler is expected below it.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from tyro.conf import arg
 
 from proxdm.data import datasaurus
 from proxdm.errors import did_you_mean
-from proxdm.experiments.setting import check_numbers, one_thread, run_particles, versions
+from proxdm.experiments.setting import ParticlePlan, one_thread, run_particles, versions
 from proxdm.experiments.toy_result import Particles, ToyResult, Trajectory
 from proxdm.metrics.wasserstein import MAX_PAIRS, w1, w2
 from proxdm.mixtures import GaussianMixture, Mode
@@ -31,7 +30,7 @@ from proxdm.operators import FunctionModel, Model
 from proxdm.runtime.spec import parse_call
 from proxdm.samplers import SAMPLERS, SamplerState, find_sampler
 from proxdm.schedules import Schedule
-from proxdm.sweep import Cell, Method, Row, Summary, make_cells, reasons, summaries, sweep
+from proxdm.sweep import Cell, Method
 
 STEPS: tuple[int, ...] = (5, 7, 10, 20, 30, 40)
 """The paper's numbers of steps."""
@@ -92,8 +91,8 @@ def methods_help() -> str:
 
 
 @dataclass(frozen=True)
-class ToyPlan:
-    """The paper's synthetic experiment: exact score and prox samplers against a Datasaurus set.
+class ToyPlan(ParticlePlan):
+    """The paper's synthetic experiment: exact score and exact prox samplers against a Datasaurus set.
 
     Measures W1 and W2 of every method at every number of steps, prints W2, and writes results.json, figures (PNG
     and SVG) and an animation (GIF).
@@ -107,15 +106,6 @@ class ToyPlan:
     steps: tuple[int, ...] = STEPS
     """Numbers of steps, each at least 1."""
 
-    samples: int = 1000
-    """Particles per run."""
-
-    seed: int = 0
-    """First seed; the others follow it."""
-
-    seeds: int = 3
-    """Number of seeds: distances are mean and spread over them."""
-
     methods: Annotated[tuple[str, ...], arg(help=methods_help)] = tuple(METHODS)
 
     prox_mode: Mode = "global"
@@ -125,7 +115,7 @@ class ToyPlan:
         """Check everything before any work is done."""
         datasaurus.load(self.dataset)
         find_methods(self.methods)
-        check_numbers(self.steps, self.samples, MAX_PAIRS // datasaurus.POINTS, self.seed, self.seeds)
+        self.check_numbers(self.steps, MAX_PAIRS // datasaurus.POINTS)
         if self.prox_mode not in get_args(Mode):
             raise ValueError(f"unknown prox_mode {self.prox_mode!r}; use {' or '.join(get_args(Mode))}")
 
@@ -140,57 +130,42 @@ def run_toy(plan: ToyPlan | None = None, *, schedule: Schedule | None = None, pr
         progress: Show a progress bar over the runs (only where there is a terminal).
     """
     plan, started = plan or ToyPlan(), time.perf_counter()
-    target = datasaurus.load(plan.dataset)
+    target, methods, steps = datasaurus.load(plan.dataset), find_methods(plan.methods), tuple(sorted(set(plan.steps)))
     mixture = GaussianMixture(torch.as_tensor(target), schedule=schedule)
-    model = mixture if plan.prox_mode == "global" else _local(mixture)
-    numbers, seeds = tuple(sorted({int(n) for n in plan.steps})), tuple(range(plan.seed, plan.seed + plan.seeds))
-    follow = TRAJECTORY_STEPS if TRAJECTORY_STEPS in numbers else numbers[len(numbers) // 2]
-    methods = find_methods(plan.methods)
-    cells, skipped = make_cells(plan.dataset, methods, numbers, seeds, mixture.schedule)
+    follow = TRAJECTORY_STEPS if TRAJECTORY_STEPS in steps else steps[len(steps) // 2]
     particles: dict[str, dict[int, Particles]] = {}
-    trajectories: dict[str, Trajectory] = {}
+    states: dict[str, list[Particles]] = {}
+    times: dict[str, tuple[float, ...]] = {}
 
-    def measure(cell: Cell) -> Row:
-        states: list[Particles] = []
-
-        def keep(state: SamplerState) -> None:
-            if cell.steps == follow or state.step == state.steps:
-                states.append(state.x.numpy().copy())
-
-        last, seconds = run_particles(cell, model, (plan.samples, target.shape[1]), keep)
-        name, n = cell.method.name, cell.steps
-        if cell.seed == plan.seed:
-            particles.setdefault(name, {})[n] = states[-1]
-            if n == follow:
-                trajectories[name] = Trajectory(tuple(cell.grid.times.tolist()), np.stack(states))
-        distances = {"w1": w1(states[-1], target), "w2": w2(states[-1], target)}
-        return Row(
-            sampler=name, grid=cell.grid.name, steps=n, nfe=last.nfe, seed=cell.seed, metrics=distances, seconds=seconds
-        )
-
-    def draw(seed: int) -> Row:
-        begin = time.perf_counter()
-        draws = mixture.sample(plan.samples, generator=torch.Generator().manual_seed(seed))
-        distances = {"w1": w1(draws, target), "w2": w2(draws, target)}
-        seconds = time.perf_counter() - begin
-        return Row(sampler="draws", grid=None, steps=0, nfe=0, seed=seed, metrics=distances, seconds=seconds)
+    def keep(cell: Cell, state: SamplerState) -> None:
+        if cell.seed == plan.seed and cell.steps == follow:
+            times[cell.method.name] = tuple(cell.grid.times.tolist())
+            states.setdefault(cell.method.name, []).append(state.x.numpy().copy())
+        if cell.seed == plan.seed and state.step == state.steps:
+            particles.setdefault(cell.method.name, {})[cell.steps] = state.x.numpy().copy()
 
     with one_thread():
-        rows = sweep(cells, measure, skipped=skipped, progress=progress)
-        floor = Summary.of([draw(seed) for seed in seeds])
+        found = run_particles(
+            plan,
+            mixture,
+            methods,
+            steps,
+            lambda x, seed: {"w1": w1(x, target), "w2": w2(x, target)},
+            torch.Generator().manual_seed,
+            model=mixture if plan.prox_mode == "global" else _local(mixture),
+            callback=keep,
+            target=plan.dataset,
+            progress=progress,
+        )
     return ToyResult(
+        **vars(found),
         dataset=plan.dataset,
-        samples=plan.samples,
-        seeds=seeds,
         prox_mode=plan.prox_mode,
-        steps=numbers,
+        steps=steps,
         names=tuple(method.name for method in methods),
-        methods=summaries(rows),
-        skipped=reasons(skipped),
-        floor=floor,
         target=target,
         particles=particles,
-        trajectories=trajectories,
+        trajectories={name: Trajectory(times[name], np.stack(of)) for name, of in states.items() if name in particles},
         trajectory_steps=follow,
         seconds=time.perf_counter() - started,
         versions=versions("torch", "numpy", "POT"),

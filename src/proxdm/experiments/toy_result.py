@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from proxdm.sweep import Summary
+from proxdm.experiments.setting import ParticleResult
 
 Particles = NDArray[np.float64]
 """Points of the plane, `(n, 2)`."""
@@ -27,37 +27,27 @@ class Trajectory:
     states: NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class ToyResult:
-    """Everything that the experiment measured.
+@dataclass(frozen=True, kw_only=True)
+class ToyResult(ParticleResult):
+    """Everything that the experiment measured: W1 and W2, and particles of the first seed.
 
     Attributes:
         dataset: Name of the Datasaurus set.
-        samples: Number of particles.
-        seeds: The seeds.
         prox_mode: Which minimum the proximal operator takes: `global` or `local`.
         steps: The numbers of steps asked for, increasing.
         names: The methods asked for.
-        methods: method -> N -> W1 and W2 (`metrics`), NFE and seconds.
-        skipped: method -> N -> why the method is not defined there.
-        floor: Distances of exact draws from the target.
         target: The atoms, `(142, 2)`.
-        particles: method -> N -> final particles of the first seed, `(samples, 2)`.
-        trajectories: method -> trajectory of the first seed at N = `trajectory_steps`.
+        particles: method -> N -> final particles, `(samples, 2)`.
+        trajectories: method -> trajectory at N = `trajectory_steps`.
         trajectory_steps: The N of the trajectories.
         seconds: Duration of the whole experiment.
         versions: Versions of the software that the numbers depend on.
     """
 
     dataset: str
-    samples: int
-    seeds: tuple[int, ...]
     prox_mode: str
     steps: tuple[int, ...]
     names: tuple[str, ...]
-    methods: dict[str, dict[int, Summary]]
-    skipped: dict[str, dict[int, str]]
-    floor: Summary
     target: Particles
     particles: dict[str, dict[int, Particles]]
     trajectories: dict[str, Trajectory]
@@ -69,15 +59,10 @@ class ToyResult:
         """Return the numbers in the form of `results.json` (no particles)."""
         return {
             "dataset": self.dataset,
-            "samples": self.samples,
             "seed": self.seeds[0],
-            "seeds": list(self.seeds),
             "prox_mode": self.prox_mode,
-            "methods": {
-                name: {str(n): cell.record() for n, cell in cells.items()} for name, cells in self.methods.items()
-            },
-            "skipped": {name: {str(n): why for n, why in reasons.items()} for name, reasons in self.skipped.items()},
-            "floor": self.floor.record(),
+            "methods": {name: {n: cell.record() for n, cell in cells.items()} for name, cells in self.methods.items()},
+            **super().record(),
             "seconds": self.seconds,
             "versions": self.versions,
         }
