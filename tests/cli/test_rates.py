@@ -42,7 +42,7 @@ def test_the_whole_run(tmp_path, capsys):
     gaussian, third = out.split("W2 to mixture")
     first, second = gaussian.split("KL(output || target) on ")[1:]
     for text, target in ((first, "isotropic"), (second, "anisotropic")):
-        rows = {line.split()[0]: line.split() for line in text.splitlines() if line.split() and "bends:" not in line}
+        rows = {line.split()[0]: line.split() for line in text.splitlines() if line.split() and ": slopes" not in line}
         for name, cells in record["gaussians"][target]["methods"].items():
             for steps, cell in cells["steps"].items():
                 assert f"{cell['kl']:.1e}" in rows[name], (name, steps)
@@ -51,28 +51,32 @@ def test_the_whole_run(tmp_path, capsys):
                 assert (f"{fit['slope']:.2f}" if fit["straight"] else "bends") in rows[name]
                 if start == "normal" and not fit["straight"]:
                     assert f"{name} bends: slopes {fit['local_slopes'][0]:+.2f}" in text
-    assert "Slopes: least squares in logarithms over N = 10, 20, 40" in first
+        for name, cells in record["gaussians"][target]["methods"].items():
+            assert f"{-cells['order']['fit']['slope']:.2f}" == rows[name][-1]
+    assert "N = 10, 20, 40" in first
+    assert record["gaussians"]["isotropic"]["order_grid"] in first
+    assert out.count("heun takes 9, 19, 39, 79 in all") == 3
     rows = {line.split()[0]: line for line in third.splitlines() if line.split()}
     for name in METHODS:
         for cell in record["mixtures"]["mixture"]["methods"][name]["steps"].values():
             assert f"{cell['w2']:.3f} ± {cell['w2_std']:.3f}" in rows[name]
     assert "–" in rows["prox-backward"]
-    assert out.count("Skipped prox-backward at N = 5: the prox-backward step 1 of 5") == 3
+    assert out.count("Skipped prox-backward at N = 5: ") == 3
     floor = record["mixtures"]["mixture"]["floor"]
-    assert f"Floor (as many exact draws): {floor['w2']:.3f} ± {floor['w2_std']:.3f}." in out
-    assert f"In rates: {RESULTS}, {', '.join((*GAUSSIAN_FIGURES, *MIXTURE_FIGURES))}" in out
+    assert f"{floor['w2']:.3f} ± {floor['w2_std']:.3f}." in third
+    assert f"rates: {RESULTS}, {', '.join((*GAUSSIAN_FIGURES, *MIXTURE_FIGURES))}" in out
 
 
 def test_options_reach_the_experiment(tmp_path, capsys):
-    arguments = ["--target", "mixture", "--steps", "4", "--methods", "ode-euler", "--grid", "power", "--rho", "3"]
-    more = ["--samples", "7", "--seed", "9", "--seeds", "1", "--quadrature", "integral", "--out", "here"]
-    assert main(["rates", *arguments, *more]) == 0
+    name = "ode-euler(quadrature=integral)"
+    arguments = ["--target", "mixture", "--steps", "4", "--methods", name, "--grid", "power(rho=3)"]
+    assert main(["rates", *arguments, "--samples", "7", "--seed", "9", "--seeds", "1", "--out", "here"]) == 0
     record = json.loads((tmp_path / "here" / RESULTS).read_text())
-    assert (record["grid"], record["quadrature"], record["gaussians"]) == ("power", "integral", {})
+    assert (record["grid"], record["gaussians"]) == ("power(rho=3)", {})
     mixture = record["mixtures"]["mixture"]
     assert (mixture["samples"], mixture["seeds"]) == (7, [9])
-    assert {name: list(cells["steps"]) for name, cells in mixture["methods"].items()} == {"ode-euler": ["4"]}
-    assert mixture["methods"]["ode-euler"]["steps"]["4"]["grid"] == "power(4, rho=3)"
+    assert {name: list(cells["steps"]) for name, cells in mixture["methods"].items()} == {name: ["4"]}
+    assert mixture["methods"][name]["steps"]["4"]["grid"] == "power(4, rho=3)"
     assert "7 particles, seed 9:" in capsys.readouterr().out
 
 
@@ -110,16 +114,13 @@ def test_failing_while_drawing_leaves_the_earlier_results(tmp_path, capsys, monk
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["--steps", "0"], "steps = 0 must be a whole number of at least 1"),
-        (["--steps"], "steps names no number of steps"),
-        (["--target", "isotropc"], "unknown target 'isotropc' (did you mean 'isotropic'?)"),
+        (["--steps", "0"], "steps = 0"),
+        (["--target", "isotropc"], "'isotropc' (did you mean 'isotropic'?)"),
         (["--target"], "target names none"),
-        (["--methods", "prox-hybird"], "unknown method 'prox-hybird' (did you mean 'prox-hybrid'?)"),
-        (["--rho", "2"], "rho = 2 has an effect on the power grid only"),
-        (["--eps", "0.01"], "eps = 0.01 has an effect on the denoising and log-snr grids only"),
-        (["--samples", "0"], "samples = 0 must lie in 1 ..."),
-        (["--target", "isotropic", "--seeds", "2"], "seeds = 2 has an effect on mixtures only"),
-        (["--out", "file"], "results cannot be written to file"),
+        (["--methods", "prox-hybird"], "'prox-hybird' (did you mean 'prox-hybrid'?)"),
+        (["--grid", "power(rh=2)"], "'rh'"),
+        (["--target", "isotropic", "--seeds", "2"], "seeds = 2 "),
+        (["--out", "file"], "file (File exists)"),
     ],
 )
 def test_wrong_input_is_one_line_before_any_work(tmp_path, capsys, monkeypatch, arguments, message):
@@ -127,13 +128,14 @@ def test_wrong_input_is_one_line_before_any_work(tmp_path, capsys, monkeypatch, 
     monkeypatch.setattr("proxdm.cli.rates.run_rates", lambda *a, **k: pytest.fail("the work began"))
     assert main(["rates", *arguments]) == 2
     err = capsys.readouterr().err
-    assert err.startswith(f"proxdm: error: {message}")
+    assert err.startswith("proxdm: error: ")
+    assert message in err
     assert err.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
     assert (tmp_path / "file").read_text() == "mine"
 
 
-@pytest.mark.parametrize("arguments, closest", [(["--targt", "x"], "--target"), (["--quadrature", "mid"], "integral")])
+@pytest.mark.parametrize("arguments, closest", [(["--targt", "x"], "--target"), (["--seeds", "many"], "many")])
 def test_arguments_that_do_not_parse(tmp_path, capsys, arguments, closest):
     assert main(["rates", *arguments]) == 2
     captured = capsys.readouterr()
@@ -145,5 +147,5 @@ def test_arguments_that_do_not_parse(tmp_path, capsys, arguments, closest):
 def test_help_names_the_targets_and_the_defaults(capsys):
     assert main(["rates", "--help"]) == 0
     text = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    for part in ("isotropic, anisotropic, mixture, dino", "on mixtures 5 10 20 50 100", "--overwrite", "--quadrature"):
+    for part in ("isotropic, anisotropic, mixture, dino", "on mixtures 5 10 20 50 100", "--overwrite", "dpm++3m"):
         assert part in text

