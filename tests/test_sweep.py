@@ -99,9 +99,7 @@ def test_rows_that_differ_in_their_seeds_are_summed_up(cells):
     assert Summary.of(rows[:1]).record()["w2_std"] is None
 
 
-@pytest.mark.parametrize(
-    "values, text, wide", [((0.25,), "0.250", "0.2"), ((1.0, 2.0), "1.500 ± 0.707", "1.5 ± 0.71")]
-)
+@pytest.mark.parametrize("values, text, wide", [((0.25,), "0.250", "0.2"), ((1.0, 2.0), "1.500 ± 0.707", "1.5 ± 0.71")])
 def test_spreads_in_words(values, text, wide):
     spread = Spread(values)
     assert str(spread) == text

@@ -210,9 +210,7 @@ def test_marginals_are_those_of_the_forward_process():
 def test_kl_is_that_of_torch():
     p, q = law((0.1, 0.5), (-2.0, 3.0), (0.0, 1.0)), law((0.4, 0.2), (-1.0, 4.0), (0.0, 1.0))
     one, other = (torch.distributions.Normal(x.mean, x.variance.sqrt()) for x in (p, q))
-    forward, backward = (
-        float(torch.distributions.kl_divergence(*pair).sum()) for pair in ((one, other), (other, one))
-    )
+    forward, backward = (float(torch.distributions.kl_divergence(*pair).sum()) for pair in ((one, other), (other, one)))
     assert p.distances(q) == pytest.approx({"kl": forward, "kl_reverse": backward, "w2": p.w2(q)}, rel=1e-13)
     assert p.kl(p) == p.w2(p) == 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from proxdm.rules import find_rule
 
 from proxdm.checkpoints.hub import OFFICIAL_MODELS, OFFICIAL_STATS
 from proxdm.checkpoints.load import fitting_samplers
@@ -10,7 +11,6 @@ from proxdm.data.known import KNOWN
 from proxdm.experiments.reproduce import BLOCKS, STEPS, SUBSET_STEPS, Pictures, Sweep, Synthetic
 from proxdm.experiments.toy import STEPS as TOY_STEPS
 from proxdm.presets import PRESETS, get_preset
-from proxdm.rules import find_rule
 from proxdm.samplers import check_steps, default_grid
 
 EXPERIMENTS = {one.name: one for block in BLOCKS.values() for one in block.experiments}
