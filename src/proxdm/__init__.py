@@ -18,7 +18,17 @@ if TYPE_CHECKING:
     from proxdm.mixtures import GaussianMixture
     from proxdm.models import ProxModel, ScoreModel
     from proxdm.operators import prox_from_denoiser
-    from proxdm.samplers import SAMPLERS, Sampler, SamplerState, find_sampler, sample, solve
+    from proxdm.samplers import (
+        SAMPLERS,
+        ProxSampler,
+        Sampler,
+        SamplerState,
+        ScoreSampler,
+        find_sampler,
+        register,
+        sample,
+        solve,
+    )
     from proxdm.schedules import VE, VPSDE, Cosine, Discrete, Flow
 
 _HOME = {
@@ -30,14 +40,17 @@ _HOME = {
     "Flow": "proxdm.schedules",
     "GaussianMixture": "proxdm.mixtures",
     "ProxModel": "proxdm.models",
+    "ProxSampler": "proxdm.samplers",
     "Sampler": "proxdm.samplers",
     "SamplerState": "proxdm.samplers",
     "ScoreModel": "proxdm.models",
+    "ScoreSampler": "proxdm.samplers",
     "TimeGrid": "proxdm.grids",
     "find_sampler": "proxdm.samplers",
     "load": "proxdm.checkpoints.load",
     "load_official": "proxdm.checkpoints.load",
     "prox_from_denoiser": "proxdm.operators",
+    "register": "proxdm.samplers",
     "sample": "proxdm.samplers",
     "solve": "proxdm.samplers",
 }
@@ -52,15 +65,18 @@ __all__ = [
     "Flow",
     "GaussianMixture",
     "ProxModel",
+    "ProxSampler",
     "Sampler",
     "SamplerState",
     "ScoreModel",
+    "ScoreSampler",
     "TimeGrid",
     "__version__",
     "find_sampler",
     "load",
     "load_official",
     "prox_from_denoiser",
+    "register",
     "sample",
     "solve",
 ]

@@ -133,7 +133,7 @@ class TimeGrid:
         cls,
         steps: int,
         start: float | None = None,
-        end: float = 0.02,
+        end: float = 0.03,
         rho: float = 7.0,
         schedule: Schedule | None = None,
     ) -> TimeGrid:
@@ -163,6 +163,7 @@ class TimeGrid:
         part = torch.linspace(0, 1, steps, dtype=torch.float64)
         ratios = (first ** (1 / rho) + part * (end ** (1 / rho) - first ** (1 / rho))) ** rho
         times = torch.cat([known.time_of_ratio(ratios).clamp(max=1.0), torch.zeros(1, dtype=torch.float64)])
+        times[0] = 1.0 if first == last else times[0]
         begin = "" if start is None else f", start={start:g}"
         name = f"rho({steps}{begin}, end={end:g}, rho={rho:g})"
         return cls(times, name, lambda n: cls.rho(n, start, end, rho, schedule))

@@ -84,7 +84,7 @@ class ScoreParametrisation:
         return _combined(1 / c.d, x0, -c.c / c.d, x)
 
 
-SCORE_PARAMETRISATIONS: Registry[ScoreParametrisation] = Registry("parametrisation of a score model")
+SCORE_PARAMETRISATIONS: Registry[ScoreParametrisation] = Registry("score parametrisation")
 """Every parametrisation of a score network by name."""
 
 EDM_SIGMA_DATA = 0.5
@@ -178,7 +178,7 @@ class Parametrisation:
         return per_sample((1 - c.skip) / c.out, x) * x - per_sample(c.skip * root / c.out, x) * noise
 
 
-PARAMETRISATIONS: Registry[Parametrisation] = Registry("parametrisation of a prox model")
+PARAMETRISATIONS: Registry[Parametrisation] = Registry("prox parametrisation")
 """Every parametrisation of a prox network by name: `epsilon` is the residual one of arXiv 2507.08956, Sec. 3.3."""
 
 

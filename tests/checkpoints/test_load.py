@@ -10,7 +10,15 @@ import pytest
 import torch
 
 from proxdm.checkpoints import load as loading
-from proxdm.checkpoints.load import default_sampler, default_steps, find, fitting_samplers, load, load_official, open_source
+from proxdm.checkpoints.load import (
+    default_sampler,
+    default_steps,
+    find,
+    fitting_samplers,
+    load,
+    load_official,
+    open_source,
+)
 from proxdm.checkpoints.portable import save_model
 from proxdm.checkpoints.store import TrainingState, create_run, save_checkpoint
 from proxdm.conditioning import ConditioningConfig

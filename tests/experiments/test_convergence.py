@@ -204,7 +204,7 @@ def test_runs_on_mixtures_are_the_samplers_against_one_reference_a_seed():
             distances.append(distance(solve(method.sampler, mixture, method.times(VP, 10), noise).x, seed))
         assert mixed.methods[method.name][10].w2.values == pytest.approx(distances, rel=1e-9)
     cell = mixed.methods["heun"][10]
-    assert (cell.nfe, cell.grid) == (19, "rho(10, end=0.02, rho=7)")
+    assert (cell.nfe, cell.grid) == (19, TimeGrid.rho(10).name)
     draws = [mixture.sample(60, generator=sample_generator(seed, 1)) for seed in (5, 6)]
     assert mixed.floor.w2.values == tuple(map(distance, draws, (5, 6)))
     assert (mixed.floor.nfe, mixed.floor.grid) == (0, None)

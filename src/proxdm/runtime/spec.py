@@ -25,11 +25,12 @@ def parse_call(text: str) -> tuple[str, dict[str, Any]]:
     name, inside = match.groups()
     try:
         call = ast.parse(f"f({inside or ''})", mode="eval").body
-        assert isinstance(call, ast.Call)
+        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
+            raise wrong
         if call.args or any(keyword.arg is None for keyword in call.keywords):
             raise wrong
         return name, {str(keyword.arg): _value(keyword.value) for keyword in call.keywords}
-    except (SyntaxError, AssertionError, ValueError):
+    except (SyntaxError, ValueError):
         raise wrong from None
 
 

@@ -290,7 +290,7 @@ def _choose_grid(sampler: Sampler, schedule: Schedule, steps: int | None, grid: 
 
 
 def _require_finite(x: Tensor, name: str) -> None:
-    finite = torch.isfinite(x).flatten(1).all(1)
+    finite = torch.isfinite(x).reshape(len(x), -1).all(1)
     if not finite.all():
         bad = int((~finite).sum())
         raise NonFiniteError(

@@ -167,13 +167,20 @@ class DpmPlusPlus2M(_Multistep):
 @register
 @dataclass(frozen=True)
 class DpmPlusPlus3M(_Multistep):
-    """DPM-Solver++(3M) (arXiv 2211.01095, appendix): D is a parabola through three values."""
+    """DPM-Solver++(3M) (arXiv 2211.01095, appendix): D is a parabola through three values.
+
+    Attributes:
+        published: Take half of the quadratic term, as the published code and diffusers do, which lowers the order from
+            3 to 2 (a divided difference in the place of a second derivative).
+    """
 
     name = "dpm++3m"
     formula = "x' = σ'/σ x + α' ∫ eᵘ⁻ʰ (D + D' u + D'' u²/2) du"
 
+    published: bool = False
+
     def correction(self, denoised: Tensor, h: float, history: History) -> Tensor:
-        """Return `phi_1 D1 + phi_2 D2`, D1 and D2 the divided differences in units of h."""
+        """Return `phi_1 D' + phi_2 D''`, with the derivatives of the parabola in units of h."""
         if len(history) < 2:
             return second_order(denoised, h, history)
         (first, h_1), (second, h_2) = history
@@ -183,4 +190,4 @@ class DpmPlusPlus3M(_Multistep):
         slope = near + r_1 * curve
         phi_1 = 1 + math.expm1(-h) / h
         phi_2 = -(math.expm1(-h) + h) / h**2 + 0.5
-        return phi_1 * slope + phi_2 * curve
+        return phi_1 * slope + (1 if self.published else 2) * phi_2 * curve
