@@ -20,7 +20,6 @@ mass. All methods start from the same particles and are compared with the same d
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
@@ -54,7 +53,7 @@ ORDER_STEPS: tuple[int, ...] = (100, 200, 400)
 """Numbers of steps that orders are fitted to."""
 
 ORDER_ENDS = (20.0, 0.05)
-"""First and last ratio sigma / alpha of :func:`order_grid`."""
+"""First and last ratio sigma / alpha of :func:`order_grid`; the first is lower where a schedule ends before it."""
 
 TARGETS: dict[str, GaussianTarget] = {
     target.name: target
@@ -229,6 +228,7 @@ def gaussian_rates(
     found: dict[str, dict[int, RateRow]] = {method.name: {} for method in methods}
     for row in rows:
         found[row.sampler][row.steps] = row
+    orders = {sampler: order_errors(sampler, target, known) for sampler in {method.sampler for method in methods}}
     return GaussianRates(
         target=target.name,
         formula=target.formula,
@@ -236,8 +236,8 @@ def gaussian_rates(
         std=target.std,
         methods=found,
         skipped=reasons(skipped),
-        order_grid="log(σ/α) from log {:g} down to log {:g} as (i/N)²".format(*ORDER_ENDS),
-        orders={method.name: order_errors(method.sampler, target, known) for method in methods},
+        order_grid=order_grid(1, known).name,
+        orders={method.name: orders[method.sampler] for method in methods},
     )
 
 
@@ -250,9 +250,10 @@ def order_grid(steps: int, schedule: Schedule) -> TimeGrid:
         steps: N.
         schedule: Whose ratios are meant.
     """
-    first, last = map(math.log, ORDER_ENDS)
+    first, last = min(ORDER_ENDS[0], float(schedule.ratio(1.0))), ORDER_ENDS[1]
     part = torch.linspace(0, 1, steps + 1, dtype=torch.float64).square()
-    return TimeGrid(schedule.time_of_ratio(torch.exp(first + part * (last - first))), f"order({steps})")
+    times = schedule.time_of_ratio(first * (last / first) ** part).clamp(max=1.0)
+    return TimeGrid(times, f"log(σ/α) from log {first:.3g} down to log {last:g} as (i/N)²")
 
 
 def order_errors(sampler: Sampler, target: GaussianTarget, schedule: Schedule) -> dict[int, float]:
