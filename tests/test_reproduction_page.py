@@ -14,7 +14,7 @@ from proxdm.cli import VERBS, parse
 from proxdm.cli import download as download_verb
 from proxdm.cli.evaluate import Evaluate
 from proxdm.cli.sample import Sample
-from proxdm.data.known import KNOWN
+from proxdm.data.known import DATASETS
 from proxdm.experiments.reproduce import BLOCKS, Pictures, Reproduction, Sweep
 from proxdm.presets import PRESETS, get_preset
 
@@ -47,7 +47,7 @@ def test_every_name_exists():
     spans = set(re.findall(r"`([^`\n]+)`", TEXT))
     experiments = {one.name for block in BLOCKS.values() for one in block.experiments}
     named = {span for span in spans if re.fullmatch(r"(mnist|cifar10|celebahq|digits|fashion-mnist)-[a-z0-9-]+", span)}
-    assert named <= {*PRESETS, *experiments, *KNOWN}
+    assert named <= {*PRESETS, *experiments, *DATASETS}
     flags = {span.split()[0] for span in spans if span.startswith("--")}
     known = {"--" + name.replace("_", "-") for name in Reproduction.__dataclass_fields__}
     assert flags <= known

@@ -8,12 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from proxdm.rules import find_rule
 
 from pages import asked
 from proxdm.checkpoints.hub import OFFICIAL_MODELS, OFFICIAL_STATS
 from proxdm.checkpoints.load import fitting_samplers
 from proxdm.cli.measuring import make_plan
-from proxdm.data.known import KNOWN
+from proxdm.data.known import DATASETS
 from proxdm.experiments.reproduce import (
     BLOCKS,
     STEPS,
@@ -74,7 +75,7 @@ def test_the_papers_distances():
 
 def test_data_sets_are_known_and_their_statistics_published():
     for block in BLOCKS.values():
-        assert block.dataset is None or block.dataset in KNOWN
+        assert block.dataset is None or block.dataset in DATASETS
         assert {get_preset(name).data.name for name in block.presets} <= {block.dataset}
         if any(isinstance(one, Sweep) for one in block.experiments):
             assert block.dataset in OFFICIAL_STATS

@@ -28,8 +28,8 @@ from proxdm.config.codec import from_json
 from proxdm.errors import CheckpointError, ProxdmError
 from proxdm.models import LearnedModel
 from proxdm.presets import get_preset
-from proxdm.samplers import SAMPLERS, Sampler, find_sampler
 from proxdm.runtime.device import choose_device
+from proxdm.samplers import SAMPLERS, Sampler, find_sampler
 
 Kind = Literal["run", "checkpoint", "folder", "file", "hub"]
 

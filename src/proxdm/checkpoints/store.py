@@ -30,7 +30,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, overload
 
 from torch import Tensor
 
@@ -43,10 +43,13 @@ from proxdm.checkpoints.portable import (
     read_tensors,
     write_model_file,
 )
-from proxdm.config import Config, ConfigError, differences, from_dict, from_json, to_dict, to_json
+from proxdm.config import Config, ConfigError, ModelConfig, differences, from_dict, to_dict, to_json
+from proxdm.config.codec import from_json
 from proxdm.errors import CheckpointError, OutputError
 from proxdm.models import LearnedModel
 from proxdm.runtime.files import replacing
+
+T = TypeVar("T")
 
 CHECKPOINTS = "checkpoints"
 LOG_FILE = "log.jsonl"
@@ -58,7 +61,7 @@ _STEP = re.compile(r"step-(\d{8,})")
 _UNFINISHED = ".unfinished-"
 
 MAY_CHANGE = ("logging.", "training.steps", "training.patience", "training.micro_batch", "training.compile",
-              "training.device", "data.root")  # fmt: skip
+              "training.device", "data.root", "sampler")  # fmt: skip
 """Fields, or beginnings of fields, that a resumed run may change: none of them alters the steps already taken."""
 
 
@@ -107,13 +110,13 @@ class Checkpoint:
     @property
     def weights(self) -> tuple[str, ...]:
         """Names of the weight sets: the averages in the order of the configuration, then `raw`."""
-        averages = [f"ema-{decay}" for decay in self.config.training.ema]
-        return (*averages, "raw")
+        training = json.loads((self.path / CONFIG_FILE).read_text(encoding="utf-8"))["training"]
+        return (*(f"ema-{decay}" for decay in training["ema"]), "raw")
 
     @property
     def config(self) -> Config:
         """The configuration of the run when this was written."""
-        return _read_config(self.path / CONFIG_FILE)
+        return _read_config(self.path / CONFIG_FILE, Config)
 
     def read(self, weights: str) -> dict[str, Tensor]:
         """Return a weight set, e.g. `raw` or `ema-0.9999`, under the network's parameter names.
@@ -159,8 +162,12 @@ def is_run(folder: Path) -> bool:
     return (folder / CONFIG_FILE).is_file() and (folder / CHECKPOINTS).is_dir()
 
 
-def create_run(folder: Path, config: Config) -> None:
+def create_run(folder: Path, config: object) -> None:
     """Make the folder of a new run; an empty folder may be there.
+
+    Args:
+        folder: The run.
+        config: A :class:`~proxdm.config.Config`, or another dataclass that describes the run and has `training`.
 
     Raises:
         OutputError: There is a run already, or something else; nothing is touched.
@@ -194,24 +201,28 @@ def _left_by_create(name: str) -> bool:
     return name in (LOCK_FILE, CHECKPOINTS) or (name.startswith(f".{CONFIG_FILE}.") and name.endswith(".part"))
 
 
-def read_config(folder: Path) -> Config:
-    """Return the configuration of a run.
+@overload
+def read_config(folder: Path) -> Config: ...
+@overload
+def read_config(folder: Path, kind: type[T]) -> T: ...
+def read_config(folder: Path, kind: type[Any] = Config) -> Any:
+    """Return the configuration of a run, a :class:`~proxdm.config.Config` or another dataclass.
 
     Raises:
         CheckpointError: The folder is no run, or its configuration cannot be read.
     """
     if not is_run(folder):
         raise CheckpointError(f"{folder} is not the folder of a training run (it has no {CONFIG_FILE} and checkpoints)")
-    return _read_config(folder / CONFIG_FILE)
+    return _read_config(folder / CONFIG_FILE, kind)
 
 
-def write_config(folder: Path, config: Config) -> None:
+def write_config(folder: Path, config: object) -> None:
     """Write the configuration of a run, in place of the one that was there."""
     with replacing(folder / CONFIG_FILE) as part:
         part.write_text(to_json(config), encoding="utf-8")
 
 
-def check_same_run(stored: Config, wanted: Config) -> None:
+def check_same_run(stored: object, wanted: object) -> None:
     """Check that a run can go on with another configuration than the one it has.
 
     Raises:
@@ -241,12 +252,13 @@ def latest(folder: Path) -> Checkpoint | None:
 
 def save_checkpoint(
     folder: Path,
-    config: Config,
+    config: object,
     state: TrainingState,
     weights: Mapping[str, Mapping[str, Tensor]],
     optimizer: Mapping[str, Tensor],
     *,
     keep: int = 0,
+    model: object = None,
 ) -> Checkpoint:
     """Write a checkpoint of a run, then remove all but the latest `keep`.
 
@@ -257,6 +269,7 @@ def save_checkpoint(
         weights: Weight sets by name: `raw` and `ema-DECAY`.
         optimizer: The optimiser's tensors by name.
         keep: Checkpoints to keep; 0 keeps all.
+        model: A `ModelConfig` for the files of weights, where `config` does not describe the model; else it is unused.
 
     Returns:
         The checkpoint, whole and synced to disk.
@@ -270,8 +283,9 @@ def save_checkpoint(
     part = target.with_name(f"{_UNFINISHED}{target.name}-{os.getpid()}")
     try:
         part.mkdir()
+        described = next((one for one in (config, model) if isinstance(one, Config | ModelConfig)), None)
         for name, tensors in weights.items():
-            write_model_file(ModelFile(part / weights_file(name), config, name, state.step), tensors)
+            write_model_file(ModelFile(part / weights_file(name), described, name, state.step), tensors)
         write_model_file(ModelFile(part / OPTIMIZER_FILE, None, "optimizer", state.step), optimizer)
         write_config(part, config)
         sizes = tuple(sorted((path.name, path.stat().st_size) for path in part.iterdir()))
@@ -358,9 +372,9 @@ def _whole(path: Path) -> Checkpoint | None:
     return None
 
 
-def _read_config(path: Path) -> Config:
+def _read_config(path: Path, kind: type[T]) -> T:
     try:
-        return from_json(path.read_text(encoding="utf-8"))
+        return from_json(path.read_text(encoding="utf-8"), kind)
     except (ConfigError, OSError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
 

@@ -67,9 +67,9 @@ def _known(what: What) -> Mapping[str, str]:
         from proxdm.metrics.inception import WEIGHTS_FILE
 
         return {"inception": WEIGHTS_FILE}
-    from proxdm.data.known import KNOWN
+    from proxdm.data.known import DATASETS
 
-    return {name: "by torchvision" for name, known in KNOWN.items() if known.download is not None}
+    return {name: "by torchvision" for name, known in DATASETS.items() if known.download is not None}
 
 
 def _chosen(options: Download, known: Mapping[str, str]) -> list[str]:

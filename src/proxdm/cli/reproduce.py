@@ -136,8 +136,8 @@ def _(step: Statistics) -> int:
 
 @perform.register
 def _(step: Train) -> int:
-    request = train_verb.Request(step.config, step.out, step.resume, dry_run=False)
-    return train_verb.run(request, f"proxdm train {step.config.preset}")
+    options = train_verb.Train(step.config, step.out, step.resume)
+    return train_verb.run(options, f"proxdm train {step.config.preset}")
 
 
 @perform.register

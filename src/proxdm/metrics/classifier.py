@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from proxdm.data.batches import DataStream
 from proxdm.data.images import ImageData, iterate
-from proxdm.data.labels import LABELS, load_labels
+from proxdm.data.labels import labelled, load_labels
 from proxdm.data.load import DataConfig, Flip, load_data
 from proxdm.metrics.inception import FeatureError
 from proxdm.runtime.seeds import WEIGHTS, derived_seed, step_generator
@@ -176,7 +176,7 @@ def load_labelled(config: DataConfig) -> tuple[LabelledImages, LabelledImages]:
     labels = load_labels(config)
     whole = LabelledImages(load_data(config), labels.values, labels.names)
     _check(whole, LEAST + LEAST // HELD_OUT)
-    if config.name in LABELS and config.name not in _NO_TEST_SPLIT:
+    if config.name in labelled() and config.name not in _NO_TEST_SPLIT:
         other = replace(config, split="test")
         return whole, LabelledImages(load_data(other), load_labels(other).values, labels.names)
     order = torch.randperm(len(whole), generator=torch.Generator().manual_seed(_HELD_OUT_SEED))

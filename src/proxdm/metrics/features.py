@@ -42,7 +42,7 @@ METADATA = "proxdm.json"
 
 _KEYS = ("name", "input_range", "channels", "size", "about", "sha256")
 
-Shape = tuple[int, int, int]
+Shape = tuple[int, ...]
 """(C, H, W) of one image."""
 
 

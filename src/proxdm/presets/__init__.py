@@ -1,7 +1,7 @@
 """Presets: one configuration a file, by name. `mnist-score` is `CONFIG` of `presets/mnist_score.py`.
 
-The `mnist-*`, `cifar10-*` and `celebahq-*` presets are those of arXiv 2507.08956; `digits-*` and `fashion-mnist-*` are
-ours, for small machines.
+The `mnist-*`, `cifar10-*` and `celebahq-*` presets are those of arXiv 2507.08956; `dino-*`, `digits-*` and
+`fashion-mnist-*` are ours, for small machines.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from proxdm.config import Config, ConfigError
 from proxdm.errors import did_you_mean
 
 PRESETS: tuple[str, ...] = (
+    "dino-score",
+    "dino-prox-hybrid",
     "digits-score",
     "digits-prox-hybrid",
     "digits-prox-backward",
