@@ -25,7 +25,7 @@ from proxdm.evaluation import Evaluation, evaluate
 from proxdm.experiments.reproduce import Block, Reproduction, make_steps
 from proxdm.experiments.standins import make_standins
 from proxdm.experiments.steps import Compare, Download, Evaluate, Sample, Statistics, Step, Toy, Train
-from proxdm.experiments.toy import run_toy
+from proxdm.experiments.toy import ToyPlan, run_toy
 from proxdm.metrics.features import load_extractor
 from proxdm.metrics.inception import fetch_weights
 from proxdm.metrics.statistics import compute_statistics
@@ -176,7 +176,8 @@ def _(step: Compare) -> int:
 @perform.register
 def _(step: Toy) -> int:
     check_folder(step.out, (toy_verb.RESULTS, *toy_verb.FIGURES, toy_verb.ANIMATION), overwrite=False)
-    result = run_toy(step.dataset, steps=step.steps, samples=step.samples, seeds=step.seeds, progress=True)
+    plan = ToyPlan(dataset=step.dataset, steps=step.steps, samples=step.samples, seeds=step.seeds)
+    result = run_toy(plan, progress=True)
     print(toy_verb.report(result))
     toy_verb.write(result, step.out, animation=not step.no_animation)
     return 0
