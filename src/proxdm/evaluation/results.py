@@ -66,8 +66,12 @@ class EvaluationRow(Row):
     operator: str | None = None
 
     def record(self) -> dict[str, Any]:
-        """Return it in plain types, as a line of the results holds it: the source is the target."""
-        return {key: value for key, value in asdict(self).items() if key != "target" and (key, value) != _NO_OPERATOR}
+        """Return it in plain types, as a line of the results holds it."""
+        record = asdict(self)
+        del record["target"]  # it is the source
+        if self.operator is None:
+            del record["operator"]
+        return record
 
     @classmethod
     def of_record(cls, record: Mapping[str, Any]) -> EvaluationRow:
@@ -81,9 +85,6 @@ class EvaluationRow(Row):
             return cls(**known)
         except TypeError as error:
             raise ValueError(f"this is no row of results ({error})") from None
-
-
-_NO_OPERATOR = ("operator", None)
 
 
 def identity(record: Mapping[str, Any]) -> str:
