@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
+from proxdm.conditioning import ConditioningConfig
 from proxdm.config import ModelConfig
 from proxdm.errors import OperatorError
-from proxdm.generation import GridChoice, choose_rule, has_latents, make_decoder
+from proxdm.generation import (
+    GridChoice,
+    choose_rule,
+    default_rule,
+    default_steps,
+    fitting_rules,
+    has_latents,
+    make_decoder,
+)
 from proxdm.networks import MLPConfig, UNetConfig
 from proxdm.presets import get_preset
 from proxdm.rules import RULES
@@ -71,3 +82,27 @@ def test_samples_that_are_no_pictures():
     with pytest.raises(ValueError, match=r"samples of shape \(2,\) are no pictures of 1 or 3 channels"):
         make_decoder(vector, "none")
     assert has_latents(ModelConfig("score", (4, 8, 8), UNetConfig(4, 8, (1,), (), 1, 0.0)).build())
+
+
+PROX = get_preset("digits-prox-backward")
+
+
+def test_the_default_sampler_is_the_rule_that_was_trained_for():
+    assert default_rule(ModelConfig("score", (2,), MLPConfig(dim=2))).name == "euler-maruyama"
+    assert default_rule(PROX).name == "prox-backward"
+    assert default_rule(PROX.model).name == "prox-hybrid"
+
+
+def test_the_default_steps_are_20_or_the_nearest_that_was_trained():
+    def steps(*counts):
+        return default_steps(dataclasses.replace(PROX, conditioning=ConditioningConfig("prox-hybrid", "knots", counts)))
+
+    assert steps(5, 10, 20) == 20
+    assert steps(50, 100) == 50
+    assert default_steps(PROX.model) == 20
+
+
+def test_samplers_fit_one_kind_of_model():
+    assert "euler-maruyama" in fitting_rules("score")
+    assert "prox-hybrid" in fitting_rules("prox")
+    assert not set(fitting_rules("score")) & set(fitting_rules("prox"))

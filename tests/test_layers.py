@@ -34,6 +34,7 @@ LAYERS = [
     ["checkpoints"],
     ["imaging"],
     ["generation"],
+    ["publishing"],
     ["training"],
     ["metrics"],
     ["evaluation"],

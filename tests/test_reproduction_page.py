@@ -45,7 +45,7 @@ def test_every_command_parses(words):
         choose(parse(Reproduce, arguments, "p"))
     if verb == "download":
         options = parse(download_verb.Download, arguments, "p")
-        assert download_verb._chosen(options, download_verb._known(options.what))
+        assert download_verb.choose(options, download_verb.offers(options.what)[0])
 
 
 def test_every_name_exists():

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from proxdm.checkpoints.load import default_rule
 from proxdm.checkpoints.portable import model_config
-from proxdm.config import Config
+from proxdm.config import Config, ModelConfig
 from proxdm.grids import GridName, TimeGrid
 from proxdm.imaging import is_image_shape
 from proxdm.models import LearnedModel
-from proxdm.rules import Rule, ScoreRule, find_rule
+from proxdm.rules import RULES, ProxRule, Rule, ScoreRule, find_rule
 from proxdm.samplers import default_grid, prox_of, score_of
+
+USUAL_STEPS = 20
 
 Decoder = Callable[[Tensor], Tensor]
 """From samples of a model `(B, *)` to pictures in [-1, 1]."""
@@ -127,3 +129,26 @@ def make_decoder(model: LearnedModel, vae: str) -> tuple[tuple[int, int, int], D
         )
     scale = coder.reduction
     return (3, height * scale, width * scale), lambda x: torch.cat(list(decode_latents(x, coder)))
+
+
+def default_rule(config: Config | ModelConfig) -> Rule:
+    """Return the rule to sample a model with unless one says otherwise: the one it was trained for.
+
+    Score models: `euler-maruyama`. Prox models: the rule of their training draws, else `prox-hybrid`.
+    """
+    if model_config(config).kind == "score":
+        return find_rule("euler-maruyama")
+    trained = config.conditioning.rule if isinstance(config, Config) else None
+    return find_rule(trained or "prox-hybrid")
+
+
+def default_steps(config: Config | ModelConfig) -> int:
+    """Return the number of steps to sample with unless one says otherwise: 20, or the nearest that was trained on."""
+    trained = config.conditioning.steps if isinstance(config, Config) and config.conditioning.draw == "knots" else ()
+    return min(trained, key=lambda steps: abs(steps - USUAL_STEPS), default=USUAL_STEPS)
+
+
+def fitting_rules(kind: Literal["score", "prox"]) -> list[str]:
+    """Return the names of the samplers that take a model of this kind."""
+    wanted = ScoreRule if kind == "score" else ProxRule
+    return [name for name, rule in RULES.items() if isinstance(rule, wanted)]

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from proxdm.checkpoints import load as loading
-from proxdm.checkpoints.load import default_rule, default_steps, find, fitting_rules, load, load_official, open_source
+from proxdm.checkpoints.load import find, load, load_official, open_source
 from proxdm.checkpoints.portable import save_model
 from proxdm.checkpoints.store import TrainingState, create_run, save_checkpoint
 from proxdm.conditioning import ConditioningConfig
@@ -165,27 +165,6 @@ def test_the_device_is_checked():
             choose_device("cuda")
 
 
-def test_the_default_sampler_is_the_rule_that_was_trained_for():
-    assert default_rule(ModelConfig("score", (2,), MLPConfig(dim=2))).name == "euler-maruyama"
-    assert default_rule(PROX).name == "prox-backward"
-    assert default_rule(PROX.model).name == "prox-hybrid"
-
-
-def test_the_default_steps_are_20_or_the_nearest_that_was_trained():
-    def steps(*counts):
-        return default_steps(dataclasses.replace(PROX, conditioning=ConditioningConfig("prox-hybrid", "knots", counts)))
-
-    assert steps(5, 10, 20) == 20
-    assert steps(50, 100) == 50
-    assert default_steps(PROX.model) == 20
-
-
-def test_samplers_fit_one_kind_of_model():
-    assert "euler-maruyama" in fitting_rules("score")
-    assert "prox-hybrid" in fitting_rules("prox")
-    assert not set(fitting_rules("score")) & set(fitting_rules("prox"))
-
-
 # The official files of ../shared have a small network, which is no preset of ours.
 
 
@@ -227,10 +206,13 @@ def test_official_files_need_a_preset_that_fits(shared, small_presets):
     assert open_source(path, None, "small-score").model.config.preset == "small-score"
 
 
-def test_the_authors_file_name_stands_for_its_preset(tmp_path):
-    config = loading.official_config(tmp_path / "celeba_hq_prox_hybrid.pth", None)
-    assert config.preset == "celebahq-prox-hybrid"
-    assert loading.official_config(tmp_path / "celeba_hq_prox_hybrid.pth", "mnist-score").preset == "mnist-score"
+def test_the_authors_file_name_stands_for_its_preset(monkeypatch, tmp_path):
+    built = []
+    monkeypatch.setattr(loading, "build_official", lambda path, config, weights: built.append(config) or config.build())
+    file = tmp_path / "mnist_prox_hybrid.pth"
+    assert load_official(file).config.preset == "mnist-prox-hybrid"
+    assert load_official(file, "mnist-score").config.preset == "mnist-score"
+    assert built == [loading.get_preset(name).model for name in ("mnist-prox-hybrid", "mnist-score")]
 
 
 def test_a_preset_is_for_official_files_only(run):

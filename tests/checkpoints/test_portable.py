@@ -21,12 +21,15 @@ from proxdm.errors import CheckpointError, OutputError
 from proxdm.losses import ObjectiveConfig
 from proxdm.models import ProxModel, ScoreModel
 from proxdm.networks import MLPConfig, UNetConfig
+from proxdm.schedules import VPSDE
 
 SCORE = ModelConfig("score", (1, 8, 8), UNetConfig(1, 8, (1, 2), (1,), 1))
 PROX = Config(
     preset="tiny",
     data=DataConfig("digits"),
-    model=ModelConfig("prox", (2,), MLPConfig(dim=2, width=16, depth=1, conditioning="time-lam"), beta_max=12.0),
+    model=ModelConfig(
+        "prox", (2,), MLPConfig(dim=2, width=16, depth=1, conditioning="time-lam"), schedule=VPSDE(beta_max=12.0)
+    ),
     conditioning=ConditioningConfig("prox-backward", "knots", (20, 50)),
     objective=ObjectiveConfig(target="noise"),
 )
@@ -155,7 +158,7 @@ def test_a_model_without_configuration_is_refused(tmp_path):
     with pytest.raises(CheckpointError, match="no configuration to store"):
         save_model(model, tmp_path / "m.safetensors")
     model.config = dataclasses.replace(SCORE, network=dataclasses.replace(SCORE.network, width=16))
-    with pytest.raises(CheckpointError, match=r"is \(32, 8\) in the model and \(64, 16\) in the network it"):
+    with pytest.raises(CheckpointError, match=r"is \(32, 8\) in the model and \(64, 16\) in the configuration"):
         save_model(model, tmp_path / "m.safetensors")
     assert not list(tmp_path.iterdir())
 

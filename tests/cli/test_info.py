@@ -14,7 +14,7 @@ from proxdm.cli import main
 from proxdm.conditioning import ConditioningConfig
 from proxdm.config import Config, ModelConfig, TrainingConfig, from_dict
 from proxdm.data.load import DataConfig
-from proxdm.networks import MLPConfig, parameter_count
+from proxdm.networks import MLPConfig
 
 CONFIG = Config(
     preset="tiny",
@@ -46,7 +46,7 @@ def test_a_run_says_how_far_it_is(run, capsys):
         "what": "a training run",
         "model": "prox",
         "shape": [2],
-        "parameters": parameter_count(CONFIG.model.network),
+        "parameters": CONFIG.parameter_count(),
         "weights": "ema-0.99",
         "weight_sets": ["ema-0.99", "raw"],
         "step": 700,

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from proxdm.checkpoints.hub import OFFICIAL_MODELS, OFFICIAL_STATS
-from proxdm.checkpoints.load import fitting_rules
 from proxdm.data.known import KNOWN
 from proxdm.experiments.reproduce import BLOCKS, STEPS, SUBSET_STEPS, Pictures, Sweep, Synthetic
 from proxdm.experiments.toy import STEPS as TOY_STEPS
+from proxdm.generation import fitting_rules
 from proxdm.presets import PRESETS, get_preset
 from proxdm.rules import find_rule
 from proxdm.samplers import check_steps, default_grid
@@ -43,7 +43,7 @@ def test_samplers_fit_their_models_and_are_defined_and_trained_there(one):
     config = get_preset(one.preset)
     assert one.sampler in fitting_rules(config.model.kind)
     for steps in one.steps:
-        check_steps(find_rule(one.sampler), default_grid(find_rule(one.sampler), steps), config.model.sde)
+        check_steps(find_rule(one.sampler), default_grid(find_rule(one.sampler), steps), config.model.schedule)
     assert one.steps == (config.conditioning.steps or STEPS)
     if config.conditioning.rule is not None:
         assert one.sampler == config.conditioning.rule

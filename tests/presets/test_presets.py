@@ -13,6 +13,7 @@ from proxdm.config import ConfigError, from_json, to_json
 from proxdm.data.images import ImageData
 from proxdm.data.load import load_data
 from proxdm.presets import PRESETS, get_preset
+from proxdm.schedules import VPSDE
 from proxdm.training import train
 
 ALL, SUBSET = (5, 10, 20, 50, 100, 1000), (5, 10, 20)
@@ -53,7 +54,7 @@ def test_paper_presets_are_the_papers(name):
     assert (config.model.parametrisation, config.objective.target) == (("prox",) * 2 if plain else ("epsilon", "noise"))
     assert config.model.shape == ((1 if "mnist" in name else 4 if "celeba" in name else 3), 32, 32)
     assert config.data.flip == ("none" if "mnist" in name else "random")
-    assert (config.model.beta_min, config.model.beta_max) == (0.1, 20.0)
+    assert config.model.schedule == VPSDE(0.1, 20.0)
     if parameters is not None:
         assert config.parameter_count() == parameters
 

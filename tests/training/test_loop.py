@@ -289,7 +289,7 @@ def test_other_folders_and_files_are_not_touched(prox_config, pictures, tmp_path
 
 def test_two_processes_cannot_train_in_one_folder(prox_config, pictures, tmp_path):
     store.create_run(tmp_path / "run", prox_config)
-    with store.locked(tmp_path / "run"), pytest.raises(OutputError, match="another process is training"):
+    with store.locked(tmp_path / "run"), pytest.raises(OutputError, match="another process"):
         train(prox_config, tmp_path / "run", resume=True, data=pictures, progress=False)
 
 

@@ -21,13 +21,12 @@ folder called `step-...` is whole; a folder that is not (a copy that was cut sho
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,6 +46,7 @@ from proxdm.config import Config, ConfigError, differences, from_dict, from_json
 from proxdm.errors import CheckpointError, OutputError
 from proxdm.models import LearnedModel
 from proxdm.runtime.files import replacing
+from proxdm.runtime.locks import lock
 
 CHECKPOINTS = "checkpoints"
 LOG_FILE = "log.jsonl"
@@ -58,7 +58,7 @@ _STEP = re.compile(r"step-(\d{8,})")
 _UNFINISHED = ".unfinished-"
 
 MAY_CHANGE = ("logging.", "training.steps", "training.patience", "training.micro_batch", "training.compile",
-              "training.device", "data.root")  # fmt: skip
+              "training.device", "data.root", "imports")  # fmt: skip
 """Fields, or beginnings of fields, that a resumed run may change: none of them alters the steps already taken."""
 
 
@@ -324,27 +324,13 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> AbstractContextManager[None]:
     """Hold the run for this process; the lock goes with the process, however it ends.
 
     Raises:
         OutputError: Another process is training in this folder.
     """
-    try:
-        import fcntl
-    except ImportError:  # Windows: no lock
-        yield
-        return
-    with (folder / LOCK_FILE).open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise OutputError(f"another process is training in {folder}; wait for it, or choose another") from None
-        except OSError as error:  # a file system without locks
-            if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.EINVAL):
-                raise
-        yield
+    return lock(folder / LOCK_FILE, wait=False)
 
 
 def _whole(path: Path) -> Checkpoint | None:

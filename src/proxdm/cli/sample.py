@@ -17,12 +17,20 @@ from tyro.conf import Positional, arg
 
 from proxdm import imaging
 from proxdm._version import __version__
-from proxdm.checkpoints.load import Opened, default_steps, open_source
+from proxdm.checkpoints.load import Opened, open_source
 from proxdm.checkpoints.portable import model_config
 from proxdm.cli import parse
 from proxdm.cli.sample_output import TRAJECTORY, Frames, Target, choose_target, write
 from proxdm.data.images import to_uint8
-from proxdm.generation import Decoder, GridChoice, choose_rule, has_latents, make_decoder, outside_training
+from proxdm.generation import (
+    Decoder,
+    GridChoice,
+    choose_rule,
+    default_steps,
+    has_latents,
+    make_decoder,
+    outside_training,
+)
 from proxdm.grids import GridName, TimeGrid
 from proxdm.models import LearnedModel
 from proxdm.noise import SeededNoise

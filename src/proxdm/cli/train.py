@@ -7,7 +7,7 @@ import json
 import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -78,7 +78,7 @@ class Train:
     dry_run: bool = False
 
 
-PARTS = tuple(entry.name for entry in fields(Config) if entry.name != "preset")
+PARTS = tuple(entry.name for entry in fields(Config) if entry.name not in ("preset", "imports"))
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ def parse_request(arguments: Sequence[str], prog: str) -> Request:
         default=Train(**{part: getattr(base, part) for part in PARTS}, out=out),
         config=(tyro.conf.AvoidSubcommands, tyro.conf.FlagCreatePairsOff),
     )
-    config = Config(preset=base.preset, **{part: getattr(train, part) for part in PARTS})
+    config = replace(base, **{part: getattr(train, part) for part in PARTS})
     return Request(config, train.out, train.resume, train.dry_run)
 
 

@@ -7,23 +7,32 @@ run and in every checkpoint, as the strict JSON of :mod:`proxdm.config.codec`.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
+from cattrs.gen import make_dict_unstructure_fn, override
+from torch import nn
 
 from proxdm.conditioning import ConditioningConfig, TrainingRange, make_draws, training_range
 from proxdm.config import codec
-from proxdm.config.codec import ConfigError, from_dict, merged, to_dict
+from proxdm.config.codec import ConfigError, UnknownTypeError, merged, parse_json, to_dict
 from proxdm.data.load import DataConfig
 from proxdm.losses import ObjectiveConfig
 from proxdm.models import LearnedModel, ProxModel, ScoreModel, find_parametrisation
-from proxdm.networks import MLPConfig, UNetConfig, build_network
+from proxdm.networks import NETWORKS, NetworkConfig, UNetConfig, parameter_count
 from proxdm.rules import Rule, find_rule
 from proxdm.samplers import check_steps, default_grid
 from proxdm.schedules import VPSDE
+
+T = TypeVar("T")
+
+Schedule = VPSDE
+SCHEDULES: Mapping[str, type] = {"vpsde": VPSDE}
+"""Forward processes by the name that JSON has for them."""
 
 
 @dataclass(frozen=True)
@@ -33,79 +42,64 @@ class ModelConfig:
     Attributes:
         kind: `score` (predicts noise at t) or `prox` (proximal operator at (t, lam)).
         shape: Shape of one sample, without the batch dimension: (C, H, W).
-        network: Architecture; its conditioning is `time` for score and `time-lam` for prox.
+        network: Architecture, an entry of :data:`~proxdm.networks.NETWORKS`.
         parametrisation: What the output of a prox network means: `epsilon` (residual) or `prox`. A score network
             predicts the noise: `epsilon`.
-        beta_min: beta at t = 0 of the forward process.
-        beta_max: beta at t = 1 of the forward process.
+        schedule: Forward process.
     """
 
     kind: Literal["score", "prox"] = "score"
     shape: tuple[int, ...] = (3, 32, 32)
-    network: UNetConfig | MLPConfig = field(default_factory=UNetConfig)
+    network: NetworkConfig = field(default_factory=UNetConfig)
     parametrisation: str = "epsilon"
-    beta_min: float = 0.1
-    beta_max: float = 20.0
+    schedule: Schedule = field(default_factory=VPSDE)
 
     def __post_init__(self) -> None:
         """Reject models whose parts do not fit."""
         if self.kind not in ("score", "prox"):
             raise ConfigError(f"model.kind = {self.kind!r} is unknown; use 'score' or 'prox'")
-        wanted = "time" if self.kind == "score" else "time-lam"
-        if self.network.conditioning != wanted:
-            raise ConfigError(
-                f"model.network.conditioning = {self.network.conditioning!r} does not fit model.kind = {self.kind!r}; "
-                f"use {wanted!r}"
-            )
+        if not self.shape or math.prod(self.shape) < 1:
+            raise ConfigError(f"model.shape = {self.shape} must hold positive sizes, such as (3, 32, 32)")
         find_parametrisation(self.parametrisation)
         if self.kind == "score" and self.parametrisation != "epsilon":
             raise ConfigError(
                 f"model.parametrisation = {self.parametrisation!r} has no effect on a score model, which predicts the "
                 "noise: use 'epsilon'"
             )
-        self._check_shape()
-        _ = self.sde
-
-    def _check_shape(self) -> None:
-        size, network = math.prod(self.shape), self.network
-        if not self.shape or size < 1:
-            raise ConfigError(f"model.shape = {self.shape} must hold positive sizes, such as (3, 32, 32)")
-        if isinstance(network, MLPConfig):
-            if network.dim != size:
-                raise ConfigError(
-                    f"model.network.dim = {network.dim}, but model.shape = {self.shape} has {size} numbers: use {size}"
-                )
-            return
-        if len(self.shape) != 3 or self.shape[0] != network.channels:
-            raise ConfigError(
-                f"model.shape = {self.shape} does not fit a U-Net of model.network.channels = {network.channels}; the "
-                f"shape must be ({network.channels}, height, width)"
-            )
-        if network.out_channels not in (None, network.channels):
-            raise ConfigError(
-                f"model.network.out_channels = {network.out_channels} must be model.network.channels = "
-                f"{network.channels}: the output has the shape of the input"
-            )
-        if any(side % network.size_multiple for side in self.shape[1:]):
-            raise ConfigError(
-                f"model.shape = {self.shape}: height and width must be multiples of {network.size_multiple} for this "
-                "network (patch times 2^(levels - 1)); pad the data"
-            )
+        if (check := getattr(self.network, "check", None)) is not None:
+            try:
+                check(self.shape, self.conditions)
+            except ValueError as error:
+                raise ConfigError(f"model.network does not fit the {self.kind} model: {error}") from error
 
     @property
-    def sde(self) -> VPSDE:
-        """Forward process."""
-        return VPSDE(self.beta_min, self.beta_max)
+    def conditions(self) -> int:
+        """What the network is told besides x: 1, `t`, for score models; 2, `t` and `lam`, for prox models."""
+        return 1 if self.kind == "score" else 2
 
-    def build(self) -> LearnedModel:
-        """Return the model with freshly initialised weights, this configuration in `model.config`.
+    def build_network(self) -> nn.Module:
+        """Return the network, freshly initialised from torch's global generator.
 
-        Initialisation draws from torch's global generator.
+        Raises:
+            ValueError: The network was made outside of the registry (:class:`~proxdm.networks.ExternalNetwork`).
         """
-        network = build_network(self.network)
+        return self.network.build(self.shape, self.conditions)
+
+    def build(self, network: nn.Module | None = None) -> LearnedModel:
+        """Return the model, this configuration in `model.config`.
+
+        Args:
+            network: Its network; None builds that of the configuration (:meth:`build_network`).
+        """
+        network = self.build_network() if network is None else network
         if self.kind == "score":
-            return ScoreModel(network, self.sde, config=self)
-        return ProxModel(network, self.sde, self.parametrisation, config=self)
+            return ScoreModel(network, self.schedule, config=self)
+        return ProxModel(network, self.schedule, self.parametrisation, config=self)
+
+    def parameter_count(self) -> int:
+        """Return the number of parameters of the network, without room for them."""
+        with torch.device("meta"):
+            return parameter_count(self.build_network())
 
 
 @dataclass(frozen=True)
@@ -236,6 +230,8 @@ class Config:
         optimiser: AdamW, learning rates, clipping.
         training: Length, batch, seed, averages, arithmetic.
         logging: What is written, and how often.
+        imports: Modules of own networks, samplers and data sets that were imported for it (`--import`). A record:
+            nothing is imported because a file names it.
     """
 
     preset: str
@@ -248,6 +244,7 @@ class Config:
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     logging: LoggingConfig = field(default_factory=LoggingConfig)
+    imports: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Reject parts that contradict each other."""
@@ -270,9 +267,11 @@ class Config:
             raise ConfigError(
                 f"optimiser.l1_lr = {self.optimiser.l1_lr} has no effect without an l1 phase: set objective.l1_steps"
             )
-        make_draws(self.conditioning, self.model.sde)
+        make_draws(self.conditioning, self.model.schedule)
         if self.logging.preview_every:
-            check_steps(self.preview_rule, default_grid(self.preview_rule, self.logging.preview_steps), self.model.sde)
+            check_steps(
+                self.preview_rule, default_grid(self.preview_rule, self.logging.preview_steps), self.model.schedule
+            )
 
     @property
     def preview_rule(self) -> Rule:
@@ -281,24 +280,53 @@ class Config:
 
     def training_range(self) -> TrainingRange:
         """Return the `(t, lam)` that the network is trained on."""
-        return training_range(self.conditioning, self.model.sde)
+        return training_range(self.conditioning, self.model.schedule)
 
     def parameter_count(self) -> int:
-        """Return the number of parameters of the network, without building it."""
-        with torch.device("meta"):
-            return sum(parameter.numel() for parameter in build_network(self.model.network).parameters())
+        """Return the number of parameters of the network, without room for them."""
+        return self.model.parameter_count()
 
 
-def from_json(text: str) -> Config:
+codec.register_tagged(NetworkConfig, NETWORKS, "network")
+codec.register_tagged(Schedule, SCHEDULES, "schedule")
+codec.converter.register_unstructure_hook(
+    Config, make_dict_unstructure_fn(Config, codec.converter, imports=override(omit_if_default=True))
+)
+
+
+def to_json(config: object) -> str:
+    """Return a configuration as indented JSON; :func:`from_json` gives it back exactly.
+
+    A VPSDE is written as `beta_min` and `beta_max` of the model, as it has been from the first version on.
+    """
+    data = to_dict(config)
+    model = data.get("model", data)
+    if model.get("schedule", {}).get("type") == "vpsde":
+        model |= {key: value for key, value in model.pop("schedule").items() if key != "type"}
+    return json.dumps(data, indent=2, allow_nan=False) + "\n"
+
+
+def from_json(text: str, kind: type[T] = Config) -> T:  # type: ignore[assignment]
     """Return the configuration that :func:`to_json` wrote. Fields that are missing take their defaults.
 
     Args:
         text: JSON.
+        kind: The dataclass: :class:`Config`, or :class:`ModelConfig`.
 
     Raises:
         ConfigError: Not JSON, an unknown key, a wrong type, or values that contradict.
     """
-    return codec.from_json(text, Config)
+    return from_dict(parse_json(text), kind)
+
+
+def from_dict(data: Any, kind: type[T] = Config) -> T:  # type: ignore[assignment]
+    """Return the configuration that a plain dictionary describes (see :func:`from_json`)."""
+    try:
+        return codec.from_dict(_with_schedule(data), kind)
+    except UnknownTypeError as error:
+        if isinstance(data, Mapping) and (imports := data.get("imports")):
+            raise UnknownTypeError(f"{error}; it was made with --import {' '.join(map(str, imports))}") from error
+        raise UnknownTypeError(f"{error}; an own one is made known by --import MODULE") from error
 
 
 def overlay(config: Config, changes: Mapping[str, Any]) -> Config:
@@ -311,4 +339,16 @@ def overlay(config: Config, changes: Mapping[str, Any]) -> Config:
     Raises:
         ConfigError: An unknown key, a wrong type, or values that contradict.
     """
-    return from_dict(merged(to_dict(config), changes), Config)
+    return from_dict(merged(to_dict(config), _with_schedule(changes)), Config)
+
+
+def _with_schedule(data: Any) -> Any:
+    """Return the dictionary of a configuration or a model with the `beta_min` and `beta_max` of a model in a VPSDE."""
+    if not isinstance(data, Mapping):
+        return data
+    if isinstance(data.get("model"), Mapping):
+        return {**data, "model": _with_schedule(data["model"])}
+    betas = {key: data[key] for key in ("beta_min", "beta_max") if key in data}
+    if not betas:
+        return data
+    return {**{key: data[key] for key in data if key not in betas}, "schedule": {"type": "vpsde", **betas}}

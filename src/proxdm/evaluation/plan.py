@@ -8,14 +8,13 @@ from pathlib import Path
 
 import torch
 
-from proxdm.checkpoints.load import fitting_rules
 from proxdm.checkpoints.portable import model_config
 from proxdm.data.errors import unknown_name
 from proxdm.data.load import DataConfig
 from proxdm.data.vae import DEFAULT_VAE
 from proxdm.errors import StepError
 from proxdm.evaluation.measures import MEASURES
-from proxdm.generation import GridChoice, choose_rule, outside_training
+from proxdm.generation import GridChoice, choose_rule, fitting_rules, outside_training
 from proxdm.grids import GridName, TimeGrid
 from proxdm.models import LearnedModel
 from proxdm.rules import Rule, find_rule

@@ -2,12 +2,13 @@ r"""A residual MLP for vectors and tiny images, with the same interface and cond
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from proxdm.networks.embeddings import ConditionEmbedding, Conditioning, check_conditioning
+from proxdm.networks.embeddings import ConditionEmbedding, Conditioning, check_conditioning, check_conditions
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,20 @@ class MLPConfig:
             raise ValueError(f"dim = {self.dim} and depth = {self.depth} must both be at least 1")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout = {self.dropout} must lie in [0, 1)")
+
+    def check(self, shape: tuple[int, ...], conditions: int) -> None:
+        """Raise a ValueError if a network of these settings does not take such samples or conditions."""
+        check_conditions(self.conditioning, conditions)
+        if self.dim != (size := math.prod(shape)):
+            raise ValueError(f"dim = {self.dim}, but samples of shape {shape} have {size} numbers: use {size}")
+
+    def build(self, shape: tuple[int, ...], conditions: int) -> MLP:
+        """Return the network, freshly initialised (see :class:`proxdm.networks.NetworkConfig`)."""
+        self.check(shape, conditions)
+        return MLP(self)
+
+    def __str__(self) -> str:
+        return f"MLP of width {self.width}, depth {self.depth}, dropout {self.dropout:g}"
 
 
 class ResidualLayer(nn.Module):

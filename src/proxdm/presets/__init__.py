@@ -1,33 +1,12 @@
-"""Presets: one configuration a file, by name. `mnist-score` is `CONFIG` of `presets/mnist_score.py`.
-
-The `mnist-*`, `cifar10-*` and `celebahq-*` presets are those of arXiv 2507.08956; `digits-*` and `fashion-mnist-*` are
-ours, for small machines.
-"""
+"""Presets by name: those of arXiv 2507.08956 (:mod:`.paper`), and ours for small machines (:mod:`.small`)."""
 
 from __future__ import annotations
 
-import importlib
-
 from proxdm.config import Config, ConfigError
 from proxdm.errors import did_you_mean
+from proxdm.presets import paper, small
 
-PRESETS: tuple[str, ...] = (
-    "digits-score",
-    "digits-prox-hybrid",
-    "digits-prox-backward",
-    "fashion-mnist-score",
-    "fashion-mnist-prox-hybrid",
-    "mnist-score",
-    "mnist-prox-hybrid",
-    "mnist-prox-backward",
-    "cifar10-score",
-    "cifar10-score-subset",
-    "cifar10-prox-hybrid",
-    "cifar10-prox-hybrid-subset",
-    "cifar10-prox-hybrid-subset-noheur",
-    "celebahq-score",
-    "celebahq-prox-hybrid",
-)
+PRESETS: tuple[str, ...] = (*small.ROWS, *paper.ROWS)
 """Every preset by name."""
 
 
@@ -39,5 +18,4 @@ def get_preset(name: str) -> Config:
     """
     if name not in PRESETS:
         raise ConfigError(f"unknown preset {name!r}{did_you_mean(name, PRESETS)}; the presets are {', '.join(PRESETS)}")
-    config: Config = importlib.import_module(f"proxdm.presets.{name.replace('-', '_')}").CONFIG
-    return config
+    return small.make(name) if name in small.ROWS else paper.make(name)

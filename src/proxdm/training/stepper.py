@@ -93,7 +93,7 @@ class Stepper:
         self._parameters = [p for p in self.model.network.parameters() if p.requires_grad]
         self.optimizer = _adamw(config, self._parameters)
         self.objective = objective or make_objective(self.model, config.objective)
-        self.draws = make_draws(config.conditioning, config.model.sde)
+        self.draws = make_draws(config.conditioning, config.model.schedule)
         self.stream = DataStream(data, seed=training.seed, flip=config.data.flip, device=place.device)
         # Metal has no float64.
         self._wide = torch.float32 if place.device.type == "mps" else torch.float64
