@@ -34,6 +34,7 @@ LAYERS = [
     ["checkpoints"],
     ["imaging"],
     ["generation"],
+    ["describe"],
     ["publishing"],
     ["training"],
     ["metrics"],

@@ -169,8 +169,9 @@ def test_the_card_names_model_and_training(tmp_path):
     for row in (
         f"| parameters | {parameters:,} |",
         "| weights | ema-0.9999 |",
-        "| steps | 1,234 of 225,000 |",
-        "| shape of a sample | 1 x 8 x 8 |",
+        "| step | 1,234 |",
+        "| training steps | 225,000 |",
+        "| shape | 1, 8, 8 |",
         "| data | mnist |",
         "| objective | proximal-matching on noise; 75,000 steps of l1, then zeta = 1, 0.5 |",
         "| trained at | prox-hybrid steps of uniform grids of 5, 10, 20, 50, 100, 1000 steps, weights log10 |",

@@ -11,9 +11,9 @@ from proxdm.checkpoints import hub
 from proxdm.checkpoints.load import Found, find
 from proxdm.checkpoints.portable import CONFIG_FILE, MODEL_FILE, model_config, save_model
 from proxdm.config import Config, ModelConfig, to_json
-from proxdm.config.describe import describe_draws
+from proxdm.describe import in_words, model_facts, training_facts
 from proxdm.errors import CheckpointError
-from proxdm.generation import default_rule, default_steps, fitting_rules
+from proxdm.generation import default_rule, default_steps
 
 CARD_FILE = "README.md"
 PICTURE_FILE = "samples.png"
@@ -49,8 +49,6 @@ model = proxdm.load("{{ repo }}")
 generator = torch.Generator().manual_seed(0)
 x = proxdm.sample(model, sampler="{{ rule }}", steps={{ steps }}, shape={{ shape }}, generator=generator)
 ```
-
-Samplers that take this model: {{ samplers }}.
 {% if latents %}
 The samples are latents of an autoencoder; `proxdm sample` decodes them into pictures.
 {% endif %}
@@ -173,8 +171,8 @@ def model_card(found: Found, repo: str, license: str | None = None, *, picture: 
     """
     from huggingface_hub import ModelCard, ModelCardData
 
-    config, origin = public_config(found.config), found.file.origin
-    model = model_config(config)
+    found = replace(found, config=public_config(found.config))
+    config, model, origin = found.config, model_config(found.config), found.file.origin
     pictures = len(model.shape) == 3
     data = config.data.name if isinstance(config, Config) else None
     header = ModelCardData(
@@ -184,9 +182,9 @@ def model_card(found: Found, repo: str, license: str | None = None, *, picture: 
         datasets=[_DATASETS[data]] if data in _DATASETS else None,
         tags=["diffusion", f"{model.kind}-model", "proximal-operator", "arxiv:2507.08956"],
     )
-    tables = {"Model": _model_rows(found, model)}
+    tables = {"Model": in_words(model_facts(found))}
     if isinstance(config, Config) and origin is None:  # weights of others were not trained with our configuration
-        tables["Training"] = _training_rows(found, config)
+        tables["Training"] = in_words(training_facts(found))
     card = ModelCard.from_template(
         header,
         template_str=_CARD,
@@ -196,7 +194,6 @@ def model_card(found: Found, repo: str, license: str | None = None, *, picture: 
         rule=default_rule(config).name,
         steps=default_steps(config),
         shape=(16, *model.shape),
-        samplers=", ".join(fitting_rules(model.kind)),
         latents=pictures and model.shape[0] not in (1, 3),
         tables=tables,
         origin=origin,
@@ -204,33 +201,3 @@ def model_card(found: Found, repo: str, license: str | None = None, *, picture: 
         config=to_json(config),
     )
     return str(card)
-
-
-def _model_rows(found: Found, model: ModelConfig) -> dict[str, str]:
-    return {
-        "kind": model.kind,
-        "parameters": f"{found.file.parameters:,}",
-        "weights": found.weights,
-        "shape of a sample": " x ".join(map(str, model.shape)),
-        "network": str(model.network),
-        "parametrisation": model.parametrisation,
-        "forward process": str(model.schedule),
-    }
-
-
-def _training_rows(found: Found, config: Config) -> dict[str, str]:
-    loss, optimiser, train, step = config.objective, config.optimiser, config.training, found.file.step
-    zetas = ", ".join(f"{zeta:g}" for zeta in loss.zetas)
-    phases = f"; {loss.l1_steps:,} steps of l1, then zeta = {zetas}" if zetas else ""
-    warmup = f", warm-up {optimiser.warmup:,} steps" if optimiser.warmup else ""
-    return {
-        "preset": config.preset,
-        "data": config.data.name + ("" if config.data.flip == "none" else f", {config.data.flip} flips"),
-        "objective": f"{loss.loss} on {loss.target}{phases}",
-        "trained at": describe_draws(config),
-        "optimiser": f"AdamW, learning rate {optimiser.lr:g}{warmup}",
-        "steps": f"{train.steps:,}" if step is None else f"{step:,} of {train.steps:,}",
-        "batch size": str(train.batch_size),
-        "seed": str(train.seed),
-        **({"made with": f"--import {' '.join(config.imports)}"} if config.imports else {}),
-    }

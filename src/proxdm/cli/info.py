@@ -5,19 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from tyro.conf import Positional
 
 from proxdm.checkpoints.load import find, is_official
 from proxdm.checkpoints.official import read_official
-from proxdm.checkpoints.portable import model_config
-from proxdm.checkpoints.store import checkpoints
 from proxdm.cli import parse
-from proxdm.config import Config, to_json
-from proxdm.config.describe import describe_draws, trained_range
-from proxdm.generation import default_rule, default_steps, fitting_rules
+from proxdm.config import to_json
+from proxdm.describe import in_words, model_facts, training_facts
+from proxdm.generation import fitting_rules
 
 WHAT = {
     "run": "a training run",
@@ -54,9 +51,10 @@ def main(arguments: Sequence[str], prog: str) -> int:
     if options.json:
         print(json.dumps(facts, indent=2, allow_nan=False))
         return 0
-    shown = {key.replace("_", " "): value for key, value in facts.items() if value is not None and key != "config"}
+    facts.pop("config", None)
+    shown = in_words(facts)
     width = max(map(len, shown))
-    print("\n".join(f"{key:<{width}}  {_words(value)}" for key, value in shown.items()))
+    print("\n".join(f"{key:<{width}}  {value}" for key, value in shown.items()))
     return 0
 
 
@@ -84,50 +82,6 @@ def describe(source: str, weights: str | None = None) -> dict[str, Any]:
             "samplers": fitting_rules(file.kind),
         }
     found = find(source, weights)
-    config, model = found.config, model_config(found.config)
-    return {
-        "source": found.source,
-        "what": WHAT[found.kind],
-        "file": str(found.file.path),
-        "model": model.kind,
-        "shape": list(model.shape),
-        "network": str(model.network),
-        "parametrisation": model.parametrisation,
-        "parameters": found.file.parameters,
-        "schedule": str(model.schedule),
-        "weights": found.weights,
-        "weight_sets": list(found.weight_sets),
-        "step": found.file.step,
-        "origin": found.file.origin,
-        **(_training(config, found.checkpoint) if isinstance(config, Config) else {}),
-        "samplers": fitting_rules(model.kind),
-        "default_sampler": default_rule(config).name,
-        "default_steps": default_steps(config),
-        "written_by": found.file.version,
-        "config": json.loads(to_json(config)),
-    }
-
-
-def _training(config: Config, checkpoint: Path | None) -> dict[str, Any]:
-    known = checkpoints(checkpoint.parent.parent) if checkpoint is not None else []
-    state = next((one.state for one in known if one.path == checkpoint), None)
-    times, lams = trained_range(config)
-    return {
-        "preset": config.preset,
-        "imports": list(config.imports) or None,
-        "data": config.data.name,
-        "training_steps": config.training.steps,
-        "training_seconds": None if state is None else state.seconds,
-        "skipped_steps": None if state is None else state.skipped,
-        "trained_at": describe_draws(config),
-        "t_range": list(times),
-        "lam_range": None if lams is None else list(lams),
-    }
-
-
-def _words(value: Any) -> str:
-    if isinstance(value, list):
-        return ", ".join(map(_words, value))
-    if isinstance(value, int):
-        return f"{value:,}"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    place = {"source": found.source, "what": WHAT[found.kind], "file": str(found.file.path)}
+    facts = {**place, **model_facts(found), **training_facts(found)}
+    return {**facts, "config": json.loads(to_json(found.config))}

@@ -12,7 +12,7 @@ from proxdm.checkpoints.load import Found, find
 from proxdm.checkpoints.portable import model_config
 from proxdm.checkpoints.store import LOG_FILE, is_run, read_config
 from proxdm.config import Config, ModelConfig
-from proxdm.config.describe import describe_draws
+from proxdm.describe import describe_draws
 from proxdm.errors import CheckpointError, ProxdmError
 from proxdm.evaluation.comparison import run_name
 from proxdm.evaluation.reading import Measured, find_results, read_results

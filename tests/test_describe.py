@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from proxdm.conditioning import ConditioningConfig, make_draws
-from proxdm.config.describe import describe_draws, trained_range
+from proxdm.describe import describe_draws, trained_range
 from proxdm.networks import MLPConfig
 from proxdm.presets import PRESETS, get_preset
 
