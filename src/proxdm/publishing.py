@@ -132,6 +132,8 @@ def push(
         CheckpointError: The source is no model or a damaged one, or `repo_id` is no name of a repository.
         HubError: No connection or no permission.
     """
+    from huggingface_hub import CommitOperationAdd, HfApi
+
     repo = hub.parse_repo_id(repo_id)
     if repo is None:
         raise CheckpointError(f"{repo_id!r} is not the name of a repository on the hub; it must read owner/name")
@@ -148,8 +150,13 @@ def push(
         card = model_card(found, repo.name, license, picture=picture is not None)
         files[CARD_FILE].write_text(card, encoding="utf-8")
         if not dry_run:
-            keep = () if replace_card else (CARD_FILE,)
-            url = hub.upload(repo, files, private=private, message=message, keep=keep)
+            api = HfApi()
+            with hub.explained(repo, MODEL_FILE, writing=True):
+                api.create_repo(repo.name, private=private, exist_ok=True)
+                if not replace_card and api.file_exists(repo.name, CARD_FILE, revision=repo.revision):
+                    del files[CARD_FILE]
+                added = [CommitOperationAdd(name, str(path)) for name, path in files.items()]
+                url = api.create_commit(repo.name, added, commit_message=message, revision=repo.revision).commit_url
         return Published(url, found.weights, {name: path.stat().st_size for name, path in files.items()}, card)
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +51,8 @@ _REASONS = {
     "LocalEntryNotFoundError": "the hub cannot be reached, and {filename} of {repo} is not in the cache; go online "
     "(with HF_HUB_OFFLINE unset), name a mirror in HF_ENDPOINT, or fetch the file elsewhere and give its path",
     "EntryNotFoundError": "{repo} has no file {filename} on the hub",
+    "Offline": "the hub cannot be reached, and nothing was written to {repo}; go online and try again",
+    "LocalTokenNotFoundError": f"the hub does not let you write to {{repo}}: {_LOGIN}, with a token that may write",
     "HfHubHTTPError": "the hub refuses {filename} of {repo} (HTTP status {status}); try again later",
 }
 """What the errors of huggingface_hub mean to us, special ones before those that they are derived from."""
@@ -104,7 +106,7 @@ def fetch(repo: RepoId, filename: str) -> Path:
             checksum = get_hf_file_metadata(hf_hub_url(repo.name, filename, revision=repo.revision)).etag
         except Exception as error:
             offline = _is_network(error)
-            if not offline and (_status(error) or 0) not in (429, *range(500, 600)):
+            if not offline and _status(error) not in (429, *range(500, 600)):
                 raise
         path = Path(hf_hub_download(repo.name, filename, revision=repo.revision, local_files_only=offline))
     verify(path, checksum)
@@ -171,34 +173,6 @@ def verify(path: Path, checksum: str | None = None) -> None:
         )
 
 
-def upload(
-    repo: RepoId, files: Mapping[str, Path], *, private: bool | None = None, message: str, keep: Sequence[str] = ()
-) -> str:
-    """Put files into a repository of one's own in one commit, and return the address of that commit.
-
-    The repository is made if there is none. Needs credentials: `hf auth login`, or `HF_TOKEN`.
-
-    Args:
-        repo: The repository; the revision must exist, None is the main branch.
-        files: Path in the repository, and local file.
-        private: Make a new repository private; None is the account's own default. Says nothing of an existing one.
-        message: Of the commit.
-        keep: Paths that are left alone where the repository has them already.
-
-    Raises:
-        HubError: No connection, no permission, or the hub refuses.
-    """
-    from huggingface_hub import CommitOperationAdd, HfApi
-
-    api = HfApi()
-    with explained(repo, next(iter(files)), writing=True):
-        api.create_repo(repo.name, private=private, exist_ok=True)
-        there = {name for name in keep if api.file_exists(repo.name, name, revision=repo.revision)}
-        added = [CommitOperationAdd(name, str(path)) for name, path in files.items() if name not in there]
-        commit = api.create_commit(repo.name, added, commit_message=message, revision=repo.revision)
-    return str(commit.commit_url)
-
-
 @contextmanager
 def explained(repo: RepoId, filename: str, *, writing: bool = False) -> Iterator[None]:
     """Turn what huggingface_hub raises inside the block into a :class:`HubError` of one line.
@@ -215,13 +189,12 @@ def explained(repo: RepoId, filename: str, *, writing: bool = False) -> Iterator
     try:
         yield
     except Exception as error:
-        names = ["LocalEntryNotFoundError"] if _is_network(error) else [kind.__name__ for kind in type(error).__mro__]
+        names, status = [kind.__name__ for kind in type(error).__mro__], _status(error)
+        if _is_network(error):
+            names = ["Offline" if writing else "LocalEntryNotFoundError"]
+        elif writing and status in (401, 403):
+            names = ["LocalTokenNotFoundError"]
         reason = next((words for name, words in _REASONS.items() if name in names), None)
-        status = _status(error)
-        if writing and _is_network(error):
-            reason = "the hub cannot be reached, and nothing was written to {repo}; go online and try again"
-        if writing and (status in (401, 403) or "LocalTokenNotFoundError" in names):
-            reason = f"the hub does not let you write to {{repo}}: {_LOGIN}, with a token that may write"
         if reason is None:
             raise
         raise HubError(reason.format(repo=repo, filename=filename, status=status)) from error
@@ -235,7 +208,6 @@ def _is_network(error: Exception) -> bool:
     return type(error).__name__ == "OfflineModeIsEnabled" or type(error).__module__.split(".")[0] in clients
 
 
-def _status(error: Exception) -> int | None:
-    """Return the HTTP status behind an error, or None."""
-    status: int | None = getattr(getattr(error, "response", None), "status_code", None)
-    return status
+def _status(error: Exception) -> int:
+    """Return the HTTP status behind an error, or 0."""
+    return int(getattr(getattr(error, "response", None), "status_code", None) or 0)

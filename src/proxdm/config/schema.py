@@ -102,6 +102,14 @@ class ModelConfig:
             return parameter_count(self.build_network())
 
 
+def _at_least(part: str, config: object, **least: int) -> None:
+    """Check that fields, where they are not None, are finite and not below their least value."""
+    for name, low in least.items():
+        value = getattr(config, name)
+        if value is not None and not low <= value < math.inf:
+            raise ConfigError(f"{part}.{name} = {value} must be at least {low}")
+
+
 @dataclass(frozen=True)
 class OptimiserConfig:
     """AdamW, its learning rates and gradient clipping.
@@ -130,10 +138,7 @@ class OptimiserConfig:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise ConfigError(f"optimiser.{name} = {value} must be positive and finite")
-        if self.warmup < 0 or not 0 <= self.weight_decay < math.inf:
-            raise ConfigError(
-                f"optimiser.warmup = {self.warmup} and optimiser.weight_decay = {self.weight_decay} must be at least 0"
-            )
+        _at_least("optimiser", self, warmup=0, weight_decay=0)
         if any(not 0 <= beta < 1 for beta in self.betas):
             raise ConfigError(f"optimiser.betas = {self.betas} must both lie in [0, 1)")
 
@@ -169,14 +174,7 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         """Reject values out of range."""
-        counts = {"steps": self.steps, "batch_size": self.batch_size, "patience": self.patience}
-        if self.micro_batch is not None:
-            counts["micro_batch"] = self.micro_batch
-        for name, value in counts.items():
-            if value < 1:
-                raise ConfigError(f"training.{name} = {value} must be at least 1")
-        if self.seed < 0:
-            raise ConfigError(f"training.seed = {self.seed} must be at least 0")
+        _at_least("training", self, steps=1, batch_size=1, micro_batch=1, patience=1, seed=0)
         if any(not 0 < decay < 1 for decay in self.ema) or len(set(self.ema)) != len(self.ema):
             raise ConfigError(f"training.ema = {self.ema} must be different decays between 0 and 1, such as 0.9999")
 
@@ -205,16 +203,8 @@ class LoggingConfig:
 
     def __post_init__(self) -> None:
         """Reject values out of range."""
-        for name, least in {
-            "every": 1,
-            "checkpoint_every": 1,
-            "keep": 0,
-            "preview_every": 0,
-            "preview_samples": 1,
-            "preview_steps": 1,
-        }.items():
-            if (value := getattr(self, name)) < least:
-                raise ConfigError(f"logging.{name} = {value} must be at least {least}")
+        counts = {"every": 1, "checkpoint_every": 1, "preview_samples": 1, "preview_steps": 1}
+        _at_least("logging", self, keep=0, preview_every=0, **counts)
 
 
 @dataclass(frozen=True)
