@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 import re
@@ -14,13 +15,7 @@ import pytest
 import torch
 
 import proxdm
-from proxdm.checkpoints.official import (
-    build_official,
-    fitting_presets,
-    infer_network,
-    official_key,
-    read_official,
-)
+from proxdm.checkpoints.official import build_official, fitting_presets, infer_network, read_official
 from proxdm.checkpoints.portable import first_difference
 from proxdm.config import ModelConfig
 from proxdm.errors import CheckpointError
@@ -136,30 +131,6 @@ def test_a_loaded_model_does_not_hang_on_the_file(shared, tmp_path):
 
 
 # From here on the files are made here, so that the tests run without the golden arrays.
-
-OFFICIAL_NAMES = [
-    ("embedding.time.hidden.weight", "model.time_embedding.embedding_mlp.0.weight"),
-    ("embedding.lam.out.bias", "model.lamb_embedding.embedding_mlp.2.bias"),
-    ("head.weight", "model.unet.head.weight"),
-    ("down.1.conv.bias", "model.unet.downblocks.1.main.bias"),
-    ("down.2.shortcut.weight", "model.unet.downblocks.2.shortcut.weight"),
-    ("middle.0.norm1.weight", "model.unet.middleblocks.0.block1.0.weight"),
-    ("middle.1.conv1.bias", "model.unet.middleblocks.1.block1.2.bias"),
-    ("up.0.condition.weight", "model.unet.upblocks.0.temb_proj.1.weight"),
-    ("up.10.norm2.bias", "model.unet.upblocks.10.block2.0.bias"),
-    ("up.11.conv2.weight", "model.unet.upblocks.11.block2.3.weight"),
-    ("down.3.attention.norm.weight", "model.unet.downblocks.3.attn.group_norm.weight"),
-    ("down.3.attention.query.weight", "model.unet.downblocks.3.attn.proj_q.weight"),
-    ("down.3.attention.key.weight", "model.unet.downblocks.3.attn.proj_k.weight"),
-    ("down.3.attention.value.weight", "model.unet.downblocks.3.attn.proj_v.weight"),
-    ("down.3.attention.out.bias", "model.unet.downblocks.3.attn.proj.bias"),
-    ("tail.2.weight", "model.unet.tail.2.weight"),
-]
-
-
-@pytest.mark.parametrize("ours, theirs", OFFICIAL_NAMES)
-def test_key_map(ours, theirs):
-    assert official_key(theirs) == ours
 
 
 def official_name(ours: str) -> str:
@@ -277,10 +248,9 @@ def test_missing_weight_set_is_an_error_that_lists_the_others(tmp_path):
 
 
 def test_missing_file_is_an_error(tmp_path):
-    with pytest.raises(CheckpointError, match=r"there is no file .*none.pth"):
-        read_official(tmp_path / "none.pth")
-    with pytest.raises(CheckpointError, match="there is no file"):
-        read_official(tmp_path)
+    for path in (tmp_path / "none.pth", tmp_path):
+        with pytest.raises(CheckpointError, match=f"there is no file {path}"):
+            read_official(path)
 
 
 @pytest.mark.parametrize("new_format", [True, False])
@@ -305,18 +275,19 @@ def test_one_flipped_bit_is_an_error(tmp_path):
         read_official(path)
 
 
-@pytest.mark.parametrize("content", [b"not a checkpoint\n" * 20, b"\x89PNG\r\n\x1a\n" + bytes(100), b"PK nonsense"])
-def test_other_files_are_errors(tmp_path, content):
-    path = tmp_path / "a.pth"
-    path.write_bytes(content)
-    with pytest.raises(CheckpointError, match=r"a.pth .*(not a PyTorch checkpoint|damaged)"):
-        read_official(path)
-
-
-def test_a_zip_of_something_else_is_an_error(tmp_path):
-    with zipfile.ZipFile(tmp_path / "a.pth", "w") as archive:
+def zipped() -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr("images/1.txt", "hello")
-    with pytest.raises(CheckpointError, match="not a PyTorch checkpoint"):
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "content", [b"not a checkpoint\n" * 20, b"\x89PNG\r\n\x1a\n" + bytes(100), b"PK nonsense", zipped()]
+)
+def test_other_files_are_errors(tmp_path, content):
+    (tmp_path / "a.pth").write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"a.pth .*not a PyTorch checkpoint"):
         read_official(tmp_path / "a.pth")
 
 
@@ -368,21 +339,25 @@ def test_other_contents_are_errors(tmp_path, content, message):
         read_official(write(tmp_path / "a.pth", content))
 
 
-@pytest.mark.parametrize("change", ["drop", "add", "reshape", "collide"])
-def test_networks_that_are_nearly_right_are_errors(tmp_path, change):
+@pytest.mark.parametrize(
+    "key, value, message",
+    [
+        ("model.unet.middleblocks.1.block1.2.bias", None, r"network's middle.1.conv1.bias \(8,\) is not in the file"),
+        (
+            "model.unet.label_embedding.weight",
+            (10, 4),
+            r"file's label_embedding.weight \(10, 4\) is not in the network",
+        ),
+        ("model.unet.tail.0.bias", (5,), r"tail.0.bias is \(5,\) in the file and \(4,\) in the network"),
+        ("head.weight", (4, 1, 3, 3), "two parameters that become head.weight, the second is head.weight"),
+    ],
+)
+def test_networks_that_are_nearly_right_are_errors(tmp_path, key, value, message):
     content = official_content()
     weights = content["model_state_dict"]
-    if change == "drop":
-        del weights["model.unet.middleblocks.1.block1.2.bias"]
-        message = r"not one of the paper's .*the network's middle.1.conv1.bias \(8,\) is not in the file"
-    elif change == "add":
-        weights["model.unet.label_embedding.weight"] = torch.zeros(10, 4)
-        message = r"the file's label_embedding.weight \(10, 4\) is not in the network"
-    elif change == "reshape":
-        weights["model.unet.tail.0.bias"] = torch.zeros(5)
-        message = r"tail.0.bias is \(5,\) in the file and \(4,\) in the network"
+    if value is None:
+        del weights[key]
     else:
-        weights["head.weight"] = torch.zeros(4, 1, 3, 3)
-        message = "two parameters that become head.weight, the second is head.weight"
+        weights[key] = torch.zeros(value)
     with pytest.raises(CheckpointError, match=message):
         read_official(write(tmp_path / "a.pth", content))

@@ -27,7 +27,7 @@ import re
 import shutil
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,14 +37,12 @@ from proxdm.checkpoints.portable import (
     CONFIG_FILE,
     MODEL_FILE,
     ModelFile,
-    build_model,
     read_model_file,
     read_tensors,
     write_model_file,
 )
 from proxdm.config import Config, ConfigError, differences, from_dict, from_json, to_dict, to_json
 from proxdm.errors import CheckpointError, OutputError
-from proxdm.models import LearnedModel
 from proxdm.runtime.files import replacing
 from proxdm.runtime.locks import lock
 
@@ -84,7 +82,7 @@ class TrainingState:
 @dataclass(frozen=True)
 class _StateFile:
     state: TrainingState
-    files: tuple[tuple[str, int], ...] = field(default=())
+    files: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -104,54 +102,18 @@ class Checkpoint:
         """Optimiser steps taken."""
         return self.state.step
 
-    @property
-    def weights(self) -> tuple[str, ...]:
-        """Names of the weight sets: the averages in the order of the configuration, then `raw`."""
-        averages = [f"ema-{decay}" for decay in self.config.training.ema]
-        return (*averages, "raw")
-
-    @property
-    def config(self) -> Config:
-        """The configuration of the run when this was written."""
-        return _read_config(self.path / CONFIG_FILE)
-
-    def read(self, weights: str) -> dict[str, Tensor]:
-        """Return a weight set, e.g. `raw` or `ema-0.9999`, under the network's parameter names.
+    def read(self, name: str) -> dict[str, Tensor]:
+        """Return a weight set, e.g. `raw` or `ema-0.9999`, or the tensors of the `optimizer`, named `MOMENT.PARAMETER`.
 
         Raises:
             CheckpointError: There is no such set, or its file is damaged.
         """
-        return read_tensors(read_model_file(self.path / self._file(weights)))
-
-    def read_optimizer(self) -> dict[str, Tensor]:
-        """Return the optimiser's tensors, named `MOMENT.PARAMETER`.
-
-        Raises:
-            CheckpointError: The file is damaged.
-        """
-        return read_tensors(read_model_file(self.path / OPTIMIZER_FILE))
-
-    def build(self, weights: str | None = None) -> LearnedModel:
-        """Return the model with one weight set, in evaluation mode, on the CPU; `model.config` is the configuration.
-
-        Args:
-            weights: Name of the set; None is the first average, or `raw` where there is none.
-
-        Raises:
-            CheckpointError: There is no such set, or its file is damaged.
-        """
-        chosen = self.weights[0] if weights is None else weights
-        return build_model(read_model_file(self.path / self._file(chosen)), self.config)
-
-    def _file(self, weights: str) -> str:
-        if weights not in self.weights:
-            raise CheckpointError(f"{self.path} has no weights {weights!r}; it has {', '.join(self.weights)}")
-        return weights_file(weights)
+        return read_tensors(read_model_file(self.path / tensor_file(name)))
 
 
-def weights_file(weights: str) -> str:
-    """Return the file name of a weight set: `raw` is `model.safetensors`, `ema-0.9999` is `ema-0.9999.safetensors`."""
-    return MODEL_FILE if weights == "raw" else f"{weights}.safetensors"
+def tensor_file(name: str) -> str:
+    """Return the file of a weight set or the optimiser: of `raw` `model.safetensors`, of others `NAME.safetensors`."""
+    return MODEL_FILE if name == "raw" else f"{name}.safetensors"
 
 
 def is_run(folder: Path) -> bool:
@@ -174,7 +136,7 @@ def create_run(folder: Path, config: Config) -> None:
 
 
 def check_free(folder: Path) -> None:
-    """Check that a new run can be made in a folder: it is not there, or is empty.
+    """Check that a new run can be made in a folder: it is not there, or is empty, or a killed process began it.
 
     Raises:
         OutputError: There is a run already, or something else.
@@ -185,13 +147,9 @@ def check_free(folder: Path) -> None:
         )
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder} is a file, not a folder; choose another folder with --out")
-    if folder.exists() and any(not _left_by_create(entry.name) for entry in folder.iterdir()):
+    begun = re.compile(rf"{re.escape(LOCK_FILE)}|{CHECKPOINTS}|\.{re.escape(CONFIG_FILE)}\..*\.part")
+    if folder.exists() and not all(begun.fullmatch(entry.name) for entry in folder.iterdir()):
         raise OutputError(f"{folder} is there already and is not empty; choose another folder with --out")
-
-
-def _left_by_create(name: str) -> bool:
-    """Return whether a process that was killed while it made a run may have left a file or folder of that name."""
-    return name in (LOCK_FILE, CHECKPOINTS) or (name.startswith(f".{CONFIG_FILE}.") and name.endswith(".part"))
 
 
 def read_config(folder: Path) -> Config:
@@ -202,7 +160,10 @@ def read_config(folder: Path) -> Config:
     """
     if not is_run(folder):
         raise CheckpointError(f"{folder} is not the folder of a training run (it has no {CONFIG_FILE} and checkpoints)")
-    return _read_config(folder / CONFIG_FILE)
+    try:
+        return from_json((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    except (ConfigError, OSError) as error:
+        raise CheckpointError(f"{folder / CONFIG_FILE} cannot be read: {error}") from error
 
 
 def write_config(folder: Path, config: Config) -> None:
@@ -270,9 +231,9 @@ def save_checkpoint(
     part = target.with_name(f"{_UNFINISHED}{target.name}-{os.getpid()}")
     try:
         part.mkdir()
-        for name, tensors in weights.items():
-            write_model_file(ModelFile(part / weights_file(name), config, name, state.step), tensors)
-        write_model_file(ModelFile(part / OPTIMIZER_FILE, None, "optimizer", state.step), optimizer)
+        for name, tensors in {**weights, "optimizer": optimizer}.items():
+            described = None if name == "optimizer" else config
+            write_model_file(ModelFile(part / tensor_file(name), described, name, state.step), tensors)
         write_config(part, config)
         sizes = tuple(sorted((path.name, path.stat().st_size) for path in part.iterdir()))
         with replacing(part / STATE_FILE) as file:
@@ -342,13 +303,6 @@ def _whole(path: Path) -> Checkpoint | None:
     except (OSError, ValueError):
         pass
     return None
-
-
-def _read_config(path: Path) -> Config:
-    try:
-        return from_json(path.read_text(encoding="utf-8"))
-    except (ConfigError, OSError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}") from error
 
 
 def _remove(path: Path) -> None:
