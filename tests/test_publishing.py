@@ -9,7 +9,6 @@ import pytest
 import torch
 
 import proxdm
-from fake_hub import FakeHub
 from proxdm.checkpoints.hub import HubError
 from proxdm.checkpoints.load import find, load
 from proxdm.checkpoints.portable import model_config, save_model
@@ -29,13 +28,6 @@ CONFIG = Config(
     conditioning=ConditioningConfig("prox-hybrid", "knots", (5, 10)),
     training=TrainingConfig(steps=10, ema=(0.99,)),
 )
-
-
-@pytest.fixture
-def hub(tmp_path, monkeypatch):
-    with FakeHub(tmp_path / "hub") as server:
-        server.connect(monkeypatch, tmp_path / "cache")
-        yield server
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fake_hub import FakeHub
 from proxdm.checkpoints import hub as hubs
 from proxdm.checkpoints.hub import HubError, RepoId, fetch, fetch_official, parse_repo_id
 from proxdm.checkpoints.load import find, load
@@ -16,13 +15,6 @@ from proxdm.networks import MLPConfig
 from proxdm.presets import PRESETS
 
 MODEL = RepoId("someone/tiny")
-
-
-@pytest.fixture
-def hub(tmp_path, monkeypatch):
-    with FakeHub(tmp_path / "hub") as server:
-        server.connect(monkeypatch, tmp_path / "cache")
-        yield server
 
 
 @pytest.fixture

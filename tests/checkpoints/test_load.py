@@ -129,23 +129,19 @@ def test_a_file_without_configuration_takes_the_one_beside_it(run, tmp_path):
         load(tmp_path / "bare")
 
 
-def test_a_run_without_checkpoint_says_so(tmp_path):
-    create_run(tmp_path / "run", PROX)
-    with pytest.raises(CheckpointError, match="no complete checkpoint yet"):
-        load(tmp_path / "run")
-
-
-def test_nothing_there_says_what_was_looked_for(tmp_path):
-    with pytest.raises(CheckpointError, match=r"there is no model '.*/nowhere': looked for a run folder"):
-        load(tmp_path / "nowhere")
-    with pytest.raises(CheckpointError, match=r"there is no model '.*/no\.safetensors"):
-        load(tmp_path / "no.safetensors")
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(CheckpointError, match=r"holds no model: looked for checkpoints/ .*, and found nothing"):
-        load(tmp_path / "empty")
-    (tmp_path / "empty" / "notes.txt").touch()
-    with pytest.raises(CheckpointError, match=r"and found notes\.txt"):
-        load(tmp_path / "empty")
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda folder: None, r"there is no model '.*/x': looked for a run folder"),
+        (lambda folder: folder.mkdir(), r"holds no model: looked for checkpoints/ .*, and found nothing"),
+        (lambda folder: (folder / "notes").mkdir(parents=True), "and found notes"),
+        (lambda folder: create_run(folder, PROX), "no complete checkpoint yet"),
+    ],
+)
+def test_nothing_there_says_what_was_looked_for(tmp_path, make, message):
+    make(tmp_path / "x")
+    with pytest.raises(CheckpointError, match=message):
+        load(tmp_path / "x")
 
 
 @pytest.mark.parametrize("name", ["there.pth", "not_there.pth", "there.ckpt"])

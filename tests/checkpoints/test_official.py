@@ -346,7 +346,7 @@ def test_other_contents_are_errors(tmp_path, content, message):
         (
             "model.unet.label_embedding.weight",
             (10, 4),
-            r"file's label_embedding.weight \(10, 4\) is not in the network",
+            r"label_embedding.weight \(10, 4\) is not in the network",
         ),
         ("model.unet.tail.0.bias", (5,), r"tail.0.bias is \(5,\) in the file and \(4,\) in the network"),
         ("head.weight", (4, 1, 3, 3), "two parameters that become head.weight, the second is head.weight"),

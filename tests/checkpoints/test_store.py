@@ -189,7 +189,7 @@ def test_read_config_needs_a_run_and_says_what_is_wrong(run, tmp_path):
     with pytest.raises(CheckpointError, match="is not the folder of a training run"):
         store.read_config(tmp_path)
     (run / "config.json").write_text('{"preset": "tiny", "date": 1}')
-    with pytest.raises(CheckpointError, match=r"config.json cannot be read: unknown key 'date'.*'data'"):
+    with pytest.raises(CheckpointError, match=r"config.json cannot be read: .*'date'.*'data'"):
         store.read_config(run)
 
 

@@ -108,8 +108,7 @@ def test_an_official_file_is_recognised_without_a_preset(shared, capsys):
     assert "ode-euler" in capsys.readouterr().out
 
 
-def test_nothing_there_is_an_error(tmp_path, capsys):
-    assert main(["info", str(tmp_path / "nowhere")]) == 2
-    assert "there is no model" in capsys.readouterr().err
-    assert main(["info", str(tmp_path / "nowhere.pth")]) == 2
-    assert "there is no file" in capsys.readouterr().err
+@pytest.mark.parametrize("name, message", [("nowhere", "there is no model"), ("nowhere.pth", "there is no file")])
+def test_nothing_there_is_an_error(tmp_path, capsys, name, message):
+    assert main(["info", str(tmp_path / name)]) == 2
+    assert message in capsys.readouterr().err
