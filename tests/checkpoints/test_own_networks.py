@@ -12,6 +12,7 @@ from torch import nn
 from proxdm.checkpoints import store
 from proxdm.checkpoints.load import find, load
 from proxdm.checkpoints.portable import save_model
+from proxdm.cli.train import parse_request
 from proxdm.conditioning import ConditioningConfig
 from proxdm.config import Config, ConfigError, ModelConfig, TrainingConfig, from_json, overlay, to_json
 from proxdm.data.images import ImageData
@@ -19,6 +20,7 @@ from proxdm.data.load import DataConfig
 from proxdm.errors import CheckpointError
 from proxdm.models import ProxModel, ScoreModel
 from proxdm.networks import NETWORKS, ExternalNetwork, MLPConfig
+from proxdm.schedules import VPSDE
 from proxdm.training import train
 
 
@@ -102,6 +104,16 @@ def test_a_run_trains_resumes_and_loads_like_ours(tmp_path, monkeypatch):
         assert "\n" not in str(caught.value)
     assert same(load(tmp_path / "run", network=Linear(4, 2)), model)
     assert same(load(path, network=Linear(4, 2)), model)
+
+
+def test_its_settings_are_flags_of_the_command_line(tmp_path):
+    file = tmp_path / "own.json"
+    file.write_text('{"model": {"network": {"type": "linear"}}, "imports": ["my_networks"]}')
+    arguments = ["digits-score", "--config", str(file), "--model.network.gain", "3", "--model.schedule.beta-max", "9"]
+    config = parse_request(arguments, "proxdm train").config
+    assert (config.model.network, config.model.schedule) == (LinearConfig(3.0), VPSDE(beta_max=9.0))
+    assert config.imports == ("my_networks",)
+    assert config.model.build().network.inner.in_features == 65
 
 
 def test_the_name_of_a_network_that_is_not_known_is_in_the_error(monkeypatch):

@@ -32,7 +32,7 @@ def train_command(config: Config, out: Path) -> str | None:
         return None
     flags: list[str] = []
     for name, value in _changes(to_dict(preset), to_dict(config), ""):
-        flags += _flag(name, value)
+        flags += ["--import", *value] if name == "imports" else _flag(name, value)
     return _joined(["proxdm", "train", config.preset, "--out", str(out), *flags])
 
 
