@@ -36,7 +36,7 @@ from torch import Tensor
 from proxdm.data import datasaurus
 from proxdm.grids import TimeGrid
 from proxdm.mixtures import GaussianMixture
-from proxdm.rules import find_prox_rule
+from proxdm.samplers import find_sampler
 from proxdm.schedules import VPSDE
 
 FOUND = 1e-9
@@ -60,7 +60,7 @@ class Problem:
 
 def step_problem(mixture: GaussianMixture, t: float, s: float, points: int, seed: int) -> Problem:
     """Return the prox problem of the hybrid step from t to s, with particles drawn from p_t."""
-    step = find_prox_rule("prox-hybrid").coefficients(mixture.sde, t, s)
+    step = find_sampler("prox-hybrid").coefficients(mixture.schedule, t, s)
     generator = torch.Generator().manual_seed(seed)
     x = mixture.sample(points, t, generator=generator)
     z = torch.randn(x.shape, generator=generator, dtype=x.dtype)
@@ -104,8 +104,8 @@ def scipy_prox(problem: Problem, starts: Tensor, make: Callable[..., Function]) 
     atoms = problem.mixture.means.numpy()
     if problem.s == 0:
         return torch.from_numpy(np.stack([atoms[((atoms - x) ** 2).sum(1).argmin()] for x in starts.numpy()]))
-    sde, lam = problem.mixture.sde, problem.lam
-    means, v = float(sde.alpha_bar(problem.s)) ** 0.5 * atoms, float(sde.noise_variance(problem.s))
+    schedule, lam = problem.mixture.schedule, problem.lam
+    means, v = float(schedule.alpha_bar(problem.s)) ** 0.5 * atoms, float(schedule.noise_variance(problem.s))
     options = {"ftol": 1e-15, "gtol": 1e-9}
     runs = [
         minimize(make(means, v, lam, x), start, jac=True, method="L-BFGS-B", options=options).x
@@ -119,7 +119,7 @@ def best_known(problem: Problem, count: int, candidates: list[Tensor]) -> Tensor
     best = torch.stack([problem.objective(u[:count]) for u in candidates]).amin(0)
     if problem.s == 0:
         return best
-    means = float(problem.mixture.sde.alpha_bar(problem.s)) ** 0.5 * problem.mixture.means
+    means = float(problem.mixture.schedule.alpha_bar(problem.s)) ** 0.5 * problem.mixture.means
     x = problem.x[:count]
     ends = torch.cat([means, x])
     axes = [torch.linspace(float(low), float(high), 300) for low, high in zip(ends.amin(0), ends.amax(0), strict=True)]
@@ -184,7 +184,7 @@ METHODS = ("global", "local", "scipy", "by hand")
 
 def table(n: int, points: int, subset: int, repeats: int) -> None:
     """Print one line per step and the totals of the steps that do not land on s = 0."""
-    mixture = GaussianMixture(torch.as_tensor(datasaurus.load("dino")), sde=VPSDE())
+    mixture = GaussianMixture(torch.as_tensor(datasaurus.load("dino")), schedule=VPSDE())
     print(f"dino, 142 atoms, {points} points a step; SciPy and quality on the first {subset} of them")
     print(f"{'':16}{'points per second':^40}{'global against':^20}{'global minimum found':^40}{'largest excess':^36}")
     names = "".join(f"{name:>10}" for name in METHODS)

@@ -4,6 +4,13 @@ from __future__ import annotations
 
 import re
 import shlex
+from importlib import import_module
+from typing import Any
+
+from proxdm.cli import VERBS, parse
+from proxdm.cli.measuring import make_plan
+from proxdm.cli.train import parse_request
+from proxdm.experiments.reproduce import Reproduction, make_steps
 
 
 def commands(text: str) -> list[list[str]]:
@@ -13,3 +20,16 @@ def commands(text: str) -> list[list[str]]:
     spans = [span for span in re.findall(r"`([^`\n]+)`", text) if span.startswith("proxdm ")]
     found = [shlex.split(line, comments=True) for line in [*lines, *spans]]
     return [words[words.index("proxdm") :] for words in found if "proxdm" in words]
+
+
+def asked(verb: str, arguments: list[str]) -> Any:
+    """What a command asks for, as our command line takes it; unknown options and wrong values are errors."""
+    if verb == "train":
+        return parse_request(arguments, "proxdm train")
+    kind = Reproduction if verb == "reproduce" else getattr(import_module(VERBS[verb].module), verb.capitalize())
+    options = parse(kind, arguments, f"proxdm {verb}")
+    if verb == "reproduce":
+        make_steps(options)
+    if verb == "evaluate":
+        make_plan(options, samplers=options.sampler, steps=options.steps, metrics=options.metrics)
+    return options

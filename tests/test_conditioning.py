@@ -11,16 +11,15 @@ from scipy import stats
 from proxdm.conditioning import (
     ConditioningConfig,
     FreeSteps,
+    TrainingRange,
     candidate_weights,
     knot_tables,
     make_draws,
-    training_range,
 )
 from proxdm.errors import StepError
 from proxdm.grids import TimeGrid
 from proxdm.noise import GeneratorNoise
-from proxdm.rules import RULES
-from proxdm.samplers import ProxSampler, ScoreSampler, default_grid
+from proxdm.samplers import find_sampler, sample
 from proxdm.schedules import VPSDE
 
 SDE = VPSDE()
@@ -55,7 +54,7 @@ def test_weights_are_their_formulas():
     [
         ({"draw": "grid"}, "unknown draw 'grid'"),
         ({"rule": "prox-sideways"}, "unknown sampler 'prox-sideways'"),
-        ({"rule": "euler-maruyama"}, "uses a score"),
+        ({"rule": "euler-maruyama"}, "asks for a score"),
         ({"steps": ()}, "steps is empty"),
         ({"steps": (5, 0)}, "whole numbers of at least 1"),
         ({"steps": (5, 5)}, "must be different"),
@@ -113,7 +112,7 @@ def test_prox_knots_are_what_the_sampler_asks_for(rule):
 
     for n in steps:
         noise = GeneratorNoise((1, 2), torch.Generator().manual_seed(0), dtype=torch.float64)
-        ProxSampler(RULES[rule], TimeGrid.uniform(n), SDE).sample(network, noise)
+        sample(network, rule, n, noise=noise, schedule=SDE)
     assert set(zip(drawn.t.tolist(), drawn.lam.tolist(), strict=True)) == asked
     assert len(asked) == sum(steps)
 
@@ -141,7 +140,7 @@ def test_score_knots_are_the_times_the_sampler_asks_for():
 
     for n in steps:
         noise = GeneratorNoise((1, 2), torch.Generator().manual_seed(0), dtype=torch.float64)
-        ScoreSampler(RULES["euler-maruyama"], TimeGrid.denoising(n), SDE).sample(network, noise)
+        sample(network, "euler-maruyama", n, noise=noise, schedule=SDE)
     assert set(drawn.t.tolist()) == asked
     assert drawn.lam is None
     assert min(asked) == 1e-3
@@ -175,7 +174,7 @@ def test_free_steps_have_n_log_uniform_and_i_uniform():
 
 def test_free_steps_are_steps_of_power_grids_with_the_rules_weight():
     steps, rho = (5, 5), (1.0, 3.0)
-    rule = RULES["prox-hybrid"]
+    rule = find_sampler("prox-hybrid")
     drawn = FreeSteps(rule, SDE, steps, rho).draw(20_000, torch.Generator().manual_seed(0))
     assert torch.equal(drawn.lam, rule.coefficients(SDE, drawn.leaving, drawn.t).lam)
     assert bool((drawn.t >= 0).all())
@@ -230,28 +229,28 @@ def test_draws_are_a_function_of_the_generator_and_slices_are_rows(config):
 @pytest.mark.parametrize("config", CONFIGS)
 def test_training_range_covers_its_own_draws(config):
     drawn = draw(config, 5000)
-    known = training_range(config, SDE)
+    known = TrainingRange(config, SDE)
     assert bool(known.covers(drawn.t, drawn.lam).all())
     assert not bool(known.covers(drawn.t + 2, drawn.lam).any())
 
 
 def test_training_range_tells_trained_from_untrained_grids():
-    hybrid, score = RULES["prox-hybrid"], RULES["euler-maruyama"]
-    known = training_range(ConditioningConfig("prox-hybrid", "knots", (5, 10)), SDE)
+    hybrid, score = find_sampler("prox-hybrid"), find_sampler("euler-maruyama")
+    known = TrainingRange(ConditioningConfig("prox-hybrid", "knots", (5, 10)), SDE)
     assert known.describe_unseen(hybrid, TimeGrid.uniform(10)) is None
     message = known.describe_unseen(hybrid, TimeGrid.uniform(7))
     assert message.startswith("7 of the 7 steps of prox-hybrid on uniform(7) lie outside")
     assert "steps 5, 10" in message
     assert "first from t = 1 to 0.857143" in message
-    assert known.describe_unseen(RULES["prox-ode"], TimeGrid.uniform(10)) is not None
+    assert known.describe_unseen(find_sampler("prox-ode"), TimeGrid.uniform(10)) is not None
     assert known.describe_unseen(score, TimeGrid.denoising(10)) is None, "a prox network says nothing of score samplers"
 
-    subset = training_range(ConditioningConfig(None, "knots", (5,)), SDE)
-    assert subset.describe_unseen(score, default_grid(score, 5)) is None
-    assert subset.describe_unseen(score, default_grid(score, 7)) is not None
-    assert training_range(UNIFORM, SDE).describe_unseen(score, default_grid(score, 7)) is None
+    subset = TrainingRange(ConditioningConfig(None, "knots", (5,)), SDE)
+    assert subset.describe_unseen(score, score.grid(SDE, 5)) is None
+    assert subset.describe_unseen(score, score.grid(SDE, 7)) is not None
+    assert TrainingRange(UNIFORM, SDE).describe_unseen(score, score.grid(SDE, 7)) is None
 
-    free = training_range(ConditioningConfig("prox-hybrid", "continuous", (5, 1000)), SDE)
+    free = TrainingRange(ConditioningConfig("prox-hybrid", "continuous", (5, 1000)), SDE)
     for grid in (TimeGrid.uniform(7), TimeGrid.power(13, 2.0), TimeGrid.power(100, 3.0)):
         assert free.describe_unseen(hybrid, grid) is None
     assert free.describe_unseen(hybrid, TimeGrid.uniform(2)) is not None
@@ -259,7 +258,7 @@ def test_training_range_tells_trained_from_untrained_grids():
 
 def test_training_range_needs_lam_for_prox_models():
     with pytest.raises(ValueError, match="give lam"):
-        training_range(ConditioningConfig(), SDE).covers(torch.zeros(1))
+        TrainingRange(ConditioningConfig(), SDE).covers(torch.zeros(1))
 
 
 def test_knot_tables_have_one_row_a_step():

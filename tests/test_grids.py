@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from proxdm import VPSDE, TimeGrid
-from proxdm.grids import GRID_NAMES
+from proxdm import VE, VPSDE, Flow, TimeGrid
+from proxdm.grids import GRIDS
 
 
 def test_uniform():
@@ -30,7 +30,7 @@ def test_power():
 
 def test_log_snr_is_equally_spaced_in_log_snr():
     sde = VPSDE(0.1, 10.0)
-    grid = TimeGrid.log_snr(9, eps=1e-4, sde=sde)
+    grid = TimeGrid.log_snr(9, eps=1e-4, schedule=sde)
     assert grid.times[0] == 1
     assert grid.times[-1] == 0
     assert float(grid.times[-2]) == pytest.approx(1e-4, rel=1e-9)
@@ -53,15 +53,37 @@ def test_the_times_are_a_private_copy():
     assert grid.times[1] == 0.5
 
 
-@pytest.mark.parametrize("name", GRID_NAMES)
+def test_rho_is_edms_grid_in_the_ratio():
+    """Karras et al. 2022, eq. 5, on every schedule; the start is that of t = 1, at most 80."""
+    for schedule in (VPSDE(), VE(20.0), Flow()):
+        grid = TimeGrid.rho(6, end=0.05, rho=5.0, schedule=schedule)
+        first = min(float(schedule.ratio(1.0)), 80.0)
+        expected = np.linspace(first ** (1 / 5), 0.05 ** (1 / 5), 6) ** 5
+        np.testing.assert_allclose(schedule.ratio(grid.times[:-1]), expected, rtol=1e-9)
+        assert grid.times[-1] == 0
+    assert float(VPSDE().ratio(TimeGrid.rho(3, start=2.0).times[0])) == pytest.approx(2.0)
+    assert float(VPSDE().ratio(TimeGrid.rho(1, start=2.0).times[0])) == pytest.approx(2.0)
+
+
+def test_below_starts_at_a_knot():
+    grid = TimeGrid.uniform(10).below(0.55)
+    np.testing.assert_allclose(grid.times, [0.5, 0.4, 0.3, 0.2, 0.1, 0.0], atol=1e-15)
+    assert grid.name == "uniform(10).below(0.55)"
+    assert TimeGrid.uniform(10).below(0.3).steps == 3  # the knot itself, whatever its rounding
+    with pytest.raises(ValueError, match=r"0\.05.*0\.1"):
+        TimeGrid.uniform(10).below(0.05)
+
+
+@pytest.mark.parametrize("name", [*GRIDS, "power(rho=1.5)", "denoising(eps=0.01)", "rho(end=0.1, rho=3)"])
 @pytest.mark.parametrize("steps", [1, 2, 17])
 def test_named_grids_and_their_families(name, steps):
-    grid = TimeGrid.named(name, steps, rho=1.5, eps=1e-2)
+    schedule = VE(50.0)
+    grid = TimeGrid.named(name, steps, schedule)
     assert grid.steps == steps
     assert grid.times[0] == 1
     assert grid.times[-1] == 0
-    assert grid.with_steps(steps + 3) == TimeGrid.named(name, steps + 3, rho=1.5, eps=1e-2)
-    assert grid.name.startswith(f"{name}({steps}")
+    assert grid.with_steps(steps + 3) == TimeGrid.named(name, steps + 3, schedule)
+    assert grid.name.startswith(f"{name.partition('(')[0]}({steps}")
 
 
 @pytest.mark.parametrize(
@@ -78,7 +100,12 @@ def test_named_grids_and_their_families(name, steps):
         (lambda: TimeGrid.custom([1.0, 0.5, 0.5]), "decrease strictly"),
         (lambda: TimeGrid.custom([1.2, 0.5]), r"must lie in \[0, 1\]"),
         (lambda: TimeGrid.custom([1.0, float("nan"), 0.0]), "must be finite"),
-        (lambda: TimeGrid.named("cosine", 3), "unknown grid 'cosine'; the grids are uniform, denoising"),
+        (lambda: TimeGrid.named("cosine", 3), "'cosine'.*uniform, denoising"),
+        (lambda: TimeGrid.named("power(eps=1)", 3), "'eps'.*rho"),
+        (lambda: TimeGrid.named("power(rho=two)", 3), "'two'.*float"),
+        (lambda: TimeGrid.rho(3, start=500.0), r"start = 500 .*152"),
+        (lambda: TimeGrid.rho(3, end=90.0), r"end = 90.0 .*80"),
+        (lambda: TimeGrid.rho(3, rho=0.0), r"rho = 0.0"),
     ],
 )
 def test_errors(make, message):

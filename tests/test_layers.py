@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import importlib
 import subprocess
 import sys
@@ -19,16 +20,14 @@ LAYERS = [
     ["_version", "errors"],
     ["runtime"],
     ["schedules"],
-    ["grids"],
-    ["rules"],
-    ["noise"],
+    ["grids", "noise", "operators"],
     ["samplers"],
+    ["sweep"],
     ["_modes"],
     ["mixtures"],
     ["networks"],
     ["models"],
-    ["losses"],
-    ["conditioning"],
+    ["losses", "conditioning"],
     ["data"],
     ["config", "presets"],
     ["checkpoints"],
@@ -55,19 +54,30 @@ def layer(path: Path) -> str:
     return first.removesuffix(".py")
 
 
-def imported_layers(path: Path) -> set[str]:
-    """The layers whose modules a file imports, function-level imports included."""
-    found = set()
+def imported_modules(path: Path) -> set[str]:
+    """The modules of the package that a file imports, function-level imports included: `proxdm.samplers.base`."""
+    names = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import on line {node.lineno}"
-            names = [f"{node.module}.{alias.name}" for alias in node.names]
-        else:
-            continue
-        found |= {name.split(".")[1] for name in names if name.startswith("proxdm.")}
-    return {name for name in found if name in RANK or (PACKAGE / f"{name}.py").exists() or (PACKAGE / name).is_dir()}
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    found = set()
+    for name in names:
+        parts = name.split(".")
+        # The longest part of the name that is a module: the rest is something in it.
+        for count in range(len(parts), 1, -1):
+            place = PACKAGE.parent.joinpath(*parts[:count])
+            if parts[0] == "proxdm" and (place.with_suffix(".py").exists() or (place / "__init__.py").exists()):
+                found.add(".".join(parts[:count]))
+                break
+    return found
+
+
+def imported_layers(path: Path) -> set[str]:
+    """The layers whose modules a file imports."""
+    return {name.split(".")[1] for name in imported_modules(path)}
 
 
 def test_every_module_has_a_layer():
@@ -85,8 +95,23 @@ def test_layers_import_downwards_only():
     assert not wrong
 
 
+def test_there_are_no_circles_of_modules():
+    graph = {}
+    for path in PACKAGE.rglob("*.py"):
+        parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+        name = ".".join(parts).removesuffix(".__init__")
+        if name != "proxdm":  # its imports are for type checkers only
+            graph[name] = imported_modules(path) - {name}
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError
+
+
+def test_a_circle_would_be_seen():
+    with pytest.raises(graphlib.CycleError):
+        graphlib.TopologicalSorter({"a": {"b"}, "b": {"a"}}).prepare()
+
+
 def test_the_parser_sees_imports():
-    assert {"schedules", "errors"} <= imported_layers(PACKAGE / "rules.py")
+    assert {"proxdm.grids", "proxdm.noise", "proxdm.errors"} <= imported_modules(PACKAGE / "samplers" / "base.py")
 
 
 IMPORT_TIME = """
@@ -127,8 +152,8 @@ def test_every_public_name_is_where_it_is_said_to_be():
     assert set(proxdm.__all__) <= set(dir(proxdm))
     for name, home in proxdm._HOME.items():
         assert getattr(proxdm, name) is getattr(importlib.import_module(home), name)
-    with pytest.raises(AttributeError, match="has no attribute 'Sampler'"):
-        _ = proxdm.Sampler
+    with pytest.raises(AttributeError, match="has no attribute 'Painter'"):
+        _ = proxdm.Painter
 
 
 def test_help_does_not_wait_for_torch():

@@ -21,10 +21,10 @@ from proxdm.losses import (
     phase_at,
     proximal_matching,
 )
-from proxdm.models import PARAMETRISATIONS, ProxModel, ScoreModel
+from proxdm.models import PARAMETRISATIONS, SCORE_PARAMETRISATIONS, ProxModel, ScoreModel
 from proxdm.schedules import VPSDE
 
-SDE = VPSDE()
+SDE, EPSILON = VPSDE(), SCORE_PARAMETRISATIONS["epsilon"]
 
 
 def randn(*shape, seed=0):
@@ -134,14 +134,14 @@ def test_score_objective_of_a_single_point_has_loss_and_gradient_zero():
         signal, noise = SDE.alpha_bar(t).sqrt(), SDE.noise_variance(t).sqrt()
         return (x - signal[:, None, None, None] * point) / noise[:, None, None, None] + shift
 
-    prediction, target = ScoreObjective(SDE)(exact, x0, [z], t)
+    prediction, target = ScoreObjective(SDE, EPSILON)(exact, x0, [z], t)
     assert target is z
     loss = losses(prediction, target, Phase("mse")).loss.sum()
     loss.backward()
     assert loss < 1e-24
     assert abs(shift.grad) < 1e-12
     with torch.no_grad():
-        off, _ = ScoreObjective(SDE)(lambda x, t: exact(x, t) + 1, x0, [z], t)
+        off, _ = ScoreObjective(SDE, EPSILON)(lambda x, t: exact(x, t) + 1, x0, [z], t)
     torch.testing.assert_close(mean_squared_error(off, z), torch.ones(8, dtype=torch.float64))
 
 
@@ -243,9 +243,19 @@ def test_network_sees_y_t_and_lam():
     assert torch.equal(seen_lam, lam)
 
 
+@pytest.mark.parametrize("name", SCORE_PARAMETRISATIONS)
+@pytest.mark.parametrize("target", ["noise", "output"])
+def test_a_perfect_network_of_every_parametrisation_has_loss_zero(name, target):
+    entry, x0, z = SCORE_PARAMETRISATIONS[name], randn(3, 4), randn(3, 4)
+    t = torch.tensor([0.05, 0.4, 0.9], dtype=torch.float64)
+    exact = entry.target(SDE, x0, SDE.perturb(x0, t, z), t)
+    prediction, wanted = ScoreObjective(SDE, entry, target)(lambda x, t: exact, x0, [z], t)
+    torch.testing.assert_close(prediction, wanted, rtol=1e-4, atol=1e-5)
+
+
 def test_make_objective_fits_the_model():
     net = torch.nn.Linear(2, 2)
-    assert make_objective(ScoreModel(net, SDE), ObjectiveConfig()) == ScoreObjective(SDE)
+    assert make_objective(ScoreModel(net, SDE), ObjectiveConfig()) == ScoreObjective(SDE, EPSILON)
     prox = make_objective(ProxModel(net, SDE, "prox"), ObjectiveConfig("proximal-matching", "prox", 0, (1.0,)))
     assert prox == ProxObjective(SDE, PARAMETRISATIONS["prox"], "prox")
     with pytest.raises(ValueError, match="does not fit a score model"):

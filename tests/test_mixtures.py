@@ -47,7 +47,7 @@ def test_one_gaussian_in_closed_form(t):
     torch.testing.assert_close(mix.log_prob(x, t), expected, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(mix.score(x, t), -away / v, rtol=1e-12, atol=1e-12)
     denoised = mean + alpha.sqrt() * std**2 / v * away
-    torch.testing.assert_close(mix.posterior_mean(x, t), denoised, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(mix.denoise(x, t), denoised, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("spread", [True, False])
@@ -71,20 +71,20 @@ def test_score_is_the_gradient_of_the_log_density(t, spread):
 
 @pytest.mark.parametrize("spread", [True, False])
 @pytest.mark.parametrize("t", TIMES)
-def test_posterior_mean_obeys_tweedie(t, spread):
+def test_denoise_obeys_tweedie(t, spread):
     """E[X_0 | X_t = x] = (x + (1 - alpha_bar) score) / sqrt(alpha_bar)."""
     mix = mixture(spread=spread)
     x = rand(50, 3, seed=3)
     expected = (x + SDE.noise_variance(t) * mix.score(x, t)) / SDE.alpha_bar(t).sqrt()
-    torch.testing.assert_close(mix.posterior_mean(x, t), expected, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(mix.denoise(x, t), expected, rtol=1e-9, atol=1e-9)
 
 
-def test_posterior_mean_at_time_zero():
+def test_denoise_at_time_zero():
     x = rand(20, 3, seed=3)
-    torch.testing.assert_close(mixture().posterior_mean(x, 0.0), x, rtol=0, atol=1e-15)
+    torch.testing.assert_close(mixture().denoise(x, 0.0), x, rtol=0, atol=1e-15)
     atoms = rand(7, 3, seed=0)
     expected = atoms[torch.cdist(x, atoms).argmin(1)]
-    torch.testing.assert_close(GaussianMixture(atoms).posterior_mean(x, 0.0), expected, rtol=0, atol=1e-15)
+    torch.testing.assert_close(GaussianMixture(atoms).denoise(x, 0.0), expected, rtol=0, atol=1e-15)
 
 
 def longdouble_log_joint(mix: GaussianMixture, x: torch.Tensor, t: float) -> np.ndarray:
@@ -137,9 +137,9 @@ def test_shapes_and_one_time_per_row():
     mix, t = mixture(5, (2, 3)), torch.tensor([0.1, 0.5, 0.9, 0.2])
     x = rand(4, 2, 3, seed=1)
     assert mix.log_prob(x, t).shape == (4,)
-    assert mix.score(x, t).shape == mix.posterior_mean(x, t).shape == x.shape
+    assert mix.score(x, t).shape == mix.denoise(x, t).shape == x.shape
     for i in range(4):
-        for function in (mix.log_prob, mix.score, mix.posterior_mean):
+        for function in (mix.log_prob, mix.score, mix.denoise):
             torch.testing.assert_close(function(x, t)[i], function(x[i : i + 1], t[i])[0], rtol=1e-12, atol=1e-12)
 
 
@@ -155,7 +155,7 @@ def test_scalar_events_and_empty_batches():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_results_come_in_the_dtype_of_x(dtype):
     mix, x = mixture(), rand(5, 3, seed=1).to(dtype)
-    for function in (mix.log_prob, mix.score, mix.posterior_mean):
+    for function in (mix.log_prob, mix.score, mix.denoise):
         result = function(x, 0.3)
         assert result.dtype == dtype
         torch.testing.assert_close(result, function(x.double(), 0.3).to(dtype))
@@ -163,9 +163,9 @@ def test_results_come_in_the_dtype_of_x(dtype):
 
 def test_large_batches_are_worked_through_in_pieces(monkeypatch):
     mix, x = mixture(), rand(50, 3, seed=1)
-    whole = [f(x, 0.3) for f in (mix.log_prob, mix.score, mix.posterior_mean)]
+    whole = [f(x, 0.3) for f in (mix.log_prob, mix.score, mix.denoise)]
     monkeypatch.setattr("proxdm._modes.inputs.NUMBERS_AT_ONCE", 20)
-    for f, expected in zip((mix.log_prob, mix.score, mix.posterior_mean), whole, strict=True):
+    for f, expected in zip((mix.log_prob, mix.score, mix.denoise), whole, strict=True):
         torch.testing.assert_close(f(x, 0.3), expected, rtol=1e-12, atol=1e-12)
 
 
@@ -182,7 +182,7 @@ def test_attributes():
     assert mix.dim == 6
     assert mix.dtype == torch.float32
     assert mix.device == torch.device("cpu")
-    assert mix.sde == VPSDE()
+    assert mix.schedule == VPSDE()
     torch.testing.assert_close(mix.weights, torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64))
     assert "4 means of shape (2, 3), std=0.5" in repr(mix)
     wide = mix.to(dtype=torch.float64)
@@ -199,7 +199,7 @@ def test_means_are_copied():
 
 def test_another_schedule():
     sde, x = VPSDE(0.5, 5.0), rand(4, 2, seed=0)
-    mix = GaussianMixture(torch.zeros(1, 2, dtype=torch.float64), 2.0, sde=sde)
+    mix = GaussianMixture(torch.zeros(1, 2, dtype=torch.float64), 2.0, schedule=sde)
     torch.testing.assert_close(mix.score(x, 0.5), -x / sde.variance(0.5, 2.0))
 
 
@@ -269,7 +269,7 @@ def test_wrong_mixtures(arguments, error, message):
         GaussianMixture(*arguments)
 
 
-@pytest.mark.parametrize("name", ["log_prob", "score", "posterior_mean"])
+@pytest.mark.parametrize("name", ["log_prob", "score", "denoise"])
 @pytest.mark.parametrize(
     "x, t, error, message",
     [
@@ -305,8 +305,8 @@ def test_point_masses_have_no_density_at_time_zero(name, std):
 
 
 def test_half_point_masses_have_no_posterior_at_time_zero():
-    with pytest.raises(ValueError, match="posterior_mean is not defined at t = 0"):
-        GaussianMixture(POINT, [0.0, 1.0]).posterior_mean(POINT, 0.0)
+    with pytest.raises(ValueError, match="denoise is not defined at t = 0"):
+        GaussianMixture(POINT, [0.0, 1.0]).denoise(POINT, 0.0)
 
 
 def test_wrong_sample_arguments():

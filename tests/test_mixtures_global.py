@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from proxdm.rules import find_prox_rule
 from scipy.optimize import minimize
 
 from proxdm.data import datasaurus
 from proxdm.grids import TimeGrid
 from proxdm.mixtures import GaussianMixture
-from proxdm.rules import find_prox_rule
 from proxdm.schedules import VPSDE
 
 SDE = VPSDE()
@@ -35,7 +35,7 @@ def grid_minimum(mix: GaussianMixture, x: torch.Tensor, t: float, lam: float, po
 
 
 def dino() -> GaussianMixture:
-    return GaussianMixture(torch.as_tensor(datasaurus.load("dino")), sde=SDE)
+    return GaussianMixture(torch.as_tensor(datasaurus.load("dino")), schedule=SDE)
 
 
 def diffused(mix: GaussianMixture, rule: str, t: float, s: float, count: int, seed: int) -> tuple[torch.Tensor, float]:

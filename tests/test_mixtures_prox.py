@@ -303,7 +303,7 @@ for t, lam, count in [(0.9, 1.9, 64), (0.6, 1.3, 16), (0.1, 0.3, 64), (0.01, 1e6
     assert result.converged.all()
     assert result.u.shape == x.shape
     if t > 0:
-        assert (result.residual < 1e-9 * (1 + lam / (1 - mix.sde.alpha_bar(t)))).all()
+        assert (result.residual < 1e-9 * (1 + lam / (1 - mix.schedule.alpha_bar(t)))).all()
         mix.score(x, t), mix.log_prob(x, t)
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 """

@@ -11,21 +11,21 @@ from torch import Tensor, nn
 import proxdm
 from proxdm.models import (
     PARAMETRISATIONS,
+    SCORE_PARAMETRISATIONS,
     Coefficients,
     Parametrisation,
     ProxModel,
     ScoreModel,
-    find_parametrisation,
 )
 from proxdm.networks import MLP, MLPConfig
-from proxdm.schedules import VPSDE, per_sample
+from proxdm.schedules import VE, VPSDE, Flow, Schedule, per_sample
 
 SDE = VPSDE()
 MEAN, SIGMA = 0.3, 0.5
 """The data of the closed forms are N(MEAN, SIGMA^2 I)."""
 
 
-def _preconditioned(sde: VPSDE, t: Tensor, lam: Tensor) -> Coefficients:
+def _preconditioned(sde: Schedule, t: Tensor, lam: Tensor) -> Coefficients:
     v = sde.variance(t, SIGMA)
     return Coefficients(skip=v / (v + lam), out=(v * lam / (v + lam)).sqrt(), inner=(v + lam).rsqrt())
 
@@ -82,7 +82,7 @@ def test_score_coefficient_is_right_at_small_times():
 
 def test_epsilon_parametrisation_is_the_residual_of_the_paper():
     y, f = numbers(4, 3, seed=1), numbers(4, 3, seed=2)
-    epsilon = find_parametrisation("epsilon")
+    epsilon = PARAMETRISATIONS.find("epsilon")
     torch.testing.assert_close(epsilon.prox(SDE, y, T, LAM, f), y - LAM.sqrt()[:, None] * f, rtol=1e-14, atol=0)
     assert torch.equal(epsilon.noise(SDE, y, T, LAM, f), f)  # exactly: the loss is on the output itself
     x, z = numbers(4, 3, seed=3), numbers(4, 3, seed=4)
@@ -92,11 +92,45 @@ def test_epsilon_parametrisation_is_the_residual_of_the_paper():
 
 def test_prox_parametrisation_is_the_output():
     y, f = numbers(4, 3, seed=1), numbers(4, 3, seed=2)
-    direct = find_parametrisation("prox")
+    direct = PARAMETRISATIONS.find("prox")
     assert torch.equal(direct.prox(SDE, y, T, LAM, f), f)
     torch.testing.assert_close(direct.noise(SDE, y, T, LAM, f), (y - f) / LAM.sqrt()[:, None], rtol=1e-12, atol=0)
     x, z = numbers(4, 3, seed=3), numbers(4, 3, seed=4)
     assert torch.equal(direct.target(SDE, x, z, T, LAM), x)
+
+
+@pytest.mark.parametrize("entry", SCORE_PARAMETRISATIONS.values(), ids=lambda entry: entry.name)
+@pytest.mark.parametrize("schedule", [SDE, VE(3.0), Flow()], ids=lambda schedule: type(schedule).__name__)
+def test_score_parametrisations_say_the_same(entry, schedule):
+    """`x = alpha D + sigma eps` for every output; the exact output gives x_0 and the noise back, whatever it means."""
+    x0, z, f = (numbers(3, 5, seed=seed) for seed in (1, 2, 3))
+    t = torch.tensor([0.03, 0.4, 0.9], dtype=torch.float64)
+    alpha, sigma = (function(t)[:, None] for function in (schedule.alpha, schedule.sigma))
+    x = schedule.perturb(x0, t, z)
+    denoised, epsilon = entry.denoised(schedule, x, t, f), entry.epsilon(schedule, x, t, f)
+    torch.testing.assert_close(alpha * denoised + sigma * epsilon, x, rtol=1e-9, atol=1e-9)
+    exact = entry.target(schedule, x0, x, t)
+    torch.testing.assert_close(entry.denoised(schedule, x, t, exact), x0, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(entry.epsilon(schedule, x, t, exact), z, rtol=1e-9, atol=1e-9)
+    meaning = {"epsilon": z, "v": alpha * z - sigma * x0, "x0": x0, "flow": z - x0}
+    if entry.name in meaning:
+        torch.testing.assert_close(exact, meaning[entry.name], rtol=1e-9, atol=1e-9)
+
+
+def test_edm_preconditioning_is_karras_table_one():
+    s, x, f = 1.7, numbers(2, 3), numbers(2, 3, seed=1)
+    ve, edm, t = VE(10.0), SCORE_PARAMETRISATIONS.find("edm"), 0.17
+    skip, out, inner = 0.25 / (s**2 + 0.25), s * 0.5 / (s**2 + 0.25) ** 0.5, 1 / (s**2 + 0.25) ** 0.5
+    torch.testing.assert_close(edm.denoised(ve, x, t, f), skip * x + out * f)
+    torch.testing.assert_close(edm.network_input(ve, x, t), inner * x)
+
+
+def test_noise_predictions_cost_no_arithmetic():
+    """With `epsilon` the network's output is the noise, the very tensor: nothing is multiplied by 1 or added to 0."""
+    f, x = numbers(2, 3), numbers(2, 3, seed=1)
+    entry = SCORE_PARAMETRISATIONS.find("epsilon")
+    assert entry.epsilon(SDE, x, 0.3, f) is f
+    assert entry.network_input(SDE, x, 0.3) is x
 
 
 @pytest.mark.parametrize("entry", EVERY, ids=lambda entry: entry.name)
@@ -141,7 +175,7 @@ def test_model_with_the_exact_output_is_the_prox_of_a_gaussian(entry):
 
 def test_a_new_parametrisation_is_an_entry(monkeypatch):
     """A preconditioned network whose output is 0 is exact for centred Gaussians; it needs no change elsewhere."""
-    monkeypatch.setitem(PARAMETRISATIONS, "preconditioned", PRECONDITIONED)
+    monkeypatch.setattr(PARAMETRISATIONS, "_entries", {"preconditioned": PRECONDITIONED})
     network = Constant().double()
     model, y = ProxModel(network, SDE, "preconditioned"), numbers(4, 6, seed=5)
     v = SDE.variance(T, SIGMA)[:, None]
@@ -194,7 +228,7 @@ def test_score_at_time_zero_is_an_error(t):
 
 
 def test_unknown_parametrisations_are_errors_that_list_the_known():
-    with pytest.raises(ValueError, match="unknown parametrisation 'eps'; the parametrisations are epsilon, prox"):
+    with pytest.raises(ValueError, match="'eps'.*epsilon, prox"):
         ProxModel(Constant(), SDE, "eps")
 
 
@@ -217,7 +251,7 @@ def test_device_dtype_and_configuration():
     assert (model.device, model.dtype, model.config) == (torch.device("cpu"), torch.float32, {"name": "x"})
     assert model.double().dtype == torch.float64
     assert model.to("meta").device.type == "meta"
-    assert model.sde == VPSDE()
+    assert model.schedule == VPSDE()
     assert "x" not in model.state_dict()
 
 

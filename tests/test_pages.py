@@ -6,11 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from pages import commands
+from pages import asked, commands
 from proxdm.cli import VERBS, parse
 from proxdm.cli import features as features_verb
-from proxdm.cli.reproduce import check
-from proxdm.cli.reproduce_jobs import Job
 
 ROOT = Path(__file__).parents[1]
 PLACEHOLDERS = {"PRESET", "FILE", "--help"}
@@ -30,7 +28,7 @@ def test_every_command_parses(words):
         assert arguments[0] == "train"
         parse(features_verb.Train, arguments[1:], "p")
     else:
-        check(Job(verb, tuple(arguments), Path(), ""))
+        asked(verb, arguments)
 
 
 def test_the_pages_have_commands():

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-import html
+import itertools
 import json
+import os
 import re
 import shlex
+import shutil
 from collections import Counter
 from html.parser import HTMLParser
 from io import BytesIO
@@ -16,7 +18,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from browser import Chromium, find_chromium
 from fake_results import make_row, write_results
 from proxdm.checkpoints.store import create_run
 from proxdm.cli import parse
@@ -113,7 +114,7 @@ def test_a_report_shows_what_was_measured(place):
         "cpu (x86_64)",
         "proxdm 0.1.0, torch 2.4.0, python 3.11.0",
         "2026-01-01",
-        "Fréchet distance (FID)",
+        "Fréchet distance lower is better",
         "Mean ± standard deviation of 2 seeds.",
         "20.50 ± 0.71 (best)",
         "N = 20",
@@ -262,7 +263,7 @@ def test_weights_that_changed_since_are_noticed(place):
 
 def test_metrics_can_be_chosen(place):
     _, page = page_of("evaluations", metrics=["w2"])
-    assert "Fréchet" not in page.text
+    assert "Fréchet distance by sampler" not in page.text
     assert "W2 by sampler" in page.text
     with pytest.raises(ValueError, match="no row has kid"):
         page_of("evaluations", metrics=["kid"])
@@ -349,88 +350,80 @@ def test_the_commands_of_evaluations_measure_the_same_rows():
         words = words_of(command)
         assert words[:2] == ["proxdm", "evaluate"]
         o = parse(Evaluate, words[2:], "proxdm evaluate")
-        grid = (o.grid, o.eps, o.rho)
-        known = (o.source, o.samples, o.reference, o.features, o.metrics, *grid, o.bf16, o.compile, o.force, o.chunk)
-        found += [
-            (sampler, steps, seed, *known, o.weights, o.preset)
-            for sampler in o.sampler
-            for steps in o.steps
-            for seed in range(o.seed, o.seed + o.seeds)
-        ]
+        known = (o.source, o.samples, o.reference, o.features, o.metrics, o.grid, o.eps, o.rho, o.bf16, o.compile)
+        cells = itertools.product(o.sampler, o.steps, range(o.seed, o.seed + o.seeds))
+        found += [(*cell, *known, o.force, o.chunk, o.weights, o.preset) for cell in cells]
     expected = []
     for row in rows:
         power, fine = row.grid.startswith("power"), row.grid.endswith("eps=1e-05)")
         grid = ("power", None, 1.5) if power else ("denoising", 1e-5, None) if fine else (None, None, None)
+        known = (row.source, row.samples, "digits", "pixels", tuple(row.used), *grid, row.bf16, row.compile)
         preset = "mnist-score" if row.source == "x.pth" else None
-        known = (
-            row.source,
-            row.samples,
-            "digits",
-            "pixels",
-            tuple(row.used),
-            *grid,
-            row.bf16,
-            row.compile,
-            "forced" in row.reference,
-            row.chunk,
-        )
-        expected.append((row.sampler, row.steps, row.seed, *known, row.weights, preset))
+        cell = (row.sampler, row.steps, row.seed)
+        expected.append((*cell, *known, "forced" in row.reference, row.chunk, row.weights, preset))
     assert sorted(found, key=str) == sorted(expected, key=str)
-    assert len(found) == len(rows)
 
 
 @pytest.fixture
-def chromium(tmp_path):
-    program = find_chromium()
+def view():
+    """A page of a Chromium that has no network, with the addresses it asked for and what it complained about."""
+    names = [os.environ["PROXDM_CHROMIUM"]] if "PROXDM_CHROMIUM" in os.environ else ["chromium", "google-chrome"]
+    program = next((found for name in names if (found := shutil.which(name))), None)
     if program is None:
         pytest.skip("no Chromium or Chrome is installed (or named by PROXDM_CHROMIUM) to open the report in")
-    with Chromium(program, tmp_path / "profile") as browser:
-        yield browser
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with playwright.sync_playwright() as start:
+        browser = start.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        view = browser.new_context(offline=True).new_page()
+        view.asked, view.complaints = [], []
+        view.on("request", lambda one: None if one.url.startswith("data:") else view.asked.append(one.url))
+        view.on("pageerror", lambda error: view.complaints.append(str(error)))
+        view.on("console", lambda one: view.complaints.append(one.text) if one.type in ("warning", "error") else None)
+        yield view
+        browser.close()
 
 
-FIRST_COLUMN = """[...document.querySelector("table.sortable").tBodies[0].rows].map(r => r.cells[0].textContent)"""
-NUMBERS = """[...document.querySelector("table.sortable").tBodies[0].rows].map(r => r.cells[1].dataset.order)"""
-
-
-def test_the_report_opens_from_disk_without_a_network(place, chromium):
+def test_the_report_opens_from_disk_without_a_network(place, view):
     file = place / "report <1> & %.html"
     evil = write_results(place / "evil", [make_row(source=EVIL, digest="9" * 64)])
     file.write_text(render(gather(["evaluations", str(evil)])), encoding="utf-8")
-    chromium.open(file)
-    assert chromium.requests() == [file.resolve().as_uri()]
-    assert chromium.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
+    view.goto(file.resolve().as_uri())
+    assert view.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
     for width in (400, 1400):
-        for scheme, dark in (("light", False), ("dark", True)):
-            chromium.look(width, scheme)
-            ink, page = (
-                sum(map(int, re.findall(r"\d+", chromium.evaluate(f"getComputedStyle(document.body).{name}"))[:3]))
+        for scheme in ("light", "dark"):
+            view.set_viewport_size({"width": width, "height": 900})
+            view.emulate_media(color_scheme=scheme)
+            ink, paper = (
+                sum(map(int, re.findall(r"\d+", view.evaluate(f"getComputedStyle(document.body).{name}"))[:3]))
                 for name in ("color", "backgroundColor")
             )
-            assert (ink > page) == dark
-            assert chromium.evaluate("document.documentElement.scrollWidth <= innerWidth"), "nothing sticks out"
-    before = chromium.evaluate(FIRST_COLUMN)
-    head = "table.sortable th:nth-child(2)"
-    chromium.click(f"{head} button")
-    numbers = chromium.evaluate(NUMBERS)
-    assert chromium.evaluate(f"document.querySelector('{head}').ariaSort") == "ascending"
-    assert [float(number) for number in numbers[:-1]] == sorted(float(number) for number in numbers[:-1])
-    assert numbers[-1] == "", "what is missing stands last"
-    chromium.click(f"{head} button")
-    assert chromium.evaluate(NUMBERS) == [*numbers[-2::-1], ""]
-    chromium.click("table.sortable th:nth-child(1) button")
-    assert chromium.evaluate(FIRST_COLUMN) == sorted(before)
-    chromium.click(".card img")
-    assert chromium.evaluate("document.querySelector('dialog').open")
-    assert chromium.complaints() == []
-    assert chromium.requests() == [file.resolve().as_uri()]
+            assert (ink > paper) == (scheme == "dark")
+            assert view.evaluate("document.documentElement.scrollWidth <= innerWidth"), "nothing sticks out"
+    table = view.locator("table.sortable").first
+    rows, heads = table.locator("tbody tr"), table.locator("th[scope=col]")
+
+    def sorted_by(column):
+        heads.nth(column).locator("button").click()
+        return rows.evaluate_all(f"rows => rows.map(row => row.cells[{column}].dataset.order)")
+
+    *numbers, missing = sorted_by(1)
+    assert missing == "", "what is missing stands last"
+    assert heads.nth(1).get_attribute("aria-sort") == "ascending"
+    assert [float(number) for number in numbers] == sorted(float(number) for number in numbers)
+    assert sorted_by(1) == [*numbers[::-1], ""]
+    names = sorted_by(0)
+    assert names == sorted(names)
+    assert len(names) == len(numbers) + 1
+    view.locator(".card img").first.click()
+    assert view.locator("dialog").evaluate("dialog => dialog.open")
+    assert view.complaints == []
+    assert view.asked == [file.resolve().as_uri()]
 
 
-def test_the_browser_would_notice_requests_and_errors(tmp_path, chromium):
+def test_the_browser_would_notice_requests_and_errors(tmp_path, view):
     """What the test above relies on."""
     bad = tmp_path / "bad.html"
-    bad.write_text(
-        f"<!DOCTYPE html><img src='{html.escape('http://nowhere.invalid/x.png')}'><script>no_such()</script>"
-    )
-    chromium.open(bad)
-    assert "http://nowhere.invalid/x.png" in chromium.requests()
-    assert any("no_such" in line for line in chromium.complaints())
+    bad.write_text("<!DOCTYPE html><img src='http://nowhere.invalid/x.png'><script>no_such()</script>")
+    view.goto(bad.as_uri())
+    assert "http://nowhere.invalid/x.png" in view.asked
+    assert any("no_such" in line for line in view.complaints)

@@ -8,16 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from pages import commands
+from pages import asked, commands
 from proxdm.checkpoints.hub import OFFICIAL_MODELS, OFFICIAL_STATS
 from proxdm.cli import VERBS, parse
 from proxdm.cli import download as download_verb
 from proxdm.cli.evaluate import Evaluate
-from proxdm.cli.reproduce import Reproduce, check, choose
-from proxdm.cli.reproduce_jobs import Job
 from proxdm.cli.sample import Sample
 from proxdm.data.known import KNOWN
-from proxdm.experiments.reproduce import BLOCKS, Pictures, Sweep
+from proxdm.experiments.reproduce import BLOCKS, Pictures, Reproduction, Sweep
 from proxdm.presets import PRESETS, get_preset
 
 PAGE = Path(__file__).parents[1] / "docs" / "reproduction.md"
@@ -36,15 +34,12 @@ def test_the_page_has_commands():
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
 def test_every_command_parses(words):
-    verb, arguments = words[1], tuple(words[2:])
+    verb, *arguments = words[1:]
     if "--help" in arguments:
         assert arguments[0] in PRESETS
         return
-    check(Job(verb, arguments, Path(), ""))
-    if verb == "reproduce":
-        choose(parse(Reproduce, arguments, "p"))
+    options = asked(verb, arguments)
     if verb == "download":
-        options = parse(download_verb.Download, arguments, "p")
         assert download_verb.choose(options, download_verb.offers(options.what)[0])
 
 
@@ -54,7 +49,7 @@ def test_every_name_exists():
     named = {span for span in spans if re.fullmatch(r"(mnist|cifar10|celebahq|digits|fashion-mnist)-[a-z0-9-]+", span)}
     assert named <= {*PRESETS, *experiments, *KNOWN}
     flags = {span.split()[0] for span in spans if span.startswith("--")}
-    known = {"--" + name.replace("_", "-") for name in Reproduce.__dataclass_fields__}
+    known = {"--" + name.replace("_", "-") for name in Reproduction.__dataclass_fields__}
     assert flags <= known
     files = set(re.findall(r"official/(\w+\.(?:pth|npz))", TEXT))
     assert files <= {*OFFICIAL_MODELS.values(), *(Path(name).name for name in OFFICIAL_STATS.values())}

@@ -6,8 +6,8 @@ import pytest
 import scipy.integrate
 import torch
 
-from proxdm import VPSDE
-from proxdm.schedules import as_float64, per_sample
+from proxdm import VE, VPSDE, Cosine, Discrete, Flow
+from proxdm.schedules import SCHEDULES, VariancePreserving, as_float64, per_sample
 
 TIMES = [0.0, 1e-8, 1e-5, 0.1, 0.5, 1.0]
 
@@ -46,6 +46,91 @@ def test_log_snr_and_its_inverse(sde):
     log_snr = sde.log_snr(t)
     torch.testing.assert_close(log_snr, torch.log(sde.alpha_bar(t) / sde.noise_variance(t)), rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(sde.time_of_log_snr(log_snr), t, rtol=1e-9, atol=0)
+
+
+EVERY = [
+    VPSDE(),
+    Discrete.linear(),
+    Discrete.scaled_linear(),
+    Discrete.cosine(50),
+    Discrete((0.3,)),
+    Cosine(),
+    VE(),
+    Flow(),
+]
+
+
+def name_of(schedule):
+    return f"{type(schedule).__name__}{len(getattr(schedule, 'betas', ())) or ''}"
+
+
+def test_every_schedule_is_here():
+    assert {type(schedule) for schedule in EVERY} == set(SCHEDULES.values())
+
+
+@pytest.mark.parametrize("schedule", EVERY, ids=name_of)
+def test_coefficients_ratio_and_inverse_agree(schedule):
+    t = torch.tensor([0.0, 1e-5, 0.013, 0.3, 0.77, 1.0], dtype=torch.float64)
+    alpha, sigma, ratio = schedule.alpha(t), schedule.sigma(t), schedule.ratio(t)
+    assert (alpha[0], sigma[0], ratio[0]) == (1, 0, 0)
+    torch.testing.assert_close(ratio, sigma / alpha, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(schedule.time_of_ratio(ratio), t, rtol=1e-9, atol=1e-15)
+    torch.testing.assert_close(schedule.log_snr(t[1:]), 2 * torch.log(alpha / sigma)[1:], rtol=1e-7, atol=1e-9)
+    torch.testing.assert_close(schedule.time_of_log_snr(schedule.log_snr(t[1:])), t[1:], rtol=1e-7, atol=1e-12)
+    torch.testing.assert_close(schedule.alpha_bar(t) + schedule.noise_variance(t), alpha**2 + sigma**2)
+    assert (ratio[1:] > ratio[:-1]).all()
+    assert float(schedule.time_of_ratio(float(ratio[3]))) == pytest.approx(0.3, rel=1e-9)
+
+
+@pytest.mark.parametrize("schedule", [one for one in EVERY if isinstance(one, VariancePreserving)], ids=name_of)
+def test_variance_preserving_schedules(schedule):
+    t = torch.linspace(0.003, 0.99, 200, dtype=torch.float64)
+    torch.testing.assert_close(schedule.alpha(t) ** 2 + schedule.sigma(t) ** 2, torch.ones_like(t), rtol=1e-12, atol=0)
+    whole = schedule.beta_integral(0.2, 0.6)
+    assert float(whole) == pytest.approx(2 * math.log(float(schedule.alpha(0.2) / schedule.alpha(0.6))), rel=1e-9)
+    u = torch.linspace(0.2, 0.6, 20_001, dtype=torch.float64)
+    assert float(torch.trapezoid(schedule.beta(u), u)) == pytest.approx(float(whole), rel=1e-3)
+    assert float(schedule.initial_std(0.5)) == 1
+
+
+def test_discrete_passes_through_its_table():
+    table = Discrete((0.1, 0.2, 0.3))
+    bars = torch.tensor([0.9, 0.72, 0.504], dtype=torch.float64)
+    torch.testing.assert_close(table.alpha_bar(torch.tensor([1.0, 2.0, 3.0]) / 3), bars, rtol=1e-6, atol=0)
+    middle = float(table.ratio(0.5)) ** 2
+    assert middle == pytest.approx(math.sqrt((0.1 / 0.9) * (0.28 / 0.72)), rel=1e-9)  # geometric mean of the knots
+
+
+@pytest.mark.parametrize("name", ["linear", "scaled_linear", "cosine"])
+def test_tables_are_those_of_diffusers(name):
+    scheduling = pytest.importorskip("diffusers").DDPMScheduler
+    names = {"linear": ("linear", 1e-4, 0.02), "scaled_linear": ("scaled_linear", 0.00085, 0.012)}
+    kind, start, end = names.get(name, ("squaredcos_cap_v2", 0.0, 0.0))
+    theirs = scheduling(beta_schedule=kind, beta_start=start, beta_end=end).alphas_cumprod.double()
+    ours = getattr(Discrete, name)().alpha_bar(torch.arange(1, 1001) / 1000)
+    torch.testing.assert_close(ours, theirs, rtol=2e-4, atol=1e-9)
+
+
+def test_ends_and_starts():
+    assert math.isinf(float(Flow().ratio(1.0)))
+    assert float(Flow().time_of_ratio(math.inf)) == 1
+    assert float(VE(30.0).initial_std(1.0)) == 30
+    assert float(Flow().initial_std(1.0)) == 1
+    assert float(Discrete.linear().time_of_ratio(1e9)) == 1
+
+
+@pytest.mark.parametrize(
+    "make, values",
+    [
+        (lambda: Discrete(()), "none"),
+        (lambda: Discrete((0.1, 1.0)), "1.0"),
+        (lambda: VE(0.0), "sigma_max = 0.0"),
+        (lambda: Cosine(math.inf), "max_ratio = inf"),
+    ],
+)
+def test_values_out_of_range(make, values):
+    with pytest.raises(ValueError, match=values):
+        make()
 
 
 def test_perturb_is_the_marginal(generator):

@@ -17,40 +17,68 @@ if TYPE_CHECKING:
     from proxdm.grids import TimeGrid
     from proxdm.mixtures import GaussianMixture
     from proxdm.models import ProxModel, ScoreModel
-    from proxdm.rules import RULES
-    from proxdm.samplers import ProxSampler, SamplerState, ScoreSampler, sample
-    from proxdm.schedules import VPSDE
+    from proxdm.operators import prox_from_denoiser
+    from proxdm.samplers import (
+        SAMPLERS,
+        ProxSampler,
+        Sampler,
+        SamplerState,
+        ScoreSampler,
+        find_sampler,
+        register,
+        sample,
+        solve,
+    )
+    from proxdm.schedules import VE, VPSDE, Cosine, Discrete, Flow
 
 _HOME = {
-    "RULES": "proxdm.rules",
+    "SAMPLERS": "proxdm.samplers",
+    "VE": "proxdm.schedules",
     "VPSDE": "proxdm.schedules",
+    "Cosine": "proxdm.schedules",
+    "Discrete": "proxdm.schedules",
+    "Flow": "proxdm.schedules",
     "GaussianMixture": "proxdm.mixtures",
     "ProxModel": "proxdm.models",
     "ProxSampler": "proxdm.samplers",
+    "Sampler": "proxdm.samplers",
     "SamplerState": "proxdm.samplers",
     "ScoreModel": "proxdm.models",
     "ScoreSampler": "proxdm.samplers",
     "TimeGrid": "proxdm.grids",
+    "find_sampler": "proxdm.samplers",
     "load": "proxdm.checkpoints.load",
     "load_official": "proxdm.checkpoints.load",
+    "prox_from_denoiser": "proxdm.operators",
+    "register": "proxdm.samplers",
     "sample": "proxdm.samplers",
+    "solve": "proxdm.samplers",
 }
 """Public names and the modules they live in."""
 
 __all__ = [
-    "RULES",
+    "SAMPLERS",
+    "VE",
     "VPSDE",
+    "Cosine",
+    "Discrete",
+    "Flow",
     "GaussianMixture",
     "ProxModel",
     "ProxSampler",
+    "Sampler",
     "SamplerState",
     "ScoreModel",
     "ScoreSampler",
     "TimeGrid",
     "__version__",
+    "find_sampler",
     "load",
     "load_official",
+    "prox_from_denoiser",
+    "register",
     "sample",
+    "solve",
 ]
 
 

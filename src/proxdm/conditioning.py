@@ -1,8 +1,8 @@
 r"""Training draws of `t` and of `(t, lam)`, from the grids and rules that sampling uses.
 
 A score network is trained at `t` (the time it is evaluated at). A prox network is trained at `(s, lam)`: the time a
-step *lands on* and the weight the rule gives that step, `lam = rule(t, s).lam`. Both come from
-:class:`proxdm.grids.TimeGrid` and :meth:`proxdm.rules.ProxRule.coefficients`, the functions the samplers call, so
+step *lands on* and the weight the rule gives that step, `lam = coefficients(t, s).lam`. Both come from
+:class:`proxdm.grids.TimeGrid` and :meth:`proxdm.samplers.ProxSampler.coefficients`, the functions the samplers call, so
 training and sampling cannot drift apart.
 
 Two kinds of draws:
@@ -27,9 +27,8 @@ import torch
 from torch import Tensor
 
 from proxdm.grids import TimeGrid
-from proxdm.rules import ProxRule, ScoreRule, find_prox_rule, find_rule
-from proxdm.samplers import default_grid
-from proxdm.schedules import VPSDE
+from proxdm.samplers import ProxSampler, Sampler, find_sampler
+from proxdm.schedules import Schedule
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ class ConditioningConfig:
         if self.draw not in ("knots", "continuous"):
             raise ValueError(f"unknown draw {self.draw!r}; use 'knots' or 'continuous'")
         if self.rule is not None:
-            find_prox_rule(self.rule)
+            find_prox_sampler(self.rule)
         if self.rule is None and self.draw == "continuous":
             if self.steps:
                 raise ValueError(
@@ -194,7 +193,7 @@ class FreeSteps:
 
     Args:
         rule: Proximal rule.
-        sde: Forward process.
+        schedule: How data turn into noise.
         steps: Smallest and largest N.
         rho: Lowest and highest exponent.
 
@@ -202,10 +201,10 @@ class FreeSteps:
         StepError: The rule does not define the longest step that can be drawn.
     """
 
-    def __init__(self, rule: ProxRule, sde: VPSDE, steps: tuple[int, int], rho: tuple[float, float]) -> None:
-        self.rule, self.sde, self.steps, self.rho = rule, sde, steps, rho
+    def __init__(self, rule: ProxSampler, schedule: Schedule, steps: tuple[int, int], rho: tuple[float, float]) -> None:
+        self.rule, self.schedule, self.steps, self.rho = rule, schedule, steps, rho
         longest = TimeGrid.power(steps[0], rho[1])
-        rule.coefficients(sde, longest.times[:-1], longest.times[1:])
+        rule.check(schedule, longest)
 
     def draw(self, count: int, generator: torch.Generator) -> Conditions:
         """Return `count` independent steps."""
@@ -215,10 +214,10 @@ class FreeSteps:
         i = (u[1] * n).floor().clamp(max=n - 1)
         rho = self.rho[0] + (self.rho[1] - self.rho[0]) * u[2]
         s, t = (i / n) ** rho, ((i + 1) / n) ** rho
-        return Conditions(s, self.rule.coefficients(self.sde, t, s).lam, t)
+        return Conditions(s, self.rule.coefficients(self.schedule, t, s).lam, t)
 
 
-def make_draws(config: ConditioningConfig, sde: VPSDE) -> Draws:
+def make_draws(config: ConditioningConfig, schedule: Schedule) -> Draws:
     """Return the training draws of a configuration.
 
     Raises:
@@ -227,22 +226,35 @@ def make_draws(config: ConditioningConfig, sde: VPSDE) -> Draws:
     if config.rule is None and config.draw == "continuous":
         return UniformTimes()
     if config.rule is not None and config.draw == "continuous":
-        return FreeSteps(find_prox_rule(config.rule), sde, (min(config.steps), max(config.steps)), config.rho)
-    return Knots(knot_tables(config, sde), candidate_weights(config.steps, config.weights))
+        return FreeSteps(find_prox_sampler(config.rule), schedule, (min(config.steps), max(config.steps)), config.rho)
+    return Knots(knot_tables(config, schedule), candidate_weights(config.steps, config.weights))
 
 
-def knot_tables(config: ConditioningConfig, sde: VPSDE) -> list[Conditions]:
-    """Return, for every step candidate, the conditions of the N steps of its default grid."""
-    rule = find_rule("euler-maruyama") if config.rule is None else find_prox_rule(config.rule)
+def knot_tables(config: ConditioningConfig, schedule: Schedule) -> list[Conditions]:
+    """Return, for every step candidate, the conditions of the N steps of its usual grid."""
     tables = []
     for n in config.steps:
-        times = default_grid(rule, n).times
-        t, s = times[:-1], times[1:]
-        if isinstance(rule, ScoreRule):
-            tables.append(Conditions(t))
+        if config.rule is None:
+            tables.append(Conditions(find_sampler("euler-maruyama").grid(schedule, n).times[:-1]))
         else:
-            tables.append(Conditions(s, rule.coefficients(sde, t, s).lam, t))
+            rule = find_prox_sampler(config.rule)
+            grid = rule.grid(schedule, n)
+            rule.check(schedule, grid)
+            t, s = grid.times[:-1], grid.times[1:]
+            tables.append(Conditions(s, rule.coefficients(schedule, t, s).lam, t))
     return tables
+
+
+def find_prox_sampler(name: str) -> ProxSampler:
+    """Return the first-order proximal sampler of a text: those have weights that a network can be trained at.
+
+    Raises:
+        ValueError: There is no such sampler, or it is of another kind.
+    """
+    sampler = find_sampler(name)
+    if not isinstance(sampler, ProxSampler):
+        raise ValueError(f"{name!r} asks for a {sampler.operator}; a prox network is trained for a step of one prox")
+    return sampler
 
 
 @dataclass(frozen=True)
@@ -251,11 +263,11 @@ class TrainingRange:
 
     Attributes:
         config: Its draws.
-        sde: Its forward process.
+        schedule: How data turn into noise.
     """
 
     config: ConditioningConfig
-    sde: VPSDE
+    schedule: Schedule
 
     def covers(self, t: Tensor, lam: Tensor | None = None) -> Tensor:
         """Return, for each `t` (and `lam`) `(B,)`, whether the network was trained there: bool `(B,)`.
@@ -271,7 +283,7 @@ class TrainingRange:
         if self.config.rule is not None and lam is None:
             raise ValueError("a prox model is trained at (t, lam): give lam as well")
         if self.config.draw == "knots":
-            tables = knot_tables(self.config, self.sde)
+            tables = knot_tables(self.config, self.schedule)
             known_t = torch.cat([table.t for table in tables])
             near = (t[:, None] - known_t).abs() <= 1e-6
             known_lam = _cat([table.lam for table in tables])
@@ -286,40 +298,37 @@ class TrainingRange:
 
     def _lam_bounds(self, s: Tensor) -> tuple[Tensor, Tensor]:
         """Return the smallest and the largest lam of continuous draws that land on `s`, up to the spacing of rho."""
-        rule = find_prox_rule(str(self.config.rule))
+        rule = find_prox_sampler(str(self.config.rule))
         rho = torch.linspace(*self.config.rho, 33, dtype=torch.float64)[:, None]
 
         def ends(n: int) -> Tensor:
             root = s.clamp(0, 1) ** (1 / rho)
             # A step that would leave the unit interval starts at 1 at the latest.
             t = (root + 1 / n).clamp(max=1.0) ** rho
-            return rule.function(self.sde, t, s.expand_as(t), rule.quadrature).lam
+            return rule.coefficients(self.schedule, t, s.expand_as(t)).lam
 
         shortest, longest = ends(max(self.config.steps)), ends(min(self.config.steps))
         return shortest.amin(0), longest.amax(0)
 
-    def describe_unseen(self, rule: ProxRule | ScoreRule, grid: TimeGrid) -> str | None:
+    def describe_unseen(self, sampler: Sampler, grid: TimeGrid) -> str | None:
         """Return one line on the steps of a sampler that the network was not trained for, or None if there are none.
 
         Args:
-            rule: Rule of the sampler.
+            sampler: Of a prox model, a first-order one; of others nothing is known.
             grid: Its times.
         """
         t, s = grid.times[:-1], grid.times[1:]
-        if isinstance(rule, ScoreRule):
-            seen = self.covers(t) if self.config.rule is None else None
+        if self.config.rule is None:
+            seen = self.covers(t)
+        elif isinstance(sampler, ProxSampler):
+            seen = self.covers(s, sampler.coefficients(self.schedule, t, s).lam)
         else:
-            seen = None if self.config.rule is None else self.covers(s, rule.coefficients(self.sde, t, s).lam)
-        if seen is None or bool(seen.all()):
+            return None
+        if bool(seen.all()):
             return None
         count, first = int((~seen).sum()), int(torch.nonzero(~seen)[0, 0])
         trained = f"steps {', '.join(map(str, self.config.steps))}" if self.config.steps else "t in [0, 1]"
         return (
-            f"{count} of the {grid.steps} steps of {rule.name} on {grid.name} lie outside what the network was trained "
+            f"{count} of the {grid.steps} steps of {sampler} on {grid.name} lie outside what the network was trained "
             f"on ({self.config.draw} draws, {trained}), the first from t = {float(t[first]):g} to {float(s[first]):g}"
         )
-
-
-def training_range(config: ConditioningConfig, sde: VPSDE) -> TrainingRange:
-    """Return which `(t, lam)` a network with these draws was trained on: sampling warns outside of it."""
-    return TrainingRange(config, sde)

@@ -7,11 +7,10 @@ from typing import Any
 from proxdm.checkpoints.load import Found
 from proxdm.checkpoints.portable import model_config
 from proxdm.checkpoints.store import checkpoints
-from proxdm.conditioning import knot_tables
+from proxdm.conditioning import find_prox_sampler, knot_tables
 from proxdm.config import Config
-from proxdm.generation import default_rule, default_steps, fitting_rules
+from proxdm.generation import default_sampler, default_steps, fitting_samplers
 from proxdm.grids import TimeGrid
-from proxdm.rules import find_prox_rule
 
 Interval = tuple[float, float]
 
@@ -30,8 +29,8 @@ def model_facts(found: Found) -> dict[str, Any]:
         "weight_sets": list(found.weight_sets),
         "step": file.step,
         "origin": file.origin,
-        "samplers": fitting_rules(model.kind),
-        "default_sampler": default_rule(found.config).name,
+        "samplers": fitting_samplers(model.kind),
+        "default_sampler": repr(default_sampler(found.config)),
         "default_steps": default_steps(found.config),
         "written_by": file.version,
     }
@@ -95,7 +94,7 @@ def trained_range(config: Config) -> tuple[Interval, Interval | None]:
         times = [float(t) for table in tables for t in table.t]
         return (min(times), max(times)), (min(weights), max(weights)) if weights else None
     # gamma grows with the length of the step and with beta, so the extremes are those of the extreme grids.
-    rule = find_prox_rule(str(draws.rule))
+    rule = find_prox_sampler(str(draws.rule))
     grids = [TimeGrid.power(n, rho).times for n in (min(draws.steps), max(draws.steps)) for rho in draws.rho]
     lams = [rule.coefficients(schedule, grid[:-1], grid[1:]).lam for grid in grids]
     landed = max(float(grid[1]) for grid in grids)

@@ -11,16 +11,39 @@ from torch import Tensor
 
 from proxdm.checkpoints.portable import model_config
 from proxdm.config import Config, ModelConfig
-from proxdm.grids import GridName, TimeGrid
+from proxdm.grids import TimeGrid
 from proxdm.imaging import is_image_shape
 from proxdm.models import LearnedModel
-from proxdm.rules import RULES, ProxRule, Rule, ScoreRule, find_rule
-from proxdm.samplers import default_grid, prox_of, score_of
+from proxdm.operators import Ask
+from proxdm.samplers import SAMPLERS, Sampler, find_sampler
 
 USUAL_STEPS = 20
+"""Steps where neither the user nor the training says otherwise."""
 
 Decoder = Callable[[Tensor], Tensor]
 """From samples of a model `(B, *)` to pictures in [-1, 1]."""
+
+
+def default_sampler(config: Config | ModelConfig) -> Sampler:
+    """Return the sampler of a model unless one says otherwise: the one it was trained for.
+
+    Score models: `euler-maruyama`. Prox models: the sampler of their training draws, else `prox-hybrid`.
+    """
+    if model_config(config).kind == "score":
+        return find_sampler("euler-maruyama")
+    trained = config.conditioning.rule if isinstance(config, Config) else None
+    return find_sampler(trained or "prox-hybrid")
+
+
+def default_steps(config: Config | ModelConfig) -> int:
+    """Return the number of steps to sample with unless one says otherwise: 20, or the nearest that was trained on."""
+    trained = config.conditioning.steps if isinstance(config, Config) and config.conditioning.draw == "knots" else ()
+    return min(trained, key=lambda steps: abs(steps - USUAL_STEPS), default=USUAL_STEPS)
+
+
+def fitting_samplers(kind: Literal["score", "prox"]) -> list[str]:
+    """Return the names of the samplers that ask for what models of this kind were trained for."""
+    return [name for name, sampler in SAMPLERS.items() if (sampler.operator == "prox") == (kind == "prox")]
 
 
 @dataclass(frozen=True)
@@ -34,7 +57,7 @@ class GridChoice:
         rho: Exponent of the power grid; None is 2.
     """
 
-    name: GridName | None = None
+    name: str | None = None
     eps: float | None = None
     rho: float | None = None
 
@@ -49,7 +72,7 @@ class GridChoice:
         if self.eps is not None and self.name not in (None, "denoising", "log-snr"):
             raise ValueError(f"eps = {self.eps:g} has an effect on the denoising and log-snr grids only; leave it out")
 
-    def make(self, rule: Rule, steps: int, model: LearnedModel) -> TimeGrid:
+    def make(self, rule: Sampler, steps: int, model: LearnedModel) -> TimeGrid:
         """Return the grid of a sampler with N = `steps`.
 
         Raises:
@@ -57,31 +80,32 @@ class GridChoice:
         """
         name = self.name
         if name is None and self.eps is not None:
-            if not isinstance(rule, ScoreRule):
+            if not rule.operator != "prox":
                 raise ValueError(
-                    f"eps = {self.eps:g} has an effect on the denoising and log-snr grids only, and {rule.name} takes "
+                    f"eps = {self.eps:g} has an effect on the denoising and log-snr grids only, and {rule} takes "
                     "the uniform grid by default: choose the grid, or leave eps out"
                 )
             name = "denoising"
         if name is None:
-            return default_grid(rule, steps)
+            return rule.grid(model.schedule, steps)
         eps, rho = (1e-3 if self.eps is None else self.eps), (2.0 if self.rho is None else self.rho)
-        return TimeGrid.named(name, steps, eps=eps, rho=rho, sde=model.sde)
+        given = {"power": f"(rho={rho})", "denoising": f"(eps={eps})", "log-snr": f"(eps={eps})"}.get(name, "")
+        return TimeGrid.named(f"{name}{given}", steps, model.schedule)
 
 
-def choose_rule(name: str | None, model: LearnedModel) -> Rule:
+def choose_rule(name: str | None, model: LearnedModel) -> Sampler:
     """Return the sampler of that name, or the one that the model was trained for, if it takes the model.
 
     Raises:
         OperatorError: It needs a score and the model has a prox, or the other way round.
         ValueError: There is no such sampler.
     """
-    rule = default_rule(model.config) if name is None else find_rule(name)
-    (score_of if isinstance(rule, ScoreRule) else prox_of)(model)
+    rule = default_sampler(model.config) if name is None else find_sampler(name)
+    Ask(model, rule.operator)
     return rule
 
 
-def outside_training(model: LearnedModel, rule: Rule, grid: TimeGrid) -> str | None:
+def outside_training(model: LearnedModel, rule: Sampler, grid: TimeGrid) -> str | None:
     """Return one line on the steps that the network was not trained for, or None if there are none, or none is known.
 
     Args:
@@ -129,26 +153,3 @@ def make_decoder(model: LearnedModel, vae: str) -> tuple[tuple[int, int, int], D
         )
     scale = coder.reduction
     return (3, height * scale, width * scale), lambda x: torch.cat(list(decode_latents(x, coder)))
-
-
-def default_rule(config: Config | ModelConfig) -> Rule:
-    """Return the rule to sample a model with unless one says otherwise: the one it was trained for.
-
-    Score models: `euler-maruyama`. Prox models: the rule of their training draws, else `prox-hybrid`.
-    """
-    if model_config(config).kind == "score":
-        return find_rule("euler-maruyama")
-    trained = config.conditioning.rule if isinstance(config, Config) else None
-    return find_rule(trained or "prox-hybrid")
-
-
-def default_steps(config: Config | ModelConfig) -> int:
-    """Return the number of steps to sample with unless one says otherwise: 20, or the nearest that was trained on."""
-    trained = config.conditioning.steps if isinstance(config, Config) and config.conditioning.draw == "knots" else ()
-    return min(trained, key=lambda steps: abs(steps - USUAL_STEPS), default=USUAL_STEPS)
-
-
-def fitting_rules(kind: Literal["score", "prox"]) -> list[str]:
-    """Return the names of the samplers that take a model of this kind."""
-    wanted = ScoreRule if kind == "score" else ProxRule
-    return [name for name, rule in RULES.items() if isinstance(rule, wanted)]

@@ -7,18 +7,19 @@ sampler: `TimeGrid.denoising(N, eps)` is `linspace(1, eps, N)` followed by 0, `T
 
 from __future__ import annotations
 
+import inspect
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from proxdm.schedules import VPSDE
-
-GridName = Literal["uniform", "denoising", "power", "log-snr"]
-GRID_NAMES: tuple[GridName, ...] = ("uniform", "denoising", "power", "log-snr")
+from proxdm.runtime.registry import Registry
+from proxdm.runtime.spec import check_parameters, parse_call
+from proxdm.schedules import VPSDE, Schedule
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +99,7 @@ class TimeGrid:
         return cls(times, f"denoising({steps}, eps={eps:g})", lambda n: cls.denoising(n, eps))
 
     @classmethod
-    def power(cls, steps: int, rho: float) -> TimeGrid:
+    def power(cls, steps: int, rho: float = 2.0) -> TimeGrid:
         """Return `(i / N)^rho` for i = N ... 0: rho > 1 puts more knots near the data.
 
         Args:
@@ -110,44 +111,117 @@ class TimeGrid:
         return cls(_linspace(0.0, steps + 1) ** rho, f"power({steps}, rho={rho:g})", lambda n: cls.power(n, rho))
 
     @classmethod
-    def log_snr(cls, steps: int, eps: float = 1e-3, sde: VPSDE | None = None) -> TimeGrid:
+    def log_snr(cls, steps: int, eps: float = 1e-3, schedule: Schedule | None = None) -> TimeGrid:
         """Return N times from 1 to eps, equally spaced in log-SNR, followed by 0.
 
         Args:
             steps: N, at least 1.
             eps: The last positive time, in (0, 1).
-            sde: Schedule whose log-SNR is meant; the default is `VPSDE()`.
+            schedule: Whose log-SNR is meant; the default is `VPSDE()`. It must be finite at t = 1.
         """
         _check_steps(steps)
         _check_inside("eps", eps, "(0, 1)", 0 < eps < 1)
-        schedule = sde or VPSDE()
-        ends = schedule.log_snr(torch.tensor([1.0, eps], dtype=torch.float64))
-        times = schedule.time_of_log_snr(
-            ends[0] + (ends[1] - ends[0]) * torch.linspace(0, 1, steps, dtype=torch.float64)
-        )
+        known = schedule or VPSDE()
+        ends = known.log_snr(torch.tensor([1.0, eps], dtype=torch.float64))
+        times = known.time_of_log_snr(ends[0] + (ends[1] - ends[0]) * torch.linspace(0, 1, steps, dtype=torch.float64))
         times[0] = 1.0
         times = torch.cat([times, torch.zeros(1, dtype=torch.float64)])
-        return cls(times, f"log-snr({steps}, eps={eps:g})", lambda n: cls.log_snr(n, eps, sde))
+        return cls(times, f"log-snr({steps}, eps={eps:g})", lambda n: cls.log_snr(n, eps, schedule))
+
+    @classmethod
+    def rho(
+        cls,
+        steps: int,
+        start: float | None = None,
+        end: float = 0.03,
+        rho: float = 7.0,
+        schedule: Schedule | None = None,
+    ) -> TimeGrid:
+        r"""Return the times of `s_i = (start^{1/rho} + i/(N-1) (end^{1/rho} - start^{1/rho}))^rho`, followed by 0.
+
+        s is the ratio `sigma / alpha` (Karras et al. 2022, eq. 5, whose sigma it is). With N = 1 the only step goes
+        from `start` to 0.
+
+        Args:
+            steps: N, at least 1.
+            start: First ratio; None is that of t = 1, at most 80.
+            end: Last positive ratio, in (0, start).
+            rho: Exponent, positive: 1 is uniform in s, large ones near uniform in log s.
+            schedule: Whose ratios are meant; the default is `VPSDE()`.
+
+        Raises:
+            ValueError: A value is out of its range, or the schedule does not reach `start`.
+        """
+        known = schedule or VPSDE()
+        _check_steps(steps)
+        _check_inside("rho", rho, "(0, inf)", 0 < rho < math.inf)
+        last = float(known.ratio(1.0))
+        first = min(last, LARGEST_START) if start is None else start
+        if not 0 < first <= last * (1 + 1e-12) or first == math.inf:
+            raise ValueError(f"start = {first:g} must lie in (0, {last:g}], the ratios of {known}, and be finite")
+        _check_inside("end", end, f"(0, {first:g})", 0 < end < first)
+        part = torch.linspace(0, 1, steps, dtype=torch.float64)
+        ratios = (first ** (1 / rho) + part * (end ** (1 / rho) - first ** (1 / rho))) ** rho
+        times = torch.cat([known.time_of_ratio(ratios).clamp(max=1.0), torch.zeros(1, dtype=torch.float64)])
+        times[0] = 1.0 if first == last else times[0]
+        begin = "" if start is None else f", start={start:g}"
+        name = f"rho({steps}{begin}, end={end:g}, rho={rho:g})"
+        return cls(times, name, lambda n: cls.rho(n, start, end, rho, schedule))
 
     @classmethod
     def custom(cls, times: Tensor | list[float]) -> TimeGrid:
         """Return the grid with exactly these decreasing times."""
         return cls(torch.as_tensor(times, dtype=torch.float64))
 
+    def below(self, t: float) -> TimeGrid:
+        """Return the part of the grid at and below `t`, from its highest knot there.
+
+        Args:
+            t: Where to start, in (0, 1].
+
+        Raises:
+            ValueError: No step is left.
+        """
+        kept = self.times[self.times <= t + 1e-12]
+        if len(kept) < 2:
+            raise ValueError(
+                f"no step of {self.name} starts at or below t = {t:g}; its last starts at {self.times[-2]:g}"
+            )
+        finer = self._with_steps
+        return type(self)(kept, f"{self.name}.below({t:g})", None if finer is None else lambda n: finer(n).below(t))
+
     @classmethod
-    def named(
-        cls, name: GridName, steps: int, *, eps: float = 1e-3, rho: float = 2.0, sde: VPSDE | None = None
-    ) -> TimeGrid:
-        """Return the grid of that name: what the command line and configurations call."""
-        if name == "uniform":
-            return cls.uniform(steps)
-        if name == "denoising":
-            return cls.denoising(steps, eps)
-        if name == "power":
-            return cls.power(steps, rho)
-        if name == "log-snr":
-            return cls.log_snr(steps, eps, sde)
-        raise ValueError(f"unknown grid {name!r}; the grids are {', '.join(GRID_NAMES)}")
+    def named(cls, text: str, steps: int, schedule: Schedule | None = None) -> TimeGrid:
+        """Return the grid `family` or `family(parameter=value, ...)` with N = `steps`, e.g. `power(rho=3)`.
+
+        What the command line and configurations call; the families and their parameters are those of :data:`GRIDS`.
+
+        Raises:
+            ValueError: There is no such family or parameter, or a value is out of its range.
+        """
+        name, given = parse_call(text)
+        family = GRIDS.find(name)
+        check_parameters(f"the grid {name}", given, grid_parameters(name))
+        more = {"schedule": schedule} if "schedule" in inspect.signature(family).parameters else {}
+        return family(steps, **given, **more)
+
+
+LARGEST_START = 80.0
+"""Largest first ratio of :meth:`TimeGrid.rho` unless one is given: EDM's sigma_max (Karras et al. 2022)."""
+
+GRIDS: Registry[Callable[..., TimeGrid]] = Registry("grid")
+"""Families of grids by name: functions of the number of steps, parameters with defaults, and maybe `schedule`."""
+GRIDS.add("uniform", TimeGrid.uniform)
+GRIDS.add("denoising", TimeGrid.denoising)
+GRIDS.add("power", TimeGrid.power)
+GRIDS.add("log-snr", TimeGrid.log_snr)
+GRIDS.add("rho", TimeGrid.rho)
+
+
+def grid_parameters(name: str) -> dict[str, Any]:
+    """Return the parameters of a family of grids with their defaults."""
+    parameters = list(inspect.signature(GRIDS.find(name)).parameters.values())[1:]
+    return {one.name: one.default for one in parameters if one.name != "schedule"}
 
 
 def _linspace(end: float, count: int) -> Tensor:

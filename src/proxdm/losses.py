@@ -22,8 +22,8 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from proxdm.models import LearnedModel, Parametrisation, ProxModel
-from proxdm.schedules import VPSDE, per_sample
+from proxdm.models import LearnedModel, Parametrisation, ScoreParametrisation
+from proxdm.schedules import Schedule, per_sample
 
 LossName = Literal["mse", "l1", "proximal-matching"]
 
@@ -35,9 +35,9 @@ class ObjectiveConfig:
     Attributes:
         loss: `mse` (score models; a prox model learns the posterior mean with it, not the mode) or
             `proximal-matching` (prox models), after an l1 phase.
-        target: What is compared: `noise`, `(y - prox) / sqrt(lam)` with z' (the epsilon-balanced loss, and the only
-            one for score models); `prox`, the prox with x_t; or `output`, the network's raw output with the output
-            that would be exact.
+        target: What is compared: `noise`, the predicted noise with the true one (of prox models
+            `(y - prox) / sqrt(lam)` with z', the epsilon-balanced loss); `prox`, the prox with x_t; or `output`, the
+            network's raw output with the output that would be exact.
         l1_steps: Optimiser steps of mean absolute error before proximal matching.
         zetas: Widths zeta of proximal matching, in stages of equal length after the l1 phase. Empty for `mse`.
     """
@@ -200,22 +200,30 @@ class Objective(Protocol):
 
 @dataclass(frozen=True)
 class ScoreObjective:
-    """Predict the noise z of `x_t = sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) z` (Ho et al. 2020).
+    """Denoise `x_t = alpha x_0 + sigma z` (Ho et al. 2020).
 
     Attributes:
-        sde: Forward process.
+        schedule: How data turn into noise.
+        parametrisation: What the network's output means.
+        target: `noise`, or `output`; see :class:`ObjectiveConfig`.
         noises: 1: z.
     """
 
-    sde: VPSDE
+    schedule: Schedule
+    parametrisation: ScoreParametrisation
+    target: Literal["noise", "output"] = "noise"
     noises: int = 1
 
     def __call__(
         self, forward: Forward, x0: Tensor, noise: Sequence[Tensor], t: Tensor, lam: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Return `eps(x_t, t)` and z."""
+        """Return prediction and target: of z, or of the exact output."""
         (z,) = noise
-        return forward(self.sde.perturb(x0, t, z), t), z
+        x_t = self.schedule.perturb(x0, t, z)
+        output = forward(x_t, t)
+        if self.target == "noise":
+            return self.parametrisation.epsilon(self.schedule, x_t, t, output), z
+        return output, self.parametrisation.target(self.schedule, x0, x_t, t)
 
 
 @dataclass(frozen=True)
@@ -223,13 +231,13 @@ class ProxObjective:
     """Find x_t in `y = x_t + sqrt(lam) z'` (arXiv 2507.08956, Sec. 3.3).
 
     Attributes:
-        sde: Forward process.
+        schedule: How data turn into noise.
         parametrisation: What the network's output means.
         target: `noise`, `prox` or `output`; see :class:`ObjectiveConfig`.
         noises: 2: z of x_t, and z'.
     """
 
-    sde: VPSDE
+    schedule: Schedule
     parametrisation: Parametrisation
     target: Literal["noise", "prox", "output"] = "noise"
     noises: int = 2
@@ -241,27 +249,27 @@ class ProxObjective:
         if lam is None:
             raise ValueError("a prox model is trained at (t, lam), but lam is missing")
         z, z_prox = noise
-        x_t = self.sde.perturb(x0, t, z)
+        x_t = self.schedule.perturb(x0, t, z)
         y = x_t + per_sample(lam.sqrt(), x_t) * z_prox
         output = forward(y, t, lam)
         if self.target == "noise":
-            return self.parametrisation.noise(self.sde, y, t, lam, output), z_prox
+            return self.parametrisation.noise(self.schedule, y, t, lam, output), z_prox
         if self.target == "prox":
-            return self.parametrisation.prox(self.sde, y, t, lam, output), x_t
-        return output, self.parametrisation.target(self.sde, x_t, z_prox, t, lam)
+            return self.parametrisation.prox(self.schedule, y, t, lam, output), x_t
+        return output, self.parametrisation.target(self.schedule, x_t, z_prox, t, lam)
 
 
 def make_objective(model: LearnedModel, config: ObjectiveConfig) -> Objective:
     """Return the objective of a model.
 
     Raises:
-        ValueError: A score model with another target than the noise, or with proximal matching.
+        ValueError: A score model with another target than the noise or the output, or with proximal matching.
     """
-    if isinstance(model, ProxModel):
-        return ProxObjective(model.sde, model.parametrisation, config.target)
-    if config.target != "noise" or config.loss != "mse":
+    if isinstance(model.parametrisation, Parametrisation):
+        return ProxObjective(model.schedule, model.parametrisation, config.target)
+    if config.target == "prox" or config.loss != "mse":
         raise ValueError(
-            f"loss = {config.loss!r}, target = {config.target!r} does not fit a score model, which predicts the noise: "
-            "use 'mse' and 'noise'"
+            f"loss = {config.loss!r}, target = {config.target!r} does not fit a score model, which has no prox: use "
+            "'mse', and 'noise' or 'output'"
         )
-    return ScoreObjective(model.sde)
+    return ScoreObjective(model.schedule, model.parametrisation, config.target)

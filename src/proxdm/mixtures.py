@@ -29,7 +29,7 @@ from proxdm._modes.atoms import TINY, Atoms, component_variances, log_joint, mak
 from proxdm._modes.inputs import Array, Query
 from proxdm._modes.routes import Modes
 from proxdm._modes.solve import find_modes, nearest
-from proxdm.schedules import VPSDE, Time, as_float64
+from proxdm.schedules import VPSDE, Schedule, Time, as_float64
 
 Mode = Literal["global", "local"]
 """Which minimum of the prox objective: the lowest, or the one reached downhill from x."""
@@ -62,7 +62,7 @@ class ProxResult:
 
 
 class GaussianMixture:
-    """`sum_i w_i N(mu_i, std_i^2 I)` under the variance-preserving SDE, with closed forms at any time.
+    """`sum_i w_i N(mu_i, std_i^2 I)` under any schedule, with closed forms at any time.
 
     Everything is computed in float64 on the device of the means and returned in the dtype of x. Batches are worked
     through in pieces, so memory stays bounded (10,000 components in 784 dimensions need a few hundred megabytes).
@@ -72,28 +72,32 @@ class GaussianMixture:
         means: mu, shape `(K, *)`; a tensor, an array or nested lists.
         std: Standard deviation of the components at t = 0, at least 0: a number, or one per component `(K,)`.
         weights: w, positive, `(K,)`, normalised here; equal by default.
-        sde: Forward process; `VPSDE()` by default.
+        schedule: How the data are diffused; `VPSDE()` by default.
 
     Attributes:
         means: mu, `(K, *)`, in the given floating dtype.
         std: float64, 0-dimensional or `(K,)`.
         weights: w, float64 `(K,)`, sum 1.
-        sde: Forward process.
+        schedule: How the data are diffused.
 
     Raises:
         ValueError: Shapes do not fit, std is negative, or a weight is not positive.
         NonFiniteError: Means, std or weights contain NaN or infinite numbers.
     """
 
-    def __init__(self, means: Array, std: Array = 0.0, weights: Array | None = None, sde: VPSDE | None = None) -> None:
+    def __init__(
+        self, means: Array, std: Array = 0.0, weights: Array | None = None, schedule: Schedule | None = None
+    ) -> None:
         self.means = inputs.checked_means(means)
         self.std = inputs.checked_std(std, self.components, self.device)
         self.weights = inputs.checked_weights(weights, self.components, self.device)
-        self.sde = sde or VPSDE()
+        self.schedule = schedule or VPSDE()
 
     def __repr__(self) -> str:
         std = f"{float(self.std):g}" if self.std.ndim == 0 else f"{float(self.std.min()):g}...{float(self.std.max()):g}"
-        return f"GaussianMixture({self.components} means of shape {self.event_shape}, std={std}, sde={self.sde})"
+        return (
+            f"GaussianMixture({self.components} means of shape {self.event_shape}, std={std}, schedule={self.schedule})"
+        )
 
     @property
     def components(self) -> int:
@@ -122,7 +126,7 @@ class GaussianMixture:
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> GaussianMixture:
         """Return the mixture on another device or with samples of another dtype (it computes in float64 anyway)."""
-        return GaussianMixture(self.means.to(device=device, dtype=dtype), self.std, self.weights, self.sde)
+        return GaussianMixture(self.means.to(device=device, dtype=dtype), self.std, self.weights, self.schedule)
 
     def sample(self, n: int, t: float = 0.0, generator: torch.Generator | None = None) -> Tensor:
         """Draw from p_t.
@@ -146,9 +150,9 @@ class GaussianMixture:
         z = torch.randn((n, self.dim), generator=generator, dtype=torch.float64, device=source).to(home)
         chosen = chosen.to(home)
         std = self.std if self.std.ndim == 0 else self.std[chosen, None]
-        alpha = self.sde.alpha_bar(time)
+        alpha = self.schedule.alpha_bar(time)
         centres = alpha.sqrt() * (self._atoms.points[chosen] + self._atoms.centre)
-        out = centres + (alpha * std**2 + self.sde.noise_variance(time)).sqrt() * z
+        out = centres + (alpha * std**2 + self.schedule.noise_variance(time)).sqrt() * z
         return out.reshape(n, *self.event_shape).to(device=self.device, dtype=self.dtype)
 
     def log_prob(self, x: Tensor, t: Time) -> Tensor:
@@ -183,7 +187,7 @@ class GaussianMixture:
         """
         return self._density(x, t, "score", self._score).reshape(x.shape).to(device=x.device, dtype=x.dtype)
 
-    def posterior_mean(self, x: Tensor, t: Time) -> Tensor:
+    def denoise(self, x: Tensor, t: Time) -> Tensor:
         """Return `E[X_0 | X_t = x]`, what a perfect denoiser gives.
 
         Args:
@@ -199,7 +203,7 @@ class GaussianMixture:
             NonFiniteError: x contains NaN or infinite numbers.
         """
         query = self._query(x, t)
-        masses = self._point_masses(query, "posterior_mean")
+        masses = self._point_masses(query, "denoise")
         parts = []
         for part in query.pieces(self.components):
             v = component_variances(self._atoms, part.noise)
@@ -282,7 +286,7 @@ class GaussianMixture:
 
     def _query(self, x: Tensor, t: Time) -> Query:
         flat = inputs.checked_points(x, self.event_shape, self.device)
-        return Query.make(flat, inputs.checked_times(t, len(x), self.device), self.sde, self._atoms.centre)
+        return Query.make(flat, inputs.checked_times(t, len(x), self.device), self.schedule, self._atoms.centre)
 
     def _variances_floor(self, query: Query) -> Tensor:
         """Return the least variance of a component in data space, `(B,)`."""

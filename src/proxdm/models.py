@@ -1,13 +1,17 @@
 r"""Models: a network with the meaning of its output.
 
-A :class:`ScoreModel` predicts the noise, `score(x, t) = -eps(x, t) / sqrt(1 - alpha_bar(t))`. A :class:`ProxModel`
-gives the proximal operator of `-lam log p_t`. Every parametrisation of it is affine in the output F of the network,
+A :class:`ScoreModel` estimates score and denoiser, a :class:`ProxModel` the proximal operator of `-lam log p_t`.
+Every parametrisation is affine in the output F of the network. Of a score model, `x = alpha x_0 + sigma eps`,
 
-$$\mathrm{prox}(y, t, \lambda) = \mathrm{skip}\;y + \mathrm{out}\;F(\mathrm{inner}\;y, t, \lambda),$$
+$$\epsilon = a\,x + b\,F(\mathrm{inner}\;x, t), \qquad D = c\,x + d\,F(\mathrm{inner}\;x, t),$$
 
-so that three coefficients, functions of `(t, lam)`, say everything: :data:`PARAMETRISATIONS` is the table, and a new
-parametrisation is an entry in it. With `y = x + sqrt(lam) z` (training, arXiv 2507.08956, Sec. 3.3) the prediction of
-the noise z is `(y - prox) / sqrt(lam)`, and the output that would give the prox x exactly is
+and of a prox model
+
+$$\mathrm{prox}(y, t, \lambda) = \mathrm{skip}\;y + \mathrm{out}\;F(\mathrm{inner}\;y, t, \lambda).$$
+
+:data:`SCORE_PARAMETRISATIONS` and :data:`PARAMETRISATIONS` are the tables; a new parametrisation is an entry in one.
+With `y = x + sqrt(lam) z` (training, arXiv 2507.08956, Sec. 3.3) the prediction of the noise z is
+`(y - prox) / sqrt(lam)`, and the output that would give the prox x exactly is
 
 $$F = \frac{1 - \mathrm{skip}}{\mathrm{out}}\,x - \frac{\mathrm{skip}\,\sqrt\lambda}{\mathrm{out}}\,z .$$
 
@@ -18,12 +22,112 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
-from proxdm.schedules import VPSDE, Time, as_float64, per_sample
+from proxdm.runtime.registry import Registry
+from proxdm.schedules import VPSDE, Schedule, Time, as_float64, per_sample
+
+
+@dataclass(frozen=True)
+class ScoreCoefficients:
+    """Coefficients of `eps = a x + b F(inner x)` and `D = c x + d F(inner x)`.
+
+    Float64 tensors, scalar or `(B,)`; numbers where they are constant, so that 0 and 1 cost nothing.
+    """
+
+    a: Tensor | float
+    b: Tensor | float
+    c: Tensor | float
+    d: Tensor | float
+    inner: Tensor | float = 1.0
+
+
+@dataclass(frozen=True)
+class ScoreParametrisation:
+    """What the output F of a score network means.
+
+    All methods take `t` as a number or a tensor `(B,)` and samples of shape `(B, *)`.
+
+    Attributes:
+        name: Name in configurations.
+        coefficients: `(alpha, sigma) -> ScoreCoefficients`, elementwise over float64 tensors.
+        formula: What F estimates, in one line of text.
+    """
+
+    name: str
+    coefficients: Callable[[Tensor, Tensor], ScoreCoefficients]
+    formula: str
+
+    def _at(self, schedule: Schedule, t: Time) -> ScoreCoefficients:
+        return self.coefficients(schedule.alpha(t), schedule.sigma(t))
+
+    def network_input(self, schedule: Schedule, x: Tensor, t: Time) -> Tensor:
+        """Return `inner x`, which the network is shown."""
+        return _scaled(self._at(schedule, t).inner, x)
+
+    def epsilon(self, schedule: Schedule, x: Tensor, t: Time, output: Tensor) -> Tensor:
+        """Return the noise that the output F stands for."""
+        c = self._at(schedule, t)
+        return _combined(c.a, x, c.b, output)
+
+    def denoised(self, schedule: Schedule, x: Tensor, t: Time, output: Tensor) -> Tensor:
+        """Return `E[x_0 | x_t = x]`, by the output F."""
+        c = self._at(schedule, t)
+        return _combined(c.c, x, c.d, output)
+
+    def target(self, schedule: Schedule, x0: Tensor, x: Tensor, t: Time) -> Tensor:
+        """Return the output F that would denoise x to x0 exactly."""
+        c = self._at(schedule, t)
+        return _combined(1 / c.d, x0, -c.c / c.d, x)
+
+
+SCORE_PARAMETRISATIONS: Registry[ScoreParametrisation] = Registry("score parametrisation")
+"""Every parametrisation of a score network by name."""
+
+EDM_SIGMA_DATA = 0.5
+"""Standard deviation of the data that EDM's preconditioning assumes (Karras et al. 2022, Table 1)."""
+
+
+def _score_entry(name: str, formula: str) -> Callable[[Callable[[Tensor, Tensor], ScoreCoefficients]], None]:
+    return lambda function: SCORE_PARAMETRISATIONS.add(name, ScoreParametrisation(name, function, formula))
+
+
+@_score_entry("epsilon", "F = ε, the noise")
+def _noise(alpha: Tensor, sigma: Tensor) -> ScoreCoefficients:
+    return ScoreCoefficients(0.0, 1.0, 1 / alpha, -sigma / alpha)
+
+
+@_score_entry("v", "F = v = α ε - σ x₀")
+def _v(alpha: Tensor, sigma: Tensor) -> ScoreCoefficients:
+    norm = alpha.square() + sigma.square()
+    return ScoreCoefficients(sigma / norm, alpha / norm, alpha / norm, -sigma / norm)
+
+
+@_score_entry("x0", "F = x₀, the denoised sample")
+def _x0(alpha: Tensor, sigma: Tensor) -> ScoreCoefficients:
+    return ScoreCoefficients(1 / sigma, -alpha / sigma, 0.0, 1.0)
+
+
+@_score_entry("flow", "F = ε - x₀, the velocity of a rectified flow")
+def _velocity(alpha: Tensor, sigma: Tensor) -> ScoreCoefficients:
+    total = alpha + sigma
+    return ScoreCoefficients(1 / total, alpha / total, 1 / total, -sigma / total)
+
+
+@_score_entry("edm", "D = c_skip x̂ + c_out F(c_in x̂), x̂ = x / α (Karras et al. 2022, Table 1)")
+def _edm(alpha: Tensor, sigma: Tensor) -> ScoreCoefficients:
+    ratio, data = sigma / alpha, EDM_SIGMA_DATA
+    norm = ratio.square() + data**2
+    return ScoreCoefficients(
+        a=ratio / norm / alpha,
+        b=-data / norm.sqrt(),
+        c=data**2 / norm / alpha,
+        d=ratio * data / norm.sqrt(),
+        inner=norm.rsqrt() / alpha,
+    )
 
 
 @dataclass(frozen=True)
@@ -43,81 +147,64 @@ class Parametrisation:
 
     Attributes:
         name: Name in configurations.
-        coefficients: `(sde, t, lam) -> Coefficients`, elementwise over float64 tensors.
+        coefficients: `(schedule, t, lam) -> Coefficients`, elementwise over float64 tensors.
         formula: The prox in one line of text, for tables and reports.
     """
 
     name: str
-    coefficients: Callable[[VPSDE, Tensor, Tensor], Coefficients]
+    coefficients: Callable[[Schedule, Tensor, Tensor], Coefficients]
     formula: str
 
-    def _at(self, sde: VPSDE, t: Time, lam: Time) -> Coefficients:
-        return self.coefficients(sde, as_float64(t), as_float64(lam))
+    def _at(self, schedule: Schedule, t: Time, lam: Time) -> Coefficients:
+        return self.coefficients(schedule, as_float64(t), as_float64(lam))
 
-    def network_input(self, sde: VPSDE, y: Tensor, t: Time, lam: Time) -> Tensor:
+    def network_input(self, schedule: Schedule, y: Tensor, t: Time, lam: Time) -> Tensor:
         """Return `inner y`, which the network is shown."""
-        return per_sample(self._at(sde, t, lam).inner, y) * y
+        return per_sample(self._at(schedule, t, lam).inner, y) * y
 
-    def prox(self, sde: VPSDE, y: Tensor, t: Time, lam: Time, output: Tensor) -> Tensor:
+    def prox(self, schedule: Schedule, y: Tensor, t: Time, lam: Time, output: Tensor) -> Tensor:
         """Return `skip y + out F`, the prox that the output F stands for."""
-        c = self._at(sde, t, lam)
+        c = self._at(schedule, t, lam)
         return per_sample(c.skip, y) * y + per_sample(c.out, y) * output
 
-    def noise(self, sde: VPSDE, y: Tensor, t: Time, lam: Time, output: Tensor) -> Tensor:
+    def noise(self, schedule: Schedule, y: Tensor, t: Time, lam: Time, output: Tensor) -> Tensor:
         """Return `(y - prox) / sqrt(lam)`, the predicted noise, without the cancellation that small lam brings."""
-        c, root = self._at(sde, t, lam), as_float64(lam).sqrt()
+        c, root = self._at(schedule, t, lam), as_float64(lam).sqrt()
         return per_sample((1 - c.skip) / root, y) * y - per_sample(c.out / root, y) * output
 
-    def target(self, sde: VPSDE, x: Tensor, noise: Tensor, t: Time, lam: Time) -> Tensor:
+    def target(self, schedule: Schedule, x: Tensor, noise: Tensor, t: Time, lam: Time) -> Tensor:
         """Return the output F for which the prox of `y = x + sqrt(lam) noise` is x."""
-        c, root = self._at(sde, t, lam), as_float64(lam).sqrt()
+        c, root = self._at(schedule, t, lam), as_float64(lam).sqrt()
         return per_sample((1 - c.skip) / c.out, x) * x - per_sample(c.skip * root / c.out, x) * noise
 
 
-def _epsilon(sde: VPSDE, t: Tensor, lam: Tensor) -> Coefficients:
+PARAMETRISATIONS: Registry[Parametrisation] = Registry("prox parametrisation")
+"""Every parametrisation of a prox network by name: `epsilon` is the residual one of arXiv 2507.08956, Sec. 3.3."""
+
+
+def _residual(schedule: Schedule, t: Tensor, lam: Tensor) -> Coefficients:
     one = torch.ones_like(lam)
     return Coefficients(skip=one, out=-lam.sqrt(), inner=one)
 
 
-def _direct(sde: VPSDE, t: Tensor, lam: Tensor) -> Coefficients:
+def _direct(schedule: Schedule, t: Tensor, lam: Tensor) -> Coefficients:
     one = torch.ones_like(lam)
     return Coefficients(skip=torch.zeros_like(lam), out=one, inner=one)
 
 
-PARAMETRISATIONS: dict[str, Parametrisation] = {
-    entry.name: entry
-    for entry in (
-        Parametrisation("epsilon", _epsilon, "prox = y - √λ F(y, t, λ)"),
-        Parametrisation("prox", _direct, "prox = F(y, t, λ)"),
-    )
-}
-"""Every parametrisation of a prox network by name: `epsilon` is the residual one of arXiv 2507.08956, Sec. 3.3."""
-
-
-def find_parametrisation(name: str) -> Parametrisation:
-    """Return the parametrisation of that name.
-
-    Raises:
-        ValueError: There is none; the message lists those there are.
-    """
-    if name not in PARAMETRISATIONS:
-        raise ValueError(f"unknown parametrisation {name!r}; the parametrisations are {', '.join(PARAMETRISATIONS)}")
-    return PARAMETRISATIONS[name]
+PARAMETRISATIONS.add("epsilon", Parametrisation("epsilon", _residual, "prox = y - √λ F(y, t, λ)"))
+PARAMETRISATIONS.add("prox", Parametrisation("prox", _direct, "prox = F(y, t, λ)"))
 
 
 class _Model(nn.Module):
-    """A network, the forward process it was made for, and the configuration it came from.
+    """A network, the schedule it was made for, and the configuration it came from."""
 
-    Args:
-        network: `(x, t)` or `(x, t, lam)` to a tensor of the shape of x.
-        sde: Forward process.
-        config: Whatever describes the model; carried along, never read here.
-    """
+    kind: ClassVar[Literal["score", "prox"]]
 
-    def __init__(self, network: nn.Module, sde: VPSDE | None = None, config: Any = None) -> None:
+    def __init__(self, network: nn.Module, schedule: Schedule | None, config: Any) -> None:
         super().__init__()
         self.network = network
-        self.sde = sde or VPSDE()
+        self.schedule = schedule or VPSDE()
         self.config = config
 
     @property
@@ -138,17 +225,35 @@ class _Model(nn.Module):
 
 
 class ScoreModel(_Model):
-    """A network that predicts the noise of `x = sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) z`.
+    """A network that estimates the score and the denoiser of `x = alpha x_0 + sigma z`.
 
     Args:
-        network: `(x, t) -> eps`.
-        sde: Forward process.
+        network: `(x, t) -> F`.
+        schedule: How data turn into noise; `VPSDE()` by default.
+        parametrisation: What F means: a name in :data:`SCORE_PARAMETRISATIONS`, or a :class:`ScoreParametrisation`.
         config: Whatever describes the model; carried along, never read here.
+
+    Raises:
+        ValueError: The parametrisation is unknown.
     """
 
+    kind = "score"
+
+    def __init__(
+        self,
+        network: nn.Module,
+        schedule: Schedule | None = None,
+        parametrisation: str | ScoreParametrisation = "epsilon",
+        config: Any = None,
+    ) -> None:
+        super().__init__(network, schedule, config)
+        if isinstance(parametrisation, str):
+            parametrisation = SCORE_PARAMETRISATIONS.find(parametrisation)
+        self.parametrisation: ScoreParametrisation = parametrisation
+
     def forward(self, x: Tensor, t: Time) -> Tensor:
-        """Return the raw output of the network, `eps(x, t)`; training calls this one."""
-        return self._call(x, t)
+        """Return the raw output of the network, `F(inner x, t)`; training calls this one."""
+        return self._call(self.parametrisation.network_input(self.schedule, x, t), t)
 
     def epsilon(self, x: Tensor, t: Time) -> Tensor:
         """Return the predicted noise, of the shape of `x`.
@@ -157,10 +262,19 @@ class ScoreModel(_Model):
             x: Samples, shape `(B, *)`.
             t: Time in [0, 1], a number or `(B,)`.
         """
-        return self._call(x, t)
+        return self.parametrisation.epsilon(self.schedule, x, t, self(x, t))
+
+    def denoise(self, x: Tensor, t: Time) -> Tensor:
+        """Return an estimate of `E[x_0 | x_t = x]`, of the shape of `x`.
+
+        Args:
+            x: Samples, shape `(B, *)`.
+            t: Time in [0, 1], a number or `(B,)`.
+        """
+        return self.parametrisation.denoised(self.schedule, x, t, self(x, t))
 
     def score(self, x: Tensor, t: Time) -> Tensor:
-        """Return `-eps(x, t) / sqrt(1 - alpha_bar(t))`, an estimate of the gradient of log p_t at x.
+        """Return `-eps(x, t) / sigma(t)`, an estimate of the gradient of log p_t at x.
 
         Args:
             x: Samples, shape `(B, *)`.
@@ -170,8 +284,7 @@ class ScoreModel(_Model):
             ValueError: `t` is not positive (checked for numbers and tensors on the CPU): the factor is infinite at 0.
         """
         _check_positive("t", t, "the score of a noise prediction is infinite at t = 0: end the grid at a small eps")
-        eps = self._call(x, t)
-        return eps * per_sample(-self.sde.noise_variance(t).rsqrt(), x)
+        return self.epsilon(x, t) * per_sample(-self.schedule.noise_variance(t).rsqrt(), x)
 
 
 class ProxModel(_Model):
@@ -179,7 +292,7 @@ class ProxModel(_Model):
 
     Args:
         network: `(x, t, lam) -> F`.
-        sde: Forward process.
+        schedule: How data turn into noise; `VPSDE()` by default.
         parametrisation: What F means: a name in :data:`PARAMETRISATIONS`, or a :class:`Parametrisation`.
         config: Whatever describes the model; carried along, never read here.
 
@@ -187,16 +300,18 @@ class ProxModel(_Model):
         ValueError: The parametrisation is unknown.
     """
 
+    kind = "prox"
+
     def __init__(
         self,
         network: nn.Module,
-        sde: VPSDE | None = None,
+        schedule: Schedule | None = None,
         parametrisation: str | Parametrisation = "epsilon",
         config: Any = None,
     ) -> None:
-        super().__init__(network, sde, config)
+        super().__init__(network, schedule, config)
         if isinstance(parametrisation, str):
-            parametrisation = find_parametrisation(parametrisation)
+            parametrisation = PARAMETRISATIONS.find(parametrisation)
         self.parametrisation: Parametrisation = parametrisation
 
     def forward(self, x: Tensor, t: Time, lam: Time) -> Tensor:
@@ -209,7 +324,7 @@ class ProxModel(_Model):
             t: Time in [0, 1], a number or `(B,)`.
             lam: Weight, positive, a number or `(B,)`. Not checked here, for speed.
         """
-        return self._call(self.parametrisation.network_input(self.sde, x, t, lam), t, lam)
+        return self._call(self.parametrisation.network_input(self.schedule, x, t, lam), t, lam)
 
     def prox(self, x: Tensor, t: Time, lam: Time) -> Tensor:
         """Return an estimate of `argmin_u 1/2 |u - x|^2 - lam log p_t(u)`, of the shape of `x`.
@@ -224,11 +339,25 @@ class ProxModel(_Model):
                 check would make the host wait for the device in every step).
         """
         _check_positive("lam", lam, "the prox of weight 0 is the identity, and a step of positive length has lam > 0")
-        return self.parametrisation.prox(self.sde, x, t, lam, self(x, t, lam))
+        return self.parametrisation.prox(self.schedule, x, t, lam, self(x, t, lam))
 
 
 LearnedModel = ScoreModel | ProxModel
 """A model with a network, as opposed to a mixture with closed forms."""
+
+
+def _scaled(coefficient: Tensor | float, x: Tensor) -> Tensor:
+    """Return `coefficient x`, x itself for the number 1."""
+    if isinstance(coefficient, Tensor):
+        return per_sample(coefficient, x) * x
+    return x if coefficient == 1 else coefficient * x
+
+
+def _combined(a: Tensor | float, x: Tensor, b: Tensor | float, y: Tensor) -> Tensor:
+    """Return `a x + b y`; the number 0 leaves a term out."""
+    if not isinstance(a, Tensor) and a == 0:
+        return _scaled(b, y)
+    return _scaled(a, x) + _scaled(b, y)
 
 
 def _column(value: Time, x: Tensor, dtype: torch.dtype) -> Tensor:

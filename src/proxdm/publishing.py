@@ -13,7 +13,7 @@ from proxdm.checkpoints.portable import CONFIG_FILE, MODEL_FILE, model_config, s
 from proxdm.config import Config, ModelConfig, to_json
 from proxdm.describe import in_words, model_facts, training_facts
 from proxdm.errors import CheckpointError
-from proxdm.generation import default_rule, default_steps
+from proxdm.generation import default_sampler, default_steps
 
 CARD_FILE = "README.md"
 PICTURE_FILE = "samples.png"
@@ -198,7 +198,7 @@ def model_card(found: Found, repo: str, license: str | None = None, *, picture: 
         repo=repo,
         summary=(_PROX if model.kind == "prox" else _SCORE) + (f", trained on {data}" if data else ""),
         picture=PICTURE_FILE if picture else None,
-        rule=default_rule(config).name,
+        rule=repr(default_sampler(config)),
         steps=default_steps(config),
         shape=(16, *model.shape),
         latents=pictures and model.shape[0] not in (1, 3),

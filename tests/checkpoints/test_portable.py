@@ -64,7 +64,7 @@ def test_a_model_comes_back_exactly(tmp_path, generator, config, kind):
     assert not loaded.training
     assert loaded.config == config
     described = portable.model_config(config)
-    assert loaded.sde == described.schedule
+    assert loaded.schedule == described.schedule
     x = torch.randn(3, *described.shape, generator=generator)
     with torch.no_grad():
         conditions = (torch.full((3,), 0.3),) * described.conditions

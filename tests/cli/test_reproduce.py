@@ -16,10 +16,12 @@ from checkpoints.test_official import official_content
 from fake_hub import FakeHub
 from proxdm.checkpoints import hub as hubs
 from proxdm.checkpoints import store
-from proxdm.cli import main, reproduce_jobs
+from proxdm.cli import main
 from proxdm.cli import reproduce as verb
+from proxdm.config import overlay
 from proxdm.evaluation import run as evaluation
-from proxdm.experiments.reproduce import BLOCKS, Pictures, Sweep
+from proxdm.experiments import reproduce as experiments
+from proxdm.experiments.reproduce import BLOCKS, Pictures, Reproduction, Sweep, make_steps
 from proxdm.experiments.standins import make_standins
 from proxdm.presets import get_preset
 from proxdm.training.stepper import Stepper
@@ -60,7 +62,7 @@ def content(folder):
 def test_smoke_of_every_block_then_again(name, here, capsys, monkeypatch):
     if name == "celebahq":
         pytest.importorskip("diffusers", exc_type=ImportError)
-    block, out = reproduce_jobs.smoked(BLOCKS[name]), here / "reproduce" / f"{name}-smoke"
+    block, out = BLOCKS[name].smoked(), here / "reproduce" / f"{name}-smoke"
     assert reproduce(name, "--smoke") == 0
     said = capsys.readouterr().out
     for preset in block.presets:
@@ -83,24 +85,28 @@ def test_smoke_of_every_block_then_again(name, here, capsys, monkeypatch):
         assert (out / "figure" / "compare.png").exists()
         assert "this is no FID" in said
 
-    def never(*_, **__):
-        raise AssertionError("this was done already")
+    before, perform = content(out), verb.perform
 
-    before = content(out)
-    monkeypatch.setattr("proxdm.training.train", never)
+    def only_looks_up_rows(step):
+        assert step.verb == "evaluate", "this was done already"
+        return perform(step)
+
+    def never(*_, **__):
+        raise AssertionError("this was measured already")
+
+    monkeypatch.setattr(verb, "perform", only_looks_up_rows)
     monkeypatch.setattr(evaluation, "_measure", never)
-    monkeypatch.setattr("proxdm.cli.sample.generate", never)
-    monkeypatch.setattr("proxdm.cli.toy.run_toy", never)
     assert reproduce(name, "--smoke") == 0
     assert content(out) == before
     again = capsys.readouterr().out
     assert "done already" in again or "rows were there already" in again
     assert reproduce(name, "--smoke", "--dry-run") == 0
-    assert capsys.readouterr().out.count("; done already") == sum(job.verb != "evaluate" for job in _jobs(name, out))
+    steps = make_steps(Reproduction(name, smoke=True))
+    assert capsys.readouterr().out.count("; done already") == sum(step.verb != "evaluate" for step in steps)
 
 
-def _jobs(name, out):
-    return reproduce_jobs.make_jobs(reproduce_jobs.smoked(BLOCKS[name]), reproduce_jobs.Setting(out, smoke=True))
+def training(name, **more):
+    return next(step for step in make_steps(Reproduction(name, out=Path("x"), **more)) if step.verb == "train")
 
 
 PART = ["mnist", "--smoke", "--only", "mnist-prox-hybrid", "--device", "cpu"]
@@ -164,16 +170,17 @@ def test_an_interrupted_evaluation_keeps_its_rows(here, capsys, monkeypatch):
 def test_a_run_of_fewer_steps_is_not_taken_for_finished(here):
     """One that was made by hand, and shorter: it goes on to the end, or everything after it would be worthless."""
     make_standins("mnist", here / "x" / "stand-ins")
-    job = next(job for job in _jobs("mnist", Path("x")) if job.verb == "train")
-    assert verb.remaining(job) == job
-    assert main(["train", *job.arguments]) == 0
-    assert verb.remaining(job) is None
-    longer = replace(job, arguments=tuple("3" if flag == "2" else flag for flag in job.arguments))
-    left = verb.remaining(longer)
-    assert left.arguments == (*longer.arguments, "--resume", "--training.steps", "3")
-    assert main(["train", *left.arguments]) == 0
-    assert store.latest(job.makes).step == 3
-    assert verb.remaining(longer) is None
+    step = training("mnist", smoke=True)
+    assert step.left() == step
+    assert verb.perform(step) == 0
+    assert step.left() is None
+    longer = replace(step, config=overlay(step.config, {"training": {"steps": 3}}))
+    left = longer.left()
+    assert left == replace(longer, resume=True)
+    assert left.words[-3:] == ["--training.steps", "3", "--resume"]
+    assert main(left.words) == 0
+    assert store.latest(step.out).step == 3
+    assert longer.left() is None
 
 
 # ---- the paper's weights ----
@@ -182,7 +189,7 @@ def test_a_run_of_fewer_steps_is_not_taken_for_finished(here):
 @pytest.mark.slow
 def test_the_papers_weights(here, capsys, monkeypatch):
     """From the hub, without a training; a second call needs no hub."""
-    monkeypatch.setattr(reproduce_jobs, "SMOKE_SAMPLES", 4)
+    monkeypatch.setattr(experiments, "SMOKE_SAMPLES", 4)
     arguments = ["mnist", "--smoke", "--weights", "official", "--only", "mnist-score-ode"]
     weights = here / "weights.pth"
     torch.save(official_content(get_preset("mnist-score").model.network), weights)
@@ -216,10 +223,10 @@ def test_the_papers_weights(here, capsys, monkeypatch):
 def test_dry_run_lists_every_command_and_writes_nothing(name, more, here, capsys):
     assert reproduce(name, "--dry-run", *more, "--out", "x") == 0
     said = capsys.readouterr().out
-    block, setting = verb.choose(verb.cli.parse(verb.Reproduce, [name, *more, "--out", "x"], "p"))
-    jobs = reproduce_jobs.make_jobs(block, setting)
-    for number, job in enumerate(jobs, 1):
-        assert f"[{number}/{len(jobs)}] {job.command}\n      {job.about}\n" in said
+    plan = verb.parse(Reproduction, [name, *more, "--out", "x"], "p")
+    steps = make_steps(plan)
+    for number, step in enumerate(steps, 1):
+        assert f"[{number}/{len(steps)}] {step.command}\n      {step.about}\n" in said
     assert list(here.iterdir()) == []
 
 
@@ -227,7 +234,6 @@ def test_dry_run_says_what_is_missing_and_how_much_it_is(capsys):
     assert reproduce("cifar10", "--dry-run") == 0
     said = capsys.readouterr().out
     assert "needs the data set cifar10: missing: cifar10 (train) is not here" in said
-    assert "needs the Inception weights of the FID: downloaded once" in said
     assert "375,000 steps of 512 images; 35,746,307 parameters, 0.67 GiB" in said
     assert "6 rows, 59,250,000 network evaluations" in said
     steps, samples = 1185, 50_000
@@ -238,7 +244,7 @@ def test_dry_run_says_what_is_missing_and_how_much_it_is(capsys):
     said = capsys.readouterr().out
     assert "missing" not in said
     assert "proxdm train" not in said
-    assert "needs the paper's weights of cifar10-score, " in said
+    assert "needs nothing: everything is downloaded" in said
     assert reproduce("celebahq", "--dry-run") == 0
     assert "needs the autoencoder stabilityai/sd-vae-ft-ema" in capsys.readouterr().out
 
@@ -291,7 +297,7 @@ def test_the_papers_values_stand_beside_ours_only_for_its_features():
     ],
 )
 def test_wrong_input_is_refused_in_one_line_before_any_work(arguments, message, here, capsys, monkeypatch):
-    monkeypatch.setattr(reproduce_jobs, "weights_path", lambda: here)  # as if the FID's network had been downloaded
+    monkeypatch.setattr(experiments, "weights_path", lambda: here)  # as if the FID's network had been downloaded
     assert reproduce(*arguments) == 2
     error = capsys.readouterr().err.strip()
     assert error.startswith("proxdm: error: ")
@@ -306,31 +312,20 @@ def test_unknown_blocks_are_refused(capsys):
     assert "cifar10" in capsys.readouterr().err
 
 
-def test_a_folder_of_something_else_is_left_alone(here, capsys):
+@pytest.mark.parametrize("text", ['{"block": "mnist", "smoke": true}', '{"block": "toy", "smoke": false}', "["])
+def test_a_folder_of_something_else_is_left_alone(text, here, capsys):
     (here / "x").mkdir()
-    for text, words in [
-        ('{"block": "mnist", "smoke": true}', "the block mnist of --smoke"),
-        ('{"block": "toy", "smoke": false}', "the block toy"),
-        ("[", "something else"),
-    ]:
-        (here / "x" / "reproduce.json").write_text(text)
-        assert reproduce("mnist", "--out", "x") == 2
-        message = f"x holds {words}, not the block mnist; choose another folder with --out"
-        assert message in capsys.readouterr().err
-        assert (here / "x" / "reproduce.json").read_text() == text
+    (here / "x" / "reproduce.json").write_text(text)
+    assert reproduce("mnist", "--out", "x") == 2
+    assert f'x holds {text}, not {{"block": "mnist", "smoke": false}}' in capsys.readouterr().err
+    assert [path.read_text() for path in (here / "x").iterdir()] == [text]
 
 
 def test_a_run_of_another_configuration_is_not_taken(here, capsys):
-    config = get_preset("mnist-score")
-    wrong = config.__class__(**{**vars(config), "optimiser": config.optimiser.__class__(lr=1.0)})
+    wrong = overlay(get_preset("mnist-score"), {"optimiser": {"lr": 1.0}})
     store.create_run(here / "x" / "runs" / "mnist-score", wrong)
-    job = next(
-        job
-        for job in reproduce_jobs.make_jobs(BLOCKS["mnist"], reproduce_jobs.Setting(Path("x")))
-        if job.verb == "train"
-    )
-    with pytest.raises(ValueError, match=r"another configuration: optimiser\.lr"):
-        verb.remaining(job)
+    with pytest.raises(ValueError, match=r"optimiser\.lr"):
+        training("mnist").left()
 
 
 def test_several_processes_are_sent_to_the_commands(capsys, monkeypatch):

@@ -6,13 +6,20 @@ from io import BytesIO
 
 import numpy as np
 import pytest
-from matplotlib.text import Text
 
 from fake_results import make_row
+from places import apart, inside, texts
 from proxdm.evaluation.comparison import make_panels
 from proxdm.evaluation.reading import Measured
-from proxdm.plotting.curves import curve_styles, loss_by_phase, metric_curves, metric_panel, training_curve
-from proxdm.plotting.style import rule_style
+from proxdm.plotting.curves import (
+    curve_styles,
+    loss_by_phase,
+    metric_curves,
+    metric_panel,
+    metric_title,
+    training_curve,
+)
+from proxdm.plotting.style import sampler_style
 
 SAMPLERS = ("euler-maruyama", "ode-euler", "prox-hybrid", "prox-backward")
 
@@ -35,12 +42,12 @@ def panels():
 
 def test_curves_are_means_and_bars_are_deviations(panels):
     figure = metric_curves(panels)
-    assert [axes.get_title(loc="left") for axes in figure.axes] == ["Fréchet distance (FID)", "recall"]
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["Fréchet distance", "recall"]
     for axes, panel in zip(figure.axes, panels, strict=True):
         for (line, _, (bars,)), series in zip(axes.containers, panel.series, strict=True):
             np.testing.assert_array_equal(line.get_xdata(), [5, 10, 20])
             np.testing.assert_allclose(line.get_ydata().astype(float), [point.mean for point in series.points])
-            assert line.get_color() == rule_style(series.label).colour
+            assert line.get_color() == sampler_style(series.label).colour
             tops = [segment[1, 1] for segment in bars.get_segments()]
             np.testing.assert_allclose(tops, [point.mean + point.std for point in series.points])
     scales = [(axes.get_xscale(), axes.get_yscale()) for axes in figure.axes]
@@ -53,16 +60,10 @@ def test_curves_are_means_and_bars_are_deviations(panels):
 def test_names_stand_inside_the_figure_and_apart(panels):
     for shown in (panels, panels[:1]):
         figure = metric_curves(shown, title="against digits")
-        figure.savefig(BytesIO())
-        inside = figure.bbox
-        boxes = [Text.get_window_extent(text) for text in figure.findobj(Text) if text.get_text() in SAMPLERS]
+        boxes = texts(figure, SAMPLERS)
         assert len(boxes) == len(SAMPLERS)
-        assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[i + 1 :])
-        for box in (*boxes, *(axes.get_tightbbox() for axes in figure.axes)):
-            assert inside.x0 <= box.x0
-            assert box.x1 <= inside.x1
-            assert inside.y0 <= box.y0
-            assert box.y1 <= inside.y1
+        assert apart(boxes)
+        assert inside(figure, boxes)
 
 
 def test_models_of_one_sampler_look_different_in_one_family():
@@ -74,8 +75,8 @@ def test_models_of_one_sampler_look_different_in_one_family():
     for key, style in styles.items():
         by_sampler.setdefault(key.sampler, []).append(style)
         assert (style.line, style.face == "white") == (("-", False) if "prox" in key.sampler else ("--", True))
-    assert by_sampler["prox-hybrid"][0] == rule_style("prox-hybrid")
-    assert by_sampler["prox-ode"] == [rule_style("prox-ode")]
+    assert by_sampler["prox-hybrid"][0] == sampler_style("prox-hybrid")
+    assert by_sampler["prox-ode"] == [sampler_style("prox-ode")]
 
 
 def test_samplers_that_are_not_known_here_can_be_drawn():
@@ -84,6 +85,17 @@ def test_samplers_that_are_not_known_here_can_be_drawn():
     assert (styles["dpm++2m"].line, styles["prox-new"].line) == ("--", "-")
     assert len({style.colour for style in styles.values()}) == 3
     metric_curves(panels).savefig(BytesIO())
+
+
+@pytest.mark.parametrize("features, name", [("pixels", "Fréchet distance"), ("inception", "FID")])
+def test_only_a_distance_of_inception_features_is_called_a_fid(features, name):
+    metrics = {"fid": 1.0, "fid_infinity": 2.0}
+    row = make_row(metrics=metrics, features={"name": features, "dim": 64, "weights": "", "resize": "none"})
+    panels = panels_of([row])
+    assert [("FID" in metric_title(panel)) for panel in panels] == [features == "inception"] * 2
+    for panel, expected in zip(panels, (name, f"{name} infinity"), strict=True):
+        (axes,) = metric_panel(panel, curve_styles(panels)).axes
+        assert axes.get_ylabel() == expected
 
 
 @pytest.mark.parametrize("values", [[0.0, 1.0], [-0.1, 0.2]])

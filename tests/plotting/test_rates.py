@@ -6,13 +6,13 @@ from io import BytesIO
 
 import numpy as np
 import pytest
-from matplotlib.text import Text
 
+from places import apart, inside, texts
 from proxdm.experiments.convergence import run_rates
 from proxdm.experiments.convergence_plan import RatesPlan
 from proxdm.experiments.toy import METHODS
 from proxdm.plotting import rates
-from proxdm.plotting.style import rule_style, save
+from proxdm.plotting.style import sampler_style, save
 from proxdm.plotting.toy import style_of
 
 
@@ -74,26 +74,18 @@ def test_w2_with_its_floor(result):
 
 def test_nothing_overlaps_or_is_cut(result):
     for figure in (rates.kl_vs_n(result), rates.w2_vs_n(result)):
-        figure.savefig(BytesIO())
-        for axes in figure.axes:
-            texts = [text for text in axes.texts if text.get_text().startswith(("score", "prox"))]
-            names = [Text.get_window_extent(text) for text in texts]  # without the line to the curve
-            assert len(names) == len(METHODS)
-            assert not any(a.overlaps(b) for i, a in enumerate(names) for b in names[i + 1 :])
-        boxes = [axes.get_tightbbox() for axes in figure.axes]
-        assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[i + 1 :])
-        for box in (*boxes, *(text.get_window_extent() for text in figure.texts)):
-            assert figure.bbox.x0 <= box.x0
-            assert box.x1 <= figure.bbox.x1
-            assert figure.bbox.y0 <= box.y0
-            assert box.y1 <= figure.bbox.y1
+        names = texts(figure, METHODS)
+        assert len(names) == len(METHODS) * len(figure.axes)
+        assert apart(names)
+        assert apart([axes.get_tightbbox() for axes in figure.axes])
+        assert inside(figure, [text.get_window_extent() for text in figure.texts])
 
 
 def test_on_one_grid_methods_look_like_their_rules():
     result = run_rates(RatesPlan(("isotropic",), (10, 20), ("ode-euler", "prox-ode"), grid="power"))
     figure = rates.kl_vs_n(result)
     colours = {line.get_color() for line in lines(figure.axes[0], ":")}
-    assert colours == {rule_style(name).colour for name in ("ode-euler", "prox-ode")}
+    assert colours == {sampler_style(name).colour for name in ("ode-euler", "prox-ode")}
     assert "grid power" in figure.texts[0].get_text()
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from proxdm.plotting.style import SCORE_COLOURS, rule_style, spread, tick_labels
-from proxdm.rules import RULES, ScoreRule
+from proxdm.plotting.style import MEMBERS, SCORE_COLOURS, family_style, is_prox, sampler_style, spread, tick_labels
+from proxdm.samplers import SAMPLERS
 
 
 @pytest.mark.parametrize("wanted", [[], [0.3], [0.1, 0.1], [0.0, 0.5, 0.51, 0.52, 0.9], [0.2, 0.21, 0.3, 0.31, 0.32]])
@@ -21,7 +21,7 @@ def test_spread_is_the_least_squares_solution(wanted):
         best = minimize(lambda h: ((h - wanted) ** 2).sum(), 0.2 * np.arange(len(wanted)), constraints=gaps)
         np.testing.assert_allclose(found, best.x, atol=1e-4)
     else:
-        assert found == wanted
+        assert found == pytest.approx(wanted)
 
 
 def test_tick_labels_leave_out_those_that_would_overlap():
@@ -31,14 +31,29 @@ def test_tick_labels_leave_out_those_that_would_overlap():
     assert tick_labels([]) == []
 
 
-def test_every_rule_has_a_look_of_its_own_that_shows_its_family_without_colour():
-    styles = {name: rule_style(name) for name in RULES}
-    assert len({style.colour for style in styles.values()}) == len(RULES)
+def test_every_sampler_has_a_look_of_its_own_that_shows_its_family_without_colour():
+    styles = {name: sampler_style(name) for name in SAMPLERS}
+    assert len({(style.colour, style.marker) for style in styles.values()}) == len(SAMPLERS)
     for name, style in styles.items():
-        score = isinstance(RULES[name], ScoreRule)
-        assert (style.line, style.face == "white", style.weight) == (
-            ("--", True, "normal") if score else ("-", False, "bold")
-        )
+        prox = SAMPLERS[name].operator == "prox"
+        assert is_prox(name) == prox
+        look = ("-", False, "bold") if prox else ("--", True, "normal")
+        assert (style.line, style.face == "white", style.weight) == look
     assert styles["euler-maruyama"].colour == SCORE_COLOURS[0]
-    with pytest.raises(ValueError, match="prox-hybrid"):
-        rule_style("prox-hybird")
+    for prox in (False, True):
+        family = {family_style(number, prox=prox) for number in range(MEMBERS)}
+        assert len({(style.colour, style.marker) for style in family}) == MEMBERS
+
+
+@pytest.mark.parametrize(
+    "sampler, prox",
+    [("ddim(eta=0.5)", False), ("diffusers:DDIMScheduler", False), ("prox-new", True), ("prox-hybrid(eta=0.5)", True)],
+)
+def test_a_sampler_that_is_not_in_the_table_has_a_look_that_depends_on_its_text_alone(sampler, prox):
+    style = sampler_style(sampler)
+    assert is_prox(sampler) == prox
+    assert style == sampler_style(sampler)
+    assert style not in [sampler_style(name) for name in SAMPLERS]
+    assert (style.line == "-") == prox
+    family = [sampler_style(sampler + str(number)) for number in range(50)]
+    assert len(set(family)) > 5

@@ -9,9 +9,9 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from matplotlib.text import Text
 from PIL import Image
 
+from places import apart, inside, texts
 from proxdm.experiments.toy import METHODS, run_toy
 from proxdm.plotting import style, toy
 
@@ -21,7 +21,7 @@ def result():
     return run_toy("dino", steps=(4, 10), samples=60, seeds=2)
 
 
-def texts(axes):
+def shown(axes):
     return [text.get_text() for text in axes.texts]
 
 
@@ -33,10 +33,10 @@ def test_particles_has_a_panel_for_every_method_and_n_with_its_w2(result):
         assert row[0].get_ylabel().replace("\n", "") == name
         for steps, axes in zip((4, 10), row, strict=True):
             if name == "prox-backward" and steps == 4:
-                assert texts(axes) == ["not defined\n(γ ≥ 2)"]
+                assert shown(axes) == ["not defined\n(γ ≥ 2)"]
                 assert not axes.collections
                 continue
-            assert texts(axes) == [f"{result.methods[name][steps].w2.values[0]:.3f}"]
+            assert shown(axes) == [f"{result.methods[name][steps].w2.values[0]:.3f}"]
             target, cloud = (np.asarray(collection.get_offsets()) for collection in axes.collections)
             np.testing.assert_array_equal(target, result.target)
             np.testing.assert_array_equal(cloud, result.particles[name][steps])
@@ -44,28 +44,16 @@ def test_particles_has_a_panel_for_every_method_and_n_with_its_w2(result):
 
 def test_panels_and_labels_do_not_overlap(result):
     figure = toy.particles(result)
-    figure.savefig(BytesIO())
-    boxes = [axes.get_window_extent() for axes in figure.axes]
-    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[i + 1 :])
-    inside = figure.bbox
-    for axes in figure.axes:
-        box = axes.get_tightbbox()
-        assert inside.x0 <= box.x0
-        assert box.x1 <= inside.x1
-        assert inside.y0 <= box.y0
-        assert box.y1 <= inside.y1
+    assert inside(figure)
+    assert apart([axes.get_window_extent() for axes in figure.axes])
 
 
 def test_titles_of_narrow_figures_are_whole():
     narrow = run_toy("slant_down", steps=(3,), samples=1000, seed=12345, seeds=1, methods=["prox-ode"])
     figure = toy.particles(narrow)
-    figure.savefig(BytesIO())
-    (title,) = figure.texts
-    assert title.get_text().startswith("slant_down: 1000 particles (seed 12345)")
-    assert title.get_window_extent().x1 <= figure.bbox.x1
-    figure = toy.w2_vs_nfe(narrow)
-    figure.savefig(BytesIO())
-    assert figure.axes[0].get_tightbbox().x1 <= figure.bbox.x1
+    (title,) = texts(figure, ["slant_down: 1000 particles (seed 12345)"])
+    assert inside(figure, [title])
+    assert inside(toy.w2_vs_nfe(narrow))
 
 
 def test_w2_vs_nfe_draws_means_and_deviations(result):
@@ -84,22 +72,20 @@ def test_w2_vs_nfe_draws_means_and_deviations(result):
 
 def test_labels_of_curves_stand_beside_the_axes_and_apart(result):
     figure = toy.w2_vs_nfe(result)
-    figure.savefig(BytesIO())
-    axes = figure.axes[0]
-    # The text alone: the extent of an annotation includes its leader line.
-    boxes = [Text.get_window_extent(text) for text in axes.texts if text.get_text() in METHODS]
+    boxes = texts(figure, METHODS)
     assert len(boxes) == len(METHODS)
-    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[i + 1 :])
-    assert all(axes.get_window_extent().x1 < box.x0 and box.x1 <= figure.bbox.x1 for box in boxes)
+    assert apart(boxes)
+    assert inside(figure, boxes)
+    assert all(figure.axes[0].get_window_extent().x1 < box.x0 for box in boxes)
 
 
 def test_a_method_looks_the_same_whatever_else_is_drawn():
     styles = {name: toy.style_of(name) for name in METHODS}
     assert len({look.colour for look in styles.values()}) == len(METHODS)
     for name, look in styles.items():
-        assert (look.line, look.face == "white") == (("--", True) if METHODS[name].uses_score else ("-", False))
-    for score in (True, False):
-        family = [look for name, look in styles.items() if METHODS[name].uses_score == score]
+        assert (look.line, look.face == "white") == (("-", False) if style.is_prox(name) else ("--", True))
+    for prox in (True, False):
+        family = [look for name, look in styles.items() if style.is_prox(name) == prox]
         assert len({look.marker for look in family}) == len(family)
 
 

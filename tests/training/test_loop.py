@@ -13,7 +13,6 @@ import torch
 
 from proxdm import imaging
 from proxdm.checkpoints import store
-from proxdm.checkpoints.load import find
 from proxdm.checkpoints.portable import read_model_file, read_tensors
 from proxdm.config import ConfigError, ModelConfig
 from proxdm.errors import CheckpointError, NonFiniteError, OutputError
@@ -95,10 +94,10 @@ def test_a_run_leaves_config_log_checkpoints_and_previews(whole, prox_config):
     assert [line["step"] for line in log_of(folder)] == [4, 5, 8, 10, 12], "every 5, and where the phase changes"
     assert sorted(path.name for path in (folder / "previews").iterdir()) == ["step-00000006.png", "step-00000012.png"]
     assert result.last == store.read_log(folder)[-1]
-    found = find(folder)
-    assert found.weight_sets == ("ema-0.9", "ema-0.5", "raw")
-    assert found.config == prox_config
-    assert "torch" in store.latest(folder).state.versions
+    checkpoint = store.latest(folder)
+    assert checkpoint.weights == ("ema-0.9", "ema-0.5", "raw")
+    assert checkpoint.config == prox_config
+    assert "torch" in checkpoint.state.versions
 
 
 def test_lines_of_the_log_say_what_was_done(whole, prox_config):
@@ -147,7 +146,7 @@ def test_a_run_without_averages_previews_or_pictures(score_config, pictures, tmp
         logging=replace(score_config.logging, preview_every=1),
     )
     train(config, tmp_path / "run", data=pictures, progress=False)
-    assert find(tmp_path / "run").weight_sets == ("raw",)
+    assert store.latest(tmp_path / "run").weights == ("raw",)
     assert len(list((tmp_path / "run" / "previews").iterdir())) == 2
     off = replace(config, logging=replace(config.logging, preview_every=0))
     train(off, tmp_path / "off", data=pictures, progress=False)
@@ -290,7 +289,7 @@ def test_other_folders_and_files_are_not_touched(prox_config, pictures, tmp_path
 
 def test_two_processes_cannot_train_in_one_folder(prox_config, pictures, tmp_path):
     store.create_run(tmp_path / "run", prox_config)
-    with store.locked(tmp_path / "run"), pytest.raises(OutputError, match="another process"):
+    with store.locked(tmp_path / "run"), pytest.raises(OutputError, match="another process is training"):
         train(prox_config, tmp_path / "run", resume=True, data=pictures, progress=False)
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from proxdm.errors import NonFiniteError
-from proxdm.schedules import VPSDE, Time, as_float64
+from proxdm.schedules import Schedule, Time, as_float64
 
 Array = Tensor | NDArray[np.floating] | Sequence[float] | Sequence[Sequence[float]] | float
 """Numbers as users have them."""
@@ -37,11 +37,11 @@ class Query:
     signal: Tensor
 
     @classmethod
-    def make(cls, x: Tensor, t: Tensor, sde: VPSDE, centre: Tensor) -> Query:
+    def make(cls, x: Tensor, t: Tensor, schedule: Schedule, centre: Tensor) -> Query:
         """Return the query of float64 points `(B, n)` at times `(B,)`."""
-        alpha = sde.alpha_bar(t).clamp(min=SIGNAL_FLOOR)
+        alpha = schedule.alpha_bar(t).clamp(min=SIGNAL_FLOOR)
         signal = alpha.sqrt()
-        return cls(x / signal[:, None] - centre, sde.noise_variance(t) / alpha, signal)
+        return cls(x / signal[:, None] - centre, schedule.noise_variance(t) / alpha, signal)
 
     def __getitem__(self, rows: Tensor) -> Query:
         return Query(self.x[rows], self.noise[rows], self.signal[rows])

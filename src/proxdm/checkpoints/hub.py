@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from pathlib import Path
 
 from proxdm.checkpoints.portable import MODEL_FILE
 from proxdm.errors import CheckpointError, ProxdmError
+from proxdm.runtime.files import replacing
 
 OFFICIAL_REPO = "ZhenghanFang/prox-diffusion"
 """Where the authors of arXiv 2507.08956 keep weights and FID statistics."""
@@ -171,6 +173,13 @@ def verify(path: Path, checksum: str | None = None) -> None:
             f"{path.name} is damaged (checksum {found[:12]}..., the hub says {expected[:12]}...) and was removed from "
             "the cache; try again"
         )
+
+
+def copy_to(path: Path, target: Path) -> None:
+    """Copy a file to `target` under a temporary name, then rename it; folders above it are made."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(target) as part:
+        shutil.copyfile(path, part)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -274,9 +274,8 @@ def _config_of(model: LearnedModel, shape: tuple[int, ...] | None) -> Config | M
     if config is None and shape is not None:
         kind = type(model.network)
         network = ExternalNetwork(f"{kind.__module__}.{kind.__qualname__}")
-        prox = isinstance(model, ProxModel)
-        parametrisation = model.parametrisation.name if isinstance(model, ProxModel) else "epsilon"
-        return ModelConfig("prox" if prox else "score", tuple(shape), network, parametrisation, model.sde)
+        name: Literal["score", "prox"] = "prox" if isinstance(model, ProxModel) else "score"
+        return ModelConfig(name, tuple(shape), network, model.parametrisation.name, model.schedule)
     if not isinstance(config, Config | ModelConfig):
         raise CheckpointError(
             f"the model has no configuration to store (its config is {config!r}); set model.config to the ModelConfig "

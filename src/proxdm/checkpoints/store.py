@@ -29,7 +29,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor
 
@@ -41,10 +41,12 @@ from proxdm.checkpoints.portable import (
     read_tensors,
     write_model_file,
 )
-from proxdm.config import Config, ConfigError, differences, from_dict, from_json, to_dict, to_json
+from proxdm.config import Config, ConfigError, ModelConfig, differences, from_dict, from_json, to_dict, to_json
 from proxdm.errors import CheckpointError, OutputError
 from proxdm.runtime.files import replacing
 from proxdm.runtime.locks import lock
+
+T = TypeVar("T")
 
 CHECKPOINTS = "checkpoints"
 LOG_FILE = "log.jsonl"
@@ -56,7 +58,7 @@ _STEP = re.compile(r"step-(\d{8,})")
 _UNFINISHED = ".unfinished-"
 
 MAY_CHANGE = ("logging.", "training.steps", "training.patience", "training.micro_batch", "training.compile",
-              "training.device", "data.root", "imports")  # fmt: skip
+              "training.device", "data.root", "imports", "sampler")  # fmt: skip
 """Fields, or beginnings of fields, that a resumed run may change: none of them alters the steps already taken."""
 
 
@@ -102,6 +104,21 @@ class Checkpoint:
         """Optimiser steps taken."""
         return self.state.step
 
+    @property
+    def config(self) -> Config:
+        """The configuration of the run when this was written."""
+        return _read_config(self.path, Config)
+
+    @property
+    def weights(self) -> tuple[str, ...]:
+        """Names of the weight sets: the averages in the order of the configuration, then `raw`."""
+        training = json.loads((self.path / CONFIG_FILE).read_text(encoding="utf-8"))["training"]
+        return (*(f"ema-{decay}" for decay in training["ema"]), "raw")
+
+    def read_optimizer(self) -> dict[str, Tensor]:
+        """Return the optimiser's tensors (see :meth:`read`)."""
+        return self.read("optimizer")
+
     def read(self, name: str) -> dict[str, Tensor]:
         """Return a weight set, e.g. `raw` or `ema-0.9999`, or the tensors of the `optimizer`, named `MOMENT.PARAMETER`.
 
@@ -121,8 +138,12 @@ def is_run(folder: Path) -> bool:
     return (folder / CONFIG_FILE).is_file() and (folder / CHECKPOINTS).is_dir()
 
 
-def create_run(folder: Path, config: Config) -> None:
+def create_run(folder: Path, config: object) -> None:
     """Make the folder of a new run; an empty folder may be there.
+
+    Args:
+        folder: The run.
+        config: A :class:`~proxdm.config.Config`, or another dataclass that describes the run and has `training`.
 
     Raises:
         OutputError: There is a run already, or something else; nothing is touched.
@@ -152,27 +173,31 @@ def check_free(folder: Path) -> None:
         raise OutputError(f"{folder} is there already and is not empty; choose another folder with --out")
 
 
-def read_config(folder: Path) -> Config:
-    """Return the configuration of a run.
+def read_config(folder: Path, kind: type[T] = Config) -> T:  # type: ignore[assignment]
+    """Return the configuration of a run, a :class:`~proxdm.config.Config` or another dataclass.
 
     Raises:
         CheckpointError: The folder is no run, or its configuration cannot be read.
     """
     if not is_run(folder):
         raise CheckpointError(f"{folder} is not the folder of a training run (it has no {CONFIG_FILE} and checkpoints)")
+    return _read_config(folder, kind)
+
+
+def _read_config(folder: Path, kind: type[T]) -> T:
     try:
-        return from_json((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+        return from_json((folder / CONFIG_FILE).read_text(encoding="utf-8"), kind)
     except (ConfigError, OSError) as error:
         raise CheckpointError(f"{folder / CONFIG_FILE} cannot be read: {error}") from error
 
 
-def write_config(folder: Path, config: Config) -> None:
+def write_config(folder: Path, config: object) -> None:
     """Write the configuration of a run, in place of the one that was there."""
     with replacing(folder / CONFIG_FILE) as part:
         part.write_text(to_json(config), encoding="utf-8")
 
 
-def check_same_run(stored: Config, wanted: Config) -> None:
+def check_same_run(stored: object, wanted: object) -> None:
     """Check that a run can go on with another configuration than the one it has.
 
     Raises:
@@ -202,12 +227,13 @@ def latest(folder: Path) -> Checkpoint | None:
 
 def save_checkpoint(
     folder: Path,
-    config: Config,
+    config: object,
     state: TrainingState,
     weights: Mapping[str, Mapping[str, Tensor]],
     optimizer: Mapping[str, Tensor],
     *,
     keep: int = 0,
+    model: object = None,
 ) -> Checkpoint:
     """Write a checkpoint of a run, then remove all but the latest `keep`.
 
@@ -218,6 +244,7 @@ def save_checkpoint(
         weights: Weight sets by name: `raw` and `ema-DECAY`.
         optimizer: The optimiser's tensors by name.
         keep: Checkpoints to keep; 0 keeps all.
+        model: A `ModelConfig` for the files of weights, where `config` does not describe the model; else it is unused.
 
     Returns:
         The checkpoint, whole and synced to disk.
@@ -231,9 +258,10 @@ def save_checkpoint(
     part = target.with_name(f"{_UNFINISHED}{target.name}-{os.getpid()}")
     try:
         part.mkdir()
-        for name, tensors in {**weights, "optimizer": optimizer}.items():
-            described = None if name == "optimizer" else config
+        described = next((one for one in (config, model) if isinstance(one, Config | ModelConfig)), None)
+        for name, tensors in weights.items():
             write_model_file(ModelFile(part / tensor_file(name), described, name, state.step), tensors)
+        write_model_file(ModelFile(part / OPTIMIZER_FILE, None, "optimizer", state.step), optimizer)
         write_config(part, config)
         sizes = tuple(sorted((path.name, path.stat().st_size) for path in part.iterdir()))
         with replacing(part / STATE_FILE) as file:

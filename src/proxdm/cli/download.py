@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import filecmp
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,6 @@ from proxdm.cli import parse
 from proxdm.cli.tables import table
 from proxdm.data.errors import unknown_name
 from proxdm.errors import OutputError
-from proxdm.runtime.files import replacing
 
 What = Literal["models", "stats", "datasets", "inception"]
 
@@ -100,9 +98,7 @@ def _placed(path: Path, out: Path | None) -> Path:
         return path
     target = out / path.name
     if not target.exists():
-        out.mkdir(parents=True, exist_ok=True)
-        with replacing(target) as part:
-            shutil.copyfile(path, part)
+        hub.copy_to(path, target)
     elif not target.is_file() or not filecmp.cmp(path, target, shallow=False):
         raise OutputError(f"{target} is there already and is another one; move it away, or choose another --out")
     return target

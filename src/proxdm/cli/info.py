@@ -14,7 +14,7 @@ from proxdm.checkpoints.official import read_official
 from proxdm.cli import parse
 from proxdm.config import to_json
 from proxdm.describe import in_words, model_facts, training_facts
-from proxdm.generation import fitting_rules
+from proxdm.generation import fitting_samplers
 
 WHAT = {
     "run": "a training run",
@@ -79,7 +79,7 @@ def describe(source: str, weights: str | None = None) -> dict[str, Any]:
             "parameters": file.parameters,
             "weight_sets": list(file.weight_sets),
             "recorded_losses": file.train_losses,
-            "samplers": fitting_rules(file.kind),
+            "samplers": fitting_samplers(file.kind),
         }
     found = find(source, weights)
     place = {"source": found.source, "what": WHAT[found.kind], "file": str(found.file.path)}

@@ -11,7 +11,10 @@ from tyro.conf import Positional, arg
 
 from proxdm.cli import parse
 from proxdm.errors import OutputError
+from proxdm.evaluation.measures import MEASURES
 from proxdm.runtime.files import check_folder, replacing
+
+METRICS = f"Metrics to show: {', '.join(MEASURES)}."
 
 
 @dataclass(frozen=True)
@@ -30,8 +33,7 @@ class Report:
     title: str = ""
     """Heading; by default the names of the runs."""
 
-    metrics: Annotated[tuple[str, ...], arg(help_behavior_hint="(default: all)")] = ()
-    """Metrics to show: fid, fid-infinity, kid, precision-recall, nearest, w2, sliced-w2."""
+    metrics: Annotated[tuple[str, ...], arg(help=METRICS, help_behavior_hint="(default: all)")] = ()
 
     overwrite: bool = False
     """Replace the file."""

@@ -17,22 +17,17 @@ import torch
 from cattrs.gen import make_dict_unstructure_fn, override
 from torch import nn
 
-from proxdm.conditioning import ConditioningConfig, TrainingRange, make_draws, training_range
+from proxdm.conditioning import ConditioningConfig, TrainingRange, make_draws
 from proxdm.config import codec
 from proxdm.config.codec import ConfigError, UnknownTypeError, merged, parse_json, to_dict
 from proxdm.data.load import DataConfig
 from proxdm.losses import ObjectiveConfig
-from proxdm.models import LearnedModel, ProxModel, ScoreModel, find_parametrisation
+from proxdm.models import PARAMETRISATIONS, SCORE_PARAMETRISATIONS, LearnedModel, ProxModel, ScoreModel
 from proxdm.networks import NETWORKS, NetworkConfig, UNetConfig, parameter_count
-from proxdm.rules import Rule, find_rule
-from proxdm.samplers import check_steps, default_grid
-from proxdm.schedules import VPSDE
+from proxdm.samplers import Sampler, find_sampler
+from proxdm.schedules import SCHEDULES, VPSDE, Schedule
 
 T = TypeVar("T")
-
-Schedule = VPSDE
-SCHEDULES: Mapping[str, type] = {"vpsde": VPSDE}
-"""Forward processes by the name that JSON has for them."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +35,12 @@ class ModelConfig:
     """A score model or a prox model.
 
     Attributes:
-        kind: `score` (predicts noise at t) or `prox` (proximal operator at (t, lam)).
+        kind: `score` (score or denoiser at t) or `prox` (proximal operator at (t, lam)).
         shape: Shape of one sample, without the batch dimension: (C, H, W).
         network: Architecture, an entry of :data:`~proxdm.networks.NETWORKS`.
-        parametrisation: What the output of a prox network means: `epsilon` (residual) or `prox`. A score network
-            predicts the noise: `epsilon`.
-        schedule: Forward process.
+        parametrisation: What the output of the network means: a name in :data:`~proxdm.models.SCORE_PARAMETRISATIONS`
+            or :data:`~proxdm.models.PARAMETRISATIONS`.
+        schedule: How data turn into noise, one of :data:`~proxdm.schedules.SCHEDULES`.
     """
 
     kind: Literal["score", "prox"] = "score"
@@ -60,12 +55,7 @@ class ModelConfig:
             raise ConfigError(f"model.kind = {self.kind!r} is unknown; use 'score' or 'prox'")
         if not self.shape or math.prod(self.shape) < 1:
             raise ConfigError(f"model.shape = {self.shape} must hold positive sizes, such as (3, 32, 32)")
-        find_parametrisation(self.parametrisation)
-        if self.kind == "score" and self.parametrisation != "epsilon":
-            raise ConfigError(
-                f"model.parametrisation = {self.parametrisation!r} has no effect on a score model, which predicts the "
-                "noise: use 'epsilon'"
-            )
+        (SCORE_PARAMETRISATIONS if self.kind == "score" else PARAMETRISATIONS).find(self.parametrisation)
         if (check := getattr(self.network, "check", None)) is not None:
             try:
                 check(self.shape, self.conditions)
@@ -93,7 +83,7 @@ class ModelConfig:
         """
         network = self.build_network() if network is None else network
         if self.kind == "score":
-            return ScoreModel(network, self.schedule, config=self)
+            return ScoreModel(network, self.schedule, self.parametrisation, config=self)
         return ProxModel(network, self.schedule, self.parametrisation, config=self)
 
     def parameter_count(self) -> int:
@@ -259,18 +249,17 @@ class Config:
             )
         make_draws(self.conditioning, self.model.schedule)
         if self.logging.preview_every:
-            check_steps(
-                self.preview_rule, default_grid(self.preview_rule, self.logging.preview_steps), self.model.schedule
-            )
+            grid = self.preview_sampler.grid(self.model.schedule, self.logging.preview_steps)
+            self.preview_sampler.check(self.model.schedule, grid)
 
     @property
-    def preview_rule(self) -> Rule:
-        """The rule of the previews' sampler: the one a prox model is trained for, `ode-euler` for score models."""
-        return find_rule(self.conditioning.rule or "ode-euler")
+    def preview_sampler(self) -> Sampler:
+        """The sampler of the previews: the one a prox model is trained for, `ode-euler` for score models."""
+        return find_sampler(self.conditioning.rule or "ode-euler")
 
     def training_range(self) -> TrainingRange:
         """Return the `(t, lam)` that the network is trained on."""
-        return training_range(self.conditioning, self.model.schedule)
+        return TrainingRange(self.conditioning, self.model.schedule)
 
     def parameter_count(self) -> int:
         """Return the number of parameters of the network, without room for them."""

@@ -14,7 +14,7 @@ from proxdm.data.load import DataConfig
 from proxdm.data.vae import DEFAULT_VAE
 from proxdm.errors import StepError
 from proxdm.evaluation.measures import MEASURES
-from proxdm.generation import GridChoice, choose_rule, fitting_rules, outside_training
+from proxdm.generation import GridChoice, choose_rule, fitting_samplers, outside_training
 from proxdm.grids import GridName, TimeGrid
 from proxdm.models import LearnedModel
 from proxdm.rules import Rule, find_rule
@@ -179,6 +179,6 @@ def default_chunk(device: torch.device, shape: Sequence[int]) -> int:
 
 
 def _rules(names: Sequence[str], model: LearnedModel) -> list[Rule]:
-    fitting = fitting_rules(model_config(model.config).kind)
+    fitting = fitting_samplers(model_config(model.config).kind)
     wanted = [other for name in names for other in (fitting if name == ALL else [name])]
     return list(dict.fromkeys(choose_rule(name, model) for name in (wanted if names else [None])))

@@ -1,8 +1,9 @@
-"""The experiments of arXiv 2507.08956 as data: which models are trained, and what is measured with which samplers.
+"""The experiments of arXiv 2507.08956 as a table, and the steps that carry them out.
 
 A *block* is a data set: the synthetic experiment, MNIST, CIFAR-10, CelebA-HQ. Its experiments are sweeps over the
 number of steps N, which is the number of network evaluations (NFE): a Fréchet distance for every N, or pictures to look
-at. Every value that is not here is that of the preset (:mod:`proxdm.presets`).
+at. Every value that is not here is that of the preset (:mod:`proxdm.presets`). :func:`make_steps` turns a block, or a
+part of it, into steps (:mod:`proxdm.experiments.steps`) in the order in which they are carried out.
 
 The paper's distances stand beside ours where they are known. They are read off its figure, to about three digits; it
 takes them on 50,000 samples with pytorch-fid.
@@ -10,12 +11,21 @@ takes them on 50,000 samples with pytorch-fid.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
+from tyro.conf import Positional, arg
+
+from proxdm.checkpoints.hub import OFFICIAL_MODELS, OFFICIAL_STATS
+from proxdm.config import overlay
 from proxdm.data.errors import unknown_name
+from proxdm.experiments.standins import FEATURES_FILE, VAE_FOLDER
+from proxdm.experiments.steps import Compare, Download, Evaluate, Sample, Statistics, Step, Toy, Train
 from proxdm.experiments.toy import STEPS as TOY_STEPS
+from proxdm.metrics.inception import weights_path
+from proxdm.presets import get_preset
 
 BlockName = Literal["toy", "mnist", "cifar10", "celebahq"]
 
@@ -28,64 +38,48 @@ SUBSET_STEPS = (5, 10, 20)
 BACKWARD_STEPS = (20, 50, 100, 1000)
 """Those that the backward model is trained for; the step itself is defined for N >= 10."""
 
-SAMPLES = 50_000
-"""Samples of a Fréchet distance."""
+SMOKE_STEPS = 20
+"""Most steps of a model with `smoke`."""
 
-PICTURES = 64
-"""Samples on a grid of pictures."""
+SMOKE_SAMPLES = 8
+"""Samples of everything with `smoke`."""
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """The Fréchet distance of one model with one sampler, for several numbers of steps.
+    """The Fréchet distance of one model with one sampler on its usual grid, for several numbers of steps.
 
     Attributes:
         name: Name of the experiment.
         preset: The model.
-        sampler: Name of the rule, on its usual grid.
+        sampler: Name of the sampler.
         steps: Numbers of steps N.
-        samples: Samples of every distance.
         paper: The paper's distance by N, where it is known.
+        samples: Samples of every distance.
     """
 
     name: str
     preset: str
     sampler: str
     steps: tuple[int, ...]
-    samples: int = SAMPLES
     paper: Mapping[int, float] = field(default_factory=dict)
+    samples: int = 50_000
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """Pictures of one model with one sampler, for several numbers of steps.
-
-    Attributes:
-        name: Name of the experiment.
-        preset: The model.
-        sampler: Name of the rule, on its usual grid.
-        steps: Numbers of steps N, one grid of pictures each.
-        samples: Pictures on a grid.
-    """
+    """Pictures of one model with one sampler on its usual grid, a grid of `samples` for every number of steps."""
 
     name: str
     preset: str
     sampler: str
     steps: tuple[int, ...]
-    samples: int = PICTURES
+    samples: int = 64
 
 
 @dataclass(frozen=True)
 class Synthetic:
-    """The synthetic experiment (:mod:`proxdm.experiments.toy`), which trains nothing.
-
-    Attributes:
-        name: Name of the experiment.
-        dataset: One of the Datasaurus sets.
-        steps: Numbers of steps N.
-        samples: Particles.
-        seeds: Number of seeds.
-    """
+    """The synthetic experiment (:mod:`proxdm.experiments.toy`) on a Datasaurus set, which trains nothing."""
 
     name: str
     dataset: str
@@ -118,6 +112,11 @@ class Block:
         """The models, in the order in which they are needed."""
         return tuple(dict.fromkeys(one.preset for one in self.experiments if not isinstance(one, Synthetic)))
 
+    @property
+    def sweeps(self) -> tuple[Sweep, ...]:
+        """The experiments that are distances."""
+        return tuple(one for one in self.experiments if isinstance(one, Sweep))
+
     def only(self, names: Sequence[str] = (), steps: Sequence[int] = ()) -> Block:
         """Return the part of the block that the names stand for.
 
@@ -143,99 +142,251 @@ class Block:
             chosen = [replace(one, steps=tuple(n for n in one.steps if n in steps)) for one in chosen]
         return replace(self, experiments=tuple(one for one in chosen if one.steps))
 
+    def smoked(self) -> Block:
+        """Return the block with two small numbers of steps, which every method of the toy is defined for."""
 
-def _fid(*values: float, steps: Sequence[int] = STEPS) -> dict[int, float]:
-    return dict(zip(steps, values, strict=True))
+        def few(one: Experiment) -> tuple[int, ...]:
+            small = tuple(n for n in one.steps[:2] if n <= SMOKE_STEPS)
+            return one.steps[:3:2] if isinstance(one, Synthetic) else small
+
+        return replace(self, experiments=tuple(replace(one, steps=few(one)) for one in self.experiments))
 
 
-def _subset(*values: float) -> dict[int, float]:
-    return _fid(*values, steps=SUBSET_STEPS)
+def _fid(*values: float) -> dict[int, float]:
+    return dict(zip(STEPS, values, strict=False))  # the subset models have the first steps only
 
+
+_MNIST = (
+    Sweep("mnist-score-sde", "mnist-score", "euler-maruyama", STEPS),
+    Sweep("mnist-score-ode", "mnist-score", "ode-euler", STEPS),
+    Sweep("mnist-prox-hybrid", "mnist-prox-hybrid", "prox-hybrid", STEPS),
+    Sweep("mnist-prox-backward", "mnist-prox-backward", "prox-backward", BACKWARD_STEPS),
+)
+
+_SCORE, _PROX = "cifar10-score", "cifar10-prox-hybrid"
+_CIFAR10 = (
+    Sweep("cifar10-score-sde", _SCORE, "euler-maruyama", STEPS, _fid(340, 269, 184, 80.4, 42.5, 3.26)),
+    Sweep("cifar10-score-ode", _SCORE, "ode-euler", STEPS, _fid(281, 103, 28.9, 8.24, 4.86, 3.52)),
+    Sweep("cifar10-prox-hybrid", _PROX, "prox-hybrid", STEPS, _fid(245, 28.9, 13.5, 5.75, 4.36, 4.61)),
+    Sweep("cifar10-score-subset-sde", f"{_SCORE}-subset", "euler-maruyama", SUBSET_STEPS, _fid(327, 276, 194)),
+    Sweep("cifar10-score-subset-ode", f"{_SCORE}-subset", "ode-euler", SUBSET_STEPS, _fid(285, 109, 35.7)),
+    Sweep("cifar10-prox-hybrid-subset", f"{_PROX}-subset", "prox-hybrid", SUBSET_STEPS, _fid(89.9, 25.1, 17.3)),
+    Sweep("cifar10-prox-hybrid-subset-noheur", f"{_PROX}-subset-noheur", "prox-hybrid", SUBSET_STEPS),
+)
+_CELEBAHQ = (
+    Pictures("celebahq-score-sde", "celebahq-score", "euler-maruyama", STEPS),
+    Pictures("celebahq-prox-hybrid", "celebahq-prox-hybrid", "prox-hybrid", STEPS),
+)
+_TOY = "the synthetic experiment: exact operators on the Datasaurus dino, W2 against N"
+_FEW_TOO = "CIFAR-10: FID against the number of steps, and models trained for 5, 10 and 20 steps only"
+_LATENT = "CelebA-HQ 256x256 in the latent space of an autoencoder: pictures against the number of steps"
 
 BLOCKS: dict[BlockName, Block] = {
-    block.name: block
-    for block in (
-        Block(
-            "toy",
-            "the synthetic experiment: exact operators on the Datasaurus dino, W2 against N",
-            None,
-            (Synthetic("toy-dino", "dino", TOY_STEPS),),
-        ),
-        Block(
-            "mnist",
-            "MNIST at 32x32: FID against the number of steps",
-            "mnist",
-            (
-                Sweep("mnist-score-sde", "mnist-score", "euler-maruyama", STEPS),
-                Sweep("mnist-score-ode", "mnist-score", "ode-euler", STEPS),
-                Sweep("mnist-prox-hybrid", "mnist-prox-hybrid", "prox-hybrid", STEPS),
-                Sweep("mnist-prox-backward", "mnist-prox-backward", "prox-backward", BACKWARD_STEPS),
-            ),
-        ),
-        Block(
-            "cifar10",
-            "CIFAR-10: FID against the number of steps, and models trained for 5, 10 and 20 steps only",
-            "cifar10",
-            (
-                Sweep(
-                    "cifar10-score-sde",
-                    "cifar10-score",
-                    "euler-maruyama",
-                    STEPS,
-                    paper=_fid(340, 269, 184, 80.4, 42.5, 3.26),
-                ),
-                Sweep(
-                    "cifar10-score-ode",
-                    "cifar10-score",
-                    "ode-euler",
-                    STEPS,
-                    paper=_fid(281, 103, 28.9, 8.24, 4.86, 3.52),
-                ),
-                Sweep(
-                    "cifar10-prox-hybrid",
-                    "cifar10-prox-hybrid",
-                    "prox-hybrid",
-                    STEPS,
-                    paper=_fid(245, 28.9, 13.5, 5.75, 4.36, 4.61),
-                ),
-                Sweep(
-                    "cifar10-score-subset-sde",
-                    "cifar10-score-subset",
-                    "euler-maruyama",
-                    SUBSET_STEPS,
-                    paper=_subset(327, 276, 194),
-                ),
-                Sweep(
-                    "cifar10-score-subset-ode",
-                    "cifar10-score-subset",
-                    "ode-euler",
-                    SUBSET_STEPS,
-                    paper=_subset(285, 109, 35.7),
-                ),
-                Sweep(
-                    "cifar10-prox-hybrid-subset",
-                    "cifar10-prox-hybrid-subset",
-                    "prox-hybrid",
-                    SUBSET_STEPS,
-                    paper=_subset(89.9, 25.1, 17.3),
-                ),
-                Sweep(
-                    "cifar10-prox-hybrid-subset-noheur",
-                    "cifar10-prox-hybrid-subset-noheur",
-                    "prox-hybrid",
-                    SUBSET_STEPS,
-                ),
-            ),
-        ),
-        Block(
-            "celebahq",
-            "CelebA-HQ 256x256 in the latent space of an autoencoder: pictures against the number of steps",
-            "celebahq-latents",
-            (
-                Pictures("celebahq-score-sde", "celebahq-score", "euler-maruyama", STEPS),
-                Pictures("celebahq-prox-hybrid", "celebahq-prox-hybrid", "prox-hybrid", STEPS),
-            ),
-        ),
-    )
+    "toy": Block("toy", _TOY, None, (Synthetic("toy-dino", "dino", TOY_STEPS),)),
+    "mnist": Block("mnist", "MNIST at 32x32: FID against the number of steps", "mnist", _MNIST),
+    "cifar10": Block("cifar10", _FEW_TOO, "cifar10", _CIFAR10),
+    "celebahq": Block("celebahq", _LATENT, "celebahq-latents", _CELEBAHQ),
 }
 """Every block by name."""
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """Run every experiment of arXiv 2507.08956 on one data set: train its models, measure or draw, show a table.
+
+    Every step is shown as the command that does the same. What is finished is skipped and what was interrupted goes on:
+    to go on, give the same command again. Several GPUs: run the printed training commands under accelerate launch, the
+    evaluations under torchrun; this command then finds them finished.
+    """
+
+    block: Positional[BlockName]
+    """toy (the synthetic experiment), mnist, cifar10 or celebahq."""
+
+    only: tuple[str, ...] = ()
+    """Experiments or presets, e.g. cifar10-score-ode or cifar10-score; --dry-run shows their names."""
+
+    steps: tuple[int, ...] = ()
+    """Of the paper's numbers of steps, measure these only."""
+
+    weights: Literal["trained", "official"] = "trained"
+    """official takes the weights that the paper's authors published, and trains nothing."""
+
+    stats: Literal["own", "official"] | None = None
+    """Reference of the FID: own takes it of the data set, official is the authors' file (the default with official
+    weights)."""
+
+    samples: int | None = None
+    """Samples of a FID, 50,000 by default, as in the paper; fewer give larger values."""
+
+    smoke: bool = False
+    """Run the same steps on small stand-ins for all data, with narrow networks and two training steps: seconds, no
+    download. The numbers mean nothing."""
+
+    dry_run: bool = False
+    """Show the commands, what they need and how much they are; run nothing."""
+
+    device: Literal["auto", "cpu"] = "auto"
+    """auto (a GPU where there is one) or cpu."""
+
+    bf16: bool = False
+    """Run the networks in bfloat16: faster on GPUs; the paper does not."""
+
+    compile: bool = False
+    """Compile the networks in training."""
+
+    micro_batch: int | None = None
+    """Most samples in a forward pass of training: less memory, the same result."""
+
+    inception_weights: Path | None = None
+    """File of the Inception weights, pt_inception-2015-12-05-6726825d.pth; by default it is downloaded once."""
+
+    out: Annotated[Path | None, arg(aliases=("-o",), help_behavior_hint="(default: reproduce/BLOCK)")] = None
+    """Folder of runs, statistics, evaluations and pictures; with --smoke, reproduce/BLOCK-smoke by default."""
+
+    def chosen(self) -> Block:
+        """Return the part of the block that is asked for.
+
+        Raises:
+            ValueError: A name, number or file is wrong, or a setting would be ignored.
+        """
+        block = BLOCKS[self.block].only(self.only, self.steps)
+        measured = {"stats": self.stats, "samples": self.samples, "inception-weights": self.inception_weights}
+        trained = {"compile": self.compile, "micro-batch": self.micro_batch}
+        networks = {"weights": self.weights != "trained", "bf16": self.bf16, "device": self.device != "auto"}
+        numbers = {"steps": self.steps, "micro-batch": self.micro_batch}
+        for applies, settings, reason in (
+            (not block.presets, networks | trained, f"{block.name} needs no network"),
+            (not block.sweeps, measured, f"{block.name} has no Fréchet distance"),
+            (self.weights == "official", trained, "official weights are not trained"),
+            (self.smoke, measured | numbers, "--smoke has its own numbers, features and statistics"),
+        ):
+            for name, value in settings.items():
+                if applies and value is not None and value is not False and value != ():
+                    raise ValueError(f"--{name} has no effect: {reason}; leave it out")
+        if self.micro_batch is not None and self.micro_batch < 1:
+            raise ValueError(f"micro-batch = {self.micro_batch} must be at least 1")
+        if self.inception_weights is not None and not self.inception_weights.is_file():
+            raise ValueError(f"there is no file {self.inception_weights}; leave --inception-weights out to download it")
+        return block.smoked() if self.smoke else block
+
+    @property
+    def folder(self) -> Path:
+        """Folder of everything."""
+        return self.out or Path("reproduce", self.block + ("-smoke" if self.smoke else ""))
+
+    @property
+    def standins(self) -> Path | None:
+        """Folder of the stand-ins; None without `smoke`."""
+        return self.folder / "stand-ins" if self.smoke else None
+
+    @property
+    def official_stats(self) -> bool:
+        """Whether the reference is the authors' file."""
+        usual = self.weights == "official" and not self.smoke and bool(BLOCKS[self.block].sweeps)
+        return usual if self.stats is None else self.stats == "official"
+
+    @property
+    def place(self) -> str | None:
+        """The device to name; None is the usual one."""
+        return None if self.device == "auto" else self.device
+
+    def samples_of(self, one: Experiment) -> int:
+        """Return how many samples an experiment takes of every sampler and number of steps."""
+        if self.smoke:
+            return SMOKE_SAMPLES
+        return one.samples if self.samples is None or not isinstance(one, Sweep) else self.samples
+
+    def results(self, what: str) -> Path:
+        """Return the folder of results of one kind; what cannot be compared does not share one."""
+        marks = {
+            "official-weights": self.weights == "official",
+            "official-stats": self.official_stats,
+            f"{self.samples}-samples": self.samples is not None,
+        }
+        return self.folder / "-".join([what, *(mark for mark, given in marks.items() if given)])
+
+
+def make_steps(plan: Reproduction) -> list[Step]:
+    """Return the steps of a block, or of a part of it, in the order in which they are carried out.
+
+    Raises:
+        ValueError: A name, number or file is wrong, or a setting would be ignored.
+    """
+    block, features = plan.chosen(), plan.standins and plan.standins / FEATURES_FILE
+    taken: dict[str, Any] = {"features": features, "inception_weights": plan.inception_weights}
+    steps = _references(plan, block, taken) if block.sweeps else []
+    taken["reference"] = steps[-1].out if steps else None
+    for preset in block.presets:
+        steps.append(model := _model(plan, preset))
+        for one in block.experiments:
+            if not isinstance(one, Synthetic) and one.preset == preset:
+                steps += _of_model(plan, one, model.out, taken)
+    if block.sweeps:
+        about, rows = "all rows so far: a figure, a table", plan.results("evaluations")
+        steps.append(Compare(about=about, out=plan.results("figure"), rows=rows))
+    for one in block.experiments:
+        if isinstance(one, Synthetic):
+            samples, seeds = plan.samples_of(one), 1 if plan.smoke else one.seeds
+            about = f"N = {', '.join(map(str, one.steps))}, {samples} particles, {seeds} seeds"
+            numbers: Any = {"steps": one.steps, "samples": samples, "seeds": seeds, "no_animation": plan.smoke}
+            steps.append(Toy(about=about, out=plan.folder / one.dataset, dataset=one.dataset, **numbers))
+    return steps
+
+
+def _of_model(plan: Reproduction, one: Sweep | Pictures, model: Path, taken: Mapping[str, Any]) -> Iterator[Step]:
+    """Yield the steps of an experiment on a model: one evaluation, or a grid of pictures for every number of steps."""
+    samples = plan.samples_of(one)
+    known: dict[str, Any] = {"source": model, "preset": one.preset if plan.weights == "official" else None}
+    known |= {"sampler": one.sampler, "samples": samples, "device": plan.place, "bf16": plan.bf16}
+    if isinstance(one, Sweep):
+        about = f"{len(one.steps)} rows, {samples * sum(one.steps):,} network evaluations"
+        out, chunk = plan.results("evaluations") / one.name, samples if plan.smoke else None
+        yield Evaluate(about=about, out=out, steps=one.steps, chunk=chunk, **known, **taken)
+        return
+    vae = plan.standins and plan.standins / VAE_FOLDER
+    for n in one.steps:
+        about, file = f"{samples} pictures, {samples * n:,} network evaluations", f"{one.name}-{n}.png"
+        yield Sample(about=about, out=plan.results("samples") / file, steps=n, vae=vae, **known)
+
+
+def _references(plan: Reproduction, block: Block, taken: Mapping[str, Any]) -> list[Step]:
+    """Return what every Fréchet distance needs: the network of the features, and the statistics, which come last."""
+    assert block.dataset is not None
+    folder, steps = plan.folder / "stats", list[Step]()
+    if not plan.smoke and plan.inception_weights is None:
+        steps.append(Download(about="95.6 MB, the network of the features", out=weights_path(), what="inception"))
+    if plan.official_stats:
+        name = OFFICIAL_STATS[block.dataset]
+        out, about = folder / "official" / Path(name).name, f"the paper's statistics, {name}"
+        return [*steps, Download(about=about, out=out, what="stats", name=block.dataset)]
+    out, about = (
+        folder / f"{block.dataset}.npz",
+        f"mean and covariance of the features of {block.dataset}, training split",
+    )
+    known: Any = {"dataset": block.dataset, "root": plan.standins, "device": plan.place}
+    return [*steps, Statistics(about=about, out=out, **known, **taken)]
+
+
+def _model(plan: Reproduction, preset: str) -> Step:
+    """Return the step that makes a model: a training, or a download."""
+    if plan.weights == "official":
+        out = plan.folder / "official" / OFFICIAL_MODELS[preset]
+        return Download(about="the paper's weights", out=out, what="models", name=preset)
+    config, out = get_preset(preset), plan.folder / "runs" / preset
+    wanted = {"device": plan.device, "bf16": plan.bf16, "compile": plan.compile, "micro_batch": plan.micro_batch}
+    config = overlay(config, {"training": {name: value for name, value in wanted.items() if value}})
+    if plan.smoke:
+        tiny = {
+            "data": {"root": str(plan.standins)},
+            "model": {"network": {"width": 8}},
+            "objective": {"l1_steps": min(config.objective.l1_steps, 1)},
+            "training": {"steps": 2, "batch_size": 4},
+            "logging": {"every": 1, "checkpoint_every": 1, "preview_samples": 4},
+        }
+        return Train(about="2 steps of 4 images, a narrow network", out=out, config=overlay(config, tiny))
+    count, training = config.parameter_count(), config.training
+    about = (
+        f"{training.steps:,} steps of {training.batch_size} images; {count:,} parameters, "
+        f"{4 * count * (4 + len(training.ema)) / 2**30:.2f} GiB of weights, gradients, moments and average"
+    )
+    return Train(about=about, out=out, config=config)

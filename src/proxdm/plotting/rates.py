@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from proxdm.experiments.convergence_result import ROUNDING, GaussianRates, MixtureRates, RatesResult
-from proxdm.experiments.toy import METHODS
-from proxdm.plotting.style import FLOOR_COLOUR, RC, End, Style, draw_floor, end_labels, log_axes, rule_style
+from proxdm.plotting import style
 from proxdm.plotting.toy import style_of
 
 if TYPE_CHECKING:
@@ -25,11 +24,6 @@ LEFT, BOTTOM, TOP, TITLE = 0.72, 0.5, 0.3, 0.3
 """Room around a panel, and above the whole figure, in inches."""
 
 
-def method_style(name: str) -> Style:
-    """Return the style of a method: of the synthetic experiment, or of a rule on a common grid."""
-    return style_of(name) if name in METHODS else rule_style(name)
-
-
 def kl_vs_n(result: RatesResult) -> Figure:
     """Return KL(output || target) against N, a panel a Gaussian target, with the fitted slopes.
 
@@ -43,18 +37,8 @@ def kl_vs_n(result: RatesResult) -> Figure:
     """
     if not result.gaussians:
         raise ValueError("the result has no Gaussian target to draw; measure isotropic or anisotropic")
-    import matplotlib
-
-    with matplotlib.rc_context(RC):
-        figure, panels = _panels(len(result.gaussians))
-        for axes, rates in zip(panels, result.gaussians, strict=True):
-            _gaussian(axes, rates)
-        _heading(
-            figure,
-            "Exact errors on Gaussian targets, with slopes of the last points. "
-            f"Markers: from N(0, I); dotted: from p₁{_setting(result)}",
-        )
-    return figure
+    text = "Exact errors on Gaussian targets, with slopes of the last points. Markers: from N(0, I); dotted: from p₁"
+    return _panels(result.gaussians, _gaussian, f"{text}{_setting(result)}")
 
 
 def w2_vs_n(result: RatesResult) -> Figure:
@@ -68,31 +52,22 @@ def w2_vs_n(result: RatesResult) -> Figure:
     """
     if not result.mixtures:
         raise ValueError("the result has no mixture to draw; measure mixture or dino")
-    import matplotlib
-
-    with matplotlib.rc_context(RC):
-        figure, panels = _panels(len(result.mixtures))
-        for axes, rates in zip(panels, result.mixtures, strict=True):
-            _mixture(axes, rates)
-        first = result.mixtures[0]
-        seeds = f"{len(first.seeds)} seeds, mean ± standard deviation" if len(first.seeds) > 1 else "1 seed"
-        _heading(figure, f"{first.samples} particles against as many stratified draws, {seeds}{_setting(result)}")
-    return figure
+    first = result.mixtures[0]
+    seeds = f"{len(first.seeds)} seeds, mean ± standard deviation" if len(first.seeds) > 1 else "1 seed"
+    text = f"{first.samples} particles against as many stratified draws, {seeds}{_setting(result)}"
+    return _panels(result.mixtures, _mixture, text)
 
 
-def _panels(count: int) -> tuple[Figure, list[Axes]]:
-    from matplotlib.figure import Figure
-
+def _panels(targets: Sequence[Any], draw: Callable[[Axes, Any], None], text: str) -> Figure:
+    """Return a figure with a panel for every target."""
     each = LEFT + PANEL[0] + BESIDE
-    width, height = count * each, BOTTOM + PANEL[1] + TOP + TITLE
-    figure = Figure(figsize=(width, height))
-    boxes = [((i * each + LEFT) / width, BOTTOM / height, PANEL[0] / width, PANEL[1] / height) for i in range(count)]
-    return figure, [figure.add_axes(box) for box in boxes]
-
-
-def _heading(figure: Figure, text: str) -> None:
-    width, height = figure.get_size_inches()
-    figure.text(0.12 / width, 1 - 0.1 / height, text, ha="left", va="top", wrap=True)
+    with style.drawing(len(targets) * each, BOTTOM + PANEL[1] + TOP + TITLE) as figure:
+        for i, rates in enumerate(targets):
+            axes = style.axes_at(figure, i * each + LEFT, TOP + TITLE, *PANEL)
+            axes.set_title(f"{rates.target}: {rates.formula}", loc="left")
+            draw(axes, rates)
+        style.heading(figure, 0.12, 0.1, text, wrap=True)
+    return figure
 
 
 def _setting(result: RatesResult) -> str:
@@ -104,19 +79,18 @@ def _gaussian(axes: Axes, rates: GaussianRates) -> None:
     from matplotlib.ticker import LogFormatterMathtext, LogLocator
 
     steps = sorted({n for cells in rates.methods.values() for n in cells})
-    ends: list[End] = []
+    ends: list[style.End] = []
     for name in rates.methods:
-        style = method_style(name)
+        look = style_of(name)
         exact = _visible(rates.values(name, start="exact"))
-        axes.plot(*_xy(exact), color=style.colour, linestyle=":", linewidth=1.0, alpha=0.8)
+        axes.plot(*_xy(exact), color=look.colour, linestyle=":", linewidth=1.0, alpha=0.8)
         normal = _visible(rates.values(name))
         if not normal:
             continue
-        axes.plot(*_xy(normal), **_line(style))
+        axes.plot(*_xy(normal), **look.look)
         fit = rates.fit(name)
         slope = "" if fit is None else f"   {_number(fit.slope)}" if fit.straight else "   bends"
-        ends.append(End(f"{name}{slope}", style, *normal[-1]))
-    _title(axes, rates)
+        ends.append(style.End(f"{name}{slope}", look, *normal[-1]))
     if not ends:
         _nothing(axes)
         return
@@ -125,36 +99,29 @@ def _gaussian(axes: Axes, rates: GaussianRates) -> None:
     axes.yaxis.set_major_formatter(LogFormatterMathtext())
     axes.set_ylabel("KL(output ‖ target)  [nats]")
     _guide(axes)
-    end_labels(axes, ends)
+    style.end_labels(axes, ends)
 
 
 def _mixture(axes: Axes, rates: MixtureRates) -> None:
-    _title(axes, rates)
     if not any(rates.methods.values()):
         _nothing(axes)
         return
     steps = sorted({n for cells in rates.methods.values() for n in cells})
-    ends: list[End] = []
-    draw_floor(axes, rates.floor.w2.mean, rates.floor.w2.std or 0.0)
+    ends: list[style.End] = []
+    style.draw_floor(axes, rates.floor.w2.mean, rates.floor.w2.std or 0.0)
     for name, cells in rates.methods.items():
         if not cells:
             continue
-        style = method_style(name)
         values = [cell.w2.mean for cell in cells.values()]
-        deviations = [cell.w2.std or 0.0 for cell in cells.values()]
-        axes.errorbar(list(cells), values, yerr=deviations, capsize=2, elinewidth=0.8, **_line(style))
-        ends.append(End(name, style, list(cells)[-1], values[-1]))
+        style.draw_curve(axes, list(cells), values, [cell.w2.std for cell in cells.values()], style_of(name))
+        ends.append(style.End(name, style_of(name), list(cells)[-1], values[-1]))
     _axes(axes, steps)
     axes.set_ylabel("W2 to the target")
-    end_labels(axes, ends)
-
-
-def _title(axes: Axes, rates: GaussianRates | MixtureRates) -> None:
-    axes.set_title(f"{rates.target}: {rates.formula}", loc="left")
+    style.end_labels(axes, ends)
 
 
 def _axes(axes: Axes, steps: Sequence[int]) -> None:
-    log_axes(axes, steps)
+    style.log_axes(axes, steps)
     axes.set_xlabel("N: steps, each one score or prox evaluation")
 
 
@@ -173,23 +140,12 @@ def _guide(axes: Axes) -> None:
     y = [bottom * (x[1] / x[0]) ** 2, bottom]
     if y[0] > high:
         return
-    axes.plot(x, y, color=FLOOR_COLOUR, linewidth=1.0)
+    axes.plot(x, y, color=style.FLOOR_COLOUR, linewidth=1.0)
     axes.annotate(
-        "N⁻²", (x[0], y[0]), xytext=(4, 1), textcoords="offset points", color=FLOOR_COLOUR, va="bottom", ha="left"
+        "N⁻²", (x[0], y[0]), xytext=(4, 1), textcoords="offset points", color=style.FLOOR_COLOUR, va="bottom", ha="left"
     )
     axes.set_xlim(left, right)
     axes.set_ylim(low, high)
-
-
-def _line(style: Style) -> dict[str, Any]:
-    return {
-        "color": style.colour,
-        "marker": style.marker,
-        "markerfacecolor": style.face,
-        "markersize": 4.5,
-        "linestyle": style.line,
-        "linewidth": 1.3,
-    }
 
 
 def _visible(values: dict[int, float]) -> list[tuple[int, float]]:

@@ -1,22 +1,24 @@
-"""One look for all figures: colours, markers, logarithmic axes, labels at the ends of curves, files.
+"""One look for all figures: colours, markers, places in inches, logarithmic axes, labels at the ends of curves, files.
 
 Score methods in blues with dashed lines and open markers, prox methods in oranges with solid lines and filled markers,
 so that the families are told apart in grey as well. A method looks the same in every figure. Figures are matplotlib
-`Figure` objects drawn under `matplotlib.rc_context(RC)`; nothing touches the global state of pyplot. Matplotlib is
-imported in the functions.
+`Figure` objects drawn under `matplotlib.rc_context(RC)` (:func:`drawing`); nothing touches the global state of pyplot.
+Matplotlib is imported in the functions.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+from zlib import crc32
 
 import numpy as np
 
-from proxdm.rules import RULES, ScoreRule, find_rule
+from proxdm.samplers import SAMPLERS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,10 +39,14 @@ RC: Any = {
 
 SCORE_COLOURS = ("#0b3c6f", "#2a78b5", "#55a5e0", "#17957f", "#5d6f9e")
 PROX_COLOURS = ("#d94801", "#7a1f02", "#ee9a1c", "#c4458a", "#8a6d1d")
-SCORE_MARKERS = ("o", "s", "^", "D", "v")
-PROX_MARKERS = ("o", "s", "^", "D", "v")
+MARKERS = ("o", "s", "^", "D", "v")
 TARGET_COLOUR = "#d4d4d4"
 FLOOR_COLOUR = "#6b6b6b"
+BOX: Any = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.0}
+"""Behind a text that stands on points."""
+
+MEMBERS = len(MARKERS) ** 2
+"""Looks of a family that can be told apart."""
 
 
 @dataclass(frozen=True)
@@ -64,25 +70,74 @@ class Style:
         """Weight of its name in a figure: bold for prox methods."""
         return "normal" if self.line == "--" else "bold"
 
+    @property
+    def look(self) -> dict[str, Any]:
+        """What matplotlib draws its curve with."""
+        return {
+            "color": self.colour,
+            "marker": self.marker,
+            "markerfacecolor": self.face,
+            "markersize": 5,
+            "linestyle": self.line,
+            "linewidth": 1.4,
+        }
 
-def family_style(member: int, *, score: bool) -> Style:
-    """Return the style of the member with that number (from 0) of the score or of the prox methods."""
-    if score:
-        colour = SCORE_COLOURS[member % len(SCORE_COLOURS)]
-        return Style(colour, SCORE_MARKERS[member % len(SCORE_MARKERS)], "--", "white")
-    colour = PROX_COLOURS[member % len(PROX_COLOURS)]
-    return Style(colour, PROX_MARKERS[member % len(PROX_MARKERS)], "-", colour)
+
+def is_prox(sampler: str) -> bool:
+    """Return whether a sampler uses the proximal operator; one that is not known here does if its name says so."""
+    kind = SAMPLERS.get(sampler.partition("(")[0])
+    return sampler.startswith("prox") if kind is None else kind.operator == "prox"
 
 
-def rule_style(name: str) -> Style:
-    """Return the style of a sampler of :data:`proxdm.rules.RULES`, which does not depend on what else is drawn.
+def family_style(member: int, *, prox: bool) -> Style:
+    """Return the style of the member with that number (from 0) of the score or of the prox methods.
 
-    Raises:
-        ValueError: There is no such rule.
+    After all colours have been used, each meets another marker than before: :data:`MEMBERS` styles are different.
     """
-    score = isinstance(find_rule(name), ScoreRule)
-    family = [other for other, rule in RULES.items() if isinstance(rule, ScoreRule) == score]
-    return family_style(family.index(name), score=score)
+    colours = PROX_COLOURS if prox else SCORE_COLOURS
+    colour, marker = colours[member % len(colours)], MARKERS[(member + member // len(colours)) % len(MARKERS)]
+    return Style(colour, marker, "-", colour) if prox else Style(colour, marker, "--", "white")
+
+
+def sampler_style(sampler: str) -> Style:
+    """Return the style of a sampler, which depends on its text alone and not on what else is drawn.
+
+    Args:
+        sampler: As results name it; one that is not in the table (`ddim(eta=0.5)`) has one of its family's
+            later styles.
+    """
+    prox = is_prox(sampler)
+    # The paper's score samplers come first, whatever the order in which modules add to the table.
+    family = sorted(
+        (name for name in SAMPLERS if is_prox(name) == prox), key=lambda name: SAMPLERS[name].operator == "denoiser"
+    )
+    late = 3 * len(MARKERS)
+    return family_style(
+        family.index(sampler) if sampler in family else late + crc32(sampler.encode()) % (MEMBERS - late), prox=prox
+    )
+
+
+@contextmanager
+def drawing(width: float, height: float, **more: Any) -> Iterator[Figure]:
+    """Give an empty figure of so many inches, to be drawn on in the block."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    settings: Any = {**RC, **more}
+    with matplotlib.rc_context(settings):
+        yield Figure(figsize=(width, height))
+
+
+def axes_at(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
+    """Add axes to a figure: place of the upper left corner, from that of the figure, and size, all in inches."""
+    across, down = figure.get_size_inches()
+    return figure.add_axes((left / across, 1 - (top + height) / down, width / across, height / down))
+
+
+def heading(figure: Figure, left: float, top: float, text: str, **more: Any) -> Any:
+    """Write a line that begins at a place in inches from the upper left corner of the figure."""
+    across, down = figure.get_size_inches()
+    return figure.text(left / across, 1 - top / down, text, ha="left", va="top", **more)
 
 
 def save(figure: Figure, stem: Path, *, dpi: int = 200) -> list[Path]:
@@ -104,20 +159,47 @@ def save(figure: Figure, stem: Path, *, dpi: int = 200) -> list[Path]:
 
 def log_axes(axes: Axes, nfe: Sequence[int]) -> None:
     """Set logarithmic axes with plain numbers: the NFE that were run, and 1, 2, 3, 5 of each decade of W2."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+    from matplotlib.ticker import NullLocator
 
     axes.set_xscale("log")
-    axes.set_yscale("log")
     axes.set_xticks(list(nfe), tick_labels(nfe))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+    log_values(axes, (1, 2, 3, 5))
+    bare(axes)
+    if nfe:
+        axes.set_xlim(nfe[0] / 1.1, nfe[-1] * 1.06)
+
+
+def log_values(axes: Axes, ticks: Sequence[float]) -> None:
+    """Make the vertical axis logarithmic, with plain numbers at these multiples of the powers of 10."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=ticks))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def bare(axes: Axes) -> None:
+    """Draw a light grid under the curves, and no frame above and to the right."""
     axes.grid(color="#e6e6e6", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    if nfe:
-        axes.set_xlim(nfe[0] / 1.1, nfe[-1] * 1.06)
+
+
+def draw_curve(axes: Axes, x: Sequence[int], mean: Sequence[float], std: Sequence[float | None], style: Style) -> None:
+    """Draw a curve with bars of one deviation; one that exceeds its mean is cut, since axes are logarithmic.
+
+    Args:
+        axes: Where.
+        x: Numbers of steps or evaluations.
+        mean: Values.
+        std: Deviations; None where there is none.
+        style: Look.
+    """
+    high = [value or 0.0 for value in std]
+    low = [min(s, 0.9 * m) if m > 0 else s for m, s in zip(mean, high, strict=True)]
+    axes.errorbar(x, mean, yerr=[low, high] if any(high) else None, capsize=2, elinewidth=0.8, **style.look)
 
 
 def tick_labels(nfe: Sequence[int]) -> list[str]:
@@ -194,12 +276,11 @@ def spread(wanted: Sequence[float], spacing: float) -> list[float]:
         wanted: Heights, increasing.
         spacing: Least distance between neighbours.
     """
-    # With h_i = height_i - i spacing the constraint is h_i <= h_(i+1): isotonic regression, by pooling.
-    pools: list[list[float]] = []
-    for i, height in enumerate(wanted):
-        pools.append([height - i * spacing])
-        while len(pools) > 1 and np.mean(pools[-2]) > np.mean(pools[-1]):
-            last = pools.pop()
-            pools[-1] += last
-    flat = [float(np.mean(pool)) for pool in pools for _ in pool]
-    return [height + i * spacing for i, height in enumerate(flat)]
+    from sklearn.isotonic import isotonic_regression
+
+    if not wanted:
+        return []
+    # With h_i = height_i - i spacing the constraint is h_i <= h_(i+1).
+    steps = spacing * np.arange(len(wanted))
+    found: list[float] = (isotonic_regression(np.asarray(wanted) - steps) + steps).tolist()
+    return found

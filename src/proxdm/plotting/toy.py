@@ -10,7 +10,7 @@ import numpy as np
 
 from proxdm.experiments.toy import METHODS
 from proxdm.experiments.toy_result import ToyResult, Trajectory
-from proxdm.plotting.style import RC, TARGET_COLOUR, End, Style, draw_floor, end_labels, family_style, log_axes
+from proxdm.plotting import style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,15 +23,12 @@ WIDE_VIEW = 1.75
 """Half width of a panel of the animation, which starts from standard normal particles."""
 
 
-def style_of(method: str) -> Style:
-    """Return the style of a method, which does not depend on what else is drawn.
-
-    Args:
-        method: A name out of :data:`proxdm.experiments.toy.METHODS`.
-    """
-    score = METHODS[method].uses_score
-    family = [name for name, other in METHODS.items() if other.uses_score == score]
-    return family_style(family.index(method), score=score)
+def style_of(method: str) -> style.Style:
+    """Return the style of a method of the synthetic experiment, or of a sampler, whatever else is drawn."""
+    if method not in METHODS:
+        return style.sampler_style(method)
+    family = [name for name in METHODS if style.is_prox(name) == style.is_prox(method)]
+    return style.family_style(family.index(method), prox=style.is_prox(method))
 
 
 def particles(result: ToyResult) -> Figure:
@@ -40,38 +37,24 @@ def particles(result: ToyResult) -> Figure:
     Args:
         result: What :func:`proxdm.experiments.toy.run_toy` returned.
     """
-    import matplotlib
-    from matplotlib.figure import Figure
-
     names = _names(result)
-    rows, columns = len(names), len(result.steps)
     side, left, top, bottom, gap = 1.28, 1.35, 0.55, 0.08, 0.06
-    width, height = left + max(columns * (side + gap), 6.2), top + rows * (side + gap) + bottom  # room for the title
-    with matplotlib.rc_context(RC):
-        figure = Figure(figsize=(width, height))
+    width = left + max(len(result.steps) * (side + gap), 6.2)  # room for the title
+    with style.drawing(width, top + len(names) * (side + gap) + bottom) as figure:
         for row, name in enumerate(names):
             for column, steps in enumerate(result.steps):
-                box = (
-                    (left + column * (side + gap)) / width,
-                    1 - (top + row * (side + gap) + side) / height,
-                    side / width,
-                    side / height,
-                )
-                axes = figure.add_axes(box)
+                axes = style.axes_at(figure, left + column * (side + gap), top + row * (side + gap), side, side)
                 _panel(axes, result, name, steps)
                 if row == 0:
                     axes.set_title(f"N = {steps}", pad=4)
                 if column == 0:
+                    family, _, rest = name.partition("-")
+                    text = f"{family}-\n{rest}" if len(name) > 14 else name
                     colour = style_of(name).colour
-                    axes.set_ylabel(_wrapped(name), rotation=0, ha="right", va="center", labelpad=8, color=colour)
-        figure.text(
-            left / width,
-            1 - 0.08 / height,
-            f"{result.dataset}: {result.samples} particles (seed {result.seeds[0]}), target in grey, "
-            f"numbers are W2; exact draws give {result.floor.w2.values[0]:.3f}",
-            ha="left",
-            va="top",
-        )
+                    axes.set_ylabel(text, rotation=0, ha="right", va="center", labelpad=8, color=colour)
+        text = f"{result.dataset}: {result.samples} particles (seed {result.seeds[0]}), target in grey, "
+        text += f"numbers are W2; exact draws give {result.floor.w2.values[0]:.3f}"
+        style.heading(figure, left, 0.08, text)
     return figure
 
 
@@ -81,37 +64,21 @@ def w2_vs_nfe(result: ToyResult) -> Figure:
     Args:
         result: What :func:`proxdm.experiments.toy.run_toy` returned.
     """
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context(RC):
-        figure = Figure(figsize=(6.6, 4.3))
+    count = len(result.seeds)
+    seeds = f"mean ± standard deviation of {count} seeds" if count > 1 else f"seed {result.seeds[0]}"
+    with style.drawing(6.6, 4.3) as figure:
         axes = figure.add_axes((0.095, 0.12, 0.635, 0.79))
-        ends: list[End] = []
+        ends: list[style.End] = []
         for name, cells in result.methods.items():
-            style = style_of(name)
-            nfe = [cell.nfe for cell in cells.values()]
-            mean = [cell.w2.mean for cell in cells.values()]
-            axes.errorbar(
-                nfe,
-                mean,
-                yerr=[cell.w2.std or 0.0 for cell in cells.values()],
-                color=style.colour,
-                marker=style.marker,
-                markerfacecolor=style.face,
-                markersize=5,
-                linestyle=style.line,
-                linewidth=1.4,
-                capsize=2,
-                elinewidth=0.8,
-            )
-            ends.append(End(name, style, nfe[-1], mean[-1]))
-        draw_floor(axes, result.floor.w2.mean, result.floor.w2.std or 0.0)
-        log_axes(axes, sorted({cell.nfe for cells in result.methods.values() for cell in cells.values()}))
+            nfe, mean = [cell.nfe for cell in cells.values()], [cell.w2.mean for cell in cells.values()]
+            style.draw_curve(axes, nfe, mean, [cell.w2.std for cell in cells.values()], style_of(name))
+            ends.append(style.End(name, style_of(name), nfe[-1], mean[-1]))
+        style.draw_floor(axes, result.floor.w2.mean, result.floor.w2.std or 0.0)
+        style.log_axes(axes, sorted({cell.nfe for cells in result.methods.values() for cell in cells.values()}))
         axes.set_xlabel("score or prox evaluations per particle (NFE)")
         axes.set_ylabel("W2 to the target")
-        axes.set_title(f"{result.dataset}: {result.samples} particles, {_seeds(result)}", loc="left")
-        end_labels(axes, ends)
+        axes.set_title(f"{result.dataset}: {result.samples} particles, {seeds}", loc="left")
+        style.end_labels(axes, ends)
     return figure
 
 
@@ -129,37 +96,33 @@ def animation(result: ToyResult, path: Path, *, seconds_per_step: float = 0.45, 
     Raises:
         ValueError: The result has no trajectory.
     """
-    import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
     from PIL import Image
 
     names = [name for name in _names(result) if name in result.trajectories]
     if not names:
         raise ValueError(f"no method is defined for N = {result.trajectory_steps}, so there is nothing to animate")
     frames = []
-    with matplotlib.rc_context(RC):
-        columns = min(4, len(names))
-        rows = math.ceil(len(names) / columns)
-        figure = Figure(figsize=(0.1 + 2.0 * columns, 0.36 + 2.28 * rows), dpi=100)
+    columns = min(4, len(names))
+    with style.drawing(0.1 + 2.0 * columns, 0.36 + 2.28 * math.ceil(len(names) / columns)) as figure:
         canvas: Any = FigureCanvasAgg(figure)
-        title = figure.text(0.1 / figure.get_figwidth(), 1 - 0.1 / figure.get_figheight(), "", va="top")
-        draw = [_moving(figure, i, rows, columns, name, result) for i, name in enumerate(names)]
+        title = style.heading(figure, 0.1, 0.1, "")
+        draw = [_moving(figure, divmod(i, columns), name, result) for i, name in enumerate(names)]
         for k in range(result.trajectory_steps + 1):
             title.set_text(f"{result.dataset}: step {k} of {result.trajectory_steps}")
             for update in draw:
                 update(k)
             canvas.draw()
-            image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
-            frames.append(image)
+            frames.append(Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB"))
     # One palette for all frames, taken from the last and the first, or colours would flicker.
     both = Image.new("RGB", (frames[0].width, 2 * frames[0].height))
     both.paste(frames[0], (0, 0))
     both.paste(frames[-1], (0, frames[0].height))
     palette = both.quantize(128)
     small = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
-    durations = [round(1000 * seconds_per_step)] * len(small)
-    durations[0], durations[-1] = round(2000 * seconds_per_step), round(1000 * hold)
+    durations = [
+        round(1000 * seconds) for seconds in (2 * seconds_per_step, *[seconds_per_step] * len(small[2:]), hold)
+    ]
     small[0].save(path, save_all=True, append_images=small[1:], duration=durations, loop=0, optimize=False)
 
 
@@ -168,60 +131,41 @@ def _names(result: ToyResult) -> list[str]:
     return [name for name in METHODS if name in result.methods or name in result.skipped]
 
 
-def _wrapped(name: str) -> str:
-    """Break a long name after its family, e.g. `score-` / `denoise-1e-3`."""
-    family, _, rest = name.partition("-")
-    return f"{family}-\n{rest}" if len(name) > 14 else name
-
-
-def _seeds(result: ToyResult) -> str:
-    count = len(result.seeds)
-    return f"mean ± standard deviation of {count} seeds" if count > 1 else f"seed {result.seeds[0]}"
-
-
-def _square(axes: Axes, view: float) -> None:
-    axes.set_xlim(-view, view)
-    axes.set_ylim(-view, view)
-    axes.set_xticks([])
-    axes.set_yticks([])
-
-
-def _target(axes: Axes, result: ToyResult, size: float) -> None:
-    axes.scatter(result.target[:, 0], result.target[:, 1], s=size, color=TARGET_COLOUR, linewidths=0, rasterized=True)
+def _cloud(axes: Axes, result: ToyResult, name: str, points: Any, view: float, **sizes: float) -> Any:
+    """Draw the target in grey and particles in the colour of their method, in a square."""
+    axes.set(xlim=(-view, view), ylim=(-view, view), xticks=[], yticks=[])
+    if points is None:
+        return None
+    target, size, alpha = sizes["target"], sizes["size"], sizes["alpha"]
+    x, y = result.target.T
+    axes.scatter(x, y, s=target, color=style.TARGET_COLOUR, linewidths=0, rasterized=True)
+    x, y = points.T
+    return axes.scatter(x, y, s=size, color=style_of(name).colour, alpha=alpha, linewidths=0, rasterized=True)
 
 
 def _panel(axes: Axes, result: ToyResult, name: str, steps: int) -> None:
     """Draw the final particles of one run, or say that there are none."""
-    _square(axes, VIEW)
     cell = result.methods.get(name, {}).get(steps)
+    final = None if cell is None else result.particles[name][steps]
+    _cloud(axes, result, name, final, VIEW, target=10, size=3, alpha=0.4)
     if cell is None:
         axes.set_facecolor("#f5f5f5")
         limit = getattr(METHODS[name].rule, "gamma_limit", math.inf)
         reason = f"not defined\n(γ ≥ {limit:g})" if math.isfinite(limit) else "not defined"
         axes.text(0, 0, reason, ha="center", va="center", color="#777777", linespacing=1.4)
-        return
-    _target(axes, result, 10)
-    final = result.particles[name][steps]
-    axes.scatter(final[:, 0], final[:, 1], s=3, color=style_of(name).colour, alpha=0.4, linewidths=0, rasterized=True)
-    box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.0}
-    axes.text(0.04, 0.04, f"{cell.w2.values[0]:.3f}", transform=axes.transAxes, ha="left", va="bottom", bbox=box)
+    else:
+        text = f"{cell.w2.values[0]:.3f}"
+        axes.text(0.04, 0.04, text, transform=axes.transAxes, ha="left", va="bottom", bbox=style.BOX)
 
 
-def _moving(figure: Figure, index: int, rows: int, columns: int, name: str, result: ToyResult) -> Any:
+def _moving(figure: Figure, place: tuple[int, int], name: str, result: ToyResult) -> Any:
     """Add the panel of one method to the animation and return the function that shows its state k."""
     trajectory: Trajectory = result.trajectories[name]
-    width, height = figure.get_figwidth(), figure.get_figheight()
-    row, column = divmod(index, columns)
-    axes = figure.add_axes(
-        ((0.1 + 2.0 * column) / width, 1 - (0.36 + 2.28 * row + 2.18) / height, 1.9 / width, 1.9 / height)
-    )
-    _square(axes, WIDE_VIEW)
-    _target(axes, result, 11)
+    row, column = place
+    axes = style.axes_at(figure, 0.1 + 2.0 * column, 0.36 + 2.28 * row + 0.28, 1.9, 1.9)
+    cloud = _cloud(axes, result, name, trajectory.states[0], WIDE_VIEW, target=11, size=3.5, alpha=0.5)
     axes.set_title(name, color=style_of(name).colour, pad=3)
-    start = trajectory.states[0]
-    cloud = axes.scatter(start[:, 0], start[:, 1], s=3.5, color=style_of(name).colour, alpha=0.5, linewidths=0)
-    box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.0}
-    label = axes.text(0.03, 0.03, "", transform=axes.transAxes, ha="left", va="bottom", bbox=box)
+    label = axes.text(0.03, 0.03, "", transform=axes.transAxes, ha="left", va="bottom", bbox=style.BOX)
     w2 = result.methods[name][result.trajectory_steps].w2.values[0]
 
     def show(k: int) -> None:

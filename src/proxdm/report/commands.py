@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from proxdm.config import Config, ConfigError, to_dict
+from proxdm.config import Config, ConfigError
 from proxdm.evaluation.comparison import grid_kind
 from proxdm.evaluation.results import EvaluationRow
+from proxdm.experiments.commands import config_flags, flags, wrapped
 from proxdm.presets import get_preset
-from proxdm.rules import RULES
-from proxdm.samplers import default_grid
+from proxdm.samplers import find_sampler
+from proxdm.schedules import VPSDE
 
-_WIDTH = 70
-_PARAMETER = re.compile(r"(?P<name>eps|rho)=(?P<value>[\d.e+-]+)")
+_PARAMETER = re.compile(r"(eps|rho)=([\d.e+-]+)")
 
 
 def train_command(config: Config, out: Path) -> str | None:
@@ -30,10 +29,7 @@ def train_command(config: Config, out: Path) -> str | None:
         preset = get_preset(config.preset)
     except ConfigError:
         return None
-    flags: list[str] = []
-    for name, value in _changes(to_dict(preset), to_dict(config), ""):
-        flags += ["--import", *value] if name == "imports" else _flag(name, value)
-    return _joined(["proxdm", "train", config.preset, "--out", str(out), *flags])
+    return wrapped(["proxdm", "train", config.preset, *flags(out=out), *config_flags(preset, config)])
 
 
 def evaluate_commands(rows: Iterable[EvaluationRow]) -> list[str]:
@@ -46,64 +42,40 @@ def evaluate_commands(rows: Iterable[EvaluationRow]) -> list[str]:
     """
     cells: dict[tuple[Any, ...], dict[int, dict[int, EvaluationRow]]] = {}
     for row in rows:
-        cells.setdefault((row.sampler, *_way(row)), {}).setdefault(row.seed, {})[row.steps] = row
+        how = (row.features.get("name"), row.reference.get("sha256"), _grid(row), row.chunk, row.bf16, row.compile)
+        key = (row.sampler, row.source, row.weights, row.samples, *how)
+        cells.setdefault(key, {}).setdefault(row.seed, {})[row.steps] = row
     # A command measures every combination, so it takes what has the same steps and seeds.
     commands: dict[tuple[Any, ...], list[EvaluationRow]] = {}
     for (_, *way), seeds in cells.items():
         for run in _runs({seed: frozenset(steps) for seed, steps in seeds.items()}):
             members = [row for seed in run for row in seeds[seed].values()]
             commands.setdefault((*way, frozenset(seeds[run[0]]), *run), []).extend(members)
-    return [_joined(_evaluate(members)) for members in commands.values()]
-
-
-def _joined(words: Sequence[str]) -> str:
-    """Return a command as the shell reads it; a long one on several lines, each with as many options as it can hold."""
-    lines = [""]
-    for word in words:
-        quoted = shlex.quote(word)
-        if word.startswith("--") and len(lines[-1]) + len(quoted) > _WIDTH:
-            lines.append("   ")
-        lines[-1] += f" {quoted}" if lines[-1] else quoted
-    return " \\\n".join(lines)
+    return [wrapped(["proxdm", "evaluate", *_evaluate(members)]) for members in commands.values()]
 
 
 def _evaluate(rows: Sequence[EvaluationRow]) -> list[str]:
-    first, seeds = rows[0], sorted({row.seed for row in rows})
-    command = ["proxdm", "evaluate", first.source]
-    if first.source.endswith(".pth") and first.preset:
-        command += ["--preset", first.preset]
-    command += ["--weights", first.weights]
-    command += ["--sampler", *dict.fromkeys(row.sampler for row in rows)]
-    command += ["--steps", *map(str, sorted({row.steps for row in rows}))]
-    command += ["--samples", str(first.samples), "--features", _features(first)]
-    command += ["--reference", str(first.reference.get("name"))]
-    if first.reference.get("split") not in (None, "", "train"):
-        command += ["--split", str(first.reference["split"])]
-    command += ["--metrics", *dict.fromkeys(name for row in rows for name in row.used)]
-    command += ["--seed", str(seeds[0]), *(["--seeds", str(len(seeds))] if len(seeds) > 1 else [])]
-    if (grid := _grid(first)) is not None:
-        kind, _, _ = grid.partition(",")
-        command += ["--grid", kind]
-        for match in _PARAMETER.finditer(grid):
-            command += [f"--{match['name']}", match["value"]]
-    known = {"--bf16": first.bf16, "--compile": first.compile, "--force": "forced" in first.reference}
-    switches = [flag for flag, on in known.items() if on]
-    return [*command, "--chunk", str(first.chunk), *switches]
-
-
-def _way(row: EvaluationRow) -> tuple[Any, ...]:
-    """Return what rows of one command have in common."""
-    return (row.source, row.weights, row.samples, _features(row), row.reference.get("sha256"), _grid(row), row.chunk,
-            row.bf16, row.compile)  # fmt: skip
-
-
-def _features(row: EvaluationRow) -> str:
-    return str(row.features.get("name"))
+    first, seeds, split = rows[0], {row.seed for row in rows}, rows[0].reference.get("split")
+    grid = _grid(first) or ""
+    return [
+        first.source,
+        *flags(preset=first.preset if first.source.endswith(".pth") and first.preset else None, weights=first.weights),
+        *flags(sampler=list(dict.fromkeys(row.sampler for row in rows)), steps=sorted({row.steps for row in rows})),
+        *flags(samples=first.samples, features=first.features.get("name"), reference=first.reference.get("name")),
+        *flags(split=None if split in ("", "train") else split),
+        *flags(metrics=list(dict.fromkeys(name for row in rows for name in row.used))),
+        *flags(seed=min(seeds), seeds=len(seeds) if len(seeds) > 1 else None, grid=grid.partition(",")[0] or None),
+        *flags(**dict(_PARAMETER.findall(grid)), chunk=first.chunk),
+        *flags(bf16=first.bf16, compile=first.compile, force="forced" in first.reference),
+    ]
 
 
 def _grid(row: EvaluationRow) -> str | None:
     """Return the kind of the grid of a row; None if it is the usual one of its sampler."""
-    usual = default_grid(RULES[row.sampler], row.steps).name if row.sampler in RULES else None
+    try:
+        usual = find_sampler(row.sampler).grid(VPSDE(), row.steps).name
+    except ValueError:  # a sampler of another version, or of a module that is not here
+        usual = ""
     return None if row.grid == usual else grid_kind(row.grid)
 
 
@@ -116,25 +88,3 @@ def _runs(seeds: Mapping[int, frozenset[int]]) -> list[list[int]]:
         else:
             runs.append([seed])
     return runs
-
-
-def _changes(base: Mapping[str, Any], wanted: Mapping[str, Any], path: str) -> list[tuple[str, Any]]:
-    """Return dotted names and values of the fields of `wanted` that `base` has otherwise."""
-    found: list[tuple[str, Any]] = []
-    for key, value in wanted.items():
-        mine = base.get(key)
-        if isinstance(mine, Mapping) and isinstance(value, Mapping):
-            found += _changes(mine, value, f"{path}{key}.")
-        elif mine != value:
-            found.append((f"{path}{key}", value))
-    return found
-
-
-def _flag(name: str, value: Any) -> list[str]:
-    flag = f"--{name.replace('_', '-')}"
-    if isinstance(value, bool):
-        head, _, last = flag.rpartition(".")
-        return [flag] if value else [f"{head}.no-{last}"]
-    if isinstance(value, list):
-        return [flag, *map(str, value)]
-    return [flag, str(value)]

@@ -66,13 +66,14 @@ class Run:
             ("noise", str(model.schedule)),
         ]
         if isinstance(config, Config):
+            seconds = next((line["seconds"] for line in reversed(self.log) if "seconds" in line), None)
             steps = f"{config.training.steps:,}" if self.step is None else f"{self.step:,} of {config.training.steps:,}"
             known += [
                 ("preset", config.preset),
                 ("data", config.data.name),
                 ("trained at", describe_draws(config)),
                 ("steps", f"{steps}, batches of {config.training.batch_size}"),
-                ("time", _training_time(self.log)),
+                ("time", duration(seconds) if isinstance(seconds, int | float) else None),
             ]
         return [(name, value) for name, value in known if value]
 
@@ -119,18 +120,15 @@ def gather(sources: Sequence[str]) -> Material:
                 notes.append(f"{source} has not been evaluated yet: proxdm evaluate {source}")
         else:
             rows += read_results(path)
-    rows = list(rows_by_place(rows).values())
+    # Results that were named twice count once.
+    known = {(str(one.folder and one.folder.resolve()), json.dumps(one.row.record())): one for one in rows}
+    rows = list(known.values())
     runs: dict[Path | str, Run] = {}
     for source in (*named, *dict.fromkeys(one.row.source for one in rows)):
         place: Path | str = Path(source).resolve() if Path(source).exists() else source
         if place not in runs:
             runs[place] = open_run(source, required=source in named)
     return Material(tuple(rows), tuple(runs.values()), tuple(notes))
-
-
-def rows_by_place(rows: Sequence[Measured]) -> dict[tuple[Any, ...], Measured]:
-    """Return rows by file and content, so that results that were named twice count once."""
-    return {(str(one.folder and one.folder.resolve()), json.dumps(one.row.record())): one for one in rows}
 
 
 def open_run(source: str, *, required: bool = False) -> Run:
@@ -190,8 +188,3 @@ def _read_log(path: Path) -> list[Mapping[str, Any]]:
             ) from None
         found.append(record)
     return found
-
-
-def _training_time(log: Sequence[Mapping[str, Any]]) -> str | None:
-    seconds = next((line["seconds"] for line in reversed(log) if isinstance(line.get("seconds"), int | float)), None)
-    return None if seconds is None else duration(seconds)

@@ -160,7 +160,7 @@ class Trainer:
             self.stepper.model.network.load_state_dict(found.read("raw"))
             for decay in self.config.training.ema:
                 self.stepper.averages.load(decay, found.read(f"ema-{decay}"))
-            self.stepper.load_optimizer_state(found.read("optimizer"))
+            self.stepper.load_optimizer_state(found.read_optimizer())
         except (CheckpointError, RuntimeError, KeyError) as error:
             raise CheckpointError(
                 f"the checkpoint {found.path} cannot be resumed ({error}); remove that folder to go on from the one "

@@ -9,7 +9,7 @@ from proxdm.config import Config
 from proxdm.models import LearnedModel
 from proxdm.noise import SeededNoise
 from proxdm.runtime.files import replacing
-from proxdm.samplers import default_grid, run
+from proxdm.samplers import solve
 
 
 def can_preview(config: Config) -> bool:
@@ -28,11 +28,11 @@ def save_preview(model: LearnedModel, config: Config, path: Path) -> None:
     Raises:
         NonFiniteError: The samples contain NaN or infinite numbers.
     """
-    logging, rule = config.logging, config.preview_rule
+    logging, sampler = config.logging, config.preview_sampler
     noise = SeededNoise(config.training.seed, range(logging.preview_samples), config.model.shape, device=model.device)
     model.eval()
-    state = run(model, rule, default_grid(rule, logging.preview_steps), noise)
+    state = solve(sampler, model, sampler.grid(model.schedule, logging.preview_steps), noise)
     path.parent.mkdir(exist_ok=True)
-    metadata = {"sampler": rule.name, "steps": logging.preview_steps, "nfe": state.nfe, "seed": config.training.seed}
+    metadata = {"sampler": repr(sampler), "steps": logging.preview_steps, "nfe": state.nfe, "seed": config.training.seed}
     with replacing(path) as part:
         imaging.save_grid(state.x.float(), part, metadata=metadata)

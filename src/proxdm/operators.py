@@ -1,0 +1,210 @@
+r"""Operators: what a sampler may ask of a model, adapters from one to another, and the count of evaluations.
+
+With `x_t = alpha x_0 + sigma z` (:mod:`proxdm.schedules`), x of shape `(B, *)`, t and lam of shape `(B,)`:
+
+- denoiser `D(x, t) = E[x_0 | x_t = x]`,
+- score `s(x, t) = grad log p_t(x) = (alpha D - x) / sigma^2` (Tweedie),
+- prox `prox(x, t, lam) = argmin_u 1/2 |u - x|^2 - lam log p_t(u)`, t the time a step lands on.
+
+A model has the methods `denoise`, `score` and `prox` that it can offer; the first two stand for each other. What stands
+behind them, a network, a mixture or a plain function, no sampler knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from proxdm.errors import OperatorError
+from proxdm.schedules import Schedule, Time, as_float64, per_sample
+
+Operator = Literal["denoiser", "score", "prox"]
+"""What a sampler asks for."""
+
+CPU = torch.device("cpu")
+
+METHODS: dict[Operator, str] = {"denoiser": "denoise", "score": "score", "prox": "prox"}
+"""The method of a model that is the operator."""
+
+
+class Model(Protocol):
+    """What samplers need of a model, besides one of the methods `denoise`, `score` and `prox`."""
+
+    @property
+    def schedule(self) -> Schedule:
+        """How data turn into noise."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model computes."""
+        ...
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating type of its samples."""
+        ...
+
+
+def offers(model: object, operator: Operator) -> bool:
+    """Return whether a model has an operator, or one that stands for it (score and denoiser do for each other)."""
+    names = ("prox",) if operator == "prox" else ("denoise", "score")
+    return any(getattr(model, name, None) is not None for name in names)
+
+
+def denoise(model: Model, x: Tensor, t: Tensor) -> Tensor:
+    """Return `E[x_0 | x_t = x]` by what a model has: its denoiser, or its score."""
+    own: Callable[[Tensor, Tensor], Tensor] | None = getattr(model, "denoise", None)
+    if own is not None:
+        return own(x, t)
+    alpha, variance = model.schedule.alpha(t), model.schedule.sigma(t).square()
+    return (x + per_sample(variance, x) * score(model, x, t)) / per_sample(alpha, x)
+
+
+def score(model: Model, x: Tensor, t: Tensor) -> Tensor:
+    """Return `grad log p_t(x)` by what a model has: its score, or its denoiser."""
+    own: Callable[[Tensor, Tensor], Tensor] | None = getattr(model, "score", None)
+    if own is not None:
+        return own(x, t)
+    alpha, variance = model.schedule.alpha(t), model.schedule.sigma(t).square()
+    return (per_sample(alpha, x) * denoise(model, x, t) - x) / per_sample(variance, x)
+
+
+class Ask:
+    """A model as samplers see it: a method for each operator, every call counted.
+
+    Args:
+        model: The model.
+        operator: What the sampler is going to ask for.
+
+    Attributes:
+        schedule: Of the model.
+        calls: Evaluations so far: the measured NFE of every sample.
+
+    Raises:
+        OperatorError: The model has no such operator.
+    """
+
+    def __init__(self, model: Model, operator: Operator) -> None:
+        if not offers(model, operator):
+            there = [name for name in METHODS if offers(model, name)]
+            remedy = f"take a sampler that asks for a {' or a '.join(there)}" if there else "it has no operator at all"
+            if operator == "prox" and there:
+                remedy += ", or a prox made of what it has by proxdm.prox_from_denoiser(model)"
+            raise OperatorError(
+                f"the sampler needs a model with .{METHODS[operator]}, and {type(model).__name__} has none; {remedy}"
+            )
+        self.model = model
+        self.schedule = model.schedule
+        self.calls = 0
+
+    def denoise(self, x: Tensor, t: float) -> Tensor:
+        """Return `E[x_0 | x_t = x]`, of the shape of x; one evaluation."""
+        self.calls += 1
+        return denoise(self.model, x, _column(t, x))
+
+    def score(self, x: Tensor, t: float) -> Tensor:
+        """Return `grad log p_t(x)`, of the shape of x; one evaluation."""
+        self.calls += 1
+        return score(self.model, x, _column(t, x))
+
+    def prox(self, x: Tensor, t: float, lam: float) -> Tensor:
+        """Return `argmin_u 1/2 |u - x|^2 - lam log p_t(u)`, of the shape of x; one evaluation."""
+        self.calls += 1
+        own: Callable[[Tensor, Tensor, Tensor], Tensor] = self.model.prox  # type: ignore[attr-defined]  # offers()
+        return own(x, _column(t, x), _column(lam, x))
+
+
+@dataclass(frozen=True)
+class FunctionModel:
+    """Plain functions as a model.
+
+    Attributes:
+        schedule: How data turn into noise.
+        denoise: `denoise(x, t)`.
+        score: `score(x, t)`.
+        prox: `prox(x, t, lam)`.
+        device: Where they compute.
+        dtype: Floating type of the samples.
+    """
+
+    schedule: Schedule
+    denoise: Callable[[Tensor, Tensor], Tensor] | None = None
+    score: Callable[[Tensor, Tensor], Tensor] | None = None
+    prox: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
+    device: torch.device = CPU
+    dtype: torch.dtype = torch.float32
+
+
+@dataclass(frozen=True)
+class ProxFromDenoiser:
+    r"""The posterior mean `E[x_s | y]`, `y = x_s + sqrt(lam) z`, in place of the prox: one evaluation of a denoiser.
+
+    y is itself diffused data: `y / alpha_s = x_0 + rho z`, `rho^2 = (sigma_s^2 + lam) / alpha_s^2`; so Tweedie gives
+
+    $$E[x_s \mid y] = y + \mathrm{lam}\,\frac{\alpha_s D(y / \alpha_s) - y}{\sigma_s^2 + \mathrm{lam}},$$
+
+    D at the time whose ratio is rho (at most 1). A network trained with a squared error instead of proximal matching
+    learns this; of a Gaussian it is the prox itself.
+
+    Attributes:
+        model: Has `denoise` or `score`.
+    """
+
+    model: Model
+
+    @property
+    def schedule(self) -> Schedule:
+        """That of the model."""
+        return self.model.schedule
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model computes."""
+        return self.model.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating type of the model's samples."""
+        return self.model.dtype
+
+    def prox(self, y: Tensor, t: Time, lam: Time) -> Tensor:
+        """Return `E[x_t | y]`, of the shape of y.
+
+        Args:
+            y: Argument, `(B, *)`.
+            t: Time that the step lands on, a number or `(B,)`.
+            lam: Weight, positive, a number or `(B,)`.
+        """
+        schedule, weight = self.schedule, as_float64(lam)
+        alpha, variance = schedule.alpha(t), schedule.sigma(t).square() + weight
+        time = schedule.time_of_ratio(variance.sqrt() / alpha).clamp(max=1.0)
+        shown = y * per_sample(schedule.alpha(time) / alpha, y)
+        mean = denoise(self.model, shown, time.to(device=y.device).expand(len(y)))
+        return y + per_sample(weight / variance, y) * (per_sample(alpha, y) * mean - y)
+
+
+def prox_from_denoiser(model: Model) -> ProxFromDenoiser:
+    """Return a model whose prox is the posterior mean of a denoiser or score: every proximal sampler runs on it.
+
+    Args:
+        model: Has `denoise` or `score`, such as a :class:`proxdm.ScoreModel` or a mixture.
+
+    Raises:
+        OperatorError: It has neither.
+    """
+    if not offers(model, "denoiser"):
+        raise OperatorError(
+            f"{type(model).__name__} has neither .denoise nor .score: there is no posterior mean to take"
+        )
+    return ProxFromDenoiser(model)
+
+
+def _column(value: float, x: Tensor) -> Tensor:
+    """Return `value` once per sample, in the dtype of x but never below float32, where times would be rounded."""
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    return torch.full((x.shape[0],), value, dtype=dtype, device=x.device)

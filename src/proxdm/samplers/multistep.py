@@ -1,0 +1,193 @@
+r"""Samplers of the probability flow that ask for the denoiser D, on every schedule.
+
+From t to s < t, with the ratio `rho = sigma / alpha` (:mod:`proxdm.schedules`), `h = log(rho_t / rho_s)`, the flow is
+linear but for D, and its exact solution (Lu et al. 2022, arXiv 2211.01095) is
+
+$$x_s = \frac{\sigma_s}{\sigma_t}\,x_t + \alpha_s \int_0^h e^{u - h}\, D\,du .$$
+
+The samplers differ in how they replace D inside the integral: by its value at t (DDIM), or by a polynomial in u through
+values at earlier steps. At s = 0, where h is infinite, all of them return D.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from proxdm.errors import StepError
+from proxdm.grids import TimeGrid
+from proxdm.operators import Ask
+from proxdm.samplers.base import Sampler, register
+from proxdm.schedules import Schedule, log_ratio_step
+
+History = tuple[tuple[Tensor, float], ...]
+"""Denoised samples of earlier steps, the latest first, each with the length h of its step."""
+
+
+def exponential_step(schedule: Schedule, x: Tensor, denoised: Tensor, t: float, s: float) -> Tensor:
+    """Return `sigma_s / sigma_t x + alpha_s (1 - e^{-h}) denoised`, exact where D is constant over the step."""
+    shrink = float(schedule.sigma(s) / schedule.sigma(t))
+    decay = float(schedule.ratio(s) / schedule.ratio(t))
+    return shrink * x + float(schedule.alpha(s)) * (1 - decay) * denoised
+
+
+@register
+@dataclass(frozen=True)
+class Ddim(Sampler):
+    """DDIM (Song et al. 2021, arXiv 2010.02502): `x' = alpha_s D + sqrt(sigma_s^2 - c^2) eps + c z`.
+
+    `eps = (x - alpha_t D) / sigma_t`, `c = eta sigma_s sqrt(1 - (rho_s / rho_t)^2)`.
+
+    Attributes:
+        eta: 0 is deterministic, 1 the ancestral sampler of DDPM; in [0, 1].
+
+    Raises:
+        ValueError: eta is out of its range.
+    """
+
+    name, operator, stochastic = "ddim", "denoiser", True
+    formula = "x' = α' D + √(σ'² - c²) (x - α D)/σ + c z"
+
+    eta: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Reject a share of noise that is none."""
+        if not 0 <= self.eta <= 1:
+            raise ValueError(f"eta = {self.eta} must lie in [0, 1]: 0 is deterministic, 1 as noisy as DDPM")
+
+    def step(
+        self, ask: Ask, x: Tensor, t: float, s: float, z: Callable[[], Tensor], carry: None
+    ) -> tuple[Tensor, None]:
+        """Return the samples at s."""
+        schedule, denoised = ask.schedule, ask.denoise(x, t)
+        sigma = float(schedule.sigma(s))
+        noise = self.eta * sigma * math.sqrt(max(0.0, 1 - float(schedule.ratio(s) / schedule.ratio(t)) ** 2))
+        if noise == 0:
+            return exponential_step(schedule, x, denoised, t, s), None
+        keep = math.sqrt(max(0.0, sigma**2 - noise**2)) / float(schedule.sigma(t))
+        drift = float(schedule.alpha(s)) - keep * float(schedule.alpha(t))
+        return keep * x + drift * denoised + noise * z(), None
+
+
+@register
+@dataclass(frozen=True)
+class Heun(Sampler):
+    """Heun's method in the ratio (Karras et al. 2022, Alg. 1 without noise): two evaluations a step, one at the last.
+
+    With `d(x, rho) = (x / alpha - D) / rho` in hat coordinates: `x^' = x^ + (rho_s - rho_t) (d_t + d_s) / 2`, d_s taken
+    at the Euler step.
+    """
+
+    name, operator = "heun", "denoiser"
+    formula = "x̂' = x̂ + (ρ' - ρ)(d + d')/2, d = (x̂ - D)/ρ"
+
+    def check(self, schedule: Schedule, grid: TimeGrid) -> None:
+        """Reject a start at an infinite ratio.
+
+        Raises:
+            StepError: The first ratio is infinite.
+        """
+        if math.isinf(float(schedule.ratio(grid.times[0]))):
+            raise StepError(
+                f"heun steps in sigma/alpha, which is infinite at t = {grid.times[0]:g}; start below, as grid rho"
+            )
+
+    def evaluations(self, grid: TimeGrid) -> int:
+        """Return 2 N, less one where the grid ends in 0."""
+        return 2 * grid.steps - int(grid.times[-1] == 0)
+
+    def step(
+        self, ask: Ask, x: Tensor, t: float, s: float, z: Callable[[], Tensor], carry: None
+    ) -> tuple[Tensor, None]:
+        """Return the samples at s."""
+        schedule, denoised = ask.schedule, ask.denoise(x, t)
+        euler = exponential_step(schedule, x, denoised, t, s)
+        if s == 0:
+            return euler, None
+        (alpha_t, alpha_s), (rho_t, rho_s) = (
+            tuple(float(function(time)) for time in (t, s)) for function in (schedule.alpha, schedule.ratio)
+        )
+        there = (x / alpha_t - denoised) / rho_t
+        here = (euler / alpha_s - ask.denoise(euler, s)) / rho_s
+        return alpha_s * (x / alpha_t + (rho_s - rho_t) / 2 * (there + here)), None
+
+
+@dataclass(frozen=True)
+class _Multistep(Sampler):
+    """DPM-Solver++ of a fixed order; the first steps, for which there is no history, are of lower order."""
+
+    operator = "denoiser"
+
+    def init(self, ask: Ask, x: Tensor, grid: TimeGrid) -> History:
+        """Return the empty history."""
+        return ()
+
+    def step(
+        self, ask: Ask, x: Tensor, t: float, s: float, z: Callable[[], Tensor], carry: Any
+    ) -> tuple[Tensor, History]:
+        """Return the samples at s, and the history with this step's denoised samples."""
+        denoised = ask.denoise(x, t)
+        h = float(log_ratio_step(ask.schedule, t, s))
+        if math.isinf(h) and s == 0:
+            return denoised, ()
+        out = exponential_step(ask.schedule, x, denoised, t, s)
+        out = out + float(ask.schedule.alpha(s)) * self.correction(denoised, h, carry)
+        return out, ((denoised, h), *carry[:1])
+
+    def correction(self, denoised: Tensor, h: float, history: History) -> Tensor:
+        """Return what the history adds to the first-order integral, over alpha_s."""
+        raise NotImplementedError
+
+
+def second_order(denoised: Tensor, h: float, history: History) -> Tensor:
+    """Return `(1 - e^{-h}) (D_i - D_{i-1}) / (2 r)`, `r = h_{i-1} / h` (DPM-Solver++(2M)); 0 without a history."""
+    if not history:
+        return denoised.new_zeros(())
+    before, length = history[0]
+    return -math.expm1(-h) / 2 * (h / length) * (denoised - before)
+
+
+@register
+@dataclass(frozen=True)
+class DpmPlusPlus2M(_Multistep):
+    """DPM-Solver++(2M), midpoint (arXiv 2211.01095, Alg. 2)."""
+
+    name = "dpm++2m"
+    formula = "x' = σ'/σ x + α' (1 - e⁻ʰ)(D + (D - D₋₁)/2r)"
+
+    def correction(self, denoised: Tensor, h: float, history: History) -> Tensor:
+        """Return :func:`second_order`."""
+        return second_order(denoised, h, history)
+
+
+@register
+@dataclass(frozen=True)
+class DpmPlusPlus3M(_Multistep):
+    """DPM-Solver++(3M) (arXiv 2211.01095, appendix): D is a parabola through three values.
+
+    Attributes:
+        published: Take half of the quadratic term, as the published code and diffusers do, which lowers the order from
+            3 to 2 (a divided difference in the place of a second derivative).
+    """
+
+    name = "dpm++3m"
+    formula = "x' = σ'/σ x + α' ∫ eᵘ⁻ʰ (D + D' u + D'' u²/2) du"
+
+    published: bool = False
+
+    def correction(self, denoised: Tensor, h: float, history: History) -> Tensor:
+        """Return `phi_1 D' + phi_2 D''`, with the derivatives of the parabola in units of h."""
+        if len(history) < 2:
+            return second_order(denoised, h, history)
+        (first, h_1), (second, h_2) = history
+        r_1, r_2 = h_1 / h, h_2 / h
+        near, far = (denoised - first) / r_1, (first - second) / r_2
+        curve = (near - far) / (r_1 + r_2)
+        slope = near + r_1 * curve
+        phi_1 = 1 + math.expm1(-h) / h
+        phi_2 = -(math.expm1(-h) + h) / h**2 + 0.5
+        return phi_1 * slope + (1 if self.published else 2) * phi_2 * curve

@@ -1,0 +1,242 @@
+r"""The samplers of the paper (arXiv 2507.08956, Secs. 2 and 3), for variance-preserving schedules.
+
+From t to s < t, with the step size gamma a quadrature of beta over the interval, `left` (`beta(t) (t - s)`) or
+`integral` (`B(s, t)`), a score step and a prox step read
+
+$$x' = \mathrm{drift}\,x + \mathrm{score}\;\nabla\log p_t(x) + \mathrm{noise}\,z,
+\qquad
+x' = \mathrm{prox}_{-\mathrm{lam}\,\log p_s}(\mathrm{scale}\,x + \mathrm{noise}\,z).$$
+
+The score is taken at the time the step leaves, the proximal operator at the time it lands on. A new discretisation is a
+class with one method, from times to coefficients, which training reads too. The paper's code takes the left point for
+score samplers and the integral for prox samplers; both accept both, to tell a gain from a better quadrature.
+Coefficients are float64 numbers, applied in the dtype of x.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from proxdm.errors import StepError
+from proxdm.grids import TimeGrid
+from proxdm.operators import Ask
+from proxdm.samplers.base import Sampler, register
+from proxdm.schedules import Schedule, Time, as_float64, variance_preserving
+
+Quadrature = Literal["left", "integral"]
+"""How gamma is computed: `left` is `beta(t) (t - s)`, `integral` is `B(s, t)`."""
+
+
+@dataclass(frozen=True)
+class ScoreStep:
+    """Coefficients of `x' = drift x + score s(x, t) + noise z`: float64 tensors of the shape of t and s."""
+
+    drift: Tensor
+    score: Tensor
+    noise: Tensor
+
+
+@dataclass(frozen=True)
+class ProxStep:
+    """Coefficients of `x' = prox(scale x + noise z, s, lam)`: float64 tensors of the shape of t and s."""
+
+    scale: Tensor
+    noise: Tensor
+    lam: Tensor
+
+
+@dataclass(frozen=True)
+class _FirstOrder(Sampler):
+    """What score and prox steps share: gamma, and noise at the last step.
+
+    Attributes:
+        quadrature: How gamma is computed.
+        last_noise: Whether the last step uses its noise.
+    """
+
+    quadrature: Quadrature = "left"
+    last_noise: bool = False
+
+    def __post_init__(self) -> None:
+        """Reject an unknown quadrature."""
+        if self.quadrature not in get_args(Quadrature):
+            raise ValueError(f"unknown quadrature {self.quadrature!r}; use 'left' or 'integral'")
+
+    def gamma(self, schedule: Schedule, t: Time, s: Time) -> Tensor:
+        """Return the step size of the interval from `t` down to `s`: `beta(t) (t - s)` or `B(s, t)`."""
+        known = variance_preserving(schedule, self.name)
+        if self.quadrature == "left":
+            return known.beta(t) * (as_float64(t) - as_float64(s))
+        return known.beta_integral(s, t)
+
+    def init(self, ask: Ask, x: Tensor, grid: TimeGrid) -> float:
+        """Return the last time of the grid."""
+        return float(grid.times[-1])
+
+    def _noisy(self, noise: float, s: float, end: float) -> bool:
+        return noise != 0 and (s > end or self.last_noise)
+
+
+@dataclass(frozen=True)
+class ScoreSampler(_FirstOrder):
+    """`x' = drift x + score s(x, t) + noise z`."""
+
+    operator = "score"
+
+    def grid(self, schedule: Schedule, steps: int) -> TimeGrid:
+        """Return the grid of the paper's code: denoising, eps = 1e-3."""
+        return TimeGrid.denoising(steps)
+
+    @abstractmethod
+    def coefficients(self, schedule: Schedule, t: Time, s: Time) -> ScoreStep:
+        """Return the coefficients of the step(s) from `t` to `s`."""
+
+    def step(
+        self, ask: Ask, x: Tensor, t: float, s: float, z: Callable[[], Tensor], carry: float
+    ) -> tuple[Tensor, float]:
+        """Return `drift x + score s(x, t) + noise z`."""
+        c = self.coefficients(ask.schedule, t, s)
+        noise = float(c.noise)
+        given = z() if self._noisy(noise, s, carry) else None
+        out = float(c.drift) * x + float(c.score) * ask.score(x, t)
+        return (out if given is None else out + noise * given), carry
+
+
+@dataclass(frozen=True)
+class ProxSampler(_FirstOrder):
+    """`x' = prox(scale x + noise z, s, lam)`.
+
+    Class attributes:
+        gamma_limit: The step is defined for gamma below this number only.
+    """
+
+    operator = "prox"
+    gamma_limit: ClassVar[float] = float("inf")
+
+    quadrature: Quadrature = "integral"
+    last_noise: bool = True
+
+    def grid(self, schedule: Schedule, steps: int) -> TimeGrid:
+        """Return the grid of the paper: uniform from 1 to 0."""
+        return TimeGrid.uniform(steps)
+
+    @abstractmethod
+    def coefficients(self, schedule: Schedule, t: Time, s: Time) -> ProxStep:
+        """Return the coefficients of the step(s) from `t` to `s`; :meth:`check` says where they are defined."""
+
+    def step(
+        self, ask: Ask, x: Tensor, t: float, s: float, z: Callable[[], Tensor], carry: float
+    ) -> tuple[Tensor, float]:
+        """Return `prox(scale x + noise z, s, lam)`."""
+        c = self.coefficients(ask.schedule, t, s)
+        noise = float(c.noise)
+        y = float(c.scale) * x
+        if self._noisy(noise, s, carry):
+            y = y + noise * z()
+        return ask.prox(y, s, float(c.lam)), carry
+
+    def check(self, schedule: Schedule, grid: TimeGrid) -> None:
+        """Check that every step of the grid is defined.
+
+        Raises:
+            StepError: One is not; the message names the step, the value, the limit, and the smallest N of the same kind
+                of grid that works.
+        """
+        if (message := self._problem(schedule, grid)) is None:
+            return
+        finer = (grid.with_steps(n) for n in range(grid.steps + 1, grid.steps + 1001))
+        works = next((g for g in finer if g is not None and self._problem(schedule, g) is None), None)
+        remedy = "use a finer grid" if works is None else f"use N = {works.steps} steps or more"
+        raise StepError(f"{message}; {remedy}, or prox-hybrid, which is defined for every N")
+
+    def _problem(self, schedule: Schedule, grid: TimeGrid) -> str | None:
+        gamma = self.gamma(schedule, grid.times[:-1], grid.times[1:])
+        bad = torch.nonzero(gamma >= self.gamma_limit)
+        if not bad.numel():
+            return None
+        i = int(bad[0, 0])
+        t, s = grid.pairs()[i]
+        return (
+            f"the {self.name} step {i + 1} of {grid.steps} from t = {t:g} to s = {s:g} has gamma = "
+            f"{float(gamma[i]):.4g}, but it is defined for gamma < {self.gamma_limit:g} only"
+        )
+
+
+@register
+@dataclass(frozen=True)
+class EulerMaruyama(ScoreSampler):
+    """The reverse SDE, forward Euler: `x' = (1 + gamma/2) x + gamma s(x, t) + sqrt(gamma) z`."""
+
+    name, stochastic = "euler-maruyama", True
+    formula = "x' = (1 + γ/2) x + γ s(x, t) + √γ z"
+
+    def coefficients(self, schedule: Schedule, t: Time, s: Time) -> ScoreStep:
+        """Return `1 + gamma/2`, `gamma` and `sqrt(gamma)`."""
+        gamma = self.gamma(schedule, t, s)
+        return ScoreStep(drift=1 + gamma / 2, score=gamma, noise=gamma.sqrt())
+
+
+@register
+@dataclass(frozen=True)
+class OdeEuler(ScoreSampler):
+    """The probability flow, forward Euler (Song et al. 2021): `x' = x + gamma/2 (x + s(x, t))`."""
+
+    name = "ode-euler"
+    formula = "x' = x + γ/2 (x + s(x, t))"
+
+    def coefficients(self, schedule: Schedule, t: Time, s: Time) -> ScoreStep:
+        """Return `1 + gamma/2`, `gamma/2` and 0."""
+        gamma = self.gamma(schedule, t, s)
+        return ScoreStep(drift=1 + gamma / 2, score=gamma / 2, noise=torch.zeros_like(gamma))
+
+
+@register
+@dataclass(frozen=True)
+class ProxHybrid(ProxSampler):
+    """Drift forward, score backward: `x' = prox((1 + gamma/2) x + sqrt(gamma) z, s, lam=gamma)`."""
+
+    name, stochastic = "prox-hybrid", True
+    formula = "x' = prox((1 + γ/2) x + √γ z, s, λ = γ)"
+
+    def coefficients(self, schedule: Schedule, t: Time, s: Time) -> ProxStep:
+        """Return `1 + gamma/2`, `sqrt(gamma)` and `gamma`."""
+        gamma = self.gamma(schedule, t, s)
+        return ProxStep(scale=1 + gamma / 2, noise=gamma.sqrt(), lam=gamma)
+
+
+@register
+@dataclass(frozen=True)
+class ProxBackward(ProxSampler):
+    """Backward Euler: `x' = prox((x + sqrt(gamma) z) / (1 - gamma/2), s, lam=gamma / (1 - gamma/2))`, gamma < 2.
+
+    Drift and score are both taken at the time the step lands on.
+    """
+
+    name, stochastic, gamma_limit = "prox-backward", True, 2.0
+    formula = "x' = prox((x + √γ z) / (1 - γ/2), s, λ = γ / (1 - γ/2))"
+
+    def coefficients(self, schedule: Schedule, t: Time, s: Time) -> ProxStep:
+        """Return `1`, `sqrt(gamma)` and `gamma`, all over `1 - gamma/2`."""
+        gamma = self.gamma(schedule, t, s)
+        shrink = 1 - gamma / 2
+        return ProxStep(scale=1 / shrink, noise=gamma.sqrt() / shrink, lam=gamma / shrink)
+
+
+@register
+@dataclass(frozen=True)
+class ProxOde(ProxSampler):
+    """The probability flow, score backward: `x' = prox((1 + gamma/2) x, s, lam=gamma/2)`."""
+
+    name = "prox-ode"
+    formula = "x' = prox((1 + γ/2) x, s, λ = γ/2)"
+
+    def coefficients(self, schedule: Schedule, t: Time, s: Time) -> ProxStep:
+        """Return `1 + gamma/2`, 0 and `gamma/2`."""
+        gamma = self.gamma(schedule, t, s)
+        return ProxStep(scale=1 + gamma / 2, noise=torch.zeros_like(gamma), lam=gamma / 2)

@@ -1,0 +1,224 @@
+"""Sweeps: target x method x number of steps x seed. The one engine under `toy`, `rates` and `evaluate`.
+
+A :class:`Method` is a sampler with the times it goes through, a :class:`Cell` one of its runs, what is measured there a
+:class:`Row`. Rows of the same cell but for the seed are summed up by one mean and deviation, :class:`Spread`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+from typing import TypeVar
+
+from tqdm import tqdm
+
+from proxdm.errors import StepError
+from proxdm.grids import TimeGrid
+from proxdm.samplers import Sampler, find_sampler
+from proxdm.schedules import Schedule
+
+
+@dataclass(frozen=True)
+class Method:
+    """A sampler and its times.
+
+    Attributes:
+        sampler: The sampler.
+        grid: Family of grids, such as `power(rho=3)`; None is the sampler's own.
+        label: Name in results and figures; empty is the sampler's.
+    """
+
+    sampler: Sampler
+    grid: str | None = None
+    label: str = ""
+
+    @classmethod
+    def of(cls, text: str, grid: str | None = None) -> Method:
+        """Return the method of a sampler's text, e.g. `ddim(eta=0.5)`.
+
+        Raises:
+            ValueError: There is no such sampler or parameter.
+        """
+        return cls(find_sampler(text), grid)
+
+    @property
+    def name(self) -> str:
+        """Its name in results."""
+        return self.label or repr(self.sampler)
+
+    def times(self, schedule: Schedule, steps: int) -> TimeGrid:
+        """Return its times for N = `steps`.
+
+        Raises:
+            ValueError: The grid cannot be made.
+        """
+        own = self.grid is None
+        return self.sampler.grid(schedule, steps) if own else TimeGrid.named(str(self.grid), steps, schedule)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run.
+
+    Attributes:
+        target: Name of what is sampled.
+        method: How.
+        grid: The times.
+        seed: Of all random numbers.
+    """
+
+    target: str
+    method: Method
+    grid: TimeGrid
+    seed: int
+
+    @property
+    def steps(self) -> int:
+        """N."""
+        return self.grid.steps
+
+    def __str__(self) -> str:
+        """Return it in words, for progress and messages."""
+        return f"{self.target} {self.method.name} N={self.steps} seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A number of steps for which a method is not defined.
+
+    Attributes:
+        sampler: Name of the method.
+        steps: N.
+        reason: What is wrong, in one line.
+        target: Name of what was to be sampled.
+    """
+
+    sampler: str
+    steps: int
+    reason: str
+    target: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """What was measured in one run.
+
+    Attributes:
+        sampler: Name of the method.
+        grid: Times it went through, by name and parameters; None where there are none (exact draws).
+        steps: N.
+        nfe: Network evaluations of each sample, measured.
+        seed: Of all random numbers.
+        metrics: Values by name.
+        seconds: Time of the run.
+        target: Name of what was sampled.
+    """
+
+    sampler: str
+    grid: str | None
+    steps: int
+    nfe: int
+    seed: int
+    metrics: Mapping[str, float]
+    seconds: float
+    target: str = ""
+
+
+Measured = TypeVar("Measured", bound=Row)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """One number per seed.
+
+    Attributes:
+        values: The numbers, in the order of the seeds.
+    """
+
+    values: tuple[float, ...]
+
+    @classmethod
+    def of(cls, rows: Iterable[Row], metric: str) -> Spread:
+        """Return the values of a metric."""
+        return cls(tuple(row.metrics[metric] for row in rows))
+
+    @property
+    def mean(self) -> float:
+        """The mean over the seeds."""
+        return fmean(self.values)
+
+    @property
+    def std(self) -> float | None:
+        """The sample standard deviation over the seeds; None with one seed."""
+        return stdev(self.values) if len(self.values) > 1 else None
+
+    def text(self, mean: str = ".3f", std: str = ".3f") -> str:
+        """Return the mean, with `± deviation` where there are several seeds, in the given formats."""
+        return f"{self.mean:{mean}}" if self.std is None else f"{self.mean:{mean}} ± {self.std:{std}}"
+
+    def __str__(self) -> str:
+        """Return :meth:`text` to three decimals."""
+        return self.text()
+
+
+def make_cells(
+    target: str, methods: Sequence[Method], steps: Iterable[int], seeds: Iterable[int], schedule: Schedule
+) -> tuple[list[Cell], list[Skipped]]:
+    """Return the runs by method, then steps, then seed, and those that are not defined.
+
+    Args:
+        target: Name of what is sampled.
+        methods: How.
+        steps: Numbers of steps N, each at least 1; repeated ones count once.
+        seeds: The seeds.
+        schedule: Of the target.
+
+    Raises:
+        ValueError: A grid cannot be made.
+    """
+    cells, skipped, numbers = [], [], list(dict.fromkeys(steps))
+    every = list(seeds)
+    for method in dict.fromkeys(methods):
+        for n in numbers:
+            grid = method.times(schedule, n)
+            try:
+                method.sampler.check(schedule, grid)
+            except StepError as error:
+                skipped.append(Skipped(method.name, n, str(error), target))
+                continue
+            cells += [Cell(target, method, grid, seed) for seed in every]
+    return cells, skipped
+
+
+def sweep(
+    cells: Sequence[Cell],
+    measure: Callable[[Cell], Measured | None],
+    *,
+    known: Callable[[Cell], Measured | None] = lambda cell: None,
+    progress: bool = False,
+) -> list[Measured]:
+    """Measure every cell that is not known already, and return the rows in the order of the cells.
+
+    Args:
+        cells: What to run.
+        measure: Returns the row of a cell, which it has written down where that is wanted; None where another process
+            does.
+        known: Returns the row of a cell that was measured before.
+        progress: Show a progress bar over the cells (only where there is a terminal).
+    """
+    found = {cell: row for cell in cells if (row := known(cell)) is not None}
+    bar = tqdm([cell for cell in cells if cell not in found], unit="run", leave=False, disable=not progress or None)
+    for cell in bar:
+        bar.set_description(str(cell))
+        if (row := measure(cell)) is not None:
+            found[cell] = row
+    return [found[cell] for cell in cells if cell in found]
+
+
+def by_cell(rows: Iterable[Measured]) -> dict[tuple[str, str, int], list[Measured]]:
+    """Return rows that differ in their seeds only, by target, sampler and N, in the order in which they come."""
+    groups: dict[tuple[str, str, int], list[Measured]] = {}
+    for row in rows:
+        groups.setdefault((row.target, row.sampler, row.steps), []).append(row)
+    return groups
