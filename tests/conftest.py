@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from fake_hub import FakeHub
+
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
@@ -15,6 +17,14 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip("the folder ../shared with golden arrays and real images is not here")
     return folder
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """A Hugging Face Hub on this machine, which huggingface_hub talks to for one test, with a cache of its own."""
+    with FakeHub(tmp_path / "hub") as server:
+        server.connect(monkeypatch, tmp_path / "cache")
+        yield server
 
 
 @pytest.fixture

@@ -33,6 +33,8 @@ LAYERS = [
     ["checkpoints"],
     ["imaging"],
     ["generation"],
+    ["describe"],
+    ["publishing"],
     ["training"],
     ["metrics"],
     ["evaluation"],

@@ -17,7 +17,7 @@ from proxdm.models import (
     ProxModel,
     ScoreModel,
 )
-from proxdm.networks import MLPConfig, build_network
+from proxdm.networks import MLP, MLPConfig
 from proxdm.schedules import VE, VPSDE, Flow, Schedule, per_sample
 
 SDE = VPSDE()
@@ -186,9 +186,9 @@ def test_a_new_parametrisation_is_an_entry(monkeypatch):
 def test_forward_is_the_raw_output():
     x = numbers(4, 3, dtype=torch.float32)
     torch.manual_seed(0)
-    network = build_network(MLPConfig(dim=3, width=8))
+    network = MLP(MLPConfig(dim=3, width=8))
     torch.testing.assert_close(ScoreModel(network, SDE)(x, T), network(x, T.float()), rtol=0, atol=0)
-    network = build_network(MLPConfig(dim=3, width=8, conditioning="time-lam"))
+    network = MLP(MLPConfig(dim=3, width=8, conditioning="time-lam"))
     model = ProxModel(network, SDE, "prox")
     torch.testing.assert_close(model(x, T, LAM), network(x, T.float(), LAM.float()), rtol=0, atol=0)
     torch.testing.assert_close(model.prox(x, T, LAM), model(x, T, LAM), rtol=0, atol=0)
@@ -228,7 +228,7 @@ def test_score_at_time_zero_is_an_error(t):
 
 
 def test_unknown_parametrisations_are_errors_that_list_the_known():
-    with pytest.raises(ValueError, match="'eps'.*epsilon, prox"):
+    with pytest.raises(ValueError, match=r"'eps'.*epsilon, prox"):
         ProxModel(Constant(), SDE, "eps")
 
 
@@ -247,7 +247,7 @@ def test_samplers_take_models():
 
 
 def test_device_dtype_and_configuration():
-    model = ProxModel(build_network(MLPConfig(width=8, conditioning="time-lam")), config={"name": "x"})
+    model = ProxModel(MLP(MLPConfig(width=8, conditioning="time-lam")), config={"name": "x"})
     assert (model.device, model.dtype, model.config) == (torch.device("cpu"), torch.float32, {"name": "x"})
     assert model.double().dtype == torch.float64
     assert model.to("meta").device.type == "meta"
@@ -258,7 +258,7 @@ def test_device_dtype_and_configuration():
 @pytest.mark.parametrize("inner", [torch.bfloat16, torch.float64])
 def test_samples_keep_their_type_whatever_the_networks(inner):
     torch.manual_seed(0)
-    network = build_network(MLPConfig(dim=3, width=16, conditioning="time-lam"))
+    network = MLP(MLPConfig(dim=3, width=16, conditioning="time-lam"))
     plain, other = ProxModel(network, SDE), ProxModel(copy.deepcopy(network).to(inner), SDE)
     x = numbers(4, 3, dtype=torch.float32)
     out = other.prox(x, T, LAM)
@@ -276,7 +276,7 @@ def test_half_precision_networks_still_see_times_in_float32():
 
 def test_bf16_autocast_is_near_and_gives_float32():
     torch.manual_seed(0)
-    model = ProxModel(build_network(MLPConfig(dim=3, width=16, conditioning="time-lam")), SDE)
+    model = ProxModel(MLP(MLPConfig(dim=3, width=16, conditioning="time-lam")), SDE)
     x = numbers(4, 3, dtype=torch.float32)
     plain = model.prox(x, T, LAM)
     with torch.autocast("cpu", torch.bfloat16):
@@ -288,8 +288,8 @@ def test_bf16_autocast_is_near_and_gives_float32():
 @pytest.mark.parametrize("numbers_as", ["tensors", "numbers"])
 def test_traces_without_graph_breaks(numbers_as):
     torch.manual_seed(0)
-    prox = ProxModel(build_network(MLPConfig(dim=3, width=8, conditioning="time-lam")), SDE)
-    score = ScoreModel(build_network(MLPConfig(dim=3, width=8)), SDE)
+    prox = ProxModel(MLP(MLPConfig(dim=3, width=8, conditioning="time-lam")), SDE)
+    score = ScoreModel(MLP(MLPConfig(dim=3, width=8)), SDE)
     x = numbers(4, 3, dtype=torch.float32)
     t, lam = (T[1:2].expand(4), LAM) if numbers_as == "tensors" else (0.4, 0.7)
     for function, arguments in ((prox.prox, (x, t, lam)), (prox, (x, t, lam)), (score.score, (x, t))):
@@ -300,7 +300,7 @@ def test_traces_without_graph_breaks(numbers_as):
 def test_data_parallel_training_reaches_every_parameter(tmp_path):
     """The wrapper of one process gives the gradients of the bare model, through `model(...)`."""
     torch.manual_seed(0)
-    model = ProxModel(build_network(MLPConfig(dim=3, width=8, conditioning="time-lam")), SDE)
+    model = ProxModel(MLP(MLPConfig(dim=3, width=8, conditioning="time-lam")), SDE)
     x, z = numbers(4, 3, dtype=torch.float32), numbers(4, 3, seed=9, dtype=torch.float32)
     expected = torch.autograd.grad((model(x, T, LAM) - z).square().mean(), list(model.parameters()))
     store = torch.distributed.FileStore(str(tmp_path / "store"), 1)
@@ -319,7 +319,7 @@ def test_models_run_on_a_gpu():
     if not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
     torch.manual_seed(0)
-    model = ProxModel(build_network(MLPConfig(dim=3, width=16, conditioning="time-lam")), SDE)
+    model = ProxModel(MLP(MLPConfig(dim=3, width=16, conditioning="time-lam")), SDE)
     x = numbers(4, 3, dtype=torch.float32)
     expected = model.prox(x, T, LAM)
     torch.testing.assert_close(model.cuda().prox(x.cuda(), T, LAM.cuda()).cpu(), expected, rtol=1e-3, atol=1e-3)

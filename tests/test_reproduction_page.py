@@ -40,7 +40,7 @@ def test_every_command_parses(words):
         return
     options = asked(verb, arguments)
     if verb == "download":
-        assert download_verb._chosen(options, download_verb._known(options.what))
+        assert download_verb.choose(options, download_verb.offers(options.what)[0])
 
 
 def test_every_name_exists():

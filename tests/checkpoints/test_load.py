@@ -10,15 +10,7 @@ import pytest
 import torch
 
 from proxdm.checkpoints import load as loading
-from proxdm.checkpoints.load import (
-    default_sampler,
-    default_steps,
-    find,
-    fitting_samplers,
-    load,
-    load_official,
-    open_source,
-)
+from proxdm.checkpoints.load import find, load, load_official, open_source
 from proxdm.checkpoints.portable import save_model
 from proxdm.checkpoints.store import TrainingState, create_run, save_checkpoint
 from proxdm.conditioning import ConditioningConfig
@@ -137,23 +129,19 @@ def test_a_file_without_configuration_takes_the_one_beside_it(run, tmp_path):
         load(tmp_path / "bare")
 
 
-def test_a_run_without_checkpoint_says_so(tmp_path):
-    create_run(tmp_path / "run", PROX)
-    with pytest.raises(CheckpointError, match="no complete checkpoint yet"):
-        load(tmp_path / "run")
-
-
-def test_nothing_there_says_what_was_looked_for(tmp_path):
-    with pytest.raises(CheckpointError, match=r"there is no model '.*/nowhere': looked for a run folder"):
-        load(tmp_path / "nowhere")
-    with pytest.raises(CheckpointError, match=r"there is no model '.*/no\.safetensors"):
-        load(tmp_path / "no.safetensors")
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(CheckpointError, match=r"holds no model: looked for checkpoints/ .*, and found nothing"):
-        load(tmp_path / "empty")
-    (tmp_path / "empty" / "notes.txt").touch()
-    with pytest.raises(CheckpointError, match=r"and found notes\.txt"):
-        load(tmp_path / "empty")
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda folder: None, r"there is no model '.*/x': looked for a run folder"),
+        (lambda folder: folder.mkdir(), r"holds no model: looked for checkpoints/ .*, and found nothing"),
+        (lambda folder: (folder / "notes").mkdir(parents=True), "and found notes"),
+        (lambda folder: create_run(folder, PROX), "no complete checkpoint yet"),
+    ],
+)
+def test_nothing_there_says_what_was_looked_for(tmp_path, make, message):
+    make(tmp_path / "x")
+    with pytest.raises(CheckpointError, match=message):
+        load(tmp_path / "x")
 
 
 @pytest.mark.parametrize("name", ["there.pth", "not_there.pth", "there.ckpt"])
@@ -171,27 +159,6 @@ def test_the_device_is_checked():
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match="device = cuda cannot be used"):
             choose_device("cuda")
-
-
-def test_the_default_sampler_is_the_rule_that_was_trained_for():
-    assert default_sampler(ModelConfig("score", (2,), MLPConfig(dim=2))).name == "euler-maruyama"
-    assert default_sampler(PROX).name == "prox-backward"
-    assert default_sampler(PROX.model).name == "prox-hybrid"
-
-
-def test_the_default_steps_are_20_or_the_nearest_that_was_trained():
-    def steps(*counts):
-        return default_steps(dataclasses.replace(PROX, conditioning=ConditioningConfig("prox-hybrid", "knots", counts)))
-
-    assert steps(5, 10, 20) == 20
-    assert steps(50, 100) == 50
-    assert default_steps(PROX.model) == 20
-
-
-def test_samplers_fit_one_kind_of_model():
-    assert "euler-maruyama" in fitting_samplers("score")
-    assert "prox-hybrid" in fitting_samplers("prox")
-    assert not set(fitting_samplers("score")) & set(fitting_samplers("prox"))
 
 
 # The official files of ../shared have a small network, which is no preset of ours.
@@ -235,10 +202,13 @@ def test_official_files_need_a_preset_that_fits(shared, small_presets):
     assert open_source(path, None, "small-score").model.config.preset == "small-score"
 
 
-def test_the_authors_file_name_stands_for_its_preset(tmp_path):
-    config = loading.official_config(tmp_path / "celeba_hq_prox_hybrid.pth", None)
-    assert config.preset == "celebahq-prox-hybrid"
-    assert loading.official_config(tmp_path / "celeba_hq_prox_hybrid.pth", "mnist-score").preset == "mnist-score"
+def test_the_authors_file_name_stands_for_its_preset(monkeypatch, tmp_path):
+    built = []
+    monkeypatch.setattr(loading, "build_official", lambda path, config, weights: built.append(config) or config.build())
+    file = tmp_path / "mnist_prox_hybrid.pth"
+    assert load_official(file).config.preset == "mnist-prox-hybrid"
+    assert load_official(file, "mnist-score").config.preset == "mnist-score"
+    assert built == [loading.get_preset(name).model for name in ("mnist-prox-hybrid", "mnist-score")]
 
 
 def test_a_preset_is_for_official_files_only(run):

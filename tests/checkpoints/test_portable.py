@@ -21,12 +21,15 @@ from proxdm.errors import CheckpointError, OutputError
 from proxdm.losses import ObjectiveConfig
 from proxdm.models import ProxModel, ScoreModel
 from proxdm.networks import MLPConfig, UNetConfig
+from proxdm.schedules import VPSDE
 
 SCORE = ModelConfig("score", (1, 8, 8), UNetConfig(1, 8, (1, 2), (1,), 1))
 PROX = Config(
     preset="tiny",
     data=DataConfig("digits"),
-    model=ModelConfig("prox", (2,), MLPConfig(dim=2, width=16, depth=1, conditioning="time-lam"), beta_max=12.0),
+    model=ModelConfig(
+        "prox", (2,), MLPConfig(dim=2, width=16, depth=1, conditioning="time-lam"), schedule=VPSDE(beta_max=12.0)
+    ),
     conditioning=ConditioningConfig("prox-backward", "knots", (20, 50)),
     objective=ObjectiveConfig(target="noise"),
 )
@@ -49,43 +52,30 @@ def rewrite(path, tensors=None, **metadata):
     save_file(load_file(path) if tensors is None else tensors, path, metadata=entries)
 
 
-def test_a_score_model_comes_back_exactly(tmp_path, generator):
-    model = random_model(SCORE)
-    path = save_model(model, tmp_path / "model.safetensors")
-    found = read_model_file(path)
-    loaded = build_model(found, found.config)
-    x = torch.randn(3, 1, 8, 8, generator=generator)
-    with torch.no_grad():
-        assert torch.equal(loaded.score(x, 0.3), model.score(x, 0.3))
-    assert isinstance(loaded, ScoreModel)
-    assert not loaded.training
-    assert loaded.config == SCORE
-
-
-def test_a_prox_model_comes_back_with_its_whole_configuration(tmp_path, generator):
-    model = random_model(PROX)
+@pytest.mark.parametrize("config, kind", [(SCORE, ScoreModel), (PROX, ProxModel)])
+def test_a_model_comes_back_exactly(tmp_path, generator, config, kind):
+    model = random_model(config)
     found = read_model_file(save_model(model, tmp_path / "m.safetensors", weights="ema-0.9", step=70, origin="here"))
     assert (found.weights, found.step, found.origin, found.version) == ("ema-0.9", 70, "here", __version__)
-    assert found.config == PROX
+    assert found.config == config
     assert found.parameters == sum(p.numel() for p in model.parameters())
     loaded = build_model(found, found.config)
-    x = torch.randn(3, 2, generator=generator)
+    assert isinstance(loaded, kind)
+    assert not loaded.training
+    assert loaded.config == config
+    described = portable.model_config(config)
+    assert loaded.schedule == described.schedule
+    x = torch.randn(3, *described.shape, generator=generator)
     with torch.no_grad():
-        assert torch.equal(loaded.prox(x, 0.3, 0.1), model.prox(x, 0.3, 0.1))
-    assert isinstance(loaded, ProxModel)
-    assert loaded.sde.beta_max == 12.0
+        conditions = (torch.full((3,), 0.3),) * described.conditions
+        assert torch.equal(loaded(x, *conditions), model(x, *conditions))
 
 
-def test_loading_draws_no_random_numbers(tmp_path):
+def test_loading_draws_no_random_numbers_and_gives_a_model_to_train_on(tmp_path, generator):
     found = read_model_file(save_model(random_model(SCORE), tmp_path / "m.safetensors"))
     before = torch.random.get_rng_state()
-    build_model(found, found.config)
-    assert torch.equal(torch.random.get_rng_state(), before)
-
-
-def test_a_loaded_model_can_be_trained_on(tmp_path, generator):
-    found = read_model_file(save_model(random_model(SCORE), tmp_path / "m.safetensors"))
     model = build_model(found, found.config)
+    assert torch.equal(torch.random.get_rng_state(), before)
     model(torch.randn(1, 1, 8, 8, generator=generator), 0.5).sum().backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
 
@@ -155,7 +145,7 @@ def test_a_model_without_configuration_is_refused(tmp_path):
     with pytest.raises(CheckpointError, match="no configuration to store"):
         save_model(model, tmp_path / "m.safetensors")
     model.config = dataclasses.replace(SCORE, network=dataclasses.replace(SCORE.network, width=16))
-    with pytest.raises(CheckpointError, match=r"is \(32, 8\) in the model and \(64, 16\) in the network it"):
+    with pytest.raises(CheckpointError, match=r"is \(32, 8\) in the model and \(64, 16\) in the configuration"):
         save_model(model, tmp_path / "m.safetensors")
     assert not list(tmp_path.iterdir())
 
@@ -194,30 +184,25 @@ def test_files_of_other_kinds_are_recognised(tmp_path, content, message):
         read_model_file(tmp_path / "m.safetensors")
 
 
-def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(CheckpointError, match=r"there is no file .*m\.safetensors"):
-        read_model_file(tmp_path / "m.safetensors")
-
-
-def test_a_file_of_a_newer_format_asks_for_an_upgrade(tmp_path):
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [
+        ({"proxdm_format": "2", "proxdm_version": "9.1"}, r"format 2, written by proxdm 9\.1; .* upgrade"),
+        (
+            {"config": to_json(SCORE).replace('"beta_min"', '"beta_least"'), "proxdm_version": "9.1"},
+            r"'beta_least'.*written by proxdm 9\.1, and this is",
+        ),
+        ({"config_kind": "Surprise"}, "'Surprise' is unknown"),
+        ({"step": "many"}, r"metadata .* are damaged"),
+    ],
+)
+def test_files_of_other_versions_and_strange_metadata_are_named(tmp_path, metadata, message):
     path = save_model(random_model(SCORE), tmp_path / "m.safetensors")
-    rewrite(path, proxdm_format="2", proxdm_version="9.1")
-    with pytest.raises(CheckpointError, match=r"format 2, written by proxdm 9\.1; .* upgrade"):
+    rewrite(path, **metadata)
+    with pytest.raises(CheckpointError, match=message):
         read_model_file(path)
-
-
-def test_a_configuration_with_unknown_keys_says_who_wrote_it(tmp_path):
-    path = save_model(random_model(SCORE), tmp_path / "m.safetensors")
-    changed = to_json(SCORE).replace('"beta_min"', '"beta_least"')
-    rewrite(path, config=changed, proxdm_version="9.1")
-    with pytest.raises(CheckpointError, match=r"'beta_least'.*written by proxdm 9\.1, and this is"):
-        read_model_file(path)
-    rewrite(path, config_kind="Surprise")
-    with pytest.raises(CheckpointError, match="'Surprise' is unknown"):
-        read_model_file(path)
-    rewrite(path, step="many")
-    with pytest.raises(CheckpointError, match=r"metadata .* are damaged"):
-        read_model_file(path)
+    with pytest.raises(CheckpointError, match=r"there is no file .*n\.safetensors"):
+        read_model_file(tmp_path / "n.safetensors")
 
 
 def test_tensors_of_another_network_are_refused(tmp_path):

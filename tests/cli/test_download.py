@@ -6,20 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from fake_hub import FakeHub
 from proxdm.checkpoints import hub as hubs
 from proxdm.cli import main
 from proxdm.data.known import DATASETS
 
 
-@pytest.fixture
-def hub(tmp_path, monkeypatch):
-    with FakeHub(tmp_path / "hub") as server:
-        server.connect(monkeypatch, tmp_path / "cache")
-        for files in (hubs.OFFICIAL_MODELS, hubs.OFFICIAL_STATS):
-            for name, file in files.items():
-                server.put(hubs.OFFICIAL_REPO, file, f"{name} in {file}".encode())
-        yield server
+@pytest.fixture(autouse=True)
+def official_files(hub):
+    """Every file of the paper, with its name as content."""
+    for files in (hubs.OFFICIAL_MODELS, hubs.OFFICIAL_STATS):
+        for name, file in files.items():
+            hub.put(hubs.OFFICIAL_REPO, file, f"{name} in {file}".encode())
 
 
 def lines(capsys):

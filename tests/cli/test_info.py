@@ -14,7 +14,7 @@ from proxdm.cli import main
 from proxdm.conditioning import ConditioningConfig
 from proxdm.config import Config, ModelConfig, TrainingConfig, from_dict
 from proxdm.data.load import DataConfig
-from proxdm.networks import MLPConfig, parameter_count
+from proxdm.networks import MLPConfig
 
 CONFIG = Config(
     preset="tiny",
@@ -46,7 +46,7 @@ def test_a_run_says_how_far_it_is(run, capsys):
         "what": "a training run",
         "model": "prox",
         "shape": [2],
-        "parameters": parameter_count(CONFIG.model.network),
+        "parameters": CONFIG.parameter_count(),
         "weights": "ema-0.99",
         "weight_sets": ["ema-0.99", "raw"],
         "step": 700,
@@ -108,8 +108,7 @@ def test_an_official_file_is_recognised_without_a_preset(shared, capsys):
     assert "ode-euler" in capsys.readouterr().out
 
 
-def test_nothing_there_is_an_error(tmp_path, capsys):
-    assert main(["info", str(tmp_path / "nowhere")]) == 2
-    assert "there is no model" in capsys.readouterr().err
-    assert main(["info", str(tmp_path / "nowhere.pth")]) == 2
-    assert "there is no file" in capsys.readouterr().err
+@pytest.mark.parametrize("name, message", [("nowhere", "there is no model"), ("nowhere.pth", "there is no file")])
+def test_nothing_there_is_an_error(tmp_path, capsys, name, message):
+    assert main(["info", str(tmp_path / name)]) == 2
+    assert message in capsys.readouterr().err

@@ -5,19 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fake_hub import FakeHub
 from proxdm.checkpoints.load import load
 from proxdm.checkpoints.portable import save_model
 from proxdm.cli import main
 from proxdm.config import ModelConfig
 from proxdm.networks import MLPConfig
-
-
-@pytest.fixture
-def hub(tmp_path, monkeypatch):
-    with FakeHub(tmp_path / "hub") as server:
-        server.connect(monkeypatch, tmp_path / "cache")
-        yield server
 
 
 @pytest.fixture
@@ -45,10 +37,9 @@ def test_a_dry_run_shows_the_card_and_sends_nothing(hub, source, capsys):
 
 
 @pytest.mark.parametrize("extra", [[], ["--dry-run"]])
-def test_what_is_wrong_is_said_in_one_line(hub, source, capsys, extra):
-    assert main(["push", str(source), "tiny", *extra]) == 2
-    assert "'tiny' is not the name of a repository" in capsys.readouterr().err
-    assert main(["push", str(source.parent / "none"), "someone/tiny", *extra]) == 2
+@pytest.mark.parametrize("wrong, message", [("tiny", "'tiny' is not the name of a repository"), ("a/b", "no model")])
+def test_what_is_wrong_is_said_in_one_line(hub, tmp_path, capsys, extra, wrong, message):
+    assert main(["push", str(tmp_path / "none"), wrong, *extra]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "there is no model" in line
+    assert message in line
     assert hub.requests == []

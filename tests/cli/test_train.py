@@ -110,7 +110,7 @@ def test_wrong_arguments_exit_with_2_and_say_why(arguments, message, capsys):
 
 def test_files_with_unknown_keys_are_refused(tmp_path, capsys):
     for content, message in [
-        ('{"trainig": {}}', "unknown key 'trainig'; the closest known key is 'training'"),
+        ('{"trainig": {}}', "unknown key 'trainig' (did you mean 'training'?)"),
         ("[1]", "must hold a JSON object"),
         ("{", "is not JSON"),
     ]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from proxdm.networks import MLP, MLPConfig, UNet, UNetConfig, build_network, parameter_count
+from proxdm.networks import MLP, MLPConfig, parameter_count
 
 
 @pytest.mark.parametrize("shape", [(5, 6), (5, 2, 3), (5, 1, 3, 2)])
@@ -40,16 +40,11 @@ def test_configurations_that_cannot_be_built_are_errors(change, message):
         MLPConfig(**change)
 
 
-def test_build_network_chooses_by_configuration():
-    assert isinstance(build_network(MLPConfig(width=8)), MLP)
-    assert isinstance(build_network(UNetConfig(channels=1, width=4, mult=(1,), attention=())), UNet)
-
-
 def test_parameter_count():
     w, d = 16, 3
     linear = w * w + w
     expected = 2 * linear + (2 * w + w) + d * (3 * linear + 4 * w) + 2 * w + (2 * w + 2)
-    assert parameter_count(MLPConfig(dim=2, width=w, depth=d)) == expected
+    assert parameter_count(MLP(MLPConfig(dim=2, width=w, depth=d))) == expected
 
 
 def test_learns_a_function_of_x_t_and_lam():

@@ -9,10 +9,12 @@ import pytest
 import torch
 
 from proxdm.checkpoints import store
+from proxdm.checkpoints.load import load
 from proxdm.config import ConfigError, from_json, to_json
 from proxdm.data.images import ImageData
 from proxdm.data.load import load_data
 from proxdm.presets import PRESETS, get_preset
+from proxdm.schedules import VPSDE
 from proxdm.training import train_config
 
 ALL, SUBSET = (5, 10, 20, 50, 100, 1000), (5, 10, 20)
@@ -53,7 +55,7 @@ def test_paper_presets_are_the_papers(name):
     assert (config.model.parametrisation, config.objective.target) == (("prox",) * 2 if plain else ("epsilon", "noise"))
     assert config.model.shape == ((1 if "mnist" in name else 4 if "celeba" in name else 3), 32, 32)
     assert config.data.flip == ("none" if "mnist" in name else "random")
-    assert (config.model.beta_min, config.model.beta_max) == (0.1, 20.0)
+    assert config.model.schedule == VPSDE(0.1, 20.0)
     if parameters is not None:
         assert config.parameter_count() == parameters
 
@@ -103,5 +105,4 @@ def test_every_preset_trains_saves_and_resumes(name, tmp_path):
     assert all(math.isfinite(line["loss"]) for line in lines)
     previews = (tmp_path / "run" / "previews").exists()
     assert previews == (config.model.shape[0] != 4), "latents are no pictures"
-    model = store.latest(tmp_path / "run").build()
-    assert model.config == longer
+    assert load(tmp_path / "run").config == longer

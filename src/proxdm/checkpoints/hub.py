@@ -14,12 +14,13 @@ import hashlib
 import logging
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from proxdm.errors import ProxdmError
+from proxdm.checkpoints.portable import MODEL_FILE
+from proxdm.errors import CheckpointError, ProxdmError
 from proxdm.runtime.files import replacing
 
 OFFICIAL_REPO = "ZhenghanFang/prox-diffusion"
@@ -43,7 +44,20 @@ OFFICIAL_STATS: dict[str, str] = {"mnist": "fid_stats/mnist.npz", "cifar10": "fi
 """The published FID statistics: data set, and file (`mu`, `sigma`) in :data:`OFFICIAL_REPO`."""
 
 _REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?")
-_CHUNK = 2**20
+_LOGIN = "log in with `hf auth login` or set HF_TOKEN"
+_REASONS = {
+    "HFValidationError": "{repo} is not the name of a repository on the hub; it must read owner/name",
+    "GatedRepoError": f"access to {{repo}} is restricted: accept its terms on its page on the hub, and {_LOGIN}",
+    "RepositoryNotFoundError": f"the hub has no repository {{repo}}, or it is private: check the name, or {_LOGIN}",
+    "RevisionNotFoundError": "the hub has no such revision of {repo}; leave it out, or name a branch or a commit",
+    "LocalEntryNotFoundError": "the hub cannot be reached, and {filename} of {repo} is not in the cache; go online "
+    "(with HF_HUB_OFFLINE unset), name a mirror in HF_ENDPOINT, or fetch the file elsewhere and give its path",
+    "EntryNotFoundError": "{repo} has no file {filename} on the hub",
+    "Offline": "the hub cannot be reached, and nothing was written to {repo}; go online and try again",
+    "LocalTokenNotFoundError": f"the hub does not let you write to {{repo}}: {_LOGIN}, with a token that may write",
+    "HfHubHTTPError": "the hub refuses {filename} of {repo} (HTTP status {status}); try again later",
+}
+"""What the errors of huggingface_hub mean to us, special ones before those that they are derived from."""
 
 
 class HubError(ProxdmError, OSError):
@@ -94,34 +108,44 @@ def fetch(repo: RepoId, filename: str) -> Path:
             checksum = get_hf_file_metadata(hf_hub_url(repo.name, filename, revision=repo.revision)).etag
         except Exception as error:
             offline = _is_network(error)
-            if not offline and (_status(error) or 0) not in (429, *range(500, 600)):
+            if not offline and _status(error) not in (429, *range(500, 600)):
                 raise
         path = Path(hf_hub_download(repo.name, filename, revision=repo.revision, local_files_only=offline))
     verify(path, checksum)
     return path
 
 
-def fetch_official_model(preset: str) -> Path:
-    """Return the paper's `.pth` file for a preset, downloaded if need be.
+def fetch_model(repo: RepoId) -> Path:
+    """Return the model file of a repository.
 
     Raises:
-        HubError: The paper published none for it, or :func:`fetch` fails.
+        CheckpointError: It is that of the paper's authors, who keep `.pth` files there.
+        HubError: As :func:`fetch`.
     """
-    return fetch(RepoId(OFFICIAL_REPO), _official(OFFICIAL_MODELS, preset, "weights"))
+    if repo.name == OFFICIAL_REPO:
+        raise CheckpointError(
+            f"{repo} holds the paper's .pth files; get one with `proxdm download models NAME`, and load it with "
+            "proxdm.load_official"
+        )
+    try:
+        return fetch(repo, MODEL_FILE)
+    except HubError as error:
+        raise HubError(f"there is no file or folder {repo} here, and {error}") from error
 
 
-def fetch_official_stats(dataset: str) -> Path:
-    """Return the paper's FID statistics of a data set (`mu`, `sigma`), downloaded if need be.
+def fetch_official(files: Mapping[str, str], name: str) -> Path:
+    """Return one of the paper's files, downloaded if need be.
+
+    Args:
+        files: :data:`OFFICIAL_MODELS` or :data:`OFFICIAL_STATS`.
+        name: One of its keys.
 
     Raises:
-        HubError: The paper published none for it, or :func:`fetch` fails.
+        HubError: The paper published none of that name, or :func:`fetch` fails.
     """
-    return fetch(RepoId(OFFICIAL_REPO), _official(OFFICIAL_STATS, dataset, "statistics"))
-
-
-def preset_of_official(path: Path) -> str | None:
-    """Return the preset whose published weights have this file name, or None."""
-    return next((preset for preset, name in OFFICIAL_MODELS.items() if name == path.name), None)
+    if name not in files:
+        raise HubError(f"the paper published nothing for {name!r}; there are files for {', '.join(files)}")
+    return fetch(RepoId(OFFICIAL_REPO), files[name])
 
 
 def verify(path: Path, checksum: str | None = None) -> None:
@@ -141,55 +165,21 @@ def verify(path: Path, checksum: str | None = None) -> None:
         return
     digest = hashlib.sha256() if len(expected) == 64 else hashlib.sha1(b"blob %d\0" % path.stat().st_size)
     with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    if digest.hexdigest() != expected:
+        found = hashlib.file_digest(file, lambda: digest).hexdigest()
+    if found != expected:
         path.unlink()
         content.unlink(missing_ok=True)
         raise HubError(
-            f"{path.name} is damaged (checksum {digest.hexdigest()[:12]}..., the hub says {expected[:12]}...) and was "
-            "removed from the cache; try again"
+            f"{path.name} is damaged (checksum {found[:12]}..., the hub says {expected[:12]}...) and was removed from "
+            "the cache; try again"
         )
 
 
 def copy_to(path: Path, target: Path) -> None:
-    """Copy a file to `target` under a temporary name, then rename it.
-
-    Args:
-        path: The file.
-        target: The new file; folders above it are made.
-    """
+    """Copy a file to `target` under a temporary name, then rename it; folders above it are made."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with replacing(target) as part:
         shutil.copyfile(path, part)
-
-
-def upload(
-    repo: RepoId, files: Mapping[str, Path], *, private: bool | None = None, message: str, keep: Sequence[str] = ()
-) -> str:
-    """Put files into a repository of one's own in one commit, and return the address of that commit.
-
-    The repository is made if there is none. Needs credentials: `hf auth login`, or `HF_TOKEN`.
-
-    Args:
-        repo: The repository; the revision must exist, None is the main branch.
-        files: Path in the repository, and local file.
-        private: Make a new repository private; None is the account's own default. Says nothing of an existing one.
-        message: Of the commit.
-        keep: Paths that are left alone where the repository has them already.
-
-    Raises:
-        HubError: No connection, no permission, or the hub refuses.
-    """
-    from huggingface_hub import CommitOperationAdd, HfApi
-
-    api = HfApi()
-    with explained(repo, next(iter(files)), writing=True):
-        api.create_repo(repo.name, private=private, exist_ok=True)
-        there = {name for name in keep if api.file_exists(repo.name, name, revision=repo.revision)}
-        added = [CommitOperationAdd(name, str(path)) for name, path in files.items() if name not in there]
-        commit = api.create_commit(repo.name, added, commit_message=message, revision=repo.revision)
-    return str(commit.commit_url)
 
 
 @contextmanager
@@ -208,59 +198,25 @@ def explained(repo: RepoId, filename: str, *, writing: bool = False) -> Iterator
     try:
         yield
     except Exception as error:
-        reason = _reason(error, repo, filename, writing)
+        names, status = [kind.__name__ for kind in type(error).__mro__], _status(error)
+        if _is_network(error):
+            names = ["Offline" if writing else "LocalEntryNotFoundError"]
+        elif writing and status in (401, 403):
+            names = ["LocalTokenNotFoundError"]
+        reason = next((words for name, words in _REASONS.items() if name in names), None)
         if reason is None:
             raise
-        raise HubError(reason) from error
+        raise HubError(reason.format(repo=repo, filename=filename, status=status)) from error
     finally:
         hub_logging.set_verbosity(verbosity)
 
 
-def _reason(error: Exception, repo: RepoId, filename: str, writing: bool) -> str | None:
-    """Return an error of huggingface_hub in words, or None if it is none of its own."""
-    from huggingface_hub import errors
-
-    login = "log in with `hf auth login` or set HF_TOKEN"
-    status = _status(error)
-    if isinstance(error, errors.HFValidationError):
-        return f"{repo} is not the name of a repository on the hub; it must read owner/name"
-    if isinstance(error, errors.LocalTokenNotFoundError) or (writing and status in (401, 403)):
-        return f"the hub does not let you write to {repo}: {login}, with a token that may write"
-    if isinstance(error, errors.GatedRepoError):
-        return f"access to {repo} is restricted: accept its terms on its page on the hub, and {login}"
-    if isinstance(error, errors.RepositoryNotFoundError):
-        return f"the hub has no repository {repo.name}, or it is private: check the name, or {login}"
-    if isinstance(error, errors.RevisionNotFoundError):
-        return f"{repo.name} has no revision {repo.revision!r} on the hub; leave it out, or name a branch or a commit"
-    if isinstance(error, errors.LocalEntryNotFoundError) or _is_network(error):
-        if writing:
-            return f"the hub cannot be reached, and nothing was written to {repo}; go online and try again"
-        return (
-            f"the hub cannot be reached, and {filename} of {repo} is not in the cache; go online (with HF_HUB_OFFLINE "
-            "unset), name a mirror in HF_ENDPOINT, or fetch the file elsewhere and give its path"
-        )
-    if isinstance(error, errors.EntryNotFoundError):
-        return f"{repo} has no file {filename} on the hub"
-    if isinstance(error, errors.HfHubHTTPError):
-        return f"the hub refuses {filename} of {repo} (HTTP status {status}); try again later"
-    return None
-
-
 def _is_network(error: Exception) -> bool:
     """Return whether there is no connection. Which HTTP library says so depends on huggingface_hub's version."""
-    from huggingface_hub.errors import OfflineModeIsEnabled
-
-    library = type(error).__module__.split(".")[0]
-    return isinstance(error, OfflineModeIsEnabled) or library in ("httpx", "httpx2", "httpcore", "requests", "urllib3")
+    clients = ("httpx", "httpx2", "httpcore", "requests", "urllib3")
+    return type(error).__name__ == "OfflineModeIsEnabled" or type(error).__module__.split(".")[0] in clients
 
 
-def _status(error: Exception) -> int | None:
-    """Return the HTTP status behind an error, or None."""
-    status: int | None = getattr(getattr(error, "response", None), "status_code", None)
-    return status
-
-
-def _official(files: Mapping[str, str], name: str, what: str) -> str:
-    if name not in files:
-        raise HubError(f"the paper published no {what} for {name!r}; there are {what} for {', '.join(files)}")
-    return files[name]
+def _status(error: Exception) -> int:
+    """Return the HTTP status behind an error, or 0."""
+    return int(getattr(getattr(error, "response", None), "status_code", None) or 0)

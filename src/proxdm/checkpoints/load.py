@@ -11,35 +11,22 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from torch import nn
 
 from proxdm.checkpoints import hub
-from proxdm.checkpoints.official import build_official
-from proxdm.checkpoints.portable import (
-    CONFIG_FILE,
-    MODEL_FILE,
-    ModelFile,
-    build_model,
-    model_config,
-    read_model_file,
-)
+from proxdm.checkpoints.official import OFFICIAL_WEIGHTS, build_official
+from proxdm.checkpoints.portable import CONFIG_FILE, MODEL_FILE, ModelFile, build_model, parse_config, read_model_file
 from proxdm.checkpoints.store import CHECKPOINTS, OPTIMIZER_FILE, STATE_FILE, latest
 from proxdm.config import Config, ModelConfig
-from proxdm.config.codec import from_json
-from proxdm.errors import CheckpointError, ProxdmError
+from proxdm.errors import CheckpointError
 from proxdm.models import LearnedModel
 from proxdm.presets import get_preset
 from proxdm.runtime.device import choose_device
-from proxdm.samplers import SAMPLERS, Sampler, find_sampler
 
 Kind = Literal["run", "checkpoint", "folder", "file", "hub"]
 
 RAW = "raw"
 """Name of the weights themselves, as opposed to their moving averages (`ema-0.9999`)."""
-
-OFFICIAL_WEIGHTS = "ema0.9999"
-"""The weight set of the paper's files that its results were made with."""
-
-USUAL_STEPS = 20
 
 _PICKLED = (".pth", ".pt", ".ckpt", ".pkl", ".bin")
 
@@ -66,8 +53,38 @@ class Found:
     weight_sets: tuple[str, ...]
     checkpoint: Path | None = None
 
+    def read(self, network: nn.Module | None = None) -> LearnedModel:
+        """Return the model in evaluation mode, on the CPU.
 
-def load(source: str | Path, weights: str | None = None, *, device: str | torch.device = "cpu") -> LearnedModel:
+        Args:
+            network: The network that takes the weights; None makes that of the configuration.
+
+        Raises:
+            CheckpointError: The weights are damaged or are not those of the network.
+        """
+        return build_model(self.file, self.config, network)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A model, and which of its weights these are.
+
+    Attributes:
+        model: In evaluation mode, with its configuration.
+        weights: Name of the weight set.
+    """
+
+    model: LearnedModel
+    weights: str
+
+
+def load(
+    source: str | Path,
+    weights: str | None = None,
+    *,
+    network: nn.Module | None = None,
+    device: str | torch.device = "cpu",
+) -> LearnedModel:
     """Return a trained model in evaluation mode, its configuration in `model.config`.
 
     Args:
@@ -75,14 +92,17 @@ def load(source: str | Path, weights: str | None = None, *, device: str | torch.
             folder with `model.safetensors`, or a repository on the Hugging Face Hub, `owner/name[@revision]`.
         weights: Weight set: `ema-0.9999` (a moving average), `raw` (the weights themselves). By default the first
             moving average there is, else the weights themselves.
+        network: The network that takes the weights, `(x, t)` or `(x, t, lam)` to a tensor like x. Needed only where the
+            file cannot say how it is made (:data:`proxdm.networks.NETWORKS`).
         device: Where it goes; `auto` is a GPU where there is one.
 
     Raises:
-        CheckpointError: There is nothing there, it is no model or a damaged one, it was written by a newer version, or
-            it has no such weight set; the message says what was looked for, or lists what there is.
+        CheckpointError: There is nothing there, it is no model or a damaged one, it was written by a newer version, its
+            network is not known here, or it has no such weight set; the message says what was looked for, or lists
+            what there is.
         HubError: The repository cannot be had.
     """
-    return read(find(source, weights)).to(choose_device(device))
+    return find(source, weights, external=network is not None).read(network).to(choose_device(device))
 
 
 def load_official(
@@ -98,42 +118,20 @@ def load_official(
         device: Where it goes; `auto` is a GPU where there is one.
 
     Raises:
-        CheckpointError: The file is missing, damaged, or does not hold the network of the preset.
+        CheckpointError: The file is missing, damaged, or does not hold the network of the preset; or no preset is
+            given, and the name is not one of the authors'.
         ConfigError: There is no such preset.
     """
-    config = official_config(Path(path), preset)
-    model = build_official(path, config.model, weights)
-    model.config = config
-    return model.to(choose_device(device))
-
-
-def official_config(path: Path, preset: str | None) -> Config:
-    """Return the preset of an official file: the given one, or the one that its name stands for.
-
-    Raises:
-        CheckpointError: None is given, and the name is not one of the authors'.
-        ConfigError: There is no such preset.
-    """
-    name = preset or hub.preset_of_official(path)
-    if name is None:
+    named = {file: preset for preset, file in hub.OFFICIAL_MODELS.items()}.get(Path(path).name)
+    if (name := preset or named) is None:
         raise CheckpointError(
             f"{path} may hold any network: say which with preset=, e.g. preset='cifar10-prox-hybrid' (--preset on the "
             "command line)"
         )
-    return get_preset(name)
-
-
-@dataclass(frozen=True)
-class Opened:
-    """A model, and which of its weights these are.
-
-    Attributes:
-        model: In evaluation mode, with its configuration.
-        weights: Name of the weight set.
-    """
-
-    model: LearnedModel
-    weights: str
+    config = get_preset(name)
+    model = build_official(path, config.model, weights)
+    model.config = config
+    return model.to(choose_device(device))
 
 
 def open_source(
@@ -163,7 +161,7 @@ def open_source(
             f"preset = {preset!r} is for the paper's .pth files; {source} has a configuration of its own: leave it out"
         )
     found = find(source, weights)
-    return Opened(read(found).to(choose_device(device)), found.weights)
+    return Opened(found.read().to(choose_device(device)), found.weights)
 
 
 def is_official(source: str | Path) -> bool:
@@ -171,148 +169,77 @@ def is_official(source: str | Path) -> bool:
     return Path(source).suffix == ".pth"
 
 
-def find(source: str | Path, weights: str | None = None) -> Found:
+def find(source: str | Path, weights: str | None = None, *, external: bool = False) -> Found:
     """Return where a model is and what it says of itself; its weights stay on disk.
 
     Args:
         source: As :func:`load`.
         weights: Weight set; None is the usual one.
+        external: Whether the network will be given to :meth:`Found.read`, so that it need not be known here.
 
     Raises:
         CheckpointError: As :func:`load`.
         HubError: The repository cannot be had.
     """
     path, name = Path(source), str(source)
+    kind: Kind = "folder" if path.is_dir() else "file"
+    checkpoint = None
     if path.is_dir():
-        return _find_in_folder(name, path, weights)
-    if path.suffix in _PICKLED:
+        if (path / CHECKPOINTS).is_dir():
+            if (newest := latest(path)) is None:
+                raise CheckpointError(f"the run {path} has no complete checkpoint yet; looked in {path / CHECKPOINTS}")
+            kind, checkpoint = "run", newest.path
+        elif (path / STATE_FILE).is_file():
+            kind, checkpoint = "checkpoint", path
+        elif not (path / MODEL_FILE).is_file():
+            names = sorted(entry.name for entry in path.iterdir())[:5]
+            raise CheckpointError(
+                f"{path} holds no model: looked for {CHECKPOINTS}/ (a run), {STATE_FILE} (a checkpoint) and "
+                f"{MODEL_FILE}, and found {', '.join(names) or 'nothing'}"
+            )
+        paths = sorted((checkpoint or path).glob("*.safetensors"))
+    elif path.suffix in _PICKLED:
         raise CheckpointError(
             f"{path} is a pickled PyTorch file, which is not read here; if it is one of the paper's, use "
             "proxdm.load_official(path, preset=...), or convert it: proxdm convert"
         )
-    if path.is_file():
-        return _find_file(name, "file", path, weights)
-    if (repo := hub.parse_repo_id(name)) is not None:
-        return _find_on_hub(name, repo, weights)
-    raise CheckpointError(
-        f"there is no model {name!r}: looked for a run folder, a checkpoint folder or a .safetensors file of that "
-        "name, and it is not the name of a repository on the hub (owner/name[@revision])"
-    )
-
-
-def read(found: Found) -> LearnedModel:
-    """Return the model that was found, in evaluation mode, on the CPU.
-
-    Raises:
-        CheckpointError: Its weights are damaged or are not those of its configuration.
-    """
-    return build_model(found.file, found.config)
-
-
-def default_sampler(config: Config | ModelConfig) -> Sampler:
-    """Return the sampler of a model unless one says otherwise: the one it was trained for.
-
-    Score models: `euler-maruyama`. Prox models: the rule of their training draws, else `prox-hybrid`.
-    """
-    if model_config(config).kind == "score":
-        return find_sampler("euler-maruyama")
-    trained = config.conditioning.rule if isinstance(config, Config) else None
-    return find_sampler(trained or "prox-hybrid")
-
-
-def default_steps(config: Config | ModelConfig) -> int:
-    """Return the number of steps to sample with unless one says otherwise: 20, or the nearest that was trained on."""
-    trained = config.conditioning.steps if isinstance(config, Config) and config.conditioning.draw == "knots" else ()
-    return min(trained, key=lambda steps: abs(steps - USUAL_STEPS), default=USUAL_STEPS)
-
-
-def fitting_samplers(kind: Literal["score", "prox"]) -> list[str]:
-    """Return the names of the samplers that take a model of this kind."""
-    return [name for name, sampler in SAMPLERS.items() if (sampler.operator == "prox") == (kind == "prox")]
-
-
-def _find_in_folder(name: str, path: Path, weights: str | None) -> Found:
-    if (path / CHECKPOINTS).is_dir():
-        if (checkpoint := latest(path)) is None:
-            raise CheckpointError(f"the run {path} has no complete checkpoint yet; looked in {path / CHECKPOINTS}")
-        return _choose(name, "run", _weight_files(checkpoint.path), weights, checkpoint=checkpoint.path)
-    if (path / STATE_FILE).is_file():
-        return _choose(name, "checkpoint", _weight_files(path), weights, checkpoint=path)
-    if not (path / MODEL_FILE).is_file():
+    elif path.is_file():
+        paths = [path]
+    elif (repo := hub.parse_repo_id(name)) is not None:
+        kind, paths = "hub", [hub.fetch_model(repo)]
+    else:
         raise CheckpointError(
-            f"{path} holds no model: looked for {CHECKPOINTS}/ (a run), {STATE_FILE} (a checkpoint) and {MODEL_FILE}, "
-            f"and found {_listing(path)}"
+            f"there is no model {name!r}: looked for a run folder, a checkpoint folder or a .safetensors file of that "
+            "name, and it is not the name of a repository on the hub (owner/name[@revision])"
         )
-    return _choose(name, "folder", _weight_files(path), weights)
-
-
-def _find_file(name: str, kind: Kind, path: Path, weights: str | None) -> Found:
-    record = read_model_file(path)
-    return _choose(name, kind, {record.weights or _set_name(path): record}, weights)
-
-
-def _find_on_hub(name: str, repo: hub.RepoId, weights: str | None) -> Found:
-    if repo.name == hub.OFFICIAL_REPO:
-        raise CheckpointError(
-            f"{repo} holds the paper's .pth files; get one with `proxdm download models NAME`, and load it with "
-            "proxdm.load_official"
-        )
-    try:
-        path = hub.fetch(repo, MODEL_FILE)
-    except hub.HubError as error:
-        raise hub.HubError(f"there is no file or folder {name} here, and {error}") from error
-    found = _find_file(name, "hub", path, None)
-    return found if weights is None else _choose(name, "hub", {found.weights: found.file}, weights)
-
-
-def _choose(
-    name: str, kind: Kind, files: dict[str, ModelFile], weights: str | None, *, checkpoint: Path | None = None
-) -> Found:
-    """Return the wanted one of several weight sets, by default the first."""
+    files = _weight_sets([read_model_file(one, external=external) for one in paths if one.name != OPTIMIZER_FILE])
     chosen = next(iter(files)) if weights is None else weights
     if chosen not in files:
         raise CheckpointError(f"{name} has no weights named {chosen!r}; it has {', '.join(files)}")
-    file = files[chosen]
     # What the file says of itself goes with its tensors; a configuration beside it may be of something else.
-    config = file.config or _config_beside(file.path)
-    if config is None:
-        raise CheckpointError(
-            f"{file.path} does not say what network it holds: it has no configuration in its metadata, and there is no "
-            f"{CONFIG_FILE} beside it; put the {CONFIG_FILE} of its run there"
-        )
-    return Found(name, kind, file, config, chosen, tuple(files), checkpoint)
+    config = files[chosen].config or _config_beside(files[chosen].path, external)
+    return Found(name, kind, files[chosen], config, chosen, tuple(files), checkpoint)
 
 
-def _weight_files(folder: Path) -> dict[str, ModelFile]:
-    """Return the weight sets of a folder by name: the moving averages in the order of the configuration, then `raw`."""
-    paths = sorted(path for path in folder.glob("*.safetensors") if path.name != OPTIMIZER_FILE)
-    records = [read_model_file(path) for path in paths]
-    config = next((record.config for record in records if isinstance(record.config, Config)), None)
+def _weight_sets(files: list[ModelFile]) -> dict[str, ModelFile]:
+    """Return the weight sets by name: the moving averages in the order of the configuration, then `raw`."""
+    config = next((file.config for file in files if isinstance(file.config, Config)), None)
     order = [] if config is None else [f"ema-{decay}" for decay in config.training.ema]
-    named = {record.weights or _set_name(record.path): record for record in records}
-    return dict(sorted(named.items(), key=lambda item: (item[0] == RAW, item[0] not in order, _rank(item[0], order))))
+    named = {file.weights or (RAW if file.path.name == MODEL_FILE else file.path.stem): file for file in files}
+    first = [name for name in order if name in named]
+    others = [name for name in named if name not in (*first, RAW)]
+    return {name: named[name] for name in (*first, *others, RAW) if name in named}
 
 
-def _rank(name: str, order: list[str]) -> int:
-    return order.index(name) if name in order else 0
-
-
-def _set_name(path: Path) -> str:
-    return RAW if path.name == MODEL_FILE else path.stem
-
-
-def _config_beside(path: Path) -> Config | ModelConfig | None:
-    """Return the configuration in the `config.json` beside a file, or None if there is none."""
-    path = path.parent / CONFIG_FILE
-    if not path.is_file():
-        return None
+def _config_beside(file: Path, external: bool) -> Config | ModelConfig:
+    """Return the configuration in the `config.json` beside a file."""
+    path = file.parent / CONFIG_FILE
     try:
-        text = path.read_text(encoding="utf-8")
-        return from_json(text, Config) if '"model"' in text else from_json(text, ModelConfig)
-    except (ProxdmError, OSError, UnicodeDecodeError) as error:
+        return parse_config(path.read_text(encoding="utf-8"), path, external=external)
+    except FileNotFoundError:
+        raise CheckpointError(
+            f"{file} does not say what network it holds: it has no configuration in its metadata, and there is no "
+            f"{CONFIG_FILE} beside it; put the {CONFIG_FILE} of its run there"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
         raise CheckpointError(f"the configuration {path} cannot be read: {error}") from error
-
-
-def _listing(folder: Path) -> str:
-    names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
-    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "") if names else "nothing"

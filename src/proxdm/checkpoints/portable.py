@@ -10,21 +10,20 @@ metadata does.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from proxdm._version import __version__
-from proxdm.checkpoints.official import first_difference
-from proxdm.config import Config, ModelConfig
-from proxdm.config.codec import from_json, to_json
+from proxdm.config import Config, ModelConfig, from_dict, from_json, to_json
 from proxdm.errors import CheckpointError, OutputError, ProxdmError
-from proxdm.models import LearnedModel
-from proxdm.networks import build_network
+from proxdm.models import LearnedModel, ProxModel
+from proxdm.networks import NETWORKS, ExternalNetwork
 from proxdm.runtime.digests import digest_of
 from proxdm.runtime.files import replacing
 
@@ -35,7 +34,11 @@ MODEL_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
 
 _KINDS: dict[str, type[Config] | type[ModelConfig]] = {"Config": Config, "ModelConfig": ModelConfig}
-_LFS_POINTER = b"version https://git-lfs"
+_OTHER_FILES = {
+    b"version https://git-lfs": "is a Git LFS pointer, not the file itself; run `git lfs pull`",
+    b"PK": "is a pickled PyTorch file under another name; if it is one of the paper's, proxdm.load_official reads it",
+}
+_OTHER_FILES[b"\x80"] = _OTHER_FILES[b"PK"]
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,7 @@ def save_model(
     model: LearnedModel,
     path: str | Path,
     *,
+    shape: tuple[int, ...] | None = None,
     weights: str = "raw",
     step: int | None = None,
     origin: str | None = None,
@@ -81,9 +85,11 @@ def save_model(
     """Write a model to one file, or to a folder as the hub has it.
 
     Args:
-        model: The model; its `config` must describe it (a :class:`~proxdm.config.Config` or `ModelConfig`).
+        model: The model. Its `config`, a :class:`~proxdm.config.Config` or `ModelConfig`, must describe it; if it is
+            None, the file says which class the network is of, and is loaded with `load(path, network=...)`.
         path: A file that ends in `.safetensors`; anything else is a folder, in which `model.safetensors` and
             `config.json` are written.
+        shape: Shape of one sample, of models without configuration.
         weights: Name of the weight set, for the record.
         step: Optimiser steps behind the weights, for the record.
         origin: Where they came from, for the record.
@@ -93,11 +99,11 @@ def save_model(
         The `.safetensors` file.
 
     Raises:
-        CheckpointError: The model has no configuration, or one that describes another network.
+        CheckpointError: The model's configuration describes another network, or it has none and there is no shape.
         OutputError: A file is there already, or cannot be written.
     """
     path = Path(path)
-    config = _own_config(model)
+    config = _config_of(model, shape)
     single = path.suffix == ".safetensors"
     folder, files = (path.parent, [path.name]) if single else (path, [CONFIG_FILE, MODEL_FILE])
     if not overwrite and (there := [name for name in files if (folder / name).exists()]):
@@ -125,40 +131,81 @@ def write_model_file(record: ModelFile, state: Mapping[str, Tensor]) -> None:
 
     # Parameters that share memory cannot be stored twice; a copy of each can.
     tensors = {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
-    record = replace(record, version=__version__, digest=digest_of(tensors))
+    entries: dict[str, Any] = {
+        "format": "pt",
+        "proxdm_format": FORMAT,
+        "proxdm_version": __version__,
+        "config_kind": None if record.config is None else type(record.config).__name__,
+        "config": None if record.config is None else to_json(record.config),
+        "weights": record.weights,
+        "step": record.step,
+        "origin": record.origin,
+        "sha256": digest_of(tensors),
+    }
     with replacing(record.path) as part:
-        save_file(tensors, part, metadata=_metadata(record))
+        save_file(tensors, part, metadata={key: str(value) for key, value in entries.items() if value is not None})
 
 
-def read_model_file(path: Path) -> ModelFile:
+def read_model_file(path: Path, *, external: bool = False) -> ModelFile:
     """Return what a safetensors file says of itself; the tensors stay on disk.
+
+    Args:
+        path: The file.
+        external: Whether the network will be given: then it need not be one of :data:`~proxdm.networks.NETWORKS`.
 
     Raises:
         CheckpointError: The file is missing, cut short or not of this format, or written by a newer version.
     """
     with _opened(path) as file:
         metadata: dict[str, str] = file.metadata() or {}
-        parameters = sum(_numel(file.get_slice(key).get_shape()) for key in file.keys())  # noqa: SIM118
+        parameters = sum(torch.Size(file.get_slice(key).get_shape()).numel() for key in file.keys())  # noqa: SIM118
     try:
         number, step = int(metadata.get("proxdm_format", FORMAT)), metadata.get("step")
         steps = None if step is None else int(step)
     except ValueError as error:
         raise CheckpointError(f"the metadata of {path} are damaged ({error}); get the file again") from error
+    version = metadata.get("proxdm_version")
     if number > FORMAT:
         raise CheckpointError(
-            f"{path} has format {number}, written by proxdm {metadata.get('proxdm_version', '(unknown)')}; this is "
-            f"proxdm {__version__}, which reads formats up to {FORMAT}: upgrade it"
+            f"{path} has format {number}, written by proxdm {version or '(unknown)'}; this is proxdm {__version__}, "
+            f"which reads formats up to {FORMAT}: upgrade it"
         )
-    return ModelFile(
-        path=path,
-        config=_config(path, metadata),
-        weights=metadata.get("weights"),
-        step=steps,
-        origin=metadata.get("origin"),
-        version=metadata.get("proxdm_version"),
-        digest=metadata.get("sha256"),
-        parameters=parameters,
-    )
+    config = None
+    if (text := metadata.get("config")) is not None:
+        newer = f"; it was written by proxdm {version}, and this is {__version__}" if version != __version__ else ""
+        config = parse_config(text, path, metadata.get("config_kind", "Config"), external=external, note=newer)
+    weights, origin, digest = (metadata.get(key) for key in ("weights", "origin", "sha256"))
+    return ModelFile(path, config, weights, steps, origin, version, digest, parameters)
+
+
+def parse_config(
+    text: str, path: Path, kind: str | None = None, *, external: bool = False, note: str = ""
+) -> Config | ModelConfig:
+    """Return the configuration that a file holds as JSON.
+
+    Args:
+        text: JSON.
+        path: Where it is from, for messages.
+        kind: `Config` or `ModelConfig`; None is seen by its keys.
+        external: Whether the network will be given (:func:`read_model_file`).
+        note: End of the message of an error.
+
+    Raises:
+        CheckpointError: It cannot be read.
+    """
+    try:
+        data = json.loads(text)
+        kind = kind or ("Config" if "model" in data else "ModelConfig")
+        if kind not in _KINDS:
+            raise CheckpointError(f"the kind {kind!r} is unknown")
+        if not external:
+            return from_json(text, _KINDS[kind])
+        model = data["model"] if kind == "Config" else data
+        if (name := model["network"]["type"]) not in NETWORKS:
+            model["network"] = {"type": "external", "name": name}
+        return from_dict(data, _KINDS[kind])
+    except (ProxdmError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"the configuration in {path} cannot be read: {error}{note}") from error
 
 
 def read_tensors(record: ModelFile) -> dict[str, Tensor]:
@@ -174,76 +221,73 @@ def read_tensors(record: ModelFile) -> dict[str, Tensor]:
     return tensors
 
 
-def build_model(record: ModelFile, config: Config | ModelConfig) -> LearnedModel:
-    """Return the model of a configuration with the weights of a file, in evaluation mode, on the CPU.
+def build_model(record: ModelFile, config: Config | ModelConfig, network: nn.Module | None = None) -> LearnedModel:
+    """Return the model of a configuration with the weights of a file, in evaluation mode.
 
-    No random numbers are drawn.
+    It is on the CPU, or where the given network is. Torch's global generator is left as it was.
 
     Args:
         record: The file.
         config: Description of the model; becomes its `config`.
+        network: The network to take the weights; None makes that of the configuration.
 
     Raises:
-        CheckpointError: The file is damaged, or its tensors are not those of the network.
+        CheckpointError: The file is damaged, its tensors are not those of the network, or the network was made by its
+            user and is not given.
     """
     state = read_tensors(record)
-    with torch.device("meta"):
-        model = model_config(config).build()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            model = model_config(config).build(network)
+    except ValueError as error:
+        raise CheckpointError(f"{record.path}: {error}") from error
     if (problem := first_difference(state, model.network.state_dict())) is not None:
         raise CheckpointError(f"{record.path} does not fit its configuration: {problem}")
-    floats = {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
-    model.network.load_state_dict(floats, assign=True)
+    model.network.load_state_dict(state)
     model.config = config
     return model.eval()
 
 
-def _numel(shape: list[int]) -> int:
-    return torch.Size(shape).numel()
+def first_difference(
+    state: Mapping[str, Tensor], expected: Mapping[str, Tensor], holder: str = "file", other: str = "network"
+) -> str | None:
+    """Return the first difference of keys or shapes between two state dicts in words, or None.
+
+    Args:
+        state: What a file holds.
+        expected: What the network has.
+        holder: The word for what holds `state`.
+        other: The word for what holds `expected`.
+    """
+    for key, tensor in expected.items():
+        if key not in state:
+            return f"the {other}'s {key} {tuple(tensor.shape)} is not in the {holder}"
+        if state[key].shape != tensor.shape:
+            return f"{key} is {tuple(state[key].shape)} in the {holder} and {tuple(tensor.shape)} in the {other}"
+    extra = next((key for key in state if key not in expected), None)
+    return None if extra is None else f"the {holder}'s {extra} {tuple(state[extra].shape)} is not in the {other}"
 
 
-def _own_config(model: LearnedModel) -> Config | ModelConfig:
+def _config_of(model: LearnedModel, shape: tuple[int, ...] | None) -> Config | ModelConfig:
+    """Return the configuration to store with a model, which must describe it."""
     config = model.config
+    if config is None and shape is not None:
+        kind = type(model.network)
+        network = ExternalNetwork(f"{kind.__module__}.{kind.__qualname__}")
+        name: Literal["score", "prox"] = "prox" if isinstance(model, ProxModel) else "score"
+        return ModelConfig(name, tuple(shape), network, model.parametrisation.name, model.schedule)
     if not isinstance(config, Config | ModelConfig):
         raise CheckpointError(
             f"the model has no configuration to store (its config is {config!r}); set model.config to the ModelConfig "
-            "that describes it"
+            "that describes it, or give the shape of a sample: shape="
         )
-    with torch.device("meta"):
-        expected = build_network(model_config(config).network).state_dict()
-    if (problem := first_difference(model.network.state_dict(), expected)) is not None:
-        words = problem.replace("in the file", "in the model").replace("the file's", "the model's")
-        words = words.replace("in the network", "in the network it describes")
-        raise CheckpointError(f"the model's configuration describes another network than it has: {words}")
+    described = model_config(config)
+    if not isinstance(described.network, ExternalNetwork):
+        with torch.random.fork_rng(devices=[]):
+            expected = described.build_network().state_dict()
+        if (problem := first_difference(model.network.state_dict(), expected, "model", "configuration")) is not None:
+            raise CheckpointError(f"the model's configuration describes another network than it has: {problem}")
     return config
-
-
-def _metadata(record: ModelFile) -> dict[str, str]:
-    entries: dict[str, Any] = {
-        "format": "pt",
-        "proxdm_format": FORMAT,
-        "proxdm_version": record.version,
-        "config_kind": None if record.config is None else type(record.config).__name__,
-        "config": None if record.config is None else to_json(record.config),
-        "weights": record.weights,
-        "step": record.step,
-        "origin": record.origin,
-        "sha256": record.digest,
-    }
-    return {key: str(value) for key, value in entries.items() if value is not None}
-
-
-def _config(path: Path, metadata: Mapping[str, str]) -> Config | ModelConfig | None:
-    if (text := metadata.get("config")) is None:
-        return None
-    kind = _KINDS.get(metadata.get("config_kind", "Config"))
-    try:
-        if kind is None:
-            raise CheckpointError(f"the kind {metadata['config_kind']!r} is unknown")
-        return from_json(text, kind)
-    except ProxdmError as error:
-        writer = metadata.get("proxdm_version")
-        newer = f"; it was written by proxdm {writer}, and this is {__version__}" if writer != __version__ else ""
-        raise CheckpointError(f"the configuration in {path} cannot be read: {error}{newer}") from error
 
 
 def _opened(path: Path) -> Any:
@@ -256,15 +300,8 @@ def _opened(path: Path) -> Any:
         return safe_open(path, framework="pt")
     except (SafetensorError, OSError, ValueError) as error:
         with path.open("rb") as file:
-            start = file.read(len(_LFS_POINTER))
-        if start == _LFS_POINTER:
-            raise CheckpointError(f"{path} is a Git LFS pointer, not the file itself; run `git lfs pull`") from error
-        if start[:2] == b"PK" or start[:1] == b"\x80":
-            raise CheckpointError(
-                f"{path} is a pickled PyTorch file under another name, not safetensors; if it is one of the paper's, "
-                "proxdm.load_official reads it"
-            ) from error
-        raise CheckpointError(
-            f"{path} ({path.stat().st_size:,} bytes) is cut short, damaged, or not a safetensors file ({error}); get "
-            "it again"
-        ) from error
+            start = file.read(32)
+        size = f"({path.stat().st_size:,} bytes)"
+        damage = f"{size} is cut short, damaged, or not a safetensors file ({error}); get it again"
+        words = next((words for magic, words in _OTHER_FILES.items() if start.startswith(magic)), damage)
+        raise CheckpointError(f"{path} {words}") from error

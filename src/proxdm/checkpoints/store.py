@@ -21,14 +21,13 @@ folder called `step-...` is whole; a folder that is not (a copy that was cut sho
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
@@ -38,16 +37,14 @@ from proxdm.checkpoints.portable import (
     CONFIG_FILE,
     MODEL_FILE,
     ModelFile,
-    build_model,
     read_model_file,
     read_tensors,
     write_model_file,
 )
-from proxdm.config import Config, ConfigError, ModelConfig, differences, from_dict, to_dict, to_json
-from proxdm.config.codec import from_json
+from proxdm.config import Config, ConfigError, ModelConfig, differences, from_dict, from_json, to_dict, to_json
 from proxdm.errors import CheckpointError, OutputError
-from proxdm.models import LearnedModel
 from proxdm.runtime.files import replacing
+from proxdm.runtime.locks import lock
 
 T = TypeVar("T")
 
@@ -61,7 +58,7 @@ _STEP = re.compile(r"step-(\d{8,})")
 _UNFINISHED = ".unfinished-"
 
 MAY_CHANGE = ("logging.", "training.steps", "training.patience", "training.micro_batch", "training.compile",
-              "training.device", "data.root", "sampler")  # fmt: skip
+              "training.device", "data.root", "imports", "sampler")  # fmt: skip
 """Fields, or beginnings of fields, that a resumed run may change: none of them alters the steps already taken."""
 
 
@@ -87,7 +84,7 @@ class TrainingState:
 @dataclass(frozen=True)
 class _StateFile:
     state: TrainingState
-    files: tuple[tuple[str, int], ...] = field(default=())
+    files: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -108,53 +105,32 @@ class Checkpoint:
         return self.state.step
 
     @property
+    def config(self) -> Config:
+        """The configuration of the run when this was written."""
+        return _read_config(self.path, Config)
+
+    @property
     def weights(self) -> tuple[str, ...]:
         """Names of the weight sets: the averages in the order of the configuration, then `raw`."""
         training = json.loads((self.path / CONFIG_FILE).read_text(encoding="utf-8"))["training"]
         return (*(f"ema-{decay}" for decay in training["ema"]), "raw")
 
-    @property
-    def config(self) -> Config:
-        """The configuration of the run when this was written."""
-        return _read_config(self.path / CONFIG_FILE, Config)
-
-    def read(self, weights: str) -> dict[str, Tensor]:
-        """Return a weight set, e.g. `raw` or `ema-0.9999`, under the network's parameter names.
-
-        Raises:
-            CheckpointError: There is no such set, or its file is damaged.
-        """
-        return read_tensors(read_model_file(self.path / self._file(weights)))
-
     def read_optimizer(self) -> dict[str, Tensor]:
-        """Return the optimiser's tensors, named `MOMENT.PARAMETER`.
+        """Return the optimiser's tensors (see :meth:`read`)."""
+        return self.read("optimizer")
 
-        Raises:
-            CheckpointError: The file is damaged.
-        """
-        return read_tensors(read_model_file(self.path / OPTIMIZER_FILE))
-
-    def build(self, weights: str | None = None) -> LearnedModel:
-        """Return the model with one weight set, in evaluation mode, on the CPU; `model.config` is the configuration.
-
-        Args:
-            weights: Name of the set; None is the first average, or `raw` where there is none.
+    def read(self, name: str) -> dict[str, Tensor]:
+        """Return a weight set, e.g. `raw` or `ema-0.9999`, or the tensors of the `optimizer`, named `MOMENT.PARAMETER`.
 
         Raises:
             CheckpointError: There is no such set, or its file is damaged.
         """
-        chosen = self.weights[0] if weights is None else weights
-        return build_model(read_model_file(self.path / self._file(chosen)), self.config)
-
-    def _file(self, weights: str) -> str:
-        if weights not in self.weights:
-            raise CheckpointError(f"{self.path} has no weights {weights!r}; it has {', '.join(self.weights)}")
-        return weights_file(weights)
+        return read_tensors(read_model_file(self.path / tensor_file(name)))
 
 
-def weights_file(weights: str) -> str:
-    """Return the file name of a weight set: `raw` is `model.safetensors`, `ema-0.9999` is `ema-0.9999.safetensors`."""
-    return MODEL_FILE if weights == "raw" else f"{weights}.safetensors"
+def tensor_file(name: str) -> str:
+    """Return the file of a weight set or the optimiser: of `raw` `model.safetensors`, of others `NAME.safetensors`."""
+    return MODEL_FILE if name == "raw" else f"{name}.safetensors"
 
 
 def is_run(folder: Path) -> bool:
@@ -181,7 +157,7 @@ def create_run(folder: Path, config: object) -> None:
 
 
 def check_free(folder: Path) -> None:
-    """Check that a new run can be made in a folder: it is not there, or is empty.
+    """Check that a new run can be made in a folder: it is not there, or is empty, or a killed process began it.
 
     Raises:
         OutputError: There is a run already, or something else.
@@ -192,13 +168,9 @@ def check_free(folder: Path) -> None:
         )
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder} is a file, not a folder; choose another folder with --out")
-    if folder.exists() and any(not _left_by_create(entry.name) for entry in folder.iterdir()):
+    begun = re.compile(rf"{re.escape(LOCK_FILE)}|{CHECKPOINTS}|\.{re.escape(CONFIG_FILE)}\..*\.part")
+    if folder.exists() and not all(begun.fullmatch(entry.name) for entry in folder.iterdir()):
         raise OutputError(f"{folder} is there already and is not empty; choose another folder with --out")
-
-
-def _left_by_create(name: str) -> bool:
-    """Return whether a process that was killed while it made a run may have left a file or folder of that name."""
-    return name in (LOCK_FILE, CHECKPOINTS) or (name.startswith(f".{CONFIG_FILE}.") and name.endswith(".part"))
 
 
 @overload
@@ -213,7 +185,14 @@ def read_config(folder: Path, kind: type[Any] = Config) -> Any:
     """
     if not is_run(folder):
         raise CheckpointError(f"{folder} is not the folder of a training run (it has no {CONFIG_FILE} and checkpoints)")
-    return _read_config(folder / CONFIG_FILE, kind)
+    return _read_config(folder, kind)
+
+
+def _read_config(folder: Path, kind: type[T]) -> T:
+    try:
+        return from_json((folder / CONFIG_FILE).read_text(encoding="utf-8"), kind)
+    except (ConfigError, OSError) as error:
+        raise CheckpointError(f"{folder / CONFIG_FILE} cannot be read: {error}") from error
 
 
 def write_config(folder: Path, config: object) -> None:
@@ -285,7 +264,7 @@ def save_checkpoint(
         part.mkdir()
         described = next((one for one in (config, model) if isinstance(one, Config | ModelConfig)), None)
         for name, tensors in weights.items():
-            write_model_file(ModelFile(part / weights_file(name), described, name, state.step), tensors)
+            write_model_file(ModelFile(part / tensor_file(name), described, name, state.step), tensors)
         write_model_file(ModelFile(part / OPTIMIZER_FILE, None, "optimizer", state.step), optimizer)
         write_config(part, config)
         sizes = tuple(sorted((path.name, path.stat().st_size) for path in part.iterdir()))
@@ -338,27 +317,13 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> AbstractContextManager[None]:
     """Hold the run for this process; the lock goes with the process, however it ends.
 
     Raises:
         OutputError: Another process is training in this folder.
     """
-    try:
-        import fcntl
-    except ImportError:  # Windows: no lock
-        yield
-        return
-    with (folder / LOCK_FILE).open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise OutputError(f"another process is training in {folder}; wait for it, or choose another") from None
-        except OSError as error:  # a file system without locks
-            if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.EINVAL):
-                raise
-        yield
+    return lock(folder / LOCK_FILE, wait=False)
 
 
 def _whole(path: Path) -> Checkpoint | None:
@@ -370,13 +335,6 @@ def _whole(path: Path) -> Checkpoint | None:
     except (OSError, ValueError):
         pass
     return None
-
-
-def _read_config(path: Path, kind: type[T]) -> T:
-    try:
-        return from_json(path.read_text(encoding="utf-8"), kind)
-    except (ConfigError, OSError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}") from error
 
 
 def _remove(path: Path) -> None:

@@ -48,32 +48,21 @@ def main(arguments: Sequence[str], prog: str) -> int:
         prog: Name for help and messages.
     """
     options = parse(Download, arguments, prog)
-    known = _known(options.what)
+    known, fetch = offers(options.what)
     if options.list:
         print(table(["name", "file"], [[name, where] for name, where in known.items()]))
         return 0
-    for name in _chosen(options, known):
-        print(f"{name}: {_FETCH[options.what](name, options.out)}")
+    for name in choose(options, known):
+        print(f"{name}: {fetch(name, options.out)}")
     return 0
 
 
-def _known(what: What) -> Mapping[str, str]:
-    """Return the names that can be downloaded, and where each comes from."""
-    if what == "models":
-        return {name: f"{hub.OFFICIAL_REPO}/{file}" for name, file in hub.OFFICIAL_MODELS.items()}
-    if what == "stats":
-        return {name: f"{hub.OFFICIAL_REPO}/{file}" for name, file in hub.OFFICIAL_STATS.items()}
-    if what == "inception":
-        from proxdm.metrics.inception import WEIGHTS_FILE
+def choose(options: Download, known: Mapping[str, str]) -> list[str]:
+    """Return the names asked for, checked before anything is downloaded.
 
-        return {"inception": WEIGHTS_FILE}
-    from proxdm.data.known import DATASETS
-
-    return {name: "by torchvision" for name, known in DATASETS.items() if known.download is not None}
-
-
-def _chosen(options: Download, known: Mapping[str, str]) -> list[str]:
-    """Return the names asked for, checked before anything is downloaded."""
+    Raises:
+        ValueError: None is named, or one is unknown.
+    """
     if options.what == "inception" or options.names == ("all",):
         return list(known)
     if not options.names:
@@ -84,28 +73,22 @@ def _chosen(options: Download, known: Mapping[str, str]) -> list[str]:
     return list(dict.fromkeys(options.names))
 
 
-def _model(name: str, out: Path | None) -> Path:
-    return _placed(hub.fetch_official_model(name), out, Path(hub.OFFICIAL_MODELS[name]).name)
+def offers(what: What) -> tuple[Mapping[str, str], Callable[[str, Path | None], Path]]:
+    """Return the names that can be downloaded with where each comes from, and what fetches one of them."""
+    if what == "datasets":
+        from proxdm.data.known import download
+
+        return {name: "by torchvision" for name, known in DATASETS.items() if known.download is not None}, download
+    if what == "inception":
+        from proxdm.metrics.inception import WEIGHTS_FILE, fetch_weights
+
+        return {"inception": WEIGHTS_FILE}, lambda name, out: _placed(fetch_weights(), out)
+    files = hub.OFFICIAL_MODELS if what == "models" else hub.OFFICIAL_STATS
+    known = {name: f"{hub.OFFICIAL_REPO}/{file}" for name, file in files.items()}
+    return known, lambda name, out: _placed(hub.fetch_official(files, name), out)
 
 
-def _stats(name: str, out: Path | None) -> Path:
-    return _placed(hub.fetch_official_stats(name), out, Path(hub.OFFICIAL_STATS[name]).name)
-
-
-def _dataset(name: str, out: Path | None) -> Path:
-    from proxdm.data.known import download
-
-    return download(name, out)
-
-
-def _inception(name: str, out: Path | None) -> Path:
-    from proxdm.metrics.inception import fetch_weights
-
-    path = fetch_weights()
-    return _placed(path, out, path.name)
-
-
-def _placed(path: Path, out: Path | None, name: str) -> Path:
+def _placed(path: Path, out: Path | None) -> Path:
     """Return the file, or its copy in the wanted folder.
 
     Raises:
@@ -113,17 +96,9 @@ def _placed(path: Path, out: Path | None, name: str) -> Path:
     """
     if out is None:
         return path
-    target = out / name
+    target = out / path.name
     if not target.exists():
         hub.copy_to(path, target)
     elif not target.is_file() or not filecmp.cmp(path, target, shallow=False):
         raise OutputError(f"{target} is there already and is another one; move it away, or choose another --out")
     return target
-
-
-_FETCH: Mapping[What, Callable[[str, Path | None], Path]] = {
-    "models": _model,
-    "stats": _stats,
-    "datasets": _dataset,
-    "inception": _inception,
-}

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from tyro.conf import Positional
 
-from proxdm.checkpoints.hub import parse_repo_id
-from proxdm.checkpoints.load import find
-from proxdm.checkpoints.publish import CARD_FILE, prepare, push
 from proxdm.cli import parse
-from proxdm.errors import CheckpointError
+from proxdm.publishing import push
 
 
 @dataclass(frozen=True)
@@ -56,29 +51,11 @@ def main(arguments: Sequence[str], prog: str) -> int:
         prog: Name for help and messages.
     """
     options = parse(Push, arguments, prog)
-    if options.dry_run:
-        return _show(options)
-    published = push(
-        options.source,
-        options.repo,
-        options.weights,
-        license=options.license,
-        private=options.private or None,
-        message=options.message,
-        replace_card=options.replace_card,
-    )
-    print(f"{published.weights} of {options.source} ({', '.join(published.files)}): {published.url}")
-    return 0
-
-
-def _show(options: Push) -> int:
-    """Print what would be sent."""
-    repo = parse_repo_id(options.repo)
-    if repo is None:
-        raise CheckpointError(f"{options.repo!r} is not the name of a repository on the hub; it must read owner/name")
-    with tempfile.TemporaryDirectory(prefix="proxdm-") as folder:
-        files = prepare(find(options.source, options.weights), repo, Path(folder), license=options.license)
-        print(files[CARD_FILE].read_text(encoding="utf-8"))
-        sizes = ", ".join(f"{name} ({path.stat().st_size:,} bytes)" for name, path in files.items())
-    print(f"Would go to {repo}: {sizes}")
+    settings = vars(options) | {"private": options.private or None}
+    published = push(settings.pop("source"), settings.pop("repo"), **settings)
+    sizes = ", ".join(f"{name} ({size:,} bytes)" for name, size in published.sizes.items())
+    if published.url is None:
+        print(f"{published.card}\nWould go to {options.repo}: {sizes}")
+    else:
+        print(f"{published.weights} of {options.source}, {sizes}: {published.url}")
     return 0

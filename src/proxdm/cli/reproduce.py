@@ -111,7 +111,8 @@ def _(step: Download) -> int:
     if step.what == "inception":
         path = fetch_weights()
     else:
-        path = (hub.fetch_official_model if step.what == "models" else hub.fetch_official_stats)(step.name)
+        files = hub.OFFICIAL_MODELS if step.what == "models" else hub.OFFICIAL_STATS
+        path = hub.fetch_official(files, step.name)
         hub.copy_to(path, step.out)
     print(step.out)
     return 0

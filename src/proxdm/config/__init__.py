@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from proxdm.config.codec import ConfigError, differences, from_dict, to_dict, to_json
+from proxdm.config.codec import ConfigError, differences, to_dict
 from proxdm.config.schema import (
     Config,
     LoggingConfig,
     ModelConfig,
     OptimiserConfig,
     TrainingConfig,
+    from_dict,
     from_json,
     overlay,
+    to_json,
 )
 
 __all__ = [

@@ -1,82 +1,74 @@
-"""Strict JSON for frozen dataclasses: what :func:`to_json` writes, :func:`from_json` gives back exactly.
+"""Strict JSON for frozen dataclasses, by cattrs: what :func:`to_dict` gives, :func:`from_dict` reads back exactly.
 
-An object has the fields of its dataclass and nothing else; an unknown key is an error that names the closest known one.
-Where a field may hold one of several dataclasses, `"type"` says which, by class name: `unet` is `UNetConfig`.
+An object has the fields of its dataclass and nothing else, and no value is turned into another type, save whole numbers
+into floating-point ones. Where a field holds one of several dataclasses, `"type"` names it (:func:`register_tagged`).
 """
 
 from __future__ import annotations
 
-import difflib
 import json
-import types
 import typing
-from collections.abc import Mapping
-from dataclasses import MISSING, fields, is_dataclass
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass
 from typing import Any, Literal, TypeVar
 
-from proxdm.errors import ProxdmError
+from cattrs import (
+    BaseValidationError,
+    ClassValidationError,
+    Converter,
+    ForbiddenExtraKeysError,
+    IterableValidationError,
+)
+from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn
+from cattrs.strategies import configure_union_passthrough
+
+from proxdm.errors import ProxdmError, did_you_mean
 
 T = TypeVar("T")
+
+converter = Converter(unstruct_collection_overrides={tuple: list})
+"""The rules of this module; :mod:`proxdm.config.schema` adds those of single fields."""
 
 
 class ConfigError(ProxdmError, ValueError):
     """A configuration is not valid: an unknown key, a value of the wrong type, or fields that contradict."""
 
 
+class UnknownTypeError(ConfigError):
+    """A `"type"` is not in its table; it may be an own one whose module has not been imported."""
+
+
 def to_dict(config: object) -> dict[str, Any]:
     """Return a configuration dataclass as plain dictionaries, lists, strings, numbers, booleans and None."""
     if not is_dataclass(config) or isinstance(config, type):
         raise TypeError(f"{config!r} is not a configuration")
-    hints = typing.get_type_hints(type(config))
-    out: dict[str, Any] = {}
-    for entry in fields(config):
-        value = _plain(getattr(config, entry.name))
-        if len(_dataclasses(hints[entry.name])) > 1 and isinstance(value, dict):
-            value = {"type": _tag(type(getattr(config, entry.name))), **value}
-        out[entry.name] = value
-    return out
-
-
-def _plain(value: Any) -> Any:
-    if is_dataclass(value):
-        return to_dict(value)
-    if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
-    return str(value) if isinstance(value, Path) else value
-
-
-def to_json(config: object) -> str:
-    """Return a configuration as indented JSON; :func:`from_json` gives it back exactly."""
-    return json.dumps(to_dict(config), indent=2, allow_nan=False) + "\n"
-
-
-def from_json(text: str, kind: type[T]) -> T:
-    """Return the configuration that :func:`to_json` wrote.
-
-    Fields that are missing take their defaults.
-
-    Args:
-        text: JSON.
-        kind: The dataclass to read.
-
-    Raises:
-        ConfigError: Not JSON, an unknown key, a wrong type, or values that contradict.
-    """
-    try:
-        data = json.loads(text, parse_constant=_refuse)
-    except ValueError as error:
-        raise ConfigError(f"the configuration is not JSON: {error}") from None
-    return from_dict(data, kind)
-
-
-def _refuse(constant: str) -> float:
-    raise ValueError(f"{constant} is no number in JSON")
+    plain: dict[str, Any] = converter.unstructure(config)
+    return plain
 
 
 def from_dict(data: Any, kind: type[T]) -> T:
-    """Return the configuration that a plain dictionary describes (see :func:`from_json`)."""
-    return typing.cast(T, _read(data, kind, ""))
+    """Return the configuration that a plain dictionary describes; fields that are missing take their defaults.
+
+    Raises:
+        ConfigError: An unknown key, a wrong type, or values that contradict; the message names the field.
+    """
+    try:
+        return converter.structure(data, kind)
+    except (ProxdmError, TypeError, ValueError, BaseValidationError) as error:
+        cause, text = _explain(error, "", data, kind)
+        raise (UnknownTypeError if isinstance(cause, UnknownTypeError) else ConfigError)(text) from error
+
+
+def parse_json(text: str) -> Any:
+    """Return what a JSON text holds.
+
+    Raises:
+        ConfigError: It is not JSON, or holds NaN or infinity, which JSON does not know.
+    """
+    try:
+        return json.loads(text, parse_constant=_refuse)
+    except ValueError as error:
+        raise ConfigError(f"the configuration is not JSON: {error}") from None
 
 
 def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -103,6 +95,111 @@ def differences(first: object, second: object) -> list[str]:
     return _differences(to_dict(first), to_dict(second), "")
 
 
+def register_tagged(base: type, table: Mapping[str, type], what: str) -> None:
+    """Let fields annotated with `base` hold any dataclass of `table`; in JSON `"type"` is its name there.
+
+    Args:
+        base: The annotation.
+        table: Dataclasses by name; entries may be added later.
+        what: What an entry is, for messages.
+    """
+
+    def structure(value: Any, _: type) -> Any:
+        settings = dict(value) if isinstance(value, Mapping) else {}
+        name = settings.pop("type", None)
+        if name not in tuple(table):
+            hint = did_you_mean(str(name), table)
+            raise UnknownTypeError(f"type = {name!r} is no known {what}{hint}; the {what}s are {', '.join(table)}")
+        return _reader(table[name])(settings, table[name])
+
+    def unstructure(value: Any) -> dict[str, Any]:
+        name = next((name for name, kind in table.items() if kind is type(value)), None)
+        if name is None:
+            raise ConfigError(f"the {what} {type(value).__qualname__} has no name to be stored under: register it")
+        return {"type": name, **make_dict_unstructure_fn(type(value), converter)(value)}
+
+    converter.register_structure_hook_func(lambda kind: kind is base, structure)
+    converter.register_unstructure_hook_func(lambda kind: kind is base, unstructure)
+
+
+def _reader(kind: type) -> Callable[[Any, Any], Any]:
+    """Return the function that reads a dataclass from an object, and from nothing else."""
+    read: Callable[..., Any] = make_dict_structure_fn(kind, converter, _cattrs_forbid_extra_keys=True)
+
+    def structure(value: Any, _: Any) -> Any:
+        if not isinstance(value, Mapping):
+            raise TypeError
+        return read(value, kind)
+
+    return structure
+
+
+def _read_scalar(value: Any, kind: type) -> Any:
+    if type(value) is not kind and (kind, type(value)) != (float, int):
+        raise TypeError
+    return kind(value)
+
+
+def _is_tuple(kind: Any) -> bool:
+    origin: Any = typing.get_origin(kind)
+    return origin is tuple
+
+
+def _read_tuple(value: Any, kind: Any) -> tuple[Any, ...]:
+    first, *others = items = typing.get_args(kind)
+    alike = others == [...]
+    if not isinstance(value, list | tuple) or (not alike and len(value) != len(items)):
+        raise TypeError
+    if alike:
+        return tuple(converter.structure(value, list[first]))  # type: ignore[valid-type]
+    return tuple(converter.structure(item, each) for item, each in zip(value, items, strict=True))
+
+
+configure_union_passthrough(str | bool | int | None, converter)
+converter.register_structure_hook_factory(lambda kind: is_dataclass(kind) and isinstance(kind, type), _reader)
+for scalar in (bool, int, float, str):
+    converter.register_structure_hook(scalar, _read_scalar)
+converter.register_structure_hook_func(_is_tuple, _read_tuple)
+
+
+def _explain(error: BaseException, path: str, data: Any, kind: Any) -> tuple[BaseException, str]:
+    """Return the first thing that is wrong, and one line on it that names the field, its value and what is allowed."""
+    if isinstance(error, ClassValidationError | IterableValidationError):
+        noted, plain = error.group_exceptions()  # of single fields or items, and of the whole
+        if not plain:
+            cause, note = noted[0]
+            step = getattr(note, "name", getattr(note, "index", None))
+            place = f".{step}" if isinstance(step, str) else f"[{step}]"
+            inside = None if isinstance(cause, KeyError) else data[step]
+            return _explain(cause, f"{path}{place}".removeprefix("."), inside, note.type)
+        error = plain[0]
+    if isinstance(error, ForbiddenExtraKeysError):
+        key, known = min(error.extra_fields), [entry.name for entry in fields(error.cl)]
+        hint = did_you_mean(key, known) or f"; the keys there are {', '.join(known)}"
+        return error, f"unknown key {f'{path}.{key}'.removeprefix('.')!r}{hint}"
+    if isinstance(error, KeyError):
+        return error, f"the key {path!r} is missing: it has no default"
+    if not isinstance(error, ValueError | ProxdmError):
+        return error, f"{path or 'the configuration'} = {data!r} must be {_describe(kind)}"
+    known_place = not path or (isinstance(error, ConfigError) and not isinstance(error, UnknownTypeError))
+    return error, str(error) if known_place else f"{path}: {error}"
+
+
+def _describe(kind: Any) -> str:
+    """Return a type in words for error messages."""
+    names = {bool: "true or false", int: "a whole number", float: "a number", str: "a string", type(None): "null"}
+    items: tuple[Any, ...] = typing.get_args(kind)
+    if _is_tuple(kind):
+        return "a list" if items[-1] is Ellipsis else f"a list of {len(items)}: {', '.join(map(_describe, items))}"
+    if typing.get_origin(kind) is Literal:
+        return f"one of {', '.join(map(repr, items))}"
+    return " or ".join(map(_describe, items)) if items else names.get(kind, "an object")
+
+
+def _refuse(constant: str) -> float:
+    raise ValueError(f"{constant} is no number in JSON")
+
+
 def _differences(first: Mapping[str, Any], second: Mapping[str, Any], path: str) -> list[str]:
     out = []
     for key in dict.fromkeys([*first, *second]):
@@ -112,96 +209,3 @@ def _differences(first: Mapping[str, Any], second: Mapping[str, Any], path: str)
         elif a != b:
             out.append(f"{path}{key} ({a!r} and {b!r})")
     return out
-
-
-def _tag(kind: type) -> str:
-    return kind.__name__.removesuffix("Config").lower()
-
-
-def _members(hint: Any) -> tuple[Any, ...]:
-    """Return the alternatives of a union, or the type itself."""
-    return typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
-
-
-def _dataclasses(hint: Any) -> list[type]:
-    return [member for member in _members(hint) if is_dataclass(member) and isinstance(member, type)]
-
-
-def _read(data: Any, hint: Any, path: str) -> Any:
-    """Return `data` as the type `hint` says, or raise a ConfigError that names the field."""
-    if _dataclasses(hint) and isinstance(data, Mapping):
-        return _read_dataclass(data, _dataclasses(hint), path)
-    for member in _members(hint):
-        found, value = _read_value(data, member, path)
-        if found:
-            return value
-    wanted = " or ".join(_describe(member) for member in _members(hint))
-    raise ConfigError(f"{path or 'the configuration'} = {data!r} must be {wanted}")
-
-
-def _read_dataclass(data: Mapping[str, Any], kinds: list[type], path: str) -> Any:
-    data, tags = dict(data), {_tag(kind): kind for kind in kinds}
-    tag = data.pop("type", None) if len(kinds) > 1 else next(iter(tags))
-    if tag not in tags:
-        raise ConfigError(f'{path}.type = {tag!r} is unknown; "type" must be one of {", ".join(tags)}')
-    kind = tags[tag]
-    hints, known = typing.get_type_hints(kind), [entry.name for entry in fields(kind)]
-    for key in data:
-        if key not in known:
-            close = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
-            name = f"{path}.{key}" if path else key
-            raise ConfigError(f"unknown key {name!r}; the closest known key is {close[0]!r}")
-    values = {key: _read(value, hints[key], f"{path}.{key}" if path else key) for key, value in data.items()}
-    missing = [e.name for e in fields(kind) if e.default is MISSING and e.default_factory is MISSING]
-    if absent := next((name for name in missing if name not in values), None):
-        raise ConfigError(f"the key {f'{path}.{absent}' if path else absent!r} is missing: it has no default")
-    try:
-        return kind(**values)
-    except ConfigError:
-        raise
-    except (ProxdmError, ValueError) as error:
-        raise ConfigError(f"{path}: {error}" if path else str(error)) from error
-
-
-def _read_value(data: Any, hint: Any, path: str) -> tuple[bool, Any]:
-    """Return whether `data` is a value of the type `hint`, and that value."""
-    if hint in (bool, str):
-        return isinstance(data, hint), data
-    if hint is type(None):
-        return data is None, None
-    if hint is Path:
-        return isinstance(data, str), Path(data) if isinstance(data, str) else None
-    if hint in (int, float):
-        number = isinstance(data, int | float) and not isinstance(data, bool)
-        whole = number and (hint is float or isinstance(data, int))
-        return whole, hint(data) if whole else None
-    if typing.get_origin(hint) is Literal:
-        return data in typing.get_args(hint) and not isinstance(data, bool), data
-    if typing.get_origin(hint) is tuple:
-        return _read_tuple(data, typing.get_args(hint), path)
-    return False, None
-
-
-def _read_tuple(data: Any, items: tuple[Any, ...], path: str) -> tuple[bool, Any]:
-    if not isinstance(data, list | tuple):
-        return False, None
-    if len(items) == 2 and items[1] is Ellipsis:
-        items = (items[0],) * len(data)
-    if len(items) != len(data):
-        return False, None
-    return True, tuple(
-        _read(item, hint, f"{path}[{i}]") for i, (item, hint) in enumerate(zip(data, items, strict=True))
-    )
-
-
-def _describe(hint: Any) -> str:
-    """Return a type in words for error messages."""
-    names = {bool: "true or false", int: "a whole number", float: "a number", str: "a string", type(None): "null"}
-    if hint in names:
-        return names[hint]
-    if typing.get_origin(hint) is Literal:
-        return "one of " + ", ".join(repr(choice) for choice in typing.get_args(hint))
-    if typing.get_origin(hint) is tuple:
-        items = typing.get_args(hint)
-        return "a list" if items[-1] is Ellipsis else f"a list of {len(items)}"
-    return "an object" if is_dataclass(hint) else getattr(hint, "__name__", str(hint))

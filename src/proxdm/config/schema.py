@@ -7,22 +7,27 @@ run and in every checkpoint, as the strict JSON of :mod:`proxdm.config.codec`.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
+from cattrs.gen import make_dict_unstructure_fn, override
+from torch import nn
 
 from proxdm.conditioning import ConditioningConfig, TrainingRange, make_draws
 from proxdm.config import codec
-from proxdm.config.codec import ConfigError, from_dict, merged, to_dict
+from proxdm.config.codec import ConfigError, UnknownTypeError, merged, parse_json, to_dict
 from proxdm.data.load import DataConfig
 from proxdm.losses import ObjectiveConfig
 from proxdm.models import PARAMETRISATIONS, SCORE_PARAMETRISATIONS, LearnedModel, ProxModel, ScoreModel
-from proxdm.networks import MLPConfig, UNetConfig, build_network
+from proxdm.networks import NETWORKS, NetworkConfig, UNetConfig, parameter_count
 from proxdm.samplers import Sampler, find_sampler
-from proxdm.schedules import VPSDE
+from proxdm.schedules import SCHEDULES, VPSDE, Schedule
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -30,76 +35,69 @@ class ModelConfig:
     """A score model or a prox model.
 
     Attributes:
-        kind: `score` (predicts noise at t) or `prox` (proximal operator at (t, lam)).
+        kind: `score` (score or denoiser at t) or `prox` (proximal operator at (t, lam)).
         shape: Shape of one sample, without the batch dimension: (C, H, W).
-        network: Architecture; its conditioning is `time` for score and `time-lam` for prox.
-        parametrisation: What the output of a prox network means: `epsilon` (residual) or `prox`. A score network
-            predicts the noise: `epsilon`.
-        beta_min: beta at t = 0 of the forward process.
-        beta_max: beta at t = 1 of the forward process.
+        network: Architecture, an entry of :data:`~proxdm.networks.NETWORKS`.
+        parametrisation: What the output of the network means: a name in :data:`~proxdm.models.SCORE_PARAMETRISATIONS`
+            or :data:`~proxdm.models.PARAMETRISATIONS`.
+        schedule: How data turn into noise, one of :data:`~proxdm.schedules.SCHEDULES`.
     """
 
     kind: Literal["score", "prox"] = "score"
     shape: tuple[int, ...] = (3, 32, 32)
-    network: UNetConfig | MLPConfig = field(default_factory=UNetConfig)
+    network: NetworkConfig = field(default_factory=UNetConfig)
     parametrisation: str = "epsilon"
-    beta_min: float = 0.1
-    beta_max: float = 20.0
+    schedule: Schedule = field(default_factory=VPSDE)
 
     def __post_init__(self) -> None:
         """Reject models whose parts do not fit."""
         if self.kind not in ("score", "prox"):
             raise ConfigError(f"model.kind = {self.kind!r} is unknown; use 'score' or 'prox'")
-        wanted = "time" if self.kind == "score" else "time-lam"
-        if self.network.conditioning != wanted:
-            raise ConfigError(
-                f"model.network.conditioning = {self.network.conditioning!r} does not fit model.kind = {self.kind!r}; "
-                f"use {wanted!r}"
-            )
-        (SCORE_PARAMETRISATIONS if self.kind == "score" else PARAMETRISATIONS).find(self.parametrisation)
-        self._check_shape()
-        _ = self.sde
-
-    def _check_shape(self) -> None:
-        size, network = math.prod(self.shape), self.network
-        if not self.shape or size < 1:
+        if not self.shape or math.prod(self.shape) < 1:
             raise ConfigError(f"model.shape = {self.shape} must hold positive sizes, such as (3, 32, 32)")
-        if isinstance(network, MLPConfig):
-            if network.dim != size:
-                raise ConfigError(
-                    f"model.network.dim = {network.dim}, but model.shape = {self.shape} has {size} numbers: use {size}"
-                )
-            return
-        if len(self.shape) != 3 or self.shape[0] != network.channels:
-            raise ConfigError(
-                f"model.shape = {self.shape} does not fit a U-Net of model.network.channels = {network.channels}; the "
-                f"shape must be ({network.channels}, height, width)"
-            )
-        if network.out_channels not in (None, network.channels):
-            raise ConfigError(
-                f"model.network.out_channels = {network.out_channels} must be model.network.channels = "
-                f"{network.channels}: the output has the shape of the input"
-            )
-        if any(side % network.size_multiple for side in self.shape[1:]):
-            raise ConfigError(
-                f"model.shape = {self.shape}: height and width must be multiples of {network.size_multiple} for this "
-                "network (patch times 2^(levels - 1)); pad the data"
-            )
+        (SCORE_PARAMETRISATIONS if self.kind == "score" else PARAMETRISATIONS).find(self.parametrisation)
+        if (check := getattr(self.network, "check", None)) is not None:
+            try:
+                check(self.shape, self.conditions)
+            except ValueError as error:
+                raise ConfigError(f"model.network does not fit the {self.kind} model: {error}") from error
 
     @property
-    def sde(self) -> VPSDE:
-        """Forward process."""
-        return VPSDE(self.beta_min, self.beta_max)
+    def conditions(self) -> int:
+        """What the network is told besides x: 1, `t`, for score models; 2, `t` and `lam`, for prox models."""
+        return 1 if self.kind == "score" else 2
 
-    def build(self) -> LearnedModel:
-        """Return the model with freshly initialised weights, this configuration in `model.config`.
+    def build_network(self) -> nn.Module:
+        """Return the network, freshly initialised from torch's global generator.
 
-        Initialisation draws from torch's global generator.
+        Raises:
+            ValueError: The network was made outside of the registry (:class:`~proxdm.networks.ExternalNetwork`).
         """
-        network = build_network(self.network)
+        return self.network.build(self.shape, self.conditions)
+
+    def build(self, network: nn.Module | None = None) -> LearnedModel:
+        """Return the model, this configuration in `model.config`.
+
+        Args:
+            network: Its network; None builds that of the configuration (:meth:`build_network`).
+        """
+        network = self.build_network() if network is None else network
         if self.kind == "score":
-            return ScoreModel(network, self.sde, self.parametrisation, config=self)
-        return ProxModel(network, self.sde, self.parametrisation, config=self)
+            return ScoreModel(network, self.schedule, self.parametrisation, config=self)
+        return ProxModel(network, self.schedule, self.parametrisation, config=self)
+
+    def parameter_count(self) -> int:
+        """Return the number of parameters of the network, without room for them."""
+        with torch.device("meta"):
+            return parameter_count(self.build_network())
+
+
+def _at_least(part: str, config: object, **least: int) -> None:
+    """Check that fields, where they are not None, are finite and not below their least value."""
+    for name, low in least.items():
+        value = getattr(config, name)
+        if value is not None and not low <= value < math.inf:
+            raise ConfigError(f"{part}.{name} = {value} must be at least {low}")
 
 
 @dataclass(frozen=True)
@@ -130,10 +128,7 @@ class OptimiserConfig:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise ConfigError(f"optimiser.{name} = {value} must be positive and finite")
-        if self.warmup < 0 or not 0 <= self.weight_decay < math.inf:
-            raise ConfigError(
-                f"optimiser.warmup = {self.warmup} and optimiser.weight_decay = {self.weight_decay} must be at least 0"
-            )
+        _at_least("optimiser", self, warmup=0, weight_decay=0)
         if any(not 0 <= beta < 1 for beta in self.betas):
             raise ConfigError(f"optimiser.betas = {self.betas} must both lie in [0, 1)")
 
@@ -169,14 +164,7 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         """Reject values out of range."""
-        counts = {"steps": self.steps, "batch_size": self.batch_size, "patience": self.patience}
-        if self.micro_batch is not None:
-            counts["micro_batch"] = self.micro_batch
-        for name, value in counts.items():
-            if value < 1:
-                raise ConfigError(f"training.{name} = {value} must be at least 1")
-        if self.seed < 0:
-            raise ConfigError(f"training.seed = {self.seed} must be at least 0")
+        _at_least("training", self, steps=1, batch_size=1, micro_batch=1, patience=1, seed=0)
         if any(not 0 < decay < 1 for decay in self.ema) or len(set(self.ema)) != len(self.ema):
             raise ConfigError(f"training.ema = {self.ema} must be different decays between 0 and 1, such as 0.9999")
 
@@ -205,16 +193,8 @@ class LoggingConfig:
 
     def __post_init__(self) -> None:
         """Reject values out of range."""
-        for name, least in {
-            "every": 1,
-            "checkpoint_every": 1,
-            "keep": 0,
-            "preview_every": 0,
-            "preview_samples": 1,
-            "preview_steps": 1,
-        }.items():
-            if (value := getattr(self, name)) < least:
-                raise ConfigError(f"logging.{name} = {value} must be at least {least}")
+        counts = {"every": 1, "checkpoint_every": 1, "preview_samples": 1, "preview_steps": 1}
+        _at_least("logging", self, keep=0, preview_every=0, **counts)
 
 
 @dataclass(frozen=True)
@@ -230,6 +210,8 @@ class Config:
         optimiser: AdamW, learning rates, clipping.
         training: Length, batch, seed, averages, arithmetic.
         logging: What is written, and how often.
+        imports: Modules of own networks, samplers and data sets that were imported for it (`--import`). A record:
+            nothing is imported because a file names it.
     """
 
     preset: str
@@ -242,6 +224,7 @@ class Config:
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     logging: LoggingConfig = field(default_factory=LoggingConfig)
+    imports: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Reject parts that contradict each other."""
@@ -264,37 +247,65 @@ class Config:
             raise ConfigError(
                 f"optimiser.l1_lr = {self.optimiser.l1_lr} has no effect without an l1 phase: set objective.l1_steps"
             )
-        make_draws(self.conditioning, self.model.sde)
+        make_draws(self.conditioning, self.model.schedule)
         if self.logging.preview_every:
-            self.preview_sampler.check(
-                self.model.sde, self.preview_sampler.grid(self.model.sde, self.logging.preview_steps)
-            )
+            grid = self.preview_sampler.grid(self.model.schedule, self.logging.preview_steps)
+            self.preview_sampler.check(self.model.schedule, grid)
 
     @property
     def preview_sampler(self) -> Sampler:
-        """The rule of the previews' sampler: the one a prox model is trained for, `ode-euler` for score models."""
+        """The sampler of the previews: the one a prox model is trained for, `ode-euler` for score models."""
         return find_sampler(self.conditioning.rule or "ode-euler")
 
     def training_range(self) -> TrainingRange:
         """Return the `(t, lam)` that the network is trained on."""
-        return TrainingRange(self.conditioning, self.model.sde)
+        return TrainingRange(self.conditioning, self.model.schedule)
 
     def parameter_count(self) -> int:
-        """Return the number of parameters of the network, without building it."""
-        with torch.device("meta"):
-            return sum(parameter.numel() for parameter in build_network(self.model.network).parameters())
+        """Return the number of parameters of the network, without room for them."""
+        return self.model.parameter_count()
 
 
-def from_json(text: str) -> Config:
+codec.register_tagged(NetworkConfig, NETWORKS, "network")
+codec.register_tagged(Schedule, SCHEDULES, "schedule")
+codec.converter.register_unstructure_hook(
+    Config, make_dict_unstructure_fn(Config, codec.converter, imports=override(omit_if_default=True))
+)
+
+
+def to_json(config: object) -> str:
+    """Return a configuration as indented JSON; :func:`from_json` gives it back exactly.
+
+    A VPSDE is written as `beta_min` and `beta_max` of the model, as it has been from the first version on.
+    """
+    data = to_dict(config)
+    model = data.get("model", data)
+    if model.get("schedule", {}).get("type") == "vpsde":
+        model |= {key: value for key, value in model.pop("schedule").items() if key != "type"}
+    return json.dumps(data, indent=2, allow_nan=False) + "\n"
+
+
+def from_json(text: str, kind: type[T] = Config) -> T:  # type: ignore[assignment]
     """Return the configuration that :func:`to_json` wrote. Fields that are missing take their defaults.
 
     Args:
         text: JSON.
+        kind: The dataclass: :class:`Config`, or :class:`ModelConfig`.
 
     Raises:
         ConfigError: Not JSON, an unknown key, a wrong type, or values that contradict.
     """
-    return codec.from_json(text, Config)
+    return from_dict(parse_json(text), kind)
+
+
+def from_dict(data: Any, kind: type[T] = Config) -> T:  # type: ignore[assignment]
+    """Return the configuration that a plain dictionary describes (see :func:`from_json`)."""
+    try:
+        return codec.from_dict(_with_schedule(data), kind)
+    except UnknownTypeError as error:
+        if isinstance(data, Mapping) and (imports := data.get("imports")):
+            raise UnknownTypeError(f"{error}; it was made with --import {' '.join(map(str, imports))}") from error
+        raise UnknownTypeError(f"{error}; an own one is made known by --import MODULE") from error
 
 
 def overlay(config: Config, changes: Mapping[str, Any]) -> Config:
@@ -307,4 +318,16 @@ def overlay(config: Config, changes: Mapping[str, Any]) -> Config:
     Raises:
         ConfigError: An unknown key, a wrong type, or values that contradict.
     """
-    return from_dict(merged(to_dict(config), changes), Config)
+    return from_dict(merged(to_dict(config), _with_schedule(changes)), Config)
+
+
+def _with_schedule(data: Any) -> Any:
+    """Return the dictionary of a configuration or a model with the `beta_min` and `beta_max` of a model in a VPSDE."""
+    if not isinstance(data, Mapping):
+        return data
+    if isinstance(data.get("model"), Mapping):
+        return {**data, "model": _with_schedule(data["model"])}
+    betas = {key: data[key] for key in ("beta_min", "beta_max") if key in data}
+    if not betas:
+        return data
+    return {**{key: data[key] for key in data if key not in betas}, "schedule": {"type": "vpsde", **betas}}

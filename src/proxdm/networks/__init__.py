@@ -1,49 +1,87 @@
 """Plain networks `(x, t, lam=None) -> tensor`, no diffusion inside: what the output means, a model decides.
 
-A network is described by a frozen configuration, :class:`UNetConfig` or :class:`MLPConfig`, and built by
-:func:`build_network`. It sees `t` and `lam` raw.
+A network is described by a frozen dataclass of its settings, an entry of :data:`NETWORKS`, and sees `t` and `lam` raw.
+An own network is one more entry; training, files and the hub treat it as ours:
+
+```python
+@NETWORKS.register("my-network")
+@dataclass(frozen=True)
+class MyNetwork:
+    width: int = 64
+
+    def build(self, shape: tuple[int, ...], conditions: int) -> nn.Module: ...
+```
 """
 
 from __future__ import annotations
 
-import torch
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
 from torch import nn
 
 from proxdm.networks.embeddings import Conditioning
 from proxdm.networks.mlp import MLP, MLPConfig
 from proxdm.networks.unet import UNet, UNetConfig
-
-NetworkConfig = UNetConfig | MLPConfig
-"""Description of any network of the package."""
+from proxdm.runtime.registry import Registry
 
 __all__ = [
     "MLP",
+    "NETWORKS",
     "Conditioning",
+    "ExternalNetwork",
     "MLPConfig",
     "NetworkConfig",
     "UNet",
     "UNetConfig",
-    "build_network",
     "parameter_count",
 ]
 
 
-def build_network(config: NetworkConfig) -> UNet | MLP:
-    """Return a freshly initialised network.
+@runtime_checkable
+class NetworkConfig(Protocol):
+    """Settings of a network: a frozen dataclass whose fields are numbers, strings, tuples of them, or dataclasses.
 
-    Args:
-        config: Architecture.
+    A method `check(shape, conditions)` that raises ValueError, if there is one, is called when a model is described,
+    long before `build`. `str()` of the settings is the network in words.
     """
-    return UNet(config) if isinstance(config, UNetConfig) else MLP(config)
+
+    def build(self, shape: tuple[int, ...], conditions: int) -> nn.Module:
+        """Return the network, freshly initialised from torch's global generator.
+
+        Args:
+            shape: Shape of one sample, without the batch dimension; the output has it, too.
+            conditions: 1 for a network `(x, t)`, 2 for a network `(x, t, lam)`.
+        """
+        ...
 
 
-def parameter_count(network: nn.Module | NetworkConfig) -> int:
-    """Return the number of parameters of a network, or of the network a configuration describes (none is built).
+@dataclass(frozen=True)
+class ExternalNetwork:
+    """A network that a user made and keeps outside of :data:`NETWORKS`: files hold its weights, not its making.
 
-    Args:
-        network: A network or its configuration.
+    Attributes:
+        name: Qualified name of its class.
     """
-    if not isinstance(network, nn.Module):
-        with torch.device("meta"):
-            network = build_network(network)
+
+    name: str
+
+    def build(self, shape: tuple[int, ...], conditions: int) -> nn.Module:
+        """Raise a ValueError: how it is made is not known."""
+        raise ValueError(f"the network {self.name} is not described in the file: make one, and give it by network=")
+
+    def __str__(self) -> str:
+        return self.name
+
+
+NETWORKS: Registry[type[NetworkConfig]] = Registry("network")
+"""Settings of networks by the name that JSON has for them (`"type"`)."""
+
+NETWORKS.add("unet", UNetConfig)
+NETWORKS.add("mlp", MLPConfig)
+NETWORKS.add("external", ExternalNetwork)
+
+
+def parameter_count(network: nn.Module) -> int:
+    """Return the number of parameters of a network."""
     return sum(parameter.numel() for parameter in network.parameters())

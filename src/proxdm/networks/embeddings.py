@@ -125,3 +125,14 @@ def check_conditioning(conditioning: str, width: int, *, log_lam: bool) -> None:
         raise ValueError(f"width = {width} must be even and at least 4")
     if log_lam and conditioning == "time":
         raise ValueError("log_lam = True needs conditioning = 'time-lam': a score network does not see lam")
+
+
+def check_conditions(conditioning: Conditioning, conditions: int) -> None:
+    """Check that a network is told as many conditions as its model has: 1, `t`, or 2, `t` and `lam`.
+
+    Raises:
+        ValueError: It is not.
+    """
+    wanted = {1: "time", 2: "time-lam"}[conditions]
+    if conditioning != wanted:
+        raise ValueError(f"conditioning = {conditioning!r} is for other models; use {wanted!r}")

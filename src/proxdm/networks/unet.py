@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from proxdm.networks.embeddings import ConditionEmbedding, Conditioning, check_conditioning
+from proxdm.networks.embeddings import ConditionEmbedding, Conditioning, check_conditioning, check_conditions
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,37 @@ class UNetConfig:
     def size_multiple(self) -> int:
         """Height and width of the images must be multiples of this: `patch * 2^(levels - 1)`."""
         return int(self.patch * 2 ** (len(self.mult) - 1))
+
+    def check(self, shape: tuple[int, ...], conditions: int) -> None:
+        """Raise a ValueError if a network of these settings does not take such samples or conditions."""
+        check_conditions(self.conditioning, conditions)
+        if len(shape) != 3 or shape[0] != self.channels:
+            raise ValueError(
+                f"samples of shape {shape} must have shape ({self.channels}, height, width) for channels = "
+                f"{self.channels}"
+            )
+        if self.out_channels not in (None, self.channels):
+            raise ValueError(
+                f"out_channels = {self.out_channels} must be channels = {self.channels}: the output has the shape of "
+                "the input"
+            )
+        if any(side % self.size_multiple for side in shape[1:]):
+            raise ValueError(
+                f"height and width of samples of shape {shape} must be multiples of {self.size_multiple} (patch times "
+                "2^(levels - 1)); pad the data"
+            )
+
+    def build(self, shape: tuple[int, ...], conditions: int) -> UNet:
+        """Return the network, freshly initialised (see :class:`proxdm.networks.NetworkConfig`)."""
+        self.check(shape, conditions)
+        return UNet(self)
+
+    def __str__(self) -> str:
+        attention = ", ".join(map(str, self.attention)) or "none"
+        return (
+            f"U-Net of width {self.width}, multipliers {'-'.join(map(str, self.mult))}, attention on levels "
+            f"{attention}, {self.num_res_blocks} residual blocks a level, dropout {self.dropout:g}"
+        )
 
 
 def group_norm(channels: int) -> nn.GroupNorm:

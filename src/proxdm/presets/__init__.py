@@ -1,36 +1,23 @@
-"""Presets: one configuration a file, by name. `mnist-score` is `CONFIG` of `presets/mnist_score.py`.
+"""Presets by name: those of arXiv 2507.08956 (:mod:`.paper`), and ours for small machines (:mod:`.small`).
 
-The `mnist-*`, `cifar10-*` and `celebahq-*` presets are those of arXiv 2507.08956; `dino-*`, `digits-*` and
-`fashion-mnist-*` are ours, for small machines.
+An own one is a function that returns a configuration: `@PRESETS.register("my-preset")`.
 """
 
 from __future__ import annotations
 
-import importlib
+from collections.abc import Callable
+from functools import partial
 
 from proxdm.config import Config, ConfigError
-from proxdm.errors import did_you_mean
+from proxdm.presets import paper, small
+from proxdm.runtime.registry import Registry
 
-PRESETS: tuple[str, ...] = (
-    "dino-score",
-    "dino-prox-hybrid",
-    "digits-score",
-    "digits-prox-hybrid",
-    "digits-prox-backward",
-    "fashion-mnist-score",
-    "fashion-mnist-prox-hybrid",
-    "mnist-score",
-    "mnist-prox-hybrid",
-    "mnist-prox-backward",
-    "cifar10-score",
-    "cifar10-score-subset",
-    "cifar10-prox-hybrid",
-    "cifar10-prox-hybrid-subset",
-    "cifar10-prox-hybrid-subset-noheur",
-    "celebahq-score",
-    "celebahq-prox-hybrid",
-)
+PRESETS: Registry[Callable[[], Config]] = Registry("preset")
 """Every preset by name."""
+
+for _rows, _make in ((small.ROWS, small.make), (paper.ROWS, paper.make)):
+    for _name in _rows:
+        PRESETS.add(_name, partial(_make, _name))
 
 
 def get_preset(name: str) -> Config:
@@ -39,7 +26,8 @@ def get_preset(name: str) -> Config:
     Raises:
         ConfigError: There is none; the message names the closest and lists all.
     """
-    if name not in PRESETS:
-        raise ConfigError(f"unknown preset {name!r}{did_you_mean(name, PRESETS)}; the presets are {', '.join(PRESETS)}")
-    config: Config = importlib.import_module(f"proxdm.presets.{name.replace('-', '_')}").CONFIG
-    return config
+    try:
+        make = PRESETS.find(name)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    return make()

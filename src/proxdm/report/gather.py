@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from proxdm.checkpoints.describe import describe_draws, describe_network
 from proxdm.checkpoints.load import Found, find
 from proxdm.checkpoints.portable import model_config
 from proxdm.checkpoints.store import LOG_FILE, is_run, read_config
 from proxdm.config import Config, ModelConfig
+from proxdm.describe import describe_draws
 from proxdm.errors import CheckpointError, ProxdmError
 from proxdm.evaluation.comparison import run_name
 from proxdm.evaluation.reading import Measured, find_results, read_results
@@ -62,9 +62,9 @@ class Run:
         config, model = self.config, model_config(self.config)
         known: list[tuple[str, str | None]] = [
             ("model", f"{model.kind}, output {model.parametrisation}, samples {'×'.join(map(str, model.shape))}"),
-            ("network", describe_network(model.network)),
+            ("network", str(model.network)),
             ("parameters", None if self.parameters is None else f"{self.parameters:,}"),
-            ("noise", f"variance preserving, β from {model.beta_min:g} to {model.beta_max:g}"),
+            ("noise", str(model.schedule)),
         ]
         if isinstance(config, Config):
             seconds = next((line["seconds"] for line in reversed(self.log) if "seconds" in line), None)

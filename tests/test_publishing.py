@@ -1,23 +1,25 @@
-"""From a run to the hub and back, with the real client against a server on this machine."""
+"""From a run to the hub and back, with the real client against a server on this machine; what the card says."""
 
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import pytest
 import torch
 
-from fake_hub import FakeHub
+import proxdm
 from proxdm.checkpoints.hub import HubError
 from proxdm.checkpoints.load import find, load
-from proxdm.checkpoints.portable import save_model
-from proxdm.checkpoints.publish import push
+from proxdm.checkpoints.portable import model_config, save_model
 from proxdm.checkpoints.store import TrainingState, create_run, save_checkpoint
 from proxdm.conditioning import ConditioningConfig
 from proxdm.config import Config, ModelConfig, TrainingConfig
 from proxdm.data.load import DataConfig
 from proxdm.errors import CheckpointError
-from proxdm.networks import MLPConfig
+from proxdm.networks import MLPConfig, UNetConfig
+from proxdm.presets import get_preset
+from proxdm.publishing import model_card, push
 
 CONFIG = Config(
     preset="tiny",
@@ -26,13 +28,6 @@ CONFIG = Config(
     conditioning=ConditioningConfig("prox-hybrid", "knots", (5, 10)),
     training=TrainingConfig(steps=10, ema=(0.99,)),
 )
-
-
-@pytest.fixture
-def hub(tmp_path, monkeypatch):
-    with FakeHub(tmp_path / "hub") as server:
-        server.connect(monkeypatch, tmp_path / "cache")
-        yield server
 
 
 @pytest.fixture
@@ -54,7 +49,7 @@ def test_a_run_goes_to_the_hub_and_comes_back(hub, run):
     assert published.weights == "ema-0.99"
     assert published.url.startswith(f"{hub.address}/someone/tiny/commit/")
     there = sorted(path.name for path in (hub.folder / "someone" / "tiny").iterdir())
-    assert there == ["README.md", "config.json", "model.safetensors"] == sorted(published.files)
+    assert there == ["README.md", "config.json", "model.safetensors"] == sorted(published.sizes)
     (created,) = hub.created
     assert created.get("private") is True or created.get("visibility") == "private"
     back = load("someone/tiny")
@@ -128,3 +123,83 @@ def test_what_is_wrong_is_found_before_anything_is_sent(hub, run, tmp_path):
     with pytest.raises(CheckpointError, match="damaged"):
         push(run, "someone/tiny")
     assert hub.requests == []
+
+
+# ---- the card ----
+
+TINY = UNetConfig(1, 8, (1, 2), (1,), 1, conditioning="time-lam")
+PROX = dataclasses.replace(get_preset("mnist-prox-hybrid"), model=ModelConfig("prox", (1, 8, 8), TINY))
+SCORE = ModelConfig("score", (2,), MLPConfig(dim=2, width=16, depth=1))
+
+
+def card_of(config, folder, licence=None, *, picture=False, **facts):
+    model = model_config(config).build()
+    model.config = config
+    save_model(model, folder, **facts)
+    return model_card(find(folder), "someone/tiny", licence, picture=picture)
+
+
+def header(card):
+    from huggingface_hub import ModelCard
+
+    return ModelCard(card).data.to_dict()
+
+
+def test_the_header_is_what_the_hub_reads(tmp_path):
+    assert header(card_of(PROX, tmp_path / "m", "apache-2.0")) == {
+        "library_name": "proxdm",
+        "license": "apache-2.0",
+        "pipeline_tag": "unconditional-image-generation",
+        "datasets": ["ylecun/mnist"],
+        "tags": ["diffusion", "prox-model", "proximal-operator", "arxiv:2507.08956"],
+    }
+
+
+def test_the_card_names_model_and_training(tmp_path):
+    card = card_of(PROX, tmp_path / "m", weights="ema-0.9999", step=1234)
+    parameters = sum(p.numel() for p in PROX.model.build().parameters())
+    for row in (
+        f"| parameters | {parameters:,} |",
+        "| weights | ema-0.9999 |",
+        "| step | 1,234 |",
+        "| training steps | 225,000 |",
+        "| shape | 1, 8, 8 |",
+        "| data | mnist |",
+        "| objective | proximal-matching on noise; 75,000 steps of l1, then zeta = 1, 0.5 |",
+        "| trained at | prox-hybrid steps of uniform grids of 5, 10, 20, 50, 100, 1000 steps, weights log10 |",
+        '"l1_steps": 75000',
+    ):
+        assert row in card
+
+
+@pytest.mark.parametrize("config", [SCORE, PROX])
+def test_the_example_runs_and_gives_samples(tmp_path, monkeypatch, config):
+    card = card_of(config, tmp_path / "m")
+    (code,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    monkeypatch.setattr(proxdm, "load", lambda name: load({"someone/tiny": tmp_path / "m"}[name]), raising=False)
+    names = {}
+    exec(code, names)
+    assert names["x"].shape == (16, *model_config(config).shape)
+    assert torch.isfinite(names["x"]).all()
+
+
+def test_a_model_without_training_configuration_has_a_shorter_card(tmp_path):
+    card = card_of(SCORE, tmp_path / "m")
+    assert "## Training" not in card
+    assert header(card)["license"] == "unknown"
+    assert "pipeline_tag" not in header(card)
+
+
+def test_converted_weights_say_where_they_come_from(tmp_path):
+    card = card_of(PROX, tmp_path / "m", origin="mnist_prox_hybrid.pth")
+    assert "converted from mnist_prox_hybrid.pth. Their authors state no licence" in card
+    assert "## Training" not in card
+    card = card_of(PROX, tmp_path / "n", "mit", picture=True, origin="mnist_prox_hybrid.pth")
+    assert "state no licence" not in card
+    assert "![Samples](samples.png)" in card
+
+
+def test_latents_say_so(tmp_path):
+    latents = dataclasses.replace(PROX, model=ModelConfig("prox", (4, 8, 8), dataclasses.replace(TINY, channels=4)))
+    assert "latents of an autoencoder" in card_of(latents, tmp_path / "m")
+    assert "latents of an autoencoder" not in card_of(PROX, tmp_path / "n")

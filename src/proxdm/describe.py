@@ -1,0 +1,109 @@
+"""What a trained model is, in plain values and in words, for `proxdm info`, model cards and tables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from proxdm.checkpoints.load import Found
+from proxdm.checkpoints.portable import model_config
+from proxdm.checkpoints.store import checkpoints
+from proxdm.conditioning import find_prox_sampler, knot_tables
+from proxdm.config import Config
+from proxdm.generation import default_sampler, default_steps, fitting_samplers
+from proxdm.grids import TimeGrid
+
+Interval = tuple[float, float]
+
+
+def model_facts(found: Found) -> dict[str, Any]:
+    """Return what a model is: numbers, strings, lists of them, or None where it is not known."""
+    model, file = model_config(found.config), found.file
+    return {
+        "model": model.kind,
+        "shape": list(model.shape),
+        "network": str(model.network),
+        "parametrisation": model.parametrisation,
+        "parameters": file.parameters,
+        "schedule": str(model.schedule),
+        "weights": found.weights,
+        "weight_sets": list(found.weight_sets),
+        "step": file.step,
+        "origin": file.origin,
+        "samplers": fitting_samplers(model.kind),
+        "default_sampler": repr(default_sampler(found.config)),
+        "default_steps": default_steps(found.config),
+        "written_by": file.version,
+    }
+
+
+def training_facts(found: Found) -> dict[str, Any]:
+    """Return how a model was trained, like :func:`model_facts`; nothing if its file does not say."""
+    config = found.config
+    if not isinstance(config, Config):
+        return {}
+    known = [] if found.checkpoint is None else checkpoints(found.checkpoint.parent.parent)
+    state = next((one.state for one in known if one.path == found.checkpoint), None)
+    times, lams = trained_range(config)
+    loss, optimiser, training = config.objective, config.optimiser, config.training
+    zetas = f", then zeta = {', '.join(f'{zeta:g}' for zeta in loss.zetas)}" if loss.zetas else ""
+    phases = f"; {loss.l1_steps:,} steps of l1{zetas}" if loss.l1_steps else zetas
+    return {
+        "preset": config.preset,
+        "imports": list(config.imports) or None,
+        "data": config.data.name,
+        "flips": config.data.flip,
+        "objective": f"{loss.loss} on {loss.target}{phases}",
+        "optimiser": f"AdamW, learning rate {optimiser.lr:g}, warm-up {optimiser.warmup:,} steps",
+        "training_steps": training.steps,
+        "training_seconds": None if state is None else state.seconds,
+        "skipped_steps": None if state is None else state.skipped,
+        "batch_size": training.batch_size,
+        "seed": training.seed,
+        "trained_at": describe_draws(config),
+        "t_range": list(times),
+        "lam_range": None if lams is None else list(lams),
+    }
+
+
+def in_words(facts: dict[str, Any]) -> dict[str, str]:
+    """Return what is known of facts for people: `1,000`, `0.02, 0.98`."""
+    return {key.replace("_", " "): _words(value) for key, value in facts.items() if value is not None}
+
+
+def describe_draws(config: Config) -> str:
+    """Return in words where, in t or (t, lam), the network is trained."""
+    draws = config.conditioning
+    counts = ", ".join(map(str, draws.steps))
+    if draws.rule is None:
+        return f"times of denoising grids of {counts} steps" if draws.draw == "knots" else "t uniform in (0, 1)"
+    if draws.draw == "knots":
+        return f"{draws.rule} steps of uniform grids of {counts} steps, weights {draws.weights}"
+    fewest, most = min(draws.steps), max(draws.steps)
+    low, high = draws.rho
+    return f"{draws.rule} steps of power grids, {fewest} to {most} steps, rho from {low:g} to {high:g}"
+
+
+def trained_range(config: Config) -> tuple[Interval, Interval | None]:
+    """Return the least and the greatest t, in [0, 1], and lam (None for score models) of the training draws."""
+    draws, schedule = config.conditioning, config.model.schedule
+    if draws.rule is None and draws.draw == "continuous":
+        return (0.0, 1.0), None
+    if draws.draw == "knots":
+        tables = knot_tables(draws, schedule)
+        weights = [float(lam) for table in tables if table.lam is not None for lam in table.lam]
+        times = [float(t) for table in tables for t in table.t]
+        return (min(times), max(times)), (min(weights), max(weights)) if weights else None
+    # gamma grows with the length of the step and with beta, so the extremes are those of the extreme grids.
+    rule = find_prox_sampler(str(draws.rule))
+    grids = [TimeGrid.power(n, rho).times for n in (min(draws.steps), max(draws.steps)) for rho in draws.rho]
+    lams = [rule.coefficients(schedule, grid[:-1], grid[1:]).lam for grid in grids]
+    landed = max(float(grid[1]) for grid in grids)
+    return (0.0, landed), (min(float(lam.min()) for lam in lams), max(float(lam.max()) for lam in lams))
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_words, value))
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,210 @@
+"""From a run to a repository on the hub: the portable model, its configuration and a card written from it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePath
+
+from proxdm.checkpoints import hub
+from proxdm.checkpoints.load import Found, find
+from proxdm.checkpoints.portable import CONFIG_FILE, MODEL_FILE, model_config, save_model
+from proxdm.config import Config, ModelConfig, to_json
+from proxdm.describe import in_words, model_facts, training_facts
+from proxdm.errors import CheckpointError
+from proxdm.generation import default_sampler, default_steps
+
+CARD_FILE = "README.md"
+PICTURE_FILE = "samples.png"
+
+_DATASETS = {"mnist": "ylecun/mnist", "fashion-mnist": "zalando-datasets/fashion_mnist", "cifar10": "uoft-cs/cifar10"}
+_PROX = (
+    "A proximal diffusion model: a network that gives the proximal operator of `-lam log p_t`, the diffused density of "
+    "the data, at every time `t` and weight `lam` of a backward step"
+)
+_SCORE = "A score model: a network that predicts the noise in diffused data at every time `t`"
+_CARD = """---
+{{ card_data }}
+---
+
+# {{ repo.partition("/")[2] }}
+
+{{ summary }}. Made with `proxdm`; method: [arXiv 2507.08956](https://arxiv.org/abs/2507.08956).
+{% if picture %}
+![Samples]({{ picture }})
+{% endif %}
+## Use
+
+```bash
+pip install proxdm
+proxdm sample {{ repo }} --sampler {{ rule }} --steps {{ steps }}
+```
+
+```python
+import proxdm
+import torch
+
+model = proxdm.load("{{ repo }}")
+generator = torch.Generator().manual_seed(0)
+x = proxdm.sample(model, sampler="{{ rule }}", steps={{ steps }}, shape={{ shape }}, generator=generator)
+```
+{% if latents %}
+The samples are latents of an autoencoder; `proxdm sample` decodes them into pictures.
+{% endif %}
+{%- for title, rows in tables.items() %}
+## {{ title }}
+
+| | |
+|---|---|
+{% for name, value in rows.items() %}| {{ name }} | {{ value | replace("|", "\\\\|") }} |
+{% endfor %}{% endfor %}{% if origin %}
+## Origin
+
+These weights were converted from {{ origin }}.{% if not license %} Their authors state no licence: ask them before you
+pass them on.{% endif %}
+{% endif %}
+<details><summary>The whole configuration</summary>
+
+```json
+{{ config }}```
+
+</details>
+
+## Citation
+
+```bibtex
+@inproceedings{fang2025beyond,
+  title     = {Beyond Scores: Proximal Diffusion Models},
+  author    = {Fang, Zhenghan and D{\\'i}az, Mateo and Buchanan, Sam and Sulam, Jeremias},
+  booktitle = {Advances in Neural Information Processing Systems},
+  year      = {2025},
+  note      = {arXiv:2507.08956}
+}
+```
+"""
+
+
+@dataclass(frozen=True)
+class Published:
+    """What was put on the hub, or would be.
+
+    Attributes:
+        url: Address of the commit; None if nothing was sent.
+        weights: Weight set that was published.
+        sizes: Bytes of every file, by name.
+        card: The model card.
+    """
+
+    url: str | None
+    weights: str
+    sizes: Mapping[str, int]
+    card: str
+
+
+def push(
+    source: str | Path,
+    repo_id: str,
+    weights: str | None = None,
+    *,
+    license: str | None = None,  # noqa: A002 - the hub's own word
+    private: bool | None = None,
+    message: str = "Upload a proxdm model",
+    replace_card: bool = False,
+    dry_run: bool = False,
+) -> Published:
+    """Put a model into a repository on the Hugging Face Hub, from where :func:`proxdm.load` loads it.
+
+    One commit with `model.safetensors` (which carries its configuration), `config.json` and a model card; of a run
+    also its latest preview of samples. Needs credentials: `hf auth login`, or `HF_TOKEN`.
+
+    Args:
+        source: Anything that :func:`~proxdm.checkpoints.load.find` takes: a run, a checkpoint, a file, a folder.
+        repo_id: `owner/name` or `owner/name@branch`; a repository is made if there is none.
+        weights: Weight set; by default the first moving average.
+        license: Identifier of the weights' licence, e.g. `apache-2.0`; None says that it is not stated.
+        private: Make a new repository private.
+        message: Of the commit.
+        replace_card: Replace a card that the repository has already; it may have been edited by hand.
+        dry_run: Send nothing.
+
+    Raises:
+        CheckpointError: The source is no model or a damaged one, or `repo_id` is no name of a repository.
+        HubError: No connection or no permission.
+    """
+    from huggingface_hub import CommitOperationAdd, HfApi
+
+    repo = hub.parse_repo_id(repo_id)
+    if repo is None:
+        raise CheckpointError(f"{repo_id!r} is not the name of a repository on the hub; it must read owner/name")
+    found = find(source, weights)
+    model = found.read()
+    model.config = public_config(found.config)
+    with tempfile.TemporaryDirectory(prefix="proxdm-") as name:
+        folder, url = Path(name), None
+        save_model(model, folder, weights=found.weights, step=found.file.step, origin=found.file.origin)
+        files = {name: folder / name for name in (MODEL_FILE, CONFIG_FILE, CARD_FILE)}
+        previews = found.checkpoint.parent.parent.glob("previews/*.png") if found.checkpoint else ()
+        if (picture := max(previews, default=None)) is not None:
+            files[PICTURE_FILE] = picture
+        card = model_card(found, repo.name, license, picture=picture is not None)
+        files[CARD_FILE].write_text(card, encoding="utf-8")
+        if not dry_run:
+            api = HfApi()
+            with hub.explained(repo, MODEL_FILE, writing=True):
+                api.create_repo(repo.name, private=private, exist_ok=True)
+                if not replace_card and api.file_exists(repo.name, CARD_FILE, revision=repo.revision):
+                    del files[CARD_FILE]
+                added = [CommitOperationAdd(name, str(path)) for name, path in files.items()]
+                url = api.create_commit(repo.name, added, commit_message=message, revision=repo.revision).commit_url
+        return Published(url, found.weights, {name: path.stat().st_size for name, path in files.items()}, card)
+
+
+def public_config(config: Config | ModelConfig) -> Config | ModelConfig:
+    """Return a configuration without the folders of the machine it was used on."""
+    if not isinstance(config, Config):
+        return config
+    return replace(config, data=replace(config.data, name=PurePath(config.data.name).name, root=None))
+
+
+def model_card(found: Found, repo: str, license: str | None = None, *, picture: bool = False) -> str:  # noqa: A002
+    """Return the card of a model, Markdown with a YAML header.
+
+    Args:
+        found: The model.
+        repo: The repository, `owner/name`.
+        license: Identifier of the weights' licence; None says that it is not stated.
+        picture: Whether the repository has a picture of samples.
+    """
+    from huggingface_hub import ModelCard, ModelCardData
+
+    found = replace(found, config=public_config(found.config))
+    config, model, origin = found.config, model_config(found.config), found.file.origin
+    pictures = len(model.shape) == 3
+    data = config.data.name if isinstance(config, Config) else None
+    header = ModelCardData(
+        library_name="proxdm",
+        license=license or "unknown",
+        pipeline_tag="unconditional-image-generation" if pictures else None,
+        datasets=[_DATASETS[data]] if data in _DATASETS else None,
+        tags=["diffusion", f"{model.kind}-model", "proximal-operator", "arxiv:2507.08956"],
+    )
+    tables = {"Model": in_words(model_facts(found))}
+    if isinstance(config, Config) and origin is None:  # weights of others were not trained with our configuration
+        tables["Training"] = in_words(training_facts(found))
+    card = ModelCard.from_template(
+        header,
+        template_str=_CARD,
+        repo=repo,
+        summary=(_PROX if model.kind == "prox" else _SCORE) + (f", trained on {data}" if data else ""),
+        picture=PICTURE_FILE if picture else None,
+        rule=repr(default_sampler(config)),
+        steps=default_steps(config),
+        shape=(16, *model.shape),
+        latents=pictures and model.shape[0] not in (1, 3),
+        tables=tables,
+        origin=origin,
+        license=license,
+        config=to_json(config),
+    )
+    return str(card)

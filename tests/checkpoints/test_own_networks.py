@@ -1,0 +1,153 @@
+"""Networks of users: registered ones are stored, loaded and resumed like ours, others are given to `load`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+from torch import nn
+
+from proxdm.checkpoints import store
+from proxdm.checkpoints.load import find, load
+from proxdm.checkpoints.portable import save_model
+from proxdm.cli.train import parse_request
+from proxdm.conditioning import ConditioningConfig
+from proxdm.config import Config, ConfigError, ModelConfig, TrainingConfig, from_json, overlay, to_json
+from proxdm.data.images import ImageData
+from proxdm.data.load import DataConfig
+from proxdm.errors import CheckpointError
+from proxdm.models import ProxModel, ScoreModel
+from proxdm.networks import NETWORKS, ExternalNetwork, MLPConfig
+from proxdm.schedules import VPSDE
+from proxdm.training import train
+
+
+class Linear(nn.Module):
+    """`A x + b t (+ c lam)`, scaled by a buffer that files do not hold."""
+
+    def __init__(self, size: int, conditions: int) -> None:
+        super().__init__()
+        self.inner = nn.Linear(size + conditions, size)
+        self.register_buffer("scale", torch.full((), 2.0), persistent=False)
+
+    def forward(self, x, *conditions):
+        columns = [condition[:, None].to(x) for condition in conditions]
+        return self.scale * self.inner(torch.cat([x.flatten(1), *columns], 1)).reshape(x.shape)
+
+
+@dataclass(frozen=True)
+class LinearConfig:
+    """Settings of :class:`Linear`."""
+
+    gain: float = 1.0
+
+    def build(self, shape: tuple[int, ...], conditions: int) -> nn.Module:
+        network = Linear(torch.Size(shape).numel(), conditions)
+        nn.init.normal_(network.inner.weight, std=self.gain)
+        return network
+
+
+@pytest.fixture(autouse=True)
+def registered(monkeypatch):
+    """The network `linear` in the table, for one test."""
+    monkeypatch.setattr(NETWORKS, "_entries", {**NETWORKS._entries, "linear": LinearConfig})
+
+
+def forget(monkeypatch):
+    """As in another process that did not import the module."""
+    monkeypatch.delitem(NETWORKS._entries, "linear")
+
+
+CONFIG = Config(
+    "own",
+    DataConfig("digits"),
+    ModelConfig("prox", (1, 2, 2), LinearConfig(0.5)),
+    conditioning=ConditioningConfig("prox-hybrid", "knots", (5, 10)),
+    training=TrainingConfig(2, 4, ema=(0.9,), device="cpu"),
+    imports=("my_networks",),
+)
+
+
+def same(first, second):
+    a, b = first.network.state_dict(), second.network.state_dict()
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_the_configuration_holds_name_settings_and_imports():
+    data = json.loads(to_json(CONFIG))
+    assert data["model"]["network"] == {"type": "linear", "gain": 0.5}
+    assert data["imports"] == ["my_networks"]
+    assert "imports" not in json.loads(to_json(replace(CONFIG, imports=())))
+    assert from_json(to_json(CONFIG)) == CONFIG
+    assert overlay(CONFIG, {"model": {"network": {"gain": 2}}}).model.network == LinearConfig(2.0)
+    assert CONFIG.parameter_count() == 4 * 6 + 4
+
+
+def test_a_run_trains_resumes_and_loads_like_ours(tmp_path, monkeypatch):
+    images = torch.rand((8, 1, 2, 2), generator=torch.Generator().manual_seed(0)) * 2 - 1
+    data = ImageData(images, "noise")
+    logging = replace(CONFIG.logging, preview_every=0)
+    train(replace(CONFIG, logging=logging), tmp_path / "run", data=data, progress=False)
+    longer = replace(CONFIG, logging=logging, training=replace(CONFIG.training, steps=4), imports=("elsewhere",))
+    assert train(longer, tmp_path / "run", resume=True, data=data, progress=False).step == 4
+    model = load(tmp_path / "run")
+    assert model.config == longer
+    path = save_model(model, tmp_path / "m.safetensors")
+    assert same(load(path), model)
+    assert float(load(path).network.scale) == 2.0
+    forget(monkeypatch)
+    for read in (lambda: load(path), lambda: find(tmp_path / "run"), lambda: store.read_config(tmp_path / "run")):
+        with pytest.raises(CheckpointError, match=r"'linear' .*--import elsewhere") as caught:
+            read()
+        assert "\n" not in str(caught.value)
+    assert same(load(tmp_path / "run", network=Linear(4, 2)), model)
+    assert same(load(path, network=Linear(4, 2)), model)
+
+
+def test_its_settings_are_flags_of_the_command_line(tmp_path):
+    file = tmp_path / "own.json"
+    file.write_text('{"model": {"network": {"type": "linear"}}, "imports": ["my_networks"]}')
+    arguments = ["digits-score", "--config", str(file), "--model.network.gain", "3", "--model.schedule.beta-max", "9"]
+    config = parse_request(arguments, "proxdm train").config
+    assert (config.model.network, config.model.schedule) == (LinearConfig(3.0), VPSDE(beta_max=9.0))
+    assert config.imports == ("my_networks",)
+    assert config.model.build().network.inner.in_features == 65
+
+
+def test_the_name_of_a_network_that_is_not_known_is_in_the_error(monkeypatch):
+    text = to_json(CONFIG.model)
+    forget(monkeypatch)
+    with pytest.raises(ConfigError, match=r"'linear'.*unet, mlp.*--import MODULE"):
+        from_json(text, ModelConfig)
+
+
+@pytest.mark.parametrize("kind", [ScoreModel, ProxModel])
+def test_a_module_without_settings_is_stored_by_its_weights(tmp_path, kind, generator):
+    model = kind(Linear(2, 1 if kind is ScoreModel else 2)).eval()
+    with pytest.raises(CheckpointError, match="shape="):
+        save_model(model, tmp_path / "m.safetensors")
+    path = save_model(model, tmp_path / "m.safetensors", shape=(2,))
+    config = find(path).config
+    assert (config.kind, config.shape) == ("score" if kind is ScoreModel else "prox", (2,))
+    assert isinstance(config.network, ExternalNetwork)
+    with pytest.raises(CheckpointError, match=r"test_own_networks\.Linear .*network="):
+        load(path)
+    loaded = load(path, network=Linear(2, model.network.inner.in_features - 2))
+    x = torch.randn(3, 2, generator=generator)
+    conditions = (torch.full((3,), 0.5),) * config.conditions
+    with torch.no_grad():
+        assert torch.equal(loaded(x, *conditions), model(x, *conditions))
+    assert same(load(save_model(loaded, tmp_path / "again"), network=Linear(2, config.conditions)), model)
+    with pytest.raises(CheckpointError, match=r"inner\.weight is .* in the file"):
+        load(path, network=Linear(3, 1))
+
+
+def test_a_given_network_may_take_the_place_of_ours(tmp_path):
+    model = ModelConfig("score", (2,), MLPConfig(dim=2, width=16, depth=1)).build()
+    path = save_model(model, tmp_path / "m.safetensors")
+    mine = MLPConfig(dim=2, width=16, depth=1).build((2,), 1).double()
+    loaded = load(path, network=mine)
+    assert loaded.network is mine
+    assert loaded.dtype == torch.float64
