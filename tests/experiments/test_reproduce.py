@@ -61,7 +61,7 @@ def test_samplers_fit_their_models_and_are_defined_and_trained_there(one):
     assert one.sampler in fitting_samplers(config.model.kind)
     for steps in one.steps:
         sampler = find_sampler(one.sampler)
-        sampler.check(config.model.sde, sampler.grid(config.model.sde, steps))
+        sampler.check(config.model.schedule, sampler.grid(config.model.schedule, steps))
     assert one.steps == (config.conditioning.steps or STEPS)
     if config.conditioning.rule is not None:
         assert one.sampler == config.conditioning.rule
