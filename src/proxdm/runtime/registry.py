@@ -78,6 +78,8 @@ class Registry(Mapping[str, Entry]):
         return f"unknown {self.kind} {name!r}{hint}; the {self.kind}s are {names}"
 
     def __getitem__(self, name: str) -> Entry:
+        if name not in self._entries:
+            load_entry_points()
         return self._entries[name]
 
     def __iter__(self) -> Iterator[str]:
