@@ -22,8 +22,9 @@ from typing import Any
 
 import torch
 
+from proxdm import generation
 from proxdm.checkpoints.load import Opened
-from proxdm.evaluation import EvaluationPlan, collected, evaluate, painter, run
+from proxdm.evaluation import EvaluationPlan, accumulate, chunks, evaluate, run
 from proxdm.presets import get_preset
 
 
@@ -54,12 +55,12 @@ def watched(clock: Clock, model: torch.nn.Module) -> Iterator[None]:
     network: Any = model.network
     parts = [
         (network, "forward", "network"),
-        (painter.SeededNoise, "__init__", "noise: generators"),
-        (painter.SeededNoise, "initial", "noise: numbers"),
-        (painter, "to_uint8", "rounding to uint8"),
-        (collected.Collected, "add", "moments"),
-        (collected.Savings, "save", "saving the state"),
-        (run, "_finish", "metrics and picture"),
+        (generation.SeededNoise, "__init__", "noise: generators"),
+        (generation.SeededNoise, "initial", "noise: numbers"),
+        (chunks, "to_uint8", "rounding to uint8"),
+        (accumulate.Accumulator, "add", "moments"),
+        (accumulate.Accumulator, "save", "saving the state"),
+        (run._Job, "finish", "metrics and picture"),
         (run, "_open", "features and reference"),
     ]
     before = [getattr(owner, name) for owner, name, _ in parts]

@@ -25,6 +25,7 @@ from proxdm.losses import Phase, phase_at
 from proxdm.presets import get_preset
 from proxdm.runtime.processes import Place
 from proxdm.runtime.seeds import CONDITIONS, NOISE, step_generator
+from proxdm.training import ingredients
 from proxdm.training.stepper import Stepper
 
 LADDER = {
@@ -58,7 +59,8 @@ def settings(compiled: bool) -> dict[str, dict[str, bool]]:
 def make_stepper(config: Config, data: ImageData, **options: bool) -> Stepper:
     """Return the package's stepper with some options of `TrainingConfig`."""
     training = replace(config.training, device="cpu", **options)
-    return Stepper(replace(config, training=training), data, Place(torch.device("cpu")))
+    model, _, draws, objective, settings = ingredients(replace(config, training=training))
+    return Stepper(model, data, draws, objective, settings, Place(torch.device("cpu")))
 
 
 def stepping(stepper: Stepper, phase: Phase) -> Callable[[], None]:

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from proxdm.evaluation.measures import MEASURES
 from proxdm.evaluation.results import EvaluationRow
+from proxdm.metrics.registry import METRICS
 
 GRIDS = {"score": "denoising({}, eps=0.001)", "prox": "uniform({})"}
 
@@ -36,7 +36,7 @@ def make_row(sampler="prox-hybrid", steps=5, seed=0, *, fid=10.0, source="runs/p
         "features": {"name": "pixels", "dim": 64, "weights": "", "resize": "none"},
         "reference": {**reference, "n": 1797},
         "metrics": metrics,
-        "used": {name: [samples, 1797] for name, one in MEASURES.items() if set(one.values) & set(metrics)},
+        "used": {name: [samples, 1797] for name, one in METRICS.items() if set(one.values) & set(metrics)},
         "seconds": 2.0,
         "metric_seconds": 0.1,
         "images_per_second": samples / 2,

@@ -8,7 +8,6 @@ from importlib import import_module
 from typing import Any
 
 from proxdm.cli import VERBS, parse
-from proxdm.cli.measuring import make_plan
 from proxdm.cli.train import parse_request
 from proxdm.experiments.reproduce import Reproduction, make_steps
 
@@ -30,6 +29,4 @@ def asked(verb: str, arguments: list[str]) -> Any:
     options = parse(kind, arguments, f"proxdm {verb}")
     if verb == "reproduce":
         make_steps(options)
-    if verb == "evaluate":
-        make_plan(options, samplers=options.sampler, steps=options.steps, metrics=options.metrics)
     return options

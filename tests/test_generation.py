@@ -1,4 +1,4 @@
-"""From settings to sampler, grid and decoder: what would be ignored is an error, and the model decides what fits."""
+"""From a model and a plan to samples: the model decides what fits, and nothing depends on batches."""
 
 from __future__ import annotations
 
@@ -7,65 +7,107 @@ import dataclasses
 import pytest
 import torch
 
-from proxdm.conditioning import ConditioningConfig
+import proxdm
+from proxdm.checkpoints.load import Opened
 from proxdm.config import ModelConfig
-from proxdm.errors import OperatorError
+from proxdm.errors import OperatorError, StepError
 from proxdm.generation import (
-    GridChoice,
-    choose_rule,
-    default_rule,
+    SamplePlan,
+    choose_method,
+    default_sampler,
     default_steps,
-    fitting_rules,
+    fitting_samplers,
+    generate,
     has_latents,
     make_decoder,
+    operand,
 )
 from proxdm.networks import MLPConfig, UNetConfig
 from proxdm.presets import get_preset
-from proxdm.rules import RULES
+from proxdm.samplers import SAMPLERS, find_sampler
+
+
+def built(preset):
+    config = get_preset(preset)
+    torch.manual_seed(0)
+    model = config.model.build().eval()
+    model.config = config
+    return model
 
 
 @pytest.fixture(scope="module")
 def score():
-    return get_preset("digits-score").model.build()
+    return built("digits-score")
 
 
 @pytest.fixture(scope="module")
 def prox():
-    return get_preset("digits-prox-hybrid").model.build()
+    return built("digits-prox-hybrid")
 
 
 @pytest.mark.parametrize(
-    ("choice", "name"),
+    "preset, name, steps",
+    [("digits-score", "euler-maruyama", 20), ("digits-prox-backward", "prox-backward", 20)],
+)
+def test_the_training_decides_sampler_and_steps(preset, name, steps):
+    config = get_preset(preset)
+    assert repr(default_sampler(config)) == name
+    assert default_steps(config) == steps
+    assert repr(default_sampler(config.model)) == {"score": "euler-maruyama", "prox": "prox-hybrid"}[config.model.kind]
+
+
+def test_every_sampler_fits_one_kind_of_model():
+    kinds = fitting_samplers("score"), fitting_samplers("prox")
+    assert sorted([*kinds[0], *kinds[1]]) == sorted(SAMPLERS)
+    assert all(SAMPLERS[name].operator == "prox" for name in kinds[1])
+
+
+def test_a_sampler_gets_what_it_asks_for_or_is_refused(score, prox):
+    assert operand(score, find_sampler("heun")) == (score, None)
+    assert operand(prox, find_sampler("prox-ode")) == (prox, None)
+    model, name = operand(score, find_sampler("prox-ode"))
+    assert name == "posterior-mean"
+    assert model == proxdm.prox_from_denoiser(score)
+    assert choose_method(score, "ddim(eta=0.5)", "power").name == "ddim(eta=0.5)"
+    with pytest.raises(OperatorError, match="score"):
+        choose_method(prox, "ode-euler")
+
+
+@pytest.mark.parametrize(
+    "values, message",
     [
-        (GridChoice(), "denoising(4, eps=0.001)"),
-        (GridChoice(eps=0.01), "denoising(4, eps=0.01)"),
-        (GridChoice("log-snr", eps=0.01), "log-snr(4, eps=0.01)"),
-        (GridChoice("power"), "power(4, rho=2)"),
-        (GridChoice("power", rho=3.0), "power(4, rho=3)"),
-        (GridChoice("uniform"), "uniform(4)"),
+        ({"sampler": "prox-hybird"}, "did you mean 'prox-hybrid'"),
+        ({"grid": "power(eps=0.01)"}, "power has no parameter 'eps'"),
+        ({"samples": 0}, "samples = 0 .* 1"),
+        ({"steps": 0}, "steps = 0 .* 1"),
+        ({"seed": -1}, "seed = -1 .* 0"),
     ],
 )
-def test_grids(score, choice, name):
-    assert choice.make(RULES["euler-maruyama"], 4, score).name == name
+def test_wrong_values(values, message):
+    with pytest.raises(ValueError, match=message):
+        SamplePlan(**values)
 
 
-def test_settings_that_would_be_ignored_are_errors(prox):
-    assert GridChoice().make(RULES["prox-hybrid"], 4, prox).name == "uniform(4)"
-    with pytest.raises(ValueError, match=r"eps = 0.01 has an effect on .* prox-hybrid takes the uniform grid"):
-        GridChoice(eps=0.01).make(RULES["prox-hybrid"], 4, prox)
-    with pytest.raises(ValueError, match="rho = 2 has an effect on the power grid only"):
-        GridChoice("uniform", rho=2.0)
-    with pytest.raises(ValueError, match=r"eps = 0.01 has an effect on the denoising and log-snr grids only"):
-        GridChoice("power", eps=0.01)
+def test_samples_are_the_same_in_batches_and_handed_on(prox):
+    plan, got = SamplePlan(steps=5, samples=5), []
+    kept = generate(Opened(prox, "raw"), plan, frames=3)
+    opened, batched = Opened(prox, "raw"), dataclasses.replace(plan, batch_size=2)
+    handed = generate(opened, batched, frames=3, each=lambda start, batch: got.append((start, batch)))
+    assert [start for start, _ in got] == [0, 2, 4]
+    assert handed.samples.numel() == 0
+    assert (torch.cat([batch for _, batch in got]).int() - kept.samples.int()).abs().max() <= 1
+    assert kept.samples.dtype == torch.uint8
+    assert [len(frame) for frame in handed.frames] == [3] * 6
+    assert torch.equal(kept.frames[-1], kept.samples[:3])
+    assert (kept.record["nfe"], kept.record["sampler"], kept.record["weights"]) == (5, "prox-hybrid", "raw")
+    with pytest.raises(StepError):
+        generate(opened, dataclasses.replace(plan, sampler="prox-backward", steps=3))
 
 
-def test_the_model_decides_which_sampler_fits(score):
-    assert choose_rule("ode-euler", score) is RULES["ode-euler"]
-    assert choose_rule("euler-maruyama", score) is RULES["euler-maruyama"]
-    with pytest.raises(OperatorError, match="prox"):
-        choose_rule("prox-hybrid", score)
-    with pytest.raises(ValueError, match="did you mean 'prox-hybrid'"):
-        choose_rule("prox-hybird", score)
+def test_what_is_unusual_is_issued_as_a_warning(score):
+    with pytest.warns(UserWarning, match="posterior mean"):
+        found = generate(Opened(score, "raw"), SamplePlan("prox-hybrid", 4, 1))
+    assert found.record["operator"] == "posterior-mean"
 
 
 def test_pictures_are_decoded_by_doing_nothing(prox):
@@ -79,30 +121,6 @@ def test_pictures_are_decoded_by_doing_nothing(prox):
 def test_samples_that_are_no_pictures():
     vector = ModelConfig("score", (2,), MLPConfig(2, 8, 1)).build()
     assert not has_latents(vector)
-    with pytest.raises(ValueError, match=r"samples of shape \(2,\) are no pictures of 1 or 3 channels"):
+    with pytest.raises(ValueError, match=r"shape \(2,\)"):
         make_decoder(vector, "none")
     assert has_latents(ModelConfig("score", (4, 8, 8), UNetConfig(4, 8, (1,), (), 1, 0.0)).build())
-
-
-PROX = get_preset("digits-prox-backward")
-
-
-def test_the_default_sampler_is_the_rule_that_was_trained_for():
-    assert default_rule(ModelConfig("score", (2,), MLPConfig(dim=2))).name == "euler-maruyama"
-    assert default_rule(PROX).name == "prox-backward"
-    assert default_rule(PROX.model).name == "prox-hybrid"
-
-
-def test_the_default_steps_are_20_or_the_nearest_that_was_trained():
-    def steps(*counts):
-        return default_steps(dataclasses.replace(PROX, conditioning=ConditioningConfig("prox-hybrid", "knots", counts)))
-
-    assert steps(5, 10, 20) == 20
-    assert steps(50, 100) == 50
-    assert default_steps(PROX.model) == 20
-
-
-def test_samplers_fit_one_kind_of_model():
-    assert "euler-maruyama" in fitting_rules("score")
-    assert "prox-hybrid" in fitting_rules("prox")
-    assert not set(fitting_rules("score")) & set(fitting_rules("prox"))

@@ -228,7 +228,7 @@ def test_score_at_time_zero_is_an_error(t):
 
 
 def test_unknown_parametrisations_are_errors_that_list_the_known():
-    with pytest.raises(ValueError, match="'eps'.*epsilon, prox"):
+    with pytest.raises(ValueError, match=r"'eps'.*epsilon, prox"):
         ProxModel(Constant(), SDE, "eps")
 
 

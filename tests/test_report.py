@@ -24,7 +24,7 @@ from proxdm.cli import parse
 from proxdm.cli.evaluate import Evaluate
 from proxdm.cli.train import parse_request
 from proxdm.config import to_json
-from proxdm.errors import CheckpointError
+from proxdm.errors import OutputError
 from proxdm.evaluation.comparison import make_panels
 from proxdm.evaluation.reading import Measured
 from proxdm.plotting.curves import PHASES, curve_styles, metric_panel, training_curve
@@ -243,7 +243,7 @@ def test_a_damaged_log_is_an_error_and_an_unfinished_line_is_not(place):
     log.write_text(json.dumps(LOG[0]) + '\n{"step": 20, "lo')
     assert gather(["runs/prox"]).runs[0].log == (LOG[0],)
     log.write_text("broken\n" + json.dumps(LOG[0]) + "\n")
-    with pytest.raises(CheckpointError, match=r"line 1 of .*log\.jsonl is not a JSON object"):
+    with pytest.raises(OutputError, match=r"line 1 of .*log\.jsonl is not a JSON object"):
         gather(["runs/prox"])
 
 
@@ -350,14 +350,14 @@ def test_the_commands_of_evaluations_measure_the_same_rows():
         words = words_of(command)
         assert words[:2] == ["proxdm", "evaluate"]
         o = parse(Evaluate, words[2:], "proxdm evaluate")
-        known = (o.source, o.samples, o.reference, o.features, o.metrics, o.grid, o.eps, o.rho, o.bf16, o.compile)
-        cells = itertools.product(o.sampler, o.steps, range(o.seed, o.seed + o.seeds))
+        known = (o.source, o.samples, o.reference, o.features, o.metrics, o.grid, o.bf16, o.compile)
+        cells = itertools.product(o.samplers, o.steps, range(o.seed, o.seed + o.seeds))
         found += [(*cell, *known, o.force, o.chunk, o.weights, o.preset) for cell in cells]
     expected = []
     for row in rows:
-        power, fine = row.grid.startswith("power"), row.grid.endswith("eps=1e-05)")
-        grid = ("power", None, 1.5) if power else ("denoising", 1e-5, None) if fine else (None, None, None)
-        known = (row.source, row.samples, "digits", "pixels", tuple(row.used), *grid, row.bf16, row.compile)
+        grids = {"power(5, rho=1.5)": "power(rho=1.5)", "denoising(5, eps=1e-05)": "denoising(eps=1e-05)"}
+        grid = grids.get(row.grid)
+        known = (row.source, row.samples, "digits", "pixels", tuple(row.used), grid, row.bf16, row.compile)
         preset = "mnist-score" if row.source == "x.pth" else None
         cell = (row.sampler, row.steps, row.seed)
         expected.append((*cell, *known, "forced" in row.reference, row.chunk, row.weights, preset))

@@ -14,7 +14,7 @@ from proxdm.cli import VERBS, parse
 from proxdm.cli import download as download_verb
 from proxdm.cli.evaluate import Evaluate
 from proxdm.cli.sample import Sample
-from proxdm.data.known import KNOWN
+from proxdm.data.known import DATASETS
 from proxdm.experiments.reproduce import BLOCKS, Pictures, Reproduction, Sweep
 from proxdm.presets import PRESETS, get_preset
 
@@ -47,7 +47,7 @@ def test_every_name_exists():
     spans = set(re.findall(r"`([^`\n]+)`", TEXT))
     experiments = {one.name for block in BLOCKS.values() for one in block.experiments}
     named = {span for span in spans if re.fullmatch(r"(mnist|cifar10|celebahq|digits|fashion-mnist)-[a-z0-9-]+", span)}
-    assert named <= {*PRESETS, *experiments, *KNOWN}
+    assert named <= {*PRESETS, *experiments, *DATASETS}
     flags = {span.split()[0] for span in spans if span.startswith("--")}
     known = {"--" + name.replace("_", "-") for name in Reproduction.__dataclass_fields__}
     assert flags <= known
@@ -75,7 +75,7 @@ def test_every_evaluation_is_in_the_table_with_its_numbers():
         words = shlex.split(table[one.name][2].strip("`"))
         if isinstance(one, Sweep):
             options = parse(Evaluate, words[2:], "p")
-            assert (options.sampler, options.steps, options.samples) == ((one.sampler,), one.steps, one.samples)
+            assert (options.samplers, options.steps, options.samples) == ((one.sampler,), one.steps, one.samples)
             assert options.reference == f"stats/{get_preset(one.preset).data.name}.npz"
             assert table[one.name][3] == (", ".join(f"{value:g}" for value in one.paper.values()) or "–")
         else:

@@ -1,27 +1,65 @@
-"""From a trained model and a few settings to a sampler, its grid and a decoder: what sampling and evaluation share."""
+"""From a trained model and a plan to samples and pictures: what `sample`, `evaluate` and others share.
+
+Sample i depends on its seed and i alone, not on the batch or the device. Nothing is written here.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
+from tyro.conf import arg
 
+from proxdm._version import __version__
+from proxdm.checkpoints.load import Opened, open_source
 from proxdm.checkpoints.portable import model_config
 from proxdm.config import Config, ModelConfig
-from proxdm.grids import TimeGrid
+from proxdm.data.images import to_uint8
+from proxdm.data.vae import DEFAULT_VAE
+from proxdm.grids import GRIDS, TimeGrid, grid_parameters
 from proxdm.imaging import is_image_shape
 from proxdm.models import LearnedModel
-from proxdm.operators import Ask
-from proxdm.samplers import SAMPLERS, Sampler, find_sampler
+from proxdm.noise import SeededNoise
+from proxdm.operators import Ask, Model, offers, prox_from_denoiser
+from proxdm.runtime.device import choose_device
+from proxdm.runtime.spec import check_parameters, format_call, parse_call
+from proxdm.samplers import SAMPLERS, Sampler, SamplerState, find_sampler, solve
+from proxdm.sweep import Method
 
 USUAL_STEPS = 20
 """Steps where neither the user nor the training says otherwise."""
 
+POSTERIOR_MEAN = "posterior-mean"
+"""What stands for the prox where a proximal sampler runs on a score model (:func:`proxdm.prox_from_denoiser`)."""
+
+MOST_FRAMES = 60
+"""Frames of an animation at most."""
+
+SAMPLERS_HELP = f"{', '.join(SAMPLERS)}, or diffusers:NAME; with parameters, e.g. 'ddim(eta=0.5)'"
+GRIDS_HELP = (
+    f"Times to go through: {', '.join(format_call(name, grid_parameters(name)) for name in GRIDS)}; parameters may be "
+    "left out, and the number of steps comes from --steps; by default the usual grid of the sampler."
+)
+
 Decoder = Callable[[Tensor], Tensor]
 """From samples of a model `(B, *)` to pictures in [-1, 1]."""
+
+Say = Callable[[str], None]
+"""Takes one line for people."""
+
+
+def warn(line: str) -> None:
+    """Issue a line as a warning: what is done with lines where nobody takes them."""
+    warnings.warn(line.removeprefix("warning: "), stacklevel=3)
 
 
 def default_sampler(config: Config | ModelConfig) -> Sampler:
@@ -46,76 +84,84 @@ def fitting_samplers(kind: Literal["score", "prox"]) -> list[str]:
     return [name for name, sampler in SAMPLERS.items() if (sampler.operator == "prox") == (kind == "prox")]
 
 
-@dataclass(frozen=True)
-class GridChoice:
-    """Which times to go through, before the sampler and the number of steps are known.
-
-    Attributes:
-        name: Kind of grid; None is the usual one of the sampler.
-        eps: Last time before 0 of the denoising and log-snr grids; None is 0.001. Without a name it chooses the
-            denoising grid for score samplers.
-        rho: Exponent of the power grid; None is 2.
-    """
-
-    name: str | None = None
-    eps: float | None = None
-    rho: float | None = None
-
-    def __post_init__(self) -> None:
-        """Reject settings that would be ignored.
-
-        Raises:
-            ValueError: A parameter of another grid than the chosen one.
-        """
-        if self.rho is not None and self.name != "power":
-            raise ValueError(f"rho = {self.rho:g} has an effect on the power grid only; choose it, or leave rho out")
-        if self.eps is not None and self.name not in (None, "denoising", "log-snr"):
-            raise ValueError(f"eps = {self.eps:g} has an effect on the denoising and log-snr grids only; leave it out")
-
-    def make(self, rule: Sampler, steps: int, model: LearnedModel) -> TimeGrid:
-        """Return the grid of a sampler with N = `steps`.
-
-        Raises:
-            ValueError: The grid cannot be made, or a setting would be ignored.
-        """
-        name = self.name
-        if name is None and self.eps is not None:
-            if not rule.operator != "prox":
-                raise ValueError(
-                    f"eps = {self.eps:g} has an effect on the denoising and log-snr grids only, and {rule} takes "
-                    "the uniform grid by default: choose the grid, or leave eps out"
-                )
-            name = "denoising"
-        if name is None:
-            return rule.grid(model.schedule, steps)
-        eps, rho = (1e-3 if self.eps is None else self.eps), (2.0 if self.rho is None else self.rho)
-        given = {"power": f"(rho={rho})", "denoising": f"(eps={eps})", "log-snr": f"(eps={eps})"}.get(name, "")
-        return TimeGrid.named(f"{name}{given}", steps, model.schedule)
-
-
-def choose_rule(name: str | None, model: LearnedModel) -> Sampler:
-    """Return the sampler of that name, or the one that the model was trained for, if it takes the model.
+def check_method(sampler: str | None, grid: str | None) -> None:
+    """Check the texts of a sampler and a family of grids, where they are given.
 
     Raises:
-        OperatorError: It needs a score and the model has a prox, or the other way round.
+        ValueError: There is no such sampler, grid or parameter.
+    """
+    if sampler is not None:
+        find_sampler(sampler)
+    if grid is not None:
+        name, given = parse_call(grid)
+        check_parameters(f"the grid {name}", given, grid_parameters(name))
+
+
+def choose_method(model: LearnedModel, sampler: str | None = None, grid: str | None = None) -> Method:
+    """Return the sampler of that text, or the one that the model was trained for, with its grid.
+
+    Raises:
+        OperatorError: The model lacks what the sampler asks for, and has nothing to make it of.
         ValueError: There is no such sampler.
     """
-    rule = default_sampler(model.config) if name is None else find_sampler(name)
-    Ask(model, rule.operator)
-    return rule
+    chosen = default_sampler(model.config) if sampler is None else find_sampler(sampler)
+    Ask(operand(model, chosen)[0], chosen.operator)
+    return Method(chosen, grid)
 
 
-def outside_training(model: LearnedModel, rule: Sampler, grid: TimeGrid) -> str | None:
-    """Return one line on the steps that the network was not trained for, or None if there are none, or none is known.
+def operand(model: LearnedModel, sampler: Sampler) -> tuple[Model, str | None]:
+    """Return what a sampler runs on: the model, or for want of a prox its posterior mean, which is then named."""
+    if sampler.operator == "prox" and not offers(model, "prox") and offers(model, "denoiser"):
+        return prox_from_denoiser(model), POSTERIOR_MEAN
+    return model, None
+
+
+def remarks(model: LearnedModel, sampler: Sampler, grid: TimeGrid) -> list[str]:
+    """Return a line on everything that makes samples other than one may expect.
+
+    That is: steps that the network was not trained for, and a prox that is only a posterior mean.
+    """
+    if operand(model, sampler)[1] is not None:
+        return [f"{sampler} runs on the posterior mean of a score model, in place of a prox"]
+    if not isinstance(model.config, Config):
+        return []
+    line = model.config.training_range().describe_unseen(sampler, grid)
+    return [] if line is None else [f"warning: {line}; expect poor samples"]
+
+
+@contextmanager
+def arithmetic(device: torch.device, *, bf16: bool = False) -> Iterator[None]:
+    """Compute without gradients by algorithms that always round in the same way, networks in bfloat16 if wanted."""
+    cudnn = torch.backends.cudnn
+    flags = cudnn.flags(enabled=cudnn.enabled, benchmark=False, deterministic=True, allow_tf32=cudnn.allow_tf32)
+    with torch.no_grad(), flags, torch.autocast(device.type, torch.bfloat16) if bf16 else nullcontext():
+        yield
+
+
+def draw(
+    model: LearnedModel,
+    sampler: Sampler,
+    grid: TimeGrid,
+    seed: int,
+    indices: range,
+    *,
+    callback: Callable[[SamplerState], None] | None = None,
+) -> SamplerState:
+    """Return samples of a set by their numbers, in the last state of the sampler.
 
     Args:
         model: The model.
-        rule: The sampler.
+        sampler: The sampler.
         grid: Its times.
+        seed: Of the set.
+        indices: Numbers of the samples.
+        callback: Called with every state.
+
+    Raises:
+        NonFiniteError: They are not finite.
     """
-    if not isinstance(model.config, Config):
-        return None
-    return model.config.training_range().describe_unseen(rule, grid)
+    noise = SeededNoise(seed, indices, model_config(model.config).shape, device=model.device)
+    return solve(sampler, operand(model, sampler)[0], grid, noise, callback=callback)
 
 
 def has_latents(model: LearnedModel) -> bool:
@@ -153,3 +199,181 @@ def make_decoder(model: LearnedModel, vae: str) -> tuple[tuple[int, int, int], D
         )
     scale = coder.reduction
     return (3, height * scale, width * scale), lambda x: torch.cat(list(decode_latents(x, coder)))
+
+
+@dataclass(frozen=True)
+class SamplePlan:
+    """How to draw samples."""
+
+    sampler: Annotated[str | None, arg(help=f"{SAMPLERS_HELP}; by default what the model was trained for.")] = None
+    """Text of the sampler; None is the one that the model was trained for."""
+
+    steps: int | None = None
+    """Number of steps; by default 20, or the nearest that was trained."""
+
+    samples: Annotated[int, arg(aliases=("-n",))] = 64
+    """Number of samples."""
+
+    seed: int = 0
+    """Seed of all random numbers; sample i depends on it and i alone."""
+
+    grid: Annotated[str | None, arg(help=GRIDS_HELP)] = None
+    """Text of a family of grids; None is the usual one of the sampler."""
+
+    batch_size: int = 64
+    """Samples computed at a time; has no influence on them."""
+
+    bf16: bool = False
+    """Run the network in bfloat16: faster on GPUs, slightly different samples."""
+
+    vae: str = DEFAULT_VAE
+    """Autoencoder that decodes the samples of latent models: a name on the hub, or a folder."""
+
+    latents: bool = False
+    """Leave the samples of latent models as they are."""
+
+    def __post_init__(self) -> None:
+        """Check every value that does not need the model.
+
+        Raises:
+            ValueError: A count below its limit, or an unknown sampler, grid or parameter.
+        """
+        for name, count in {"samples": self.samples, "batch-size": self.batch_size, "steps": self.steps}.items():
+            if count is not None and count < 1:
+                raise ValueError(f"--{name} = {count} must be at least 1")
+        if self.seed < 0:
+            raise ValueError(f"--seed = {self.seed} must be at least 0")
+        check_method(self.sampler, self.grid)
+
+
+@dataclass(frozen=True, eq=False)
+class Generated:
+    """What :func:`generate` has drawn.
+
+    Attributes:
+        samples: uint8 pictures `(n, C, H, W)`, or samples that are none, `(n, *)`; empty where they were handed on.
+        frames: The first samples on their way from noise, each uint8 `(k, C, H, W)`.
+        record: How they were made, in plain types: source, weights, sampler, grid, steps, nfe, seed, ...
+        device: Where.
+        seconds: Time of the sampler and the decoder.
+    """
+
+    samples: Tensor
+    frames: tuple[Tensor, ...]
+    record: dict[str, Any]
+    device: torch.device
+    seconds: float
+
+
+def generate(
+    source: str | Path | Opened,
+    plan: SamplePlan,
+    *,
+    weights: str | None = None,
+    preset: str | None = None,
+    device: str | torch.device = "auto",
+    pictures: bool = False,
+    frames: int = 0,
+    each: Callable[[int, Tensor], None] | None = None,
+    progress: bool = False,
+    say: Say = warn,
+) -> Generated:
+    """Draw the samples of a plan.
+
+    Args:
+        source: Whatever :func:`proxdm.checkpoints.load.open_source` takes, or a model that is open already.
+        plan: How.
+        weights: Weight set; None is the usual one.
+        preset: Of the paper's `.pth` files.
+        device: Where to compute; `auto` is a GPU where there is one.
+        pictures: Refuse samples that are no pictures.
+        frames: Samples to watch on their way from noise, at up to 60 times.
+        each: Takes every batch and the number of its first sample; batches are then not kept.
+        progress: Show a progress bar (only where there is a terminal).
+        say: Takes what is to be said about the samples, line by line; by default such lines are issued as warnings.
+
+    Raises:
+        CheckpointError: There is no such model.
+        OperatorError: The sampler does not take it.
+        StepError: A step is not defined on the grid.
+        DataError: The autoencoder of a latent model cannot be had.
+        NonFiniteError: Samples are not finite.
+        ValueError: Samples that are no pictures, or `latents` of a model that has none.
+    """
+    opened = (
+        source if isinstance(source, Opened) else open_source(source, weights, preset, device=choose_device(device))
+    )
+    model = opened.model
+    method = choose_method(model, plan.sampler, plan.grid)
+    sampler, grid = method.sampler, method.times(model.schedule, plan.steps or default_steps(model.config))
+    sampler.check(model.schedule, grid)
+    decode = _decoder(model, plan, pictures=pictures or frames > 0)
+    for line in remarks(model, sampler, grid):
+        say(line)
+    chosen = torch.linspace(0, grid.steps, min(grid.steps + 1, MOST_FRAMES)).round().int().tolist() if frames else []
+    watched: dict[int, list[Tensor]] = {step: [] for step in chosen}
+    kept: list[Tensor] = []
+    evaluations, nfe, started = sampler.evaluations(grid), 0, time.perf_counter()
+    total = math.ceil(plan.samples / plan.batch_size) * evaluations
+    with (
+        arithmetic(model.device, bf16=plan.bf16),
+        tqdm(total=total, desc=str(sampler), unit="NFE", leave=False, disable=None if progress else True) as bar,
+    ):
+        for start in range(0, plan.samples, plan.batch_size):
+
+            def after(state: SamplerState, start: int = start) -> None:
+                bar.update(start // plan.batch_size * evaluations + state.nfe - bar.n)
+                if state.step in watched and start < frames and decode is not None:
+                    watched[state.step].append(to_uint8(decode(state.x[: frames - start])).cpu())
+
+            indices = range(start, min(start + plan.batch_size, plan.samples))
+            state = draw(model, sampler, grid, plan.seed, indices, callback=after)
+            batch, nfe = (state.x if decode is None else to_uint8(decode(state.x))).cpu(), state.nfe
+            if each is None:
+                kept.append(batch)
+            else:
+                each(start, batch)
+    return Generated(
+        torch.cat(kept) if kept else torch.empty(0),
+        tuple(torch.cat(parts) for parts in watched.values()),
+        {**_record(source, opened, plan, method, grid), "nfe": nfe},
+        model.device,
+        time.perf_counter() - started,
+    )
+
+
+def _decoder(model: LearnedModel, plan: SamplePlan, *, pictures: bool) -> Decoder | None:
+    """Return what makes pictures of samples; None where they are to be left as they are.
+
+    Raises:
+        ValueError: Samples that are no pictures, or `latents` of a model that has none.
+    """
+    latents, shape = has_latents(model), tuple(model_config(model.config).shape)
+    if plan.latents and not latents:
+        raise ValueError(f"--latents is for latent models; the samples of this one have shape {shape}")
+    if not plan.latents and (latents or is_image_shape(shape)):
+        return make_decoder(model, plan.vae)[1]
+    if pictures:
+        raise ValueError(
+            f"samples of shape {shape} are no pictures of 1 or 3 channels; write them to an .npz file with --out"
+        )
+    return None
+
+
+def _record(source: object, opened: Opened, plan: SamplePlan, method: Method, grid: TimeGrid) -> dict[str, Any]:
+    """Return how samples are made, in plain types."""
+    stands_in = operand(opened.model, method.sampler)[1]
+    return {
+        "source": type(opened.model).__name__ if isinstance(source, Opened) else str(source),
+        "preset": getattr(opened.model.config, "preset", None),
+        "weights": opened.weights,
+        "sampler": method.name,
+        "grid": grid.name,
+        "steps": grid.steps,
+        "samples": plan.samples,
+        "seed": plan.seed,
+        "bf16": plan.bf16,
+        "proxdm": __version__,
+        "torch": torch.__version__,
+        **({} if stands_in is None else {"operator": stands_in}),
+    }

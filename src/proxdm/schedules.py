@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -405,9 +404,8 @@ def variance_preserving(schedule: Schedule, what: str) -> VariancePreserving:
     return schedule
 
 
-def log_ratio_step(schedule: Schedule, t: float | Sequence[float], s: float | Sequence[float]) -> Tensor:
+def log_ratio_step(schedule: Schedule, t: Time, s: Time) -> Tensor:
     """Return `h = log(ratio(t) / ratio(s))`, the length of a step from t to s in half log-SNR; infinite at s = 0."""
-    t, s = (torch.as_tensor(time, dtype=torch.float64) for time in (t, s))
     return torch.log(schedule.ratio(t) / schedule.ratio(s))
 
 

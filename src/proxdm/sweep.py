@@ -6,17 +6,18 @@ A :class:`Method` is a sampler with the times it goes through, a :class:`Cell` o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
-from proxdm.errors import StepError
+from proxdm.errors import NonFiniteError, StepError
 from proxdm.grids import TimeGrid
 from proxdm.samplers import Sampler, find_sampler
-from proxdm.schedules import Schedule
+from proxdm.schedules import Schedule, ScheduleError
 
 
 @dataclass(frozen=True)
@@ -157,9 +158,52 @@ class Spread:
         """Return the mean, with `± deviation` where there are several seeds, in the given formats."""
         return f"{self.mean:{mean}}" if self.std is None else f"{self.mean:{mean}} ± {self.std:{std}}"
 
+    @property
+    def figures(self) -> str:
+        """Mean and deviation to the second figure of the deviation; of one seed, or no deviation, four figures."""
+        if not self.std:
+            return self.text(".4g", ".0f")
+        decimals = f".{min(max(1 - math.floor(math.log10(self.std)), 0), 12)}f"
+        return self.text(decimals, decimals)
+
     def __str__(self) -> str:
         """Return :meth:`text` to three decimals."""
         return self.text()
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Rows that differ in their seeds only, as one.
+
+    Attributes:
+        metrics: Values of every seed, by name.
+        nfe: Network evaluations of each sample, measured; 0 for exact draws.
+        seconds: Mean time of a run.
+        grid: Times gone through, by name and parameters; None where there are none.
+    """
+
+    metrics: Mapping[str, Spread]
+    nfe: int
+    seconds: float
+    grid: str | None
+
+    @classmethod
+    def of(cls, rows: Sequence[Row]) -> Summary:
+        """Sum up at least one row."""
+        spreads = {name: Spread.of(rows, name) for name in rows[0].metrics}
+        return cls(spreads, rows[0].nfe, fmean(row.seconds for row in rows), rows[0].grid)
+
+    @property
+    def w2(self) -> Spread:
+        """The metric `w2`."""
+        return self.metrics["w2"]
+
+    def record(self) -> dict[str, Any]:
+        """Return the JSON form: of every metric the mean under its name, `_std` and `_seeds`, all values."""
+        values: dict[str, Any] = {}
+        for name, spread in self.metrics.items():
+            values |= {name: spread.mean, f"{name}_std": spread.std, f"{name}_seeds": list(spread.values)}
+        return {**values, "nfe": self.nfe, "seconds": self.seconds, "grid": self.grid}
 
 
 def make_cells(
@@ -184,7 +228,7 @@ def make_cells(
             grid = method.times(schedule, n)
             try:
                 method.sampler.check(schedule, grid)
-            except StepError as error:
+            except (StepError, ScheduleError) as error:
                 skipped.append(Skipped(method.name, n, str(error), target))
                 continue
             cells += [Cell(target, method, grid, seed) for seed in every]
@@ -196,6 +240,7 @@ def sweep(
     measure: Callable[[Cell], Measured | None],
     *,
     known: Callable[[Cell], Measured | None] = lambda cell: None,
+    skipped: list[Skipped] | None = None,
     progress: bool = False,
 ) -> list[Measured]:
     """Measure every cell that is not known already, and return the rows in the order of the cells.
@@ -205,13 +250,22 @@ def sweep(
         measure: Returns the row of a cell, which it has written down where that is wanted; None where another process
             does.
         known: Returns the row of a cell that was measured before.
+        skipped: Where cells are written down that turn out not to be defined, or not to give finite numbers, when they
+            are run; None raises the StepError or NonFiniteError.
         progress: Show a progress bar over the cells (only where there is a terminal).
     """
     found = {cell: row for cell in cells if (row := known(cell)) is not None}
     bar = tqdm([cell for cell in cells if cell not in found], unit="run", leave=False, disable=not progress or None)
     for cell in bar:
         bar.set_description(str(cell))
-        if (row := measure(cell)) is not None:
+        try:
+            row = measure(cell)
+        except (StepError, NonFiniteError) as error:
+            if skipped is None:
+                raise
+            skipped.append(Skipped(cell.method.name, cell.steps, str(error), cell.target))
+            continue
+        if row is not None:
             found[cell] = row
     return [found[cell] for cell in cells if cell in found]
 
@@ -222,3 +276,19 @@ def by_cell(rows: Iterable[Measured]) -> dict[tuple[str, str, int], list[Measure
     for row in rows:
         groups.setdefault((row.target, row.sampler, row.steps), []).append(row)
     return groups
+
+
+def summaries(rows: Iterable[Row]) -> dict[str, dict[int, Summary]]:
+    """Return what rows of one target sum up to, by sampler and N, in the order in which they come."""
+    found: dict[str, dict[int, Summary]] = {}
+    for (_, sampler, steps), group in by_cell(rows).items():
+        found.setdefault(sampler, {})[steps] = Summary.of(group)
+    return found
+
+
+def reasons(skipped: Iterable[Skipped]) -> dict[str, dict[int, str]]:
+    """Return why cells of one target were skipped, by sampler and N."""
+    found: dict[str, dict[int, str]] = {}
+    for one in skipped:
+        found.setdefault(one.sampler, {})[one.steps] = one.reason
+    return found

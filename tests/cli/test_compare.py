@@ -6,25 +6,14 @@ import json
 import xml.etree.ElementTree as ElementTree
 
 import pytest
-import torch
 from PIL import Image
 
 from fake_results import make_row, write_results
 from proxdm.checkpoints.portable import save_model
 from proxdm.cli import compare as verb
 from proxdm.cli import main
-from proxdm.conditioning import ConditioningConfig
-from proxdm.config import Config, ModelConfig
-from proxdm.data.load import DataConfig
-from proxdm.networks import UNetConfig
+from tiny_models import PROX, random_model
 
-NETWORK = UNetConfig(1, 8, (1, 2), (1,), 1, conditioning="time-lam")
-CONFIG = Config(
-    preset="tiny",
-    data=DataConfig("digits"),
-    model=ModelConfig("prox", (1, 8, 8), NETWORK, parametrisation="prox"),
-    conditioning=ConditioningConfig("prox-hybrid", "knots", (5, 10)),
-)
 QUICK = ["--samples", 20, "--features", "pixels", "--device", "cpu"]
 
 
@@ -87,12 +76,7 @@ def test_options_choose_what_is_shown_of_results(folders, tmp_path):
 
 def test_models_are_evaluated_once(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    torch.manual_seed(0)
-    model = CONFIG.model.build()
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.1)
-    model.config = CONFIG
-    source = str(save_model(model.eval(), tmp_path / "tiny.safetensors", weights="ema-0.9"))
+    source = str(save_model(random_model(PROX), tmp_path / "tiny.safetensors", weights="ema-0.9"))
     assert compare(source, *QUICK, "--steps", 5, 10) == 0
     captured = capsys.readouterr()
     assert "skipped prox-backward at N = 5" in captured.err

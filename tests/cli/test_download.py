@@ -8,7 +8,7 @@ import pytest
 
 from proxdm.checkpoints import hub as hubs
 from proxdm.cli import main
-from proxdm.data.known import KNOWN
+from proxdm.data.known import DATASETS
 
 
 @pytest.fixture(autouse=True)
@@ -73,7 +73,7 @@ def test_data_sets_are_fetched_by_the_data_layer(monkeypatch, tmp_path, capsys):
     assert lines(capsys) == {"mnist": str(tmp_path)}
     fetched.clear()
     assert main(["download", "datasets", "all"]) == 0
-    assert [name for name, _ in fetched] == [name for name, known in KNOWN.items() if known.download]
+    assert [name for name, _ in fetched] == [name for name, known in DATASETS.items() if known.download]
 
 
 def test_inception_weights_are_fetched_by_the_metrics(monkeypatch, tmp_path, capsys):

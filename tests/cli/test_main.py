@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -10,7 +11,10 @@ from dataclasses import dataclass
 import pytest
 
 from proxdm import __version__, cli
+from proxdm.checkpoints.portable import save_model
 from proxdm.errors import OutputError, StepError
+from proxdm.samplers import SAMPLERS
+from tiny_models import PROX, random_model
 
 
 @pytest.fixture
@@ -209,3 +213,50 @@ def test_python_m_proxdm_gives_the_status():
     assert done.returncode == 2
     assert done.stderr == "proxdm: error: steps = 0 must be a whole number of at least 1\n"
     assert done.stdout == ""
+
+
+PLUGIN = """
+from dataclasses import dataclass
+from proxdm.samplers import Sampler, register
+
+@register
+@dataclass(frozen=True)
+class Halving(Sampler):
+    name, operator, formula = "halving", "prox", "x' = gain (x + prox) / 2"
+    gain: float = 1.0
+
+    def step(self, ask, x, t, s, z, carry):
+        return self.gain * (x + ask.prox(x, s, 1.0)) / 2, carry
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """A module with a sampler, known to this test alone, and a small model with random weights."""
+    (tmp_path / "own_sampler.py").write_text(PLUGIN)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(SAMPLERS, "_entries", dict(SAMPLERS))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    save_model(random_model(PROX), tmp_path / "m.safetensors")
+    yield tmp_path
+    sys.modules.pop("own_sampler", None)
+
+
+@pytest.mark.parametrize("flags", [["--import", "own_sampler"], ["--import=own_sampler.py"]], ids="".join)
+@pytest.mark.parametrize("after", [False, True])
+def test_own_samplers_are_known_to_every_verb(own, flags, after):
+    text = "halving(gain=0.5)"
+    drawn = ["sample", "m.safetensors", "--sampler", text, "--steps", "3", "-n", "2", "--out", "a.npz"]
+    assert cli.main([*drawn, *flags] if after else [*flags, *drawn]) == 0
+    measured = ["evaluate", "m.safetensors", "--sampler", text, "all", "--steps", "2", "-n", "4", "--seeds", "1"]
+    assert cli.main([*measured, "--features", "pixels", "--metrics", "w2", "--device", "cpu", *flags]) == 0
+    rows = [json.loads(line) for line in (own / "evaluations" / "m" / "results.jsonl").read_text().splitlines()]
+    assert (rows[0]["sampler"], rows[0]["nfe"]) == (text, 2)
+    assert "halving" in [row["sampler"] for row in rows]
+
+
+@pytest.mark.parametrize("flags, word", [(["--import"], "--import"), (["--import", "nowhere"], "'nowhere'")])
+def test_a_module_that_cannot_be_imported(flags, word, verb, capsys):
+    verb(lambda arguments, prog: 0)
+    assert cli.main(["fake", *flags]) == 2
+    assert word in capsys.readouterr().err

@@ -20,6 +20,7 @@ from proxdm.config import ConfigError, from_json, to_json
 from proxdm.errors import CheckpointError
 from proxdm.networks import MLPConfig
 from proxdm.presets import PRESETS, get_preset
+from proxdm.runtime.registry import import_plugins
 
 MLP = {
     "model": {"network": {"type": "mlp", "dim": 64, "width": 16, "depth": 1}},
@@ -120,6 +121,25 @@ def test_files_with_unknown_keys_are_refused(tmp_path, capsys):
         assert said.count("\n") == 1
 
 
+def test_points_of_the_plane_are_trained_from_the_command_line(tmp_path, capsys):
+    flags = ["--training.steps", "3", "--objective.l1-steps", "1", "--training.device", "cpu"]
+    assert main(["train", "dino-prox-hybrid", "--out", str(tmp_path / "run"), *flags]) == 0
+    assert "142 samples" in capsys.readouterr().err
+    assert (tmp_path / "run" / "previews" / "step-00000003.png").is_file()
+
+
+def test_an_own_data_set_of_an_imported_module_is_trained_on(tmp_path, monkeypatch):
+    (tmp_path / "my_rings.py").write_text(
+        "import torch\nfrom proxdm.data import DATASETS, KnownData\n"
+        "DATASETS.add('my-rings', KnownData('Rings', lambda root, split: torch.randn(30, 2)))\n"
+    )
+    monkeypatch.setattr("sys.path", [*sys.path])
+    import_plugins([str(tmp_path / "my_rings.py")])
+    flags = ["--data.name", "my-rings", "--training.steps", "2", "--training.device", "cpu"]
+    assert main(["train", "dino-score", "--out", str(tmp_path / "run"), *flags]) == 0
+    assert store.read_config(tmp_path / "run").data.name == "my-rings"
+
+
 def test_help_lists_presets_and_fields(capsys):
     assert main(["train", "--help"]) == 0
     text = capsys.readouterr().out
@@ -143,7 +163,7 @@ def test_dry_run_prints_the_configuration_and_the_needs_and_writes_nothing(mlp_f
     config = from_json(text[:split])
     assert config.model.network == MLPConfig(64, 16, 1)
     rows = dict(line.split(maxsplit=1) for line in text[split:].splitlines())
-    assert rows["data"] == "1,797 images of 1x8x8"
+    assert rows["data"] == "1,797 samples of 1x8x8"
     assert rows["parameters"] == f"{config.parameter_count():,}"
     assert "measured" in rows["step"]
     assert rows["time"].endswith("for 6 steps")
@@ -162,7 +182,7 @@ def test_a_run_from_the_command_line(mlp_file, tmp_path, capsys):
     assert main(command) == 0
     said = capsys.readouterr()
     assert f"6 steps, 0 s; the model is in {out / 'checkpoints' / 'step-00000006'}" in said.out
-    assert f"1,797 images, cpu; log in {out / 'log.jsonl'}" in said.err
+    assert f"1,797 samples; 1 process x 8 samples (cpu); log in {out / 'log.jsonl'}" in said.err
     assert "step 6 of 6: mse " in said.err
     assert [line["step"] for line in store.read_log(out)] == [2, 4, 6]
     assert main(command) == 2

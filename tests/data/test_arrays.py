@@ -108,8 +108,8 @@ def test_named_array_of_an_archive(tmp_path):
     [
         (np.zeros((3, 3), np.uint8), {}, "has shape 3x3; images are (n, H, W)"),
         (np.uint8(3), {}, "has shape (); images are"),
-        (np.zeros((0, 3, 3), np.uint8), {}, "holds no images: its shape is 0x3x3"),
-        (np.zeros((2, 5, 6, 7), np.uint8), {}, "and no dimension of 1 or 3 channels"),
+        (np.zeros((0, 3, 3), np.uint8), {}, "holds no samples: its shape is 0x3x3"),
+        (np.zeros((2, 5, 6, 7), np.uint8), {}, "has shape 2x5x6x7, and no dimension of 1 or 3 channels"),
         (np.zeros((2, 5, 6), np.int32), {}, "is of type int32; images are uint8"),
         (np.zeros((2, 5, 6), bool), {}, "is of type bool"),
         (np.full((2, 5, 6), 200.0), {}, "is floating point from 200 to 200; images are in [0, 1] or [-1, 1]"),
@@ -159,7 +159,7 @@ def test_memory_limit_applies_only_to_what_is_converted(tmp_path, monkeypatch):
     monkeypatch.setattr(images, "MEMORY_LIMIT", 100)
     big = np.full((9, 4, 4), -0.5, np.float32)
     assert len(read_array(saved(tmp_path / "mapped.npy", big))) == 9
-    with pytest.raises(DataError, match="9 images of 4x4 need"):
+    with pytest.raises(DataError, match="9 samples of 1x4x4 need"):
         read_array(saved(tmp_path / "wide.npy", big.astype(np.float64)))
-    with pytest.raises(DataError, match="9 images of 4x4 need"):
+    with pytest.raises(DataError, match="9 samples of 1x4x4 need"):
         read_array(saved(tmp_path / "unit.npy", -big))

@@ -26,17 +26,11 @@ def test_sets_differ_and_are_distinct_points():
     assert len({points.tobytes() for points in sets}) == len(datasaurus.NAMES) == 13
 
 
-def test_scaling_of_a_known_point():
+def test_points_are_scaled_and_a_private_copy():
+    datasaurus.load("dino")[:] = 7
     np.testing.assert_array_equal(datasaurus.load("dino")[0], [(55.3846 - 50) / 50, (97.1795 - 50) / 50])
 
 
-def test_result_is_a_private_copy():
-    datasaurus.load("dino")[:] = 7
-    assert np.abs(datasaurus.load("dino")).max() <= 1
-
-
 def test_unknown_name_suggests_the_closest():
-    with pytest.raises(ValueError, match=r"set 'dinno' \(did you mean 'dino'\?\); known are dino, .*bullseye"):
+    with pytest.raises(ValueError, match=r"'dinno' \(did you mean 'dino'\?\).*bullseye"):
         datasaurus.load("dinno")
-    with pytest.raises(ValueError, match=r"'qqq'; known are dino, away"):
-        datasaurus.load("qqq")

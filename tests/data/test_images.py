@@ -9,7 +9,7 @@ import torch
 
 from proxdm.data import images
 from proxdm.data.errors import DataError
-from proxdm.data.images import ImageData, check_memory, iterate, to_model_range, to_uint8, training_stats
+from proxdm.data.images import ImageData, check_memory, iterate, to_model_range, to_uint8
 
 
 def test_range_maps_are_exact_inverses():
@@ -52,24 +52,6 @@ def test_iterate_visits_all_in_order(generator):
         list(iterate(data, 0))
 
 
-def test_training_stats_against_torch(generator):
-    pixels = torch.randint(0, 256, (37, 3, 4, 5), dtype=torch.uint8, generator=generator)
-    stats = training_stats(ImageData(pixels, "random"), batch_size=8)
-    x = pixels.double() / 127.5 - 1
-    assert stats.count == 37
-    assert stats.mean == pytest.approx(x.mean().item(), abs=1e-7)
-    assert stats.rms == pytest.approx(x.square().mean().sqrt().item(), rel=1e-7)
-    assert stats.sigma_d == pytest.approx(x.var(0, correction=0).mean().sqrt().item(), rel=1e-7)
-
-
-def test_sigma_d_is_about_the_mean_image():
-    """Two images, +a and -a about a strong mean image: sigma_d is a, whatever the mean image is."""
-    mean = torch.linspace(-0.5, 0.5, 12).reshape(1, 3, 4)
-    stats = training_stats(ImageData(torch.stack([mean + 0.25, mean - 0.25]), "two"))
-    assert stats.sigma_d == pytest.approx(0.25, rel=1e-6)
-    assert stats.rms > 0.3
-
-
 def test_image_data_checks_and_head():
     pixels = torch.zeros(5, 1, 2, 3, dtype=torch.uint8)
     data = ImageData(pixels, "five", preprocessing="none")
@@ -79,9 +61,10 @@ def test_image_data_checks_and_head():
     assert data.head(None) is data.head(9) is data
     with pytest.raises(DataError, match=r"limit = 0"):
         data.head(0)
-    with pytest.raises(DataError, match=r"bad: images must be \(n, C, H, W\), none of them 0, got \(5, 2, 3\)"):
+    assert ImageData(torch.zeros(5, 7), "vectors").shape == (7,)
+    with pytest.raises(DataError, match=r"bad: .*\(5, 2, 3\)"):
         ImageData(pixels[:, 0], "bad")
-    with pytest.raises(DataError, match=r"got \(0, 1, 2, 3\)"):
+    with pytest.raises(DataError, match=r"\(0, 1, 2, 3\)"):
         ImageData(pixels[:0], "empty")
     with pytest.raises(DataError, match=r"must be uint8 or float32, got torch.float64"):
         ImageData(pixels.double(), "wide")
@@ -89,7 +72,7 @@ def test_image_data_checks_and_head():
 
 def test_memory_limit_names_size_and_remedy(monkeypatch):
     check_memory("big", (1000, 3, 32, 32))
-    with pytest.raises(DataError, match=r"big: 1000000 images of 256x128 need 91.6 GiB, the limit is 8 GiB; take a"):
+    with pytest.raises(DataError, match=r"big: 1000000 samples of 3x128x256 need 91.6 GiB, the limit is 8 GiB; take a"):
         check_memory("big", (1_000_000, 3, 128, 256))
     monkeypatch.setattr(images, "MEMORY_LIMIT", 100)
     with pytest.raises(DataError, match="need"):

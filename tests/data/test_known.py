@@ -15,9 +15,13 @@ import numpy as np
 import pytest
 import torch
 
-from proxdm.data import known
+from proxdm.data import DataConfig, datasaurus, known, load_data
 from proxdm.data.errors import DataError
-from proxdm.data.known import DEBIAN_FASHION_MNIST, KNOWN, cache_folder, cifar10, digits, download, fashion_mnist, mnist
+from proxdm.data.known import DATASETS, DEBIAN_FASHION_MNIST, KnownData, cache_folder, download
+
+
+def read(name, root, split):
+    return load_data(DataConfig(name, None if root is None else str(root), split, pad=0))
 
 
 @pytest.fixture
@@ -50,61 +54,61 @@ def test_the_table_of_digits_is_scikit_learns_wherever_it_keeps_the_file(monkeyp
 def test_digits():
     from sklearn.datasets import load_digits
 
-    data = digits(None, "train")
+    data = read("digits", None, "train")
     assert data.images.shape == (1797, 1, 8, 8)
     assert data.images.min() == 0
     assert data.images.max() == 255
     values = torch.from_numpy(load_digits().images)
     assert torch.equal((data.images[:, 0].double() * 16 / 255).round(), values)
     with pytest.raises(DataError, match="digits has no split 'test'"):
-        digits(None, "test")
+        read("digits", None, "test")
 
 
 def test_mnist_from_a_folder_of_idx_files(shared, tmp_path):
     source = shared / "data" / "mnist-t10k"
-    data = mnist(source, "test")
+    data = read("mnist", source, "test")
     assert data.images.shape == (10_000, 1, 28, 28)
     assert (data.name, data.split) == ("mnist", "test")
     with pytest.raises(DataError, match=r"mnist \(train\) is not here: looked for train-images-idx3-ubyte"):
-        mnist(source, "train")
+        read("mnist", source, "train")
     content = gzip.decompress((source / "t10k-images-idx3-ubyte.gz").read_bytes())
     for place in ("MNIST/raw/t10k-images-idx3-ubyte", "mnist/t10k-images.idx3-ubyte"):
         root = tmp_path / place.replace("/", "-")
         (root / place).parent.mkdir(parents=True)
         (root / place).write_bytes(content)
-        assert torch.equal(mnist(root, "test").images, data.images)
+        assert torch.equal(read("mnist", root, "test").images, data.images)
 
 
 def test_mnist_of_the_cache(shared, empty):
     shutil.copy(shared / "data" / "mnist-t10k" / "t10k-images-idx3-ubyte.gz", empty)
-    assert len(mnist(None, "test")) == 10_000
+    assert len(read("mnist", None, "test")) == 10_000
 
 
 def test_labels_in_place_of_images(shared, tmp_path):
     labels = shared / "data" / "mnist-t10k" / "t10k-labels-idx1-ubyte.gz"
     shutil.copy(labels, tmp_path / "t10k-images-idx3-ubyte.gz")
-    with pytest.raises(DataError, match="has 1 dimensions, images have 3; is it the labels file"):
-        mnist(tmp_path, "test")
+    with pytest.raises(DataError, match="it starts with 00 00 08 01, not 00 00 08 03"):
+        read("mnist", tmp_path, "test")
 
 
 @pytest.mark.skipif(not DEBIAN_FASHION_MNIST.is_dir(), reason="Debian's dataset-fashion-mnist is not installed")
 def test_fashion_mnist_of_debian(empty):
-    test = fashion_mnist(None, "test")
+    test = read("fashion-mnist", None, "test")
     assert test.images.shape == (10_000, 1, 28, 28)
     # Xiao et al. publish mean 0.2860 and deviation 0.3530 of the training set, in [0, 1].
-    train = fashion_mnist(None, "train").images
+    train = read("fashion-mnist", None, "train").images
     assert train.shape == (60_000, 1, 28, 28)
     assert train.double().mean().item() / 255 == pytest.approx(0.2860, abs=1e-4)
     assert train.double().std().item() / 255 == pytest.approx(0.3530, abs=1e-4)
     with pytest.raises(DataError, match="fashion-mnist"):
-        fashion_mnist(empty, "test")
+        read("fashion-mnist", empty, "test")
 
 
 @pytest.mark.parametrize("name", ["mnist", "fashion-mnist", "cifar10"])
 def test_missing_data_say_where_and_how(empty, monkeypatch, name):
     monkeypatch.setattr(known, "DEBIAN_FASHION_MNIST", empty / "debian")
     with pytest.raises(DataError) as error:
-        KNOWN[name].read(None, "train")
+        read(name, None, "train")
     message = str(error.value)
     assert str(empty) in message
     assert f"`proxdm download datasets {name}`" in message
@@ -114,9 +118,16 @@ def test_missing_data_say_where_and_how(empty, monkeypatch, name):
 
 def test_missing_latents_say_how_to_make_them(empty):
     with pytest.raises(DataError, match=r"celebahq-latents.npy; encode a folder .*encode_pictures\("):
-        KNOWN["celebahq-latents"].read(None, "train")
+        read("celebahq-latents", None, "train")
     with pytest.raises(DataError, match="no split 'test'"):
-        KNOWN["celebahq-latents"].read(None, "test")
+        read("celebahq-latents", None, "test")
+
+
+@pytest.mark.parametrize("name", datasaurus.NAMES)
+def test_the_datasaurus_sets_are_data_sets(name):
+    data = load_data(f"datasaurus-{name}")
+    assert data.shape == (2,)
+    np.testing.assert_allclose(data.images.numpy(), datasaurus.load(name), atol=1e-7)
 
 
 @pytest.fixture
@@ -132,7 +143,7 @@ def test_cifar_binary(tmp_path, batches, folder):
     (tmp_path / folder).mkdir(exist_ok=True)
     for name, rows in batches.items():
         rows.tofile(tmp_path / folder / f"{name}.bin")
-    train, test = cifar10(tmp_path, "train"), cifar10(tmp_path, "test")
+    train, test = read("cifar10", tmp_path, "train"), read("cifar10", tmp_path, "test")
     assert train.images.shape == (20, 3, 32, 32)
     assert test.images.shape == (4, 3, 32, 32)
     expected = np.concatenate([rows[:, 1:] for name, rows in batches.items() if name != "test_batch"])
@@ -141,10 +152,10 @@ def test_cifar_binary(tmp_path, batches, folder):
     path = tmp_path / folder / "test_batch.bin"
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(DataError, match=r"test_batch.bin has 12291 bytes, not a multiple of 3073"):
-        cifar10(tmp_path, "test")
+        read("cifar10", tmp_path, "test")
     path.unlink()
     with pytest.raises(DataError, match=r"cifar10 \(test\) is not here"):
-        cifar10(tmp_path, "test")
+        read("cifar10", tmp_path, "test")
 
 
 def test_cifar_python_is_read_only_if_its_sums_are_right(tmp_path, batches, monkeypatch):
@@ -160,12 +171,12 @@ def test_cifar_python_is_read_only_if_its_sums_are_right(tmp_path, batches, monk
     meta = pickle.dumps({"label_names": list("abcdefghij")})
     (folder / "batches.meta").write_bytes(meta)
     with pytest.raises(DataError, match=r"cifar-10-batches-py is incomplete or changed .*; delete it and download"):
-        cifar10(tmp_path, "test")
+        read("cifar10", tmp_path, "test")
     monkeypatch.setattr(CIFAR10, "train_list", [[name, sums[name]] for name in batches if name != "test_batch"])
     monkeypatch.setattr(CIFAR10, "test_list", [["test_batch", sums["test_batch"]]])
     monkeypatch.setattr(CIFAR10, "meta", {**CIFAR10.meta, "md5": hashlib.md5(meta).hexdigest()})
     for split, name in (("train", "data_batch_1"), ("test", "test_batch")):
-        got = cifar10(tmp_path, split).images[:4].reshape(4, -1)
+        got = read("cifar10", tmp_path, split).images[:4].reshape(4, -1)
         np.testing.assert_array_equal(got.numpy(), batches[name][:, 1:])
 
 
@@ -180,7 +191,7 @@ def test_download_errors(tmp_path, monkeypatch):
     def no_network(folder):
         raise RuntimeError("Error downloading x:\nTried y, got:\nz")
 
-    monkeypatch.setitem(KNOWN, "mnist", known.KnownData(mnist, no_network))
+    monkeypatch.setitem(DATASETS._entries, "mnist", KnownData("x", None, download=no_network))
     with pytest.raises(DataError, match=r"mnist cannot be downloaded \(Error downloading x: Tried y, got: z\); fetch"):
         download("mnist", tmp_path / "new")
 
@@ -218,7 +229,7 @@ def test_download_of_mnist_from_a_mirror(shared, tmp_path, monkeypatch, serve):
     monkeypatch.setattr(MNIST, "resources", [(name, hashlib.md5((mirror / name).read_bytes()).hexdigest())])
     monkeypatch.setattr(MNIST, "_load_data", lambda self: (None, None))
     root = download("mnist", tmp_path / "cache")
-    assert torch.equal(mnist(root, "test").images, mnist(mirror, "test").images)
+    assert torch.equal(read("mnist", root, "test").images, read("mnist", mirror, "test").images)
 
 
 def test_download_of_cifar_from_a_mirror(tmp_path, batches, monkeypatch, serve):
@@ -236,5 +247,5 @@ def test_download_of_cifar_from_a_mirror(tmp_path, batches, monkeypatch, serve):
     (tmp_path / "cache" / "cifar-10-batches-bin").mkdir()
     (tmp_path / "cache" / "cifar-10-batches-bin" / "test_batch.bin").write_bytes(b"cut short")
     root = download("cifar10", tmp_path / "cache")
-    assert len(cifar10(root, "train")) == 20
-    assert len(cifar10(root, "test")) == 4
+    assert len(read("cifar10", root, "train")) == 20
+    assert len(read("cifar10", root, "test")) == 4

@@ -13,7 +13,7 @@ from PIL import Image
 
 from proxdm.data import DataError, load_data
 from proxdm.data.known import DEBIAN_FASHION_MNIST
-from proxdm.data.labels import LABELS, load_labels
+from proxdm.data.labels import labelled, load_labels
 from proxdm.data.load import DataConfig
 
 
@@ -54,7 +54,7 @@ def test_idx_files_in_place_of_each_other(tmp_path):
         load_labels(DataConfig("mnist", str(tmp_path)))
     images = idx(np.zeros((2, 28, 28), np.uint8))
     (tmp_path / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(images))
-    with pytest.raises(DataError, match="has 3 dimensions, labels have 1; is it the images file"):
+    with pytest.raises(DataError, match="it starts with 00 00 08 03, not 00 00 08 01"):
         load_labels(DataConfig("mnist", str(tmp_path)))
 
 
@@ -94,7 +94,7 @@ def test_what_has_no_labels(tmp_path):
     picture(tmp_path / "one" / "cat" / "1.png", 0)
     np.save(tmp_path / "a.npy", np.zeros((2, 8, 8), np.uint8))
     cases = {
-        "celebahq-latents": f"celebahq-latents has no labels; data sets with labels are {', '.join(LABELS)}",
+        "celebahq-latents": f"celebahq-latents has no labels; data sets with labels are {', '.join(labelled())}",
         "digitz": r"unknown data set with labels 'digitz' \(did you mean 'digits'\?\)",
         str(tmp_path / "mixed"): "has no labels: 2.png is in no folder of a class; make one sub-folder a class",
         str(tmp_path / "one"): "has no labels: cat/1.png is in no folder of a class",

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from proxdm.data import DataConfig, DataError, ImageData, latents, load_data, to_model_range
-from proxdm.data.latents import LatentStamp, encode_images, encode_pictures, read_latents, read_stamp
+from proxdm.data.latents import LatentStamp, encode_pictures, read_latents, read_stamp
 from proxdm.data.vae import LatentCoder, decode_latents, load_vae
 from proxdm.errors import OutputError
 from proxdm.noise import sample_generator
@@ -66,7 +66,7 @@ def test_coder_is_the_autoencoder_with_its_scaling(coder, data, generator):
 @pytest.mark.parametrize("mode", ["mean", "sample"])
 def test_file_equals_direct_encoding(tmp_path, coder, data, mode):
     out = tmp_path / "sub" / "z.npy"
-    encoded = encode_images(data, out, coder, mode=mode, seed=9, batch_size=3)
+    encoded = encode_pictures(data, out, coder, mode=mode, seed=9, batch_size=3)
     noise = None
     if mode == "sample":
         noise = torch.stack([torch.randn(4, 4, 4, generator=sample_generator(9, i)) for i in range(7)])
@@ -82,7 +82,7 @@ def test_file_equals_direct_encoding(tmp_path, coder, data, mode):
 
 
 def test_mirrored_pictures_are_encoded_too(tmp_path, coder, data):
-    encoded = encode_images(data, tmp_path / "z.npy", coder, mirrored=True, batch_size=4)
+    encoded = encode_pictures(data, tmp_path / "z.npy", coder, mirrored=True, batch_size=4)
     x = to_model_range(data.images)
     torch.testing.assert_close(encoded.images, coder.encode(torch.cat([x, x.flip(-1)])), rtol=1e-4, atol=1e-5)
 
@@ -93,7 +93,7 @@ def test_folder_gives_the_same_as_memory(tmp_path, coder, data):
     for index, image in enumerate(data.images):
         Image.fromarray(image.permute(1, 2, 0).numpy()).save(folder / f"{index}.png")
     from_folder = encode_pictures(folder, tmp_path / "a.npy", coder, size=16, batch_size=2)
-    from_memory = encode_images(data, tmp_path / "b.npy", coder, batch_size=2)
+    from_memory = encode_pictures(data, tmp_path / "b.npy", coder, batch_size=2)
     assert torch.equal(from_folder.images, from_memory.images)
     assert from_folder.name == "pictures"
     (folder / "3.png").write_bytes(b"junk")
@@ -104,7 +104,7 @@ def test_folder_gives_the_same_as_memory(tmp_path, coder, data):
 
 def test_interrupted_encoding_goes_on_where_it_stopped(tmp_path, coder, data, monkeypatch):
     monkeypatch.setattr(latents, "_FLUSH_EVERY", 1)
-    whole = encode_images(data, tmp_path / "whole.npy", coder, mode="sample", mirrored=True, batch_size=2)
+    whole = encode_pictures(data, tmp_path / "whole.npy", coder, mode="sample", mirrored=True, batch_size=2)
     out = tmp_path / "z.npy"
     calls = []
 
@@ -117,11 +117,11 @@ def test_interrupted_encoding_goes_on_where_it_stopped(tmp_path, coder, data, mo
 
     failing = Failing(coder.module, coder.name)
     with pytest.raises(KeyboardInterrupt):
-        encode_images(data, out, failing, mode="sample", mirrored=True, batch_size=2)
+        encode_pictures(data, out, failing, mode="sample", mirrored=True, batch_size=2)
     assert not out.exists()
     with pytest.raises(OutputError, match=r"z.npy.partial was made with other settings \(mode 'sample' instead of 'm"):
-        encode_images(data, out, coder, mirrored=True)
-    done = encode_images(data, out, failing, mode="sample", mirrored=True, batch_size=2)
+        encode_pictures(data, out, coder, mirrored=True)
+    done = encode_pictures(data, out, failing, mode="sample", mirrored=True, batch_size=2)
     assert torch.equal(done.images, whole.images)
     assert sum(calls) == 14 + 2  # every row once, and the batch that failed
     assert {path.name for path in tmp_path.iterdir() if path.name.startswith("z")} == {"z.npy", "z.npy.json"}
@@ -129,26 +129,26 @@ def test_interrupted_encoding_goes_on_where_it_stopped(tmp_path, coder, data, mo
 
 def test_finished_file_is_reused_and_never_overwritten(tmp_path, coder, data, vae_folder):
     out = tmp_path / "z.npy"
-    first = encode_images(data, out, coder)
+    first = encode_pictures(data, out, coder)
     time = out.stat().st_mtime_ns
-    assert torch.equal(encode_images(data, out, coder).images, first.images)
+    assert torch.equal(encode_pictures(data, out, coder).images, first.images)
     assert out.stat().st_mtime_ns == time
     with pytest.raises(OutputError, match=r"made with other settings \(mode 'mean' instead of 'sample'\); delete it"):
-        encode_images(data, out, coder, mode="sample")
+        encode_pictures(data, out, coder, mode="sample")
     with pytest.raises(OutputError, match=r"other settings \(names "):
-        encode_images(ImageData(255 - data.images, "random", preprocessing="none"), out, coder)
+        encode_pictures(ImageData(255 - data.images, "random", preprocessing="none"), out, coder)
     other = load_vae(str(vae_folder))
     with torch.no_grad():
         other.module.encoder.conv_in.bias.add_(1)
     with pytest.raises(OutputError, match=r"other settings \(weights "):
-        encode_images(data, out, other)
+        encode_pictures(data, out, other)
     np.save(tmp_path / "foreign.npy", np.zeros(3))
     with pytest.raises(OutputError, match=r"foreign.npy exists and has no stamp beside it"):
-        encode_images(data, tmp_path / "foreign.npy", coder)
+        encode_pictures(data, tmp_path / "foreign.npy", coder)
 
 
 def test_stamp_is_complete_json(tmp_path, coder, data):
-    encode_images(data, tmp_path / "z.npy", coder, seed=4)
+    encode_pictures(data, tmp_path / "z.npy", coder, seed=4)
     stamp = read_stamp(tmp_path / "z.npy")
     assert isinstance(stamp, LatentStamp)
     assert (stamp.images, stamp.shape, stamp.seed, stamp.scaling_factor, stamp.shift) == (7, (4, 4, 4), 4, 0.5, 0.125)
@@ -158,7 +158,7 @@ def test_stamp_is_complete_json(tmp_path, coder, data):
 
 def test_broken_files(tmp_path, coder, data):
     out, beside = tmp_path / "z.npy", tmp_path / "z.npy.json"
-    encode_images(data, out, coder)
+    encode_pictures(data, out, coder)
     good = beside.read_text()
     for content, message in [
         ("{", "cannot be read"),
@@ -181,23 +181,25 @@ def test_broken_files(tmp_path, coder, data):
 def test_partial_file_that_does_not_fit_its_notes(tmp_path, coder, data, monkeypatch):
     monkeypatch.setattr(LatentCoder, "encode", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
-        encode_images(data, tmp_path / "z.npy", coder)
+        encode_pictures(data, tmp_path / "z.npy", coder)
     np.save(tmp_path / "short.npy", np.zeros((2, 4, 4, 4), np.float32))
     (tmp_path / "short.npy").rename(tmp_path / "z.npy.partial")
     with pytest.raises(DataError, match=r"z.npy.partial does not fit z.npy.partial.json; delete both"):
-        encode_images(data, tmp_path / "z.npy", coder)
+        encode_pictures(data, tmp_path / "z.npy", coder)
 
 
 def test_input_errors(tmp_path, coder, data):
     with pytest.raises(DataError, match=r"pictures of 18x16 do not fit .*: give a size= that is a multiple of 4"):
         coder.latent_shape(16, 18)
     grey = ImageData(data.images[:, :1], "grey")
-    with pytest.raises(DataError, match="takes RGB pictures, these have 1 channels"):
-        encode_images(grey, tmp_path / "z.npy", coder)
+    with pytest.raises(DataError, match=r"takes RGB pictures, .*\(1, 16, 16\)"):
+        encode_pictures(grey, tmp_path / "z.npy", coder)
     with pytest.raises(DataError, match=r"must end in .npy, and batch_size = 0"):
-        encode_images(data, tmp_path / "z.npy", coder, batch_size=0)
+        encode_pictures(data, tmp_path / "z.npy", coder, batch_size=0)
     with pytest.raises(DataError, match=r"must end in .npy"):
-        encode_images(data, tmp_path / "z.npz", coder)
+        encode_pictures(data, tmp_path / "z.npz", coder)
+    with pytest.raises(DataError, match="size="):
+        encode_pictures(tmp_path, tmp_path / "z.npy", coder)
     with pytest.raises(DataError, match="latents that are not finite; use dtype float32"):
         coder.encode(torch.full((1, 3, 16, 16), torch.nan))
 

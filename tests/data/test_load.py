@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from proxdm.data import DataConfig, DataError, images, load_data
-from proxdm.data.known import KNOWN, KnownData
+from proxdm.data.known import DATASETS, KnownData
 
 
 @pytest.fixture
@@ -41,6 +41,7 @@ def test_mnist_is_padded_to_32(shared):
 def test_digits_by_name_alone():
     assert load_data("digits").images.shape == (1797, 1, 8, 8)
     assert load_data(DataConfig("digits", limit=3, pad=4)).images.shape == (3, 1, 16, 16)
+    assert torch.equal(load_data(DataConfig("digits", grey=True)).images, load_data("digits").images)
 
 
 def test_folder_size_grey_pad_limit(folder):
@@ -65,10 +66,6 @@ def test_arrays_are_fitted_like_folders(folder, tmp_path):
     assert load_data(str(tmp_path / "x.npy")).memory_mapped
 
 
-def test_grey_images_pass_grey_untouched():
-    assert torch.equal(load_data(DataConfig("digits", grey=True)).images, load_data("digits").images)
-
-
 def test_floats_are_padded_with_black_in_their_range(tmp_path):
     np.save(tmp_path / "x.npy", np.full((2, 3, 3), -0.5, np.float32))
     data = load_data(DataConfig(str(tmp_path / "x.npy"), pad=1))
@@ -83,13 +80,61 @@ def test_a_known_name_wins_over_a_folder(folder, monkeypatch):
     assert load_data("./digits").shape == (3, 12, 10)
 
 
-def test_a_new_data_set_is_one_function_and_one_line(monkeypatch):
-    def stripes(root, split):
-        return images.ImageData(torch.zeros(3, 1, 4, 4, dtype=torch.uint8), "stripes", split)
+@pytest.mark.parametrize(
+    "samples, pad, shape",
+    [
+        (torch.zeros(3, 1, 4, 4, dtype=torch.uint8), 1, (1, 6, 6)),
+        (np.zeros((3, 2)), 0, (2,)),
+        (images.ImageData(torch.zeros(3, 5, 6, 7), "x", "test"), 0, (5, 6, 7)),
+    ],
+)
+def test_an_own_data_set_is_one_entry(monkeypatch, samples, pad, shape):
+    monkeypatch.setitem(DATASETS._entries, "own", KnownData("Own", lambda root, split: samples, pad=pad))
+    data = load_data(DataConfig("own", split="test", limit=2))
+    assert (len(data), data.split, data.shape) == (2, "test", shape)
 
-    monkeypatch.setitem(KNOWN, "stripes", KnownData(stripes, pad=1))
-    data = load_data(DataConfig("stripes", split="test"))
-    assert (data.name, data.split, data.shape) == ("stripes", "test", (1, 6, 6))
+
+class Pairs(torch.utils.data.Dataset):
+    """Sample i holds i, its label is -i."""
+
+    def __init__(self, count, shape=(3,)):
+        self.count, self.shape = count, shape
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, index):
+        return torch.full(self.shape, float(index)), -index
+
+
+def test_samples_themselves_are_taken_as_the_model_sees_them():
+    x = torch.randn(4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    for source in (x, x.numpy(), torch.utils.data.TensorDataset(x), torch.utils.data.TensorDataset(x, x)):
+        assert torch.equal(load_data(source).images, x.float())
+    assert load_data(Pairs(4)).images.tolist() == [[i] * 3 for i in range(4)]
+    pixels = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
+    assert load_data(load_data(pixels)).images.data_ptr() == pixels.data_ptr()
+
+
+@pytest.mark.parametrize(
+    "source, message",
+    [
+        (torch.zeros(3, 2, dtype=torch.int64), "int64"),
+        (torch.zeros(3, 2, dtype=torch.uint8), r"\(3, 2\)"),
+        (torch.zeros(3), r"\(3,\)"),
+        (np.full((3, 2), np.nan), "NaN"),
+        (Pairs(0), "Pairs"),
+        (torch.utils.data.ConcatDataset([Pairs(2), Pairs(1, (4,))]), r"sample 2 has shape \(4,\).*\(3,\)"),
+    ],
+)
+def test_samples_that_are_none(source, message):
+    with pytest.raises(DataError, match=message):
+        load_data(source)
+
+
+def test_vectors_of_a_file_keep_their_numbers(tmp_path):
+    np.save(tmp_path / "x.npy", np.array([[0.0, 5.0], [1.0, -7.0]]))
+    assert load_data(tmp_path / "x.npy").images.tolist() == [[0.0, 5.0], [1.0, -7.0]]
 
 
 def test_broken_pictures_can_be_left_out(folder):
@@ -141,15 +186,15 @@ def test_options_that_do_not_fit(tmp_path):
         load_data(DataConfig(path, size=2, layout="channels-first"))
     with pytest.raises(DataError, match="only uint8 images"):
         load_data(DataConfig(path, grey=True, layout="channels-first"))
-    with pytest.raises(DataError, match="latents have no black to pad with"):
+    with pytest.raises(DataError, match="black to pad with"):
         load_data(DataConfig(path, pad=1, layout="channels-first", values="raw"))
 
 
 def test_memory_limit_of_resizing_and_padding(monkeypatch):
     monkeypatch.setattr(images, "MEMORY_LIMIT", 1797 * 64)
-    with pytest.raises(DataError, match="digits: 1797 images of 9x9 need"):
+    with pytest.raises(DataError, match="digits: 1797 samples of 1x9x9 need"):
         load_data(DataConfig("digits", size=9))
-    with pytest.raises(DataError, match="digits: 1797 images of 10x10 need"):
+    with pytest.raises(DataError, match="digits: 1797 samples of 1x10x10 need"):
         load_data(DataConfig("digits", pad=1))
 
 

@@ -71,7 +71,8 @@ def test_every_source_gives_the_same_sorted_images(tmp_path, contents, source):
 def test_names_are_sorted_and_read_in_place_order(tmp_path, contents):
     with open_pictures(write(tmp_path / "x.tar", contents)) as pictures:
         assert pictures.names == tuple(f"./{name}" for name in sorted(NAMES))
-        assert [pictures.names[i].removeprefix("./") for i in pictures.reading_order] == list(NAMES)
+        stored = sorted(zip(pictures.places, pictures.names, strict=True))
+        assert [name.removeprefix("./") for _, name in stored] == list(NAMES)
 
 
 def test_limit_takes_the_first_sorted(tmp_path, contents):
@@ -89,11 +90,6 @@ def test_size_cuts_the_centre_and_uses_lanczos():
     tall = decode(encoded(array.transpose(1, 0, 2)), size=10)
     np.testing.assert_array_equal(tall, array.transpose(1, 0, 2)[3:13].transpose(2, 0, 1))
     np.testing.assert_array_equal(decode(encoded(array[:, :10]), size=10), array[:, :10].transpose(2, 0, 1))
-
-
-def test_constant_pictures_stay_constant_under_resizing():
-    array = np.full((31, 17, 3), (3, 200, 77), np.uint8)
-    assert (decode(encoded(array), size=8) == np.array([3, 200, 77])[:, None, None]).all()
 
 
 def test_grey_is_luma():
@@ -224,19 +220,14 @@ def test_cut_tar(tmp_path, contents):
 def test_memory_limit(tmp_path, contents, monkeypatch, size):
     folder = write(tmp_path / "folder", contents)
     monkeypatch.setattr(images, "MEMORY_LIMIT", 5 * 3 * (size**2 if size else 48) - 1)
-    with pytest.raises(DataError, match=r"folder: 5 images of .* need .* GiB, the limit is .* take a smaller size="):
+    with pytest.raises(DataError, match=r"folder: 5 samples of .* need .* GiB, the limit is .* take a smaller size="):
         read_pictures(folder, size=size)
     assert len(read_pictures(folder, size=size, limit=4)) == 4
 
 
 def test_archive_names(tmp_path):
-    assert [is_archive(tmp_path / name) for name in ("a.tar", "A.ZIP", "a.tar.gz", "a.npz", "a")] == [
-        True,
-        True,
-        True,
-        False,
-        False,
-    ]
+    names = ("a.tar", "A.ZIP", "a.tar.gz", "a.npz", "a")
+    assert [name for name in names if is_archive(tmp_path / name)] == list(names[:3])
 
 
 def test_real_cifar_pictures(shared):

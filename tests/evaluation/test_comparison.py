@@ -9,7 +9,6 @@ import statistics
 import pytest
 
 from fake_results import make_row, write_results
-from proxdm.errors import OutputError
 from proxdm.evaluation.comparison import (
     Point,
     describe_mixture,
@@ -36,10 +35,11 @@ def test_points_have_mean_and_deviation_over_seeds():
     (panel,) = panels_of(make_row(steps=5, fid=20.0), *rows)
     (series,) = panel.series
     five, ten = series.points
-    assert (five.mean, five.std, five.values) == (20.0, None, {0: 20.0})
+    assert (five.mean, five.std, five.seeds, five.values) == (20.0, None, (0,), (20.0,))
     assert ten.mean == pytest.approx(statistics.fmean(values.values()))
     assert ten.std == pytest.approx(statistics.stdev(values.values()))
-    assert (ten.steps, ten.nfe, ten.values, panel.seeds, panel.nfe) == (10, 10, values, 3, (5, 10))
+    assert (ten.seeds, ten.values) == (tuple(values), tuple(values.values()))
+    assert (ten.steps, ten.nfe, panel.seeds, panel.nfe) == (10, 10, 3, (5, 10))
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_points_have_mean_and_deviation_over_seeds():
     ],
 )
 def test_points_are_written_to_the_second_figure_of_their_deviation(values, text):
-    assert str(Point(5, 5, dict(enumerate(values)))) == text
+    assert str(Point(tuple(values), tuple(range(len(values))), 5, 5)) == text
 
 
 def test_one_curve_is_one_model_sampler_grid_and_arithmetic():
@@ -83,7 +83,7 @@ def test_the_latest_of_several_measurements_counts_whatever_the_order_of_files()
     more = make_row(metrics={"w2": 1.5})
     for rows in ([old, new, more], [new, more, old]):
         found = {panel.metric: panel.series[0].points[0].values for panel in panels_of(*rows)}
-        assert found == {"fid": {0: 7.0}, "w2": {0: 1.5}}
+        assert found == {"fid": (7.0,), "w2": (1.5,)}
 
 
 def test_models_of_one_name_are_told_apart():
@@ -207,20 +207,12 @@ def test_results_are_read_from_files_folders_and_folders_of_folders(tmp_path):
     ]
 
 
-def test_an_unfinished_last_line_is_left_out(tmp_path):
-    folder = write_results(tmp_path, [make_row()])
-    with (folder / "results.jsonl").open("a") as file:
-        file.write('{"source": "a')
-    assert len(read_results(folder)) == 1
-
-
 def test_missing_and_empty_results_are_errors(tmp_path):
-    with pytest.raises(ValueError, match=r"no results found: .*nowhere does not exist; make them with proxdm evaluate"):
-        read_results(tmp_path / "nowhere")
-    with pytest.raises(ValueError, match=r"holds no results\.jsonl, and neither do its folders"):
-        read_results(tmp_path)
+    for path, reason in ((tmp_path / "nowhere", "nowhere does not exist"), (tmp_path, r"holds no results\.jsonl")):
+        with pytest.raises(ValueError, match=f"no results found: .*{reason}.*proxdm evaluate"):
+            read_results(path)
     (tmp_path / "results.jsonl").touch()
-    with pytest.raises(ValueError, match=r"no results found: .* has no rows"):
+    with pytest.raises(ValueError, match="has no rows"):
         read_results(tmp_path)
 
 
@@ -243,11 +235,7 @@ def test_damaged_rows_are_named(tmp_path, change, message):
     assert message in str(caught.value)
 
 
-def test_rows_that_lack_a_value_and_lines_that_are_no_json_are_named(tmp_path):
-    path = tmp_path / "results.jsonl"
-    path.write_text('{"source": "a"}\n')
-    with pytest.raises(ValueError, match=r"row 1 of .* is damaged: this is no row of results"):
-        read_results(path)
-    path.write_text("broken\n")
-    with pytest.raises(OutputError, match=r"line 1 of .* is not a JSON object"):
-        read_results(path)
+def test_rows_that_lack_a_value_are_named(tmp_path):
+    (tmp_path / "results.jsonl").write_text('{"source": "a"}\n')
+    with pytest.raises(ValueError, match=r"row 1 of .* no row of results"):
+        read_results(tmp_path)

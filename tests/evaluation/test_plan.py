@@ -5,28 +5,30 @@ from __future__ import annotations
 import pytest
 import torch
 
+from proxdm.data.load import DataConfig
+from proxdm.errors import OperatorError
 from proxdm.evaluation import EvaluationPlan
-from proxdm.evaluation.plan import default_chunk, make_cells, unseen
+from proxdm.evaluation.plan import default_chunk, unusual
 from proxdm.presets import get_preset
 
 
 @pytest.mark.parametrize(
     "values, message",
     [
-        ({"samples": 1}, "samples = 1 are too few for fid, which needs 2 at least"),
-        ({"samples": 3, "metrics": ("precision-recall",)}, "too few for precision-recall, which needs 4"),
-        ({"samples": 0, "metrics": ("w2",)}, "samples = 0 must be at least 1"),
-        ({"steps": (5, 0)}, "steps = 0 must be at least 1"),
-        ({"steps": ()}, "there is nothing to measure"),
-        ({"metrics": ()}, "there is nothing to measure"),
-        ({"metrics": ("fud",)}, "unknown metric 'fud' .did you mean 'fid'"),
+        ({"samples": 1}, "samples = 1 .* fid, which needs 2"),
+        ({"samples": 3, "metrics": ("precision-recall",)}, "precision-recall, which needs 4"),
+        ({"samples": 0, "metrics": ("w2",)}, "samples = 0 .* 1"),
+        ({"steps": (5, 0)}, "steps = 0 .* 1"),
+        ({"metrics": ("fud",)}, "'fud' .did you mean 'fid'"),
         ({"samplers": ("prox",)}, "unknown sampler 'prox'"),
-        ({"batch_size": 0}, "batch-size = 0 must be at least 1"),
-        ({"chunk": 0}, "chunk = 0 must be at least 1"),
-        ({"seeds": 0}, "seeds = 0 must be at least 1"),
-        ({"seed": -1}, "seed = -1 must be at least 0"),
-        ({"rho": 2.0}, "rho = 2 has an effect on the power grid only"),
-        ({"eps": 0.1, "grid": "uniform"}, "eps = 0.1 has an effect on the denoising and log-snr grids only"),
+        ({"samplers": ("ddim(zeta=1)",)}, "ddim has no parameter 'zeta'"),
+        ({"grid": "pover"}, "unknown grid 'pover' .did you mean 'power'"),
+        ({"grid": "power(eps=0.1)"}, "power has no parameter 'eps'"),
+        ({"batch_size": 0}, "batch-size = 0 .* 1"),
+        ({"chunk": 0}, "chunk = 0 .* 1"),
+        ({"seeds": 0}, "seeds = 0 .* 1"),
+        ({"seed": -1}, "seed = -1 .* 0"),
+        ({"size": 3}, "--size .* --reference"),
     ],
 )
 def test_wrong_values(values, message):
@@ -35,26 +37,43 @@ def test_wrong_values(values, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("nothing", ["steps", "metrics"])
+def test_nothing_to_measure(prox, nothing):
+    with pytest.raises(ValueError, match="nothing to measure"):
+        EvaluationPlan(**{nothing: ()}).cells(prox.model)
+
+
 def test_rows_are_every_combination_once(score):
     plan = EvaluationPlan(samplers=("ode-euler", "all"), steps=(5, 3, 5), seed=7, seeds=2)
-    cells, skipped = make_cells(plan, score.model)
-    assert [(cell.rule.name, cell.grid.steps, cell.seed) for cell in cells] == [
-        (name, steps, seed) for name in ("ode-euler", "euler-maruyama") for steps in (5, 3) for seed in (7, 8)
+    cells, skipped = plan.cells(score.model)
+    first = ["ode-euler", "ddim", "heun", "dpm++2m", "dpm++3m", "euler-maruyama"]
+    assert [(cell.method.name, cell.steps, cell.seed) for cell in cells] == [
+        (name, steps, seed) for name in first for steps in (5, 3) for seed in (7, 8)
     ]
     assert not skipped
 
 
-def test_grids(score, prox):
-    def grid(opened, **values):
-        (cell,) = make_cells(EvaluationPlan(steps=(4,), **values), opened.model)[0]
-        return cell.grid.name
+def test_a_prox_is_made_of_a_score_by_name_only_and_no_score_of_a_prox(score, prox):
+    assert not any(cell.method.name.startswith("prox") for cell in EvaluationPlan(("all",)).cells(score.model)[0])
+    cells, _ = EvaluationPlan(("prox-hybrid",), (5, 10)).cells(score.model)
+    (line,) = unusual(score.model, cells)
+    assert "posterior mean" in line
+    with pytest.raises(OperatorError, match="score"):
+        EvaluationPlan(("ode-euler",)).cells(prox.model)
 
-    assert grid(score) == "denoising(4, eps=0.001)"
-    assert grid(score, eps=0.01) == "denoising(4, eps=0.01)"
-    assert grid(prox) == "uniform(4)"
-    assert grid(prox, grid="power", rho=3.0) == "power(4, rho=3)"
-    with pytest.raises(ValueError, match=r"eps = 0.01 has an effect on .* prox-hybrid takes the uniform grid"):
-        grid(prox, eps=0.01)
+
+@pytest.mark.parametrize(
+    "kind, values, name",
+    [
+        ("score", {}, "denoising(4, eps=0.001)"),
+        ("score", {"grid": "denoising(eps=0.01)"}, "denoising(4, eps=0.01)"),
+        ("prox", {}, "uniform(4)"),
+        ("prox", {"grid": "power(rho=3)"}, "power(4, rho=3)"),
+    ],
+)
+def test_grids(kind, values, name, request):
+    (cell,) = EvaluationPlan(steps=(4,), **values).cells(request.getfixturevalue(kind).model)[0]
+    assert cell.grid.name == name
 
 
 def test_the_default_chunk_depends_on_device_and_shape_alone():
@@ -67,8 +86,20 @@ def test_what_was_not_trained_is_said_once_a_sampler():
     model = get_preset("digits-prox-hybrid").model.build()
     model.config = get_preset("digits-prox-hybrid")
     plan = EvaluationPlan(("prox-hybrid", "prox-ode"), (5, 7, 10), reference="digits")
-    hybrid, ode = unseen(model, make_cells(plan, model)[0])
-    assert hybrid.startswith("7 of the 7 steps of prox-hybrid on uniform(7) lie outside")
-    assert "as do" not in hybrid
-    assert ode.startswith("5 of the 5 steps of prox-ode on uniform(5)")
-    assert ode.endswith("; as do some with N = 7, 10")
+    hybrid, ode = unusual(model, plan.cells(model)[0])
+    assert "7 of the 7 steps of prox-hybrid on uniform(7) lie outside" in hybrid
+    assert "and for" not in hybrid
+    assert "5 of the 5 steps of prox-ode on uniform(5)" in ode
+    assert ode.endswith("(and for N = 7, 10)")
+
+
+@pytest.mark.parametrize(
+    "values, expected",
+    [
+        ({}, "mnist"),
+        ({"split": "test"}, DataConfig("mnist", split="test")),
+        ({"size": 16, "grey": True, "root": "r"}, DataConfig("mnist", size=16, grey=True, root="r")),
+    ],
+)
+def test_the_reference_is_described_in_full_where_more_than_its_name_is_given(values, expected):
+    assert EvaluationPlan(reference="mnist", **values).compared_with == expected

@@ -14,26 +14,30 @@ import pytest
 import torch
 
 from proxdm import imaging
+from proxdm.checkpoints.load import Opened
 from proxdm.checkpoints.portable import save_model
 from proxdm.data import load_data
 from proxdm.data.images import to_uint8
 from proxdm.data.load import DataConfig
 from proxdm.errors import NonFiniteError, OperatorError, OutputError
-from proxdm.evaluation import EvaluationPlan, EvaluationRow, ResultsFile, evaluate
+from proxdm.evaluation import EvaluationRow, evaluate
 from proxdm.evaluation import run as running
-from proxdm.evaluation.painter import Painter
+from proxdm.evaluation.chunks import ChunkSampler
 from proxdm.grids import TimeGrid
 from proxdm.metrics.features import FeatureError, pixels
 from proxdm.metrics.frechet import fid_infinity, frechet_distance
 from proxdm.metrics.kernel import kid
 from proxdm.metrics.neighbours import copied, nearest
 from proxdm.metrics.precision_recall import precision_recall
+from proxdm.metrics.registry import METRICS
 from proxdm.metrics.statistics import ReferenceStatistics, StatisticsError, compute_statistics
 from proxdm.metrics.wasserstein import sliced_wasserstein, w2
 from proxdm.noise import SeededNoise
-from proxdm.samplers import run
+from proxdm.runtime.jsonlines import JsonLines
+from proxdm.samplers import solve
+from tiny_models import PROX, random_model
 
-ALL = ("fid", "fid-infinity", "w2", "sliced-w2", "kid", "precision-recall", "nearest")
+ALL = tuple(METRICS)
 
 
 def quiet(opened, plan, **options):
@@ -44,22 +48,22 @@ def quiet(opened, plan, **options):
 def seen(monkeypatch):
     """All pictures that are drawn, by seed and number of the sample, as they go into the features."""
     found = {}
-    draw = Painter.draw
+    draw = ChunkSampler.draw
 
     def watched(self, cell, number):
         images, nfe = draw(self, cell, number)
-        for i, image in enumerate(images, number * self.chunk):
+        for i, image in enumerate(images, number * self.size):
             found.setdefault((cell.seed, i), []).append(image.clone())
         return images, nfe
 
-    monkeypatch.setattr(Painter, "draw", watched)
+    monkeypatch.setattr(ChunkSampler, "draw", watched)
     return found
 
 
 def direct(opened, steps, count, seed=0, name="prox-hybrid"):
     """Samples without the machinery of the evaluation."""
     noise = SeededNoise(seed, range(count), (1, 8, 8))
-    return to_uint8(run(opened.model, name, TimeGrid.uniform(steps), noise).x)
+    return to_uint8(solve(name, opened.model, TimeGrid.uniform(steps), noise).x)
 
 
 def test_every_metric_is_that_of_the_library_on_the_samples_of_the_library(prox, plan, seen):
@@ -123,11 +127,11 @@ def test_moments_are_of_the_samples_asked_for_alone(prox, plan, seen):
 
 
 @pytest.mark.slow
-def test_compiling_changes_the_rounding_only(own_prox, plan, seen):
-    lines = []
-    (before,) = quiet(own_prox, plan).rows
+def test_compiling_changes_the_rounding_only(plan, seen):
+    lines, own = [], Opened(random_model(PROX), "raw")  # it stays compiled
+    (before,) = quiet(own, plan).rows
     compiled = dataclasses.replace(plan, compile=True)
-    (after,) = evaluate(own_prox, compiled, device="cpu", say=lines.append).rows
+    (after,) = evaluate(own, compiled, device="cpu", say=lines.append).rows
     assert "compiling the network" in lines
     assert (before.compile, after.compile) == (False, True)
     assert all((a.int() - b.int()).abs().max() <= 1 for a, b in seen.values())
@@ -163,6 +167,17 @@ def test_all_samplers_that_fit_and_a_step_that_is_undefined(prox, score, plan):
         quiet(prox, dataclasses.replace(plan, samplers=("ode-euler",)))
 
 
+@pytest.mark.parametrize(
+    "text, nfe, operator", [("prox-hybrid", 2, "posterior-mean"), ("heun", 3, None), ("ddim(eta=0.5)", 2, None)]
+)
+def test_other_samplers_on_a_score_model(score, plan, tmp_path, text, nfe, operator):
+    plan = dataclasses.replace(plan, samplers=(text,))
+    (row,) = quiet(score, plan, out=tmp_path).rows
+    assert (row.sampler, row.nfe, row.operator) == (text, nfe, operator)
+    assert (tmp_path / row.picture).is_file()
+    assert quiet(score, plan, out=tmp_path).reused == 1
+
+
 def test_warnings(prox, plan):
     lines = []
     evaluate(prox, dataclasses.replace(plan, steps=(2, 7)), device="cpu", say=lines.append)
@@ -174,7 +189,7 @@ def test_warnings(prox, plan):
 
 def test_rows_are_appended_and_not_measured_twice(prox, plan, tmp_path, seen):
     first = quiet(prox, plan, out=tmp_path)
-    (record,) = ResultsFile(tmp_path / "results.jsonl").records()
+    (record,) = JsonLines(tmp_path / "results.jsonl").records()
     assert EvaluationRow.of_record(record).record() == json.loads(json.dumps(first.rows[0].record())) == record
     picture = tmp_path / record["picture"]
     shown = imaging.read_png_metadata(picture)
@@ -192,18 +207,18 @@ def test_rows_are_appended_and_not_measured_twice(prox, plan, tmp_path, seen):
     again = quiet(prox, dataclasses.replace(plan, steps=(2, 3), batch_size=999), out=tmp_path)
     assert (again.reused, again.rows[0].record()) == (1, record)
     assert {cell for cell, images in seen.items()} == {(0, i) for i in range(48)}
-    assert len(ResultsFile(tmp_path / "results.jsonl").records()) == 2
+    assert len(JsonLines(tmp_path / "results.jsonl").records()) == 2
     # A metric that the row lacks is measured; so is another reference.
     quiet(prox, dataclasses.replace(plan, metrics=("fid", "sliced-w2")), out=tmp_path)
     quiet(prox, dataclasses.replace(plan, reference=DataConfig("digits", limit=90)), out=tmp_path)
-    assert len(ResultsFile(tmp_path / "results.jsonl").records()) == 4
+    assert len(JsonLines(tmp_path / "results.jsonl").records()) == 4
 
 
 def test_overwrite_replaces_the_row(prox, plan, tmp_path):
     quiet(prox, dataclasses.replace(plan, steps=(2, 3)), out=tmp_path)
-    before = ResultsFile(tmp_path / "results.jsonl").records()
+    before = JsonLines(tmp_path / "results.jsonl").records()
     quiet(prox, plan, out=tmp_path, overwrite=True)
-    after = ResultsFile(tmp_path / "results.jsonl").records()
+    after = JsonLines(tmp_path / "results.jsonl").records()
     assert [row["steps"] for row in after] == [3, 2]
     assert after[0] == before[1]
     assert after[1]["seconds"] != before[0]["seconds"]
@@ -214,7 +229,7 @@ def test_an_interrupted_row_goes_on_where_it_was(prox, plan, tmp_path, monkeypat
     plan = dataclasses.replace(plan, metrics=metrics, samples=90)
     (expected,) = quiet(prox, plan).rows
     drawn = []
-    draw = Painter.draw
+    draw = ChunkSampler.draw
 
     def failing(self, cell, number):
         drawn.append(number)
@@ -222,27 +237,15 @@ def test_an_interrupted_row_goes_on_where_it_was(prox, plan, tmp_path, monkeypat
             raise KeyboardInterrupt
         return draw(self, cell, number)
 
-    monkeypatch.setattr(Painter, "draw", failing)
+    monkeypatch.setattr(ChunkSampler, "draw", failing)
     with pytest.raises(KeyboardInterrupt):
         quiet(prox, plan, out=tmp_path)
-    assert ResultsFile(tmp_path / "results.jsonl").records() == []
+    assert JsonLines(tmp_path / "results.jsonl").records() == []
     (row,) = quiet(prox, dataclasses.replace(plan, batch_size=32), out=tmp_path).rows
     assert drawn == [0, 1, 2, 3, 3, 4, 5]
     assert row.metrics == expected.metrics
     assert row.nfe == 2
     assert not (tmp_path / running.PARTIAL).exists()
-
-
-def test_a_damaged_state_is_left_out(prox, plan, tmp_path, monkeypatch):
-    (expected,) = quiet(prox, plan).rows
-    draw = Painter.draw
-    monkeypatch.setattr(Painter, "draw", lambda self, cell, n: draw(self, cell, n) if n < 2 else 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        quiet(prox, plan, out=tmp_path)
-    (state,) = (tmp_path / running.PARTIAL).rglob("moments-*")
-    state.write_bytes(state.read_bytes()[:100])
-    monkeypatch.setattr(Painter, "draw", draw)
-    assert quiet(prox, plan, out=tmp_path).rows[0].metrics == expected.metrics
 
 
 def test_samples_that_are_not_finite_are_an_error_and_no_row(prox, plan, tmp_path, monkeypatch):
@@ -307,26 +310,29 @@ def test_statistics_of_another_route_may_be_forced_and_the_row_says_so(prox, pla
     assert "forced" not in right.reference
 
 
-def test_metrics_that_need_images_refuse_statistics(prox, plan, tmp_path):
-    path = save_statistics(tmp_path)
-    for metric in ("w2", "kid", "precision-recall", "sliced-w2", "nearest"):
-        with pytest.raises(StatisticsError, match=f"{metric} needs images of the reference"):
-            quiet(prox, dataclasses.replace(plan, reference=path, metrics=("fid", metric)))
+@pytest.mark.parametrize("metric", [name for name, one in METRICS.items() if one.against != "moments"])
+def test_metrics_that_need_images_refuse_statistics(prox, plan, tmp_path, metric):
+    plan = dataclasses.replace(plan, reference=save_statistics(tmp_path), metrics=("fid", metric))
+    with pytest.raises(StatisticsError, match=f"{metric} needs images"):
+        quiet(prox, plan)
 
 
-def test_other_references_that_do_not_fit(prox, plan, tmp_path):
-    with pytest.raises(StatisticsError, match=r"there is no file none.npz; make it with `proxdm stats"):
-        quiet(prox, dataclasses.replace(plan, reference="none.npz"))
-    with pytest.raises(ValueError, match="did you mean 'digits'"):
-        quiet(prox, dataclasses.replace(plan, reference="digitz"))
-    np.savez(tmp_path / "rgb.npz", images=np.zeros((4, 3, 8, 8), np.uint8))
-    with pytest.raises(StatisticsError, match=r"has images 3x8x8, those of the model are 1x8x8"):
-        quiet(prox, dataclasses.replace(plan, reference=tmp_path / "rgb.npz"))
-    (tmp_path / "broken.npz").write_bytes(b"no zip")
-    with pytest.raises(StatisticsError, match="cannot be read as statistics"):
-        quiet(prox, dataclasses.replace(plan, reference=tmp_path / "broken.npz"))
-    with pytest.raises(FeatureError, match="unknown features"):
-        quiet(prox, dataclasses.replace(plan, features="pixel"))
+@pytest.mark.parametrize(
+    "values, error, message",
+    [
+        ({"reference": "none.npz"}, StatisticsError, r"no file none.npz"),
+        ({"reference": "digitz"}, ValueError, "did you mean 'digits'"),
+        ({"reference": "rgb.npz"}, StatisticsError, "3x8x8.*1x8x8"),
+        ({"reference": "broken.npz"}, StatisticsError, "cannot be read"),
+        ({"features": "pixel"}, FeatureError, "'pixel'"),
+    ],
+)
+def test_other_references_that_do_not_fit(prox, plan, tmp_path, monkeypatch, values, error, message):
+    monkeypatch.chdir(tmp_path)
+    np.savez("rgb.npz", images=np.zeros((4, 3, 8, 8), np.uint8))
+    Path("broken.npz").write_bytes(b"no zip")
+    with pytest.raises(error, match=message):
+        quiet(prox, dataclasses.replace(plan, **values))
 
 
 def test_output_that_cannot_be_written(prox, plan, tmp_path):
@@ -358,43 +364,41 @@ def test_the_estimate_is_said_before_the_work(prox, plan):
     assert any("for 1 rows of 40 samples, 16 at a time" in line for line in lines)
 
 
-def test_memory_does_not_grow_with_the_samples(prox, plan):
-    """What is kept is bounded: 64 pictures for the grid, and no features, whatever the number of samples."""
-    from proxdm.evaluation.collected import Collected, Wanted
-
-    collected = Collected(Wanted(16, 64, 0, 64))
-    for chunk in range(20):
-        collected.add(chunk, torch.zeros(16, 1, 8, 8, dtype=torch.uint8), torch.randn(16, 64), 2)
-    assert sum(len(rows) for rows in collected.kept["pixels"].values()) == 64
-    assert not collected.kept["features"]
-
-
 SCRIPT = """
 import json, sys, torch
 from pathlib import Path
 from proxdm.evaluation import EvaluationPlan, evaluate
-plan = EvaluationPlan(**json.loads(sys.argv[2]))
+options = {k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(sys.argv[2]).items()}
+plan = EvaluationPlan(**options)
 found = evaluate(sys.argv[1], plan, out=Path(sys.argv[3]), device="cpu", say=lambda line: None)
 torch.distributed.destroy_process_group()
 """
 
 
-def torchrun(folder, *arguments):
+def run_script(folder, *command):
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2] / "src")}
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *arguments]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
+    command = [sys.executable, *command]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def script_options(plan, **values):
+    """A plan, and the same as JSON."""
+    plan = dataclasses.replace(plan, samples=90, **values)
+    return plan, json.dumps(
+        {field: getattr(plan, field) for field in ("steps", "samples", "features", "metrics", "chunk", "batch_size")}
+    )
 
 
 @pytest.mark.slow
-def test_two_processes_give_the_numbers_of_one(prox, tmp_path):
-    options = {"steps": [2, 3], "samples": 90, "features": "pixels", "metrics": ALL, "chunk": 16, "batch_size": 16}
-    model = save_model(prox.model, tmp_path / "model.safetensors")
-    plan = EvaluationPlan(**{name: tuple(v) if isinstance(v, list) else v for name, v in options.items()})
-    one = quiet(str(model), plan, out=tmp_path / "one").rows
+def test_two_processes_give_the_numbers_of_one(prox, plan, tmp_path):
+    plan, options = script_options(plan, steps=(2, 3), metrics=ALL)
+    model = str(save_model(prox.model, tmp_path / "model.safetensors"))
+    one = quiet(model, plan, out=tmp_path / "one").rows
     (tmp_path / "script.py").write_text(SCRIPT)
-    torchrun(tmp_path, "script.py", str(model), json.dumps(options), "two")
-    two = [EvaluationRow.of_record(row) for row in ResultsFile(tmp_path / "two" / "results.jsonl").records()]
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    done = run_script(tmp_path, *launcher, "script.py", model, options, "two")
+    assert done.returncode == 0, done.stderr[-3000:]
+    two = [EvaluationRow.of_record(row) for row in JsonLines(tmp_path / "two" / "results.jsonl").records()]
     assert [row.processes for row in two] == [2, 2]
     for ours, theirs in zip(one, two, strict=True):
         assert theirs.metrics == pytest.approx(ours.metrics, rel=1e-8)
@@ -408,33 +412,28 @@ def test_two_processes_give_the_numbers_of_one(prox, tmp_path):
 
 KILLED = """
 import os, signal, sys
-from proxdm.evaluation.painter import Painter
-draw = Painter.draw
+from proxdm.evaluation.chunks import ChunkSampler
+draw = ChunkSampler.draw
 
 def dying(self, cell, number):
     if number == 4:
         os.kill(os.getpid(), signal.SIGKILL)
     return draw(self, cell, number)
 
-Painter.draw = dying
+ChunkSampler.draw = dying
 """
 
 
 @pytest.mark.slow
 def test_a_killed_process_loses_one_batch_at_most(prox, plan, tmp_path, monkeypatch):
-    options = {"steps": [2], "samples": 90, "features": "pixels", "metrics": ["fid", "w2"]}
-    options |= {"chunk": 16, "batch_size": 32}
-    plan = EvaluationPlan(**{name: tuple(v) if isinstance(v, list) else v for name, v in options.items()})
-    model = save_model(prox.model, tmp_path / "model.safetensors")
-    (expected,) = quiet(str(model), plan).rows
+    plan, options = script_options(plan, metrics=("fid", "w2"), batch_size=32)
+    model = str(save_model(prox.model, tmp_path / "model.safetensors"))
+    (expected,) = quiet(model, plan).rows
     (tmp_path / "script.py").write_text(KILLED + SCRIPT)
-    command = [sys.executable, "script.py", str(model), json.dumps(options), "out"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2] / "src")}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, timeout=300)
-    assert done.returncode == -9
+    assert run_script(tmp_path, "script.py", model, options, "out").returncode == -9
     drawn = []
-    draw = Painter.draw
-    monkeypatch.setattr(Painter, "draw", lambda self, cell, n: drawn.append(n) or draw(self, cell, n))
-    (row,) = quiet(str(model), plan, out=tmp_path / "out").rows
+    draw = ChunkSampler.draw
+    monkeypatch.setattr(ChunkSampler, "draw", lambda self, cell, n: drawn.append(n) or draw(self, cell, n))
+    (row,) = quiet(model, plan, out=tmp_path / "out").rows
     assert drawn == [4, 5]
     assert row.metrics == expected.metrics

@@ -1,28 +1,30 @@
-"""Samplers on Gaussian targets: the closed form is what the samplers do, and its distances are the textbook's."""
+"""Samplers on Gaussian targets: impulses give what the samplers do, and distances are the textbook's."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 import torch
 from scipy.linalg import sqrtm
 
-from proxdm.experiments.gaussian import GaussianTarget, NormalLaw, affine_steps
-from proxdm.experiments.toy import METHODS
+from proxdm.errors import NonFiniteError, StepError
+from proxdm.experiments import gaussian
+from proxdm.experiments.convergence import TARGETS, order_grid
+from proxdm.experiments.gaussian import GaussianModel, GaussianTarget, NormalLaw, respond, respond_last
+from proxdm.experiments.toy import METHODS, find_methods
 from proxdm.grids import TimeGrid
 from proxdm.metrics.wasserstein import w2
 from proxdm.mixtures import GaussianMixture
-from proxdm.noise import GeneratorNoise, GivenNoise
-from proxdm.rules import RULES, step_size
-from proxdm.samplers import StepError, run
-from proxdm.schedules import VPSDE
+from proxdm.noise import GeneratorNoise
+from proxdm.samplers import SAMPLERS, Sampler, find_sampler, solve
+from proxdm.schedules import VE, VPSDE, Flow
 
-SDE = VPSDE()
+VP = VPSDE()
 TARGET = GaussianTarget("test", mean=(0.5, -0.3, 0.0), std=(0.5, 1.3, 0.1))
 STANDARD = GaussianTarget("standard", mean=(0.0,), std=(1.0,))
-METHOD_NAMES = list(METHODS)
 
 
 def law(*pairs):
@@ -30,57 +32,21 @@ def law(*pairs):
     return NormalLaw(mean, variance)
 
 
-def one_direction(direction):
-    """The exact operators of one direction of the target, from the mixture's solver: not the closed form here."""
-    mean = torch.tensor([[TARGET.mean[direction]]], dtype=torch.float64)
-    return GaussianMixture(mean, TARGET.std[direction], sde=SDE)
-
-
-@pytest.mark.parametrize("name", METHOD_NAMES)
-@pytest.mark.parametrize("quadrature", [None, "left", "integral"])
-def test_the_affine_map_is_that_of_the_sampler_itself(name, quadrature):
-    """The sampler is run on x_T and noise that are 0 but for one entry: that gives every coefficient of its map."""
-    method, n = METHODS[name], 12 if quadrature != "left" or name != "prox-backward" else 24
-    steps = affine_steps(TARGET, method, n, SDE, quadrature)
-    grid = method.grid(n)
-    for direction in range(3):
-        inputs = torch.cat([torch.zeros(1, n + 1), torch.eye(n + 1)]).double()  # rows: nothing, x_T, noise 1 ... N
-        noise = GivenNoise(inputs[:, :1], inputs[:, 1:].T[:, :, None])
-        out = run(
-            one_direction(direction),
-            method.rule,
-            grid,
-            noise if method.rule.stochastic else GivenNoise(inputs[:, :1]),
-            last_noise=method.last_noise,
-            quadrature=quadrature,
-        ).x[:, 0]
-        gains = out[1:] - out[0]
-        slope, offset, added = steps.slope[:, direction], steps.offset[:, direction], steps.noise[:, direction]
-        rest = torch.flip(torch.cumprod(torch.cat([torch.ones(1), slope.flip(0)]), 0), [0]).double()
-        scale = rest.abs().max()
-        assert abs(gains[0] - rest[0]) < 1e-12 * scale
-        torch.testing.assert_close(gains[1:], added * rest[1:], rtol=0, atol=1e-12 * float(scale))
-        torch.testing.assert_close(out[0], (offset * rest[1:]).sum(), rtol=0, atol=1e-12 * float(scale))
-        start = law((0.2, 1.7)) if direction else law((-1.0, 0.4))
-        expected_mean = out[0] + gains[0] * start.mean[0]
-        expected_variance = gains[0] ** 2 * start.variance[0] + gains[1:].square().sum()
-        found = affine_steps(
-            GaussianTarget("one", (TARGET.mean[direction],), (TARGET.std[direction],)), method, n, SDE, quadrature
-        ).apply(start)
-        assert float(found.mean) == pytest.approx(float(expected_mean), rel=1e-10, abs=1e-12)
-        assert float(found.variance) == pytest.approx(float(expected_variance), rel=1e-10)
-
-
-@pytest.mark.parametrize("name", ["score-denoise-1e-3", "prox-backward", "prox-ode"])
-def test_drawn_samples_have_the_mean_and_variance(name):
-    """200,000 particles, within five standard errors."""
-    count, method = 200_000, METHODS[name]
-    noise = GeneratorNoise((count, 1), torch.Generator().manual_seed(3), dtype=torch.float64)
-    x = run(one_direction(0), method.rule, method.grid(10), noise, last_noise=method.last_noise).x[:, 0]
-    found = affine_steps(TARGET, method, 10, SDE).apply(NormalLaw.standard(3))
-    variance = float(found.variance[0])
-    assert abs(float(x.mean() - found.mean[0])) < 5 * math.sqrt(variance / count)
-    assert abs(float(x.var()) / variance - 1) < 5 * math.sqrt(2 / count)
+@pytest.mark.parametrize("schedule", [VP, VE(), Flow()])
+def test_operators_are_those_of_the_mixture(schedule, generator):
+    """In each direction alone the target is a mixture of one component, whose prox is found by a search."""
+    x = torch.randn(7, 3, generator=generator, dtype=torch.float64)
+    t, lam = torch.full((7,), 0.37, dtype=torch.float64), torch.full((7,), 0.8, dtype=torch.float64)
+    model = GaussianModel(TARGET, schedule)
+    for i in range(3):
+        mean = torch.tensor([[TARGET.mean[i]]], dtype=torch.float64)
+        one, column = GaussianMixture(mean, TARGET.std[i], schedule=schedule), x[:, i : i + 1]
+        for found, expected in (
+            (model.denoise(x, t), one.denoise(column, t)),
+            (model.score(x, t), one.score(column, t)),
+            (model.prox(x, t, lam), one.prox(column, t, lam)),
+        ):
+            torch.testing.assert_close(found[:, i : i + 1], expected, rtol=1e-9, atol=1e-12)
 
 
 STANDARD_STEPS = {
@@ -93,71 +59,153 @@ STANDARD_STEPS = {
 
 
 @pytest.mark.parametrize("name", list(STANDARD_STEPS))
-def test_every_step_on_standard_normal_data(name):
+def test_the_papers_samplers_on_standard_normal_data(name):
     """Data N(0, 1) stay N(0, 1): score -x, prox y / (1 + lam), and each step is a number by hand."""
-    method = next(method for method in METHODS.values() if method.rule is RULES[name] and method.name != "score-euler")
-    grid = method.grid(20)
-    gamma = step_size(SDE, grid.times[:-1], grid.times[1:], method.rule.quadrature)
+    sampler = find_sampler(name)
+    grid = sampler.grid(VP, 20)
+    gamma = sampler.gamma(VP, grid.times[:-1], grid.times[1:])
     slope, noise = (function(gamma) for function in STANDARD_STEPS[name])
-    if not method.last_noise:
+    if not sampler.last_noise:
         noise[-1] = 0
-    steps = affine_steps(STANDARD, method, 20, SDE)
-    torch.testing.assert_close(steps.slope[:, 0], slope, rtol=1e-13, atol=1e-13)
-    torch.testing.assert_close(steps.noise[:, 0], noise, rtol=1e-13, atol=1e-13)
-    assert steps.offset.abs().max() == 0
-    variance = 1.0
-    for a, c in zip(slope.tolist(), noise.tolist(), strict=True):
+    variance = torch.tensor(0.0)
+    for a, c in zip(slope, noise, strict=True):
         variance = a * a * variance + c * c
-    assert float(steps.apply(NormalLaw.standard(1)).variance) == pytest.approx(variance, rel=1e-12)
+    found = respond(sampler, STANDARD, VP, grid)
+    assert float(found.slope) == pytest.approx(float(slope.prod()), rel=1e-12)
+    assert float(found.variance) == pytest.approx(float(variance), rel=1e-12)
+    assert (float(found.offset), found.nfe) == (0.0, 20)
 
 
-def test_the_last_steps_alone():
-    steps = affine_steps(TARGET, METHODS["prox-hybrid"], 7, SDE)
-    start = law((0.3, 0.2), (1.0, 2.0), (0.0, 0.5))
-    mean, variance = start.mean, start.variance
-    for i in (5, 6):
-        mean = steps.slope[i] * mean + steps.offset[i]
-        variance = steps.slope[i] ** 2 * variance + steps.noise[i] ** 2
-    for first in (5, -2):
-        found = steps.apply(start, first=first)
-        assert torch.equal(found.mean, mean)
-        torch.testing.assert_close(found.variance, variance, rtol=1e-15, atol=0)
+@pytest.mark.parametrize("schedule", [VP, VE(5.0)])
+@pytest.mark.parametrize("name", ["score-denoise-1e-3", "prox-backward", "ddim(eta=1)", "dpm++2m", "heun"])
+def test_drawn_samples_have_the_mean_and_variance(name, schedule):
+    """200,000 particles, within five standard errors, from the start that samplers take."""
+    (method,) = find_methods([name])
+    if schedule != VP and method.sampler.operator != "denoiser":
+        pytest.skip("the paper's samplers are made for variance-preserving schedules")
+    count, grid = 200_000, method.times(schedule, 10)
+    noise = GeneratorNoise((count, 3), torch.Generator().manual_seed(3), dtype=torch.float64)
+    last = solve(method.sampler, GaussianModel(TARGET, schedule), grid, noise)
+    response = respond(method.sampler, TARGET, schedule, grid)
+    found = response.apply(law(*[(0.0, float(schedule.initial_std(grid.times[0])) ** 2)] * 3))
+    assert ((last.x.mean(0) - found.mean).abs() < 5 * (found.variance / count).sqrt()).all()
+    assert ((last.x.var(0) / found.variance - 1).abs() < 5 * math.sqrt(2 / count)).all()
+    assert response.nfe == last.nfe == (19 if name == "heun" else 10)
+
+
+@dataclass(frozen=True)
+class Twice(Sampler):
+    """Draws twice a step, though it says that it draws nothing."""
+
+    name, operator, formula = "twice", "denoiser", "x' = D / 2 + z + 2 z'"
+
+    def step(self, ask, x, t, s, z, carry):
+        return ask.denoise(x, t) / 2 + z() + 2 * z(), carry
+
+
+@dataclass(frozen=True)
+class Clips(Sampler):
+    name, operator, formula = "clips", "denoiser", "x' = clip D"
+
+    def step(self, ask, x, t, s, z, carry):
+        return ask.denoise(x, t).clamp(-0.4, 0.4), carry
+
+
+@dataclass(frozen=True)
+class Explodes(Sampler):
+    name, operator, formula = "explodes", "denoiser", "x' = 1e200 x"
+
+    def step(self, ask, x, t, s, z, carry):
+        return 1e200 * x, carry
+
+
+def test_impulses_go_in_pieces_and_find_every_draw(monkeypatch):
+    grid = TimeGrid.uniform(7)
+    whole = {name: respond(find_sampler(name), TARGET, VP, grid) for name in ("prox-hybrid", "ddim(eta=0.5)")}
+    alone = respond(Twice(), STANDARD, VP, TimeGrid.custom([0.5, 0.0]))
+    assert float(alone.variance) == pytest.approx(5.0)
+    monkeypatch.setattr(gaussian, "PIECE", 3)
+    for name, expected in whole.items():
+        found = respond(find_sampler(name), TARGET, VP, grid)
+        for field in ("slope", "offset", "variance"):
+            torch.testing.assert_close(getattr(found, field), getattr(expected, field), rtol=1e-12, atol=1e-15)
+    first, second = (float(VP.alpha(t)) / 2 for t in (1.0, 0.5))  # D = alpha x on N(0, 1)
+    found = respond(Twice(), STANDARD, VP, TimeGrid.custom([1.0, 0.5, 0.0]))
+    assert float(found.variance) == pytest.approx(second**2 * 5 + 5)
+    assert float(found.slope) == pytest.approx(first * second)
+
+
+def test_what_has_no_normal_law_is_an_error():
+    with pytest.raises(ValueError, match="clips is not affine"):
+        respond(Clips(), TARGET, VP, TimeGrid.uniform(3))
+    with pytest.raises(NonFiniteError, match="explodes"):
+        respond(Explodes(), TARGET, VP, TimeGrid.uniform(3))
+    with pytest.raises(StepError, match=r"gamma = 3\.602"):
+        respond(find_sampler("prox-backward"), TARGET, VP, TimeGrid.uniform(5))
+
+
+@pytest.mark.parametrize("name", [*METHODS, "ddim", "dpm++2m", "dpm++3m", "heun"])
+def test_the_last_step_alone(name):
+    """All steps are those before the last, then the last; a history makes that false unless the grid ends in 0."""
+    (method,) = find_methods([name])
+    grid = method.times(VP, 12)
+    whole = respond(method.sampler, TARGET, VP, grid)
+    last = respond_last(method.sampler, TARGET, VP, grid, whole)
+    torch.testing.assert_close(last.slope * whole.before[1], whole.slope)
+    assert last.nfe == 1
+    inner = TimeGrid.custom(grid.times[:-1])
+    whole = respond(method.sampler, TARGET, VP, inner)
+    assert (respond_last(method.sampler, TARGET, VP, inner, whole) is None) == name.startswith("dpm++")
+
+
+def test_schedulers_of_diffusers_have_a_law_too():
+    pytest.importorskip("diffusers")
+    sampler = find_sampler("diffusers:DPMSolverMultistep(solver_order=2, final_sigmas_type=zero)")
+    grid = sampler.grid(VP, 10)
+    found, own = (respond(one, TARGET, VP, grid) for one in (sampler, find_sampler("dpm++2m")))
+    torch.testing.assert_close(found.offset, own.offset, rtol=1e-3, atol=1e-4)
+    assert found.nfe == 10
+
+
+ORDERS = dict.fromkeys(("ddim", "ddim(eta=1)", *STANDARD_STEPS), 1)
+ORDERS |= {"heun": 2, "dpm++2m": 2, "dpm++3m": 3, "dpm++3m(published=True)": 2}
+
+
+@pytest.mark.parametrize("name, order", ORDERS.items())
+def test_global_orders(name, order):
+    """W2 of output and exact law falls as N^-order."""
+    target, errors = TARGETS["anisotropic"], []
+    for n in (200, 400):
+        grid = order_grid(n, VP)
+        first, last = (target.law(grid.times[i], VP) for i in (0, -1))
+        errors.append(respond(find_sampler(name), target, VP, grid).apply(first).w2(last))
+    assert math.log2(errors[0] / errors[1]) == pytest.approx(order, abs=0.05)
+
+
+def test_every_sampler_has_an_order_here():
+    assert set(SAMPLERS) <= set(ORDERS)
 
 
 def test_marginals_are_those_of_the_forward_process():
-    times = TimeGrid.uniform(5).times
-    mean, variance = TARGET.at(times, SDE)
-    assert mean.shape == variance.shape == (6, 3)
-    for i, t in enumerate(times.tolist()):
-        root = SDE.alpha_bar(t).sqrt()
-        for k in range(3):
-            assert float(mean[i, k]) == pytest.approx(float(root) * TARGET.mean[k], rel=1e-14)
-            assert float(variance[i, k]) == pytest.approx(float(SDE.variance(t, TARGET.std[k])), rel=1e-14)
-    data = TARGET.law(0.0, SDE)
-    assert data.mean.tolist() == pytest.approx(TARGET.mean)
-    assert data.variance.sqrt().tolist() == pytest.approx(TARGET.std)
+    for t in (0.0, 0.3, 1.0):
+        found = TARGET.law(t, VP)
+        assert found.mean.tolist() == pytest.approx([float(VP.alpha(t)) * mean for mean in TARGET.mean], rel=1e-14)
+        assert found.variance.tolist() == pytest.approx([float(VP.variance(t, std)) for std in TARGET.std], rel=1e-14)
 
 
 def test_kl_is_that_of_torch():
     p, q = law((0.1, 0.5), (-2.0, 3.0), (0.0, 1.0)), law((0.4, 0.2), (-1.0, 4.0), (0.0, 1.0))
-    normal = torch.distributions.Normal
-    for a, b in ((p, q), (q, p)):
-        expected = torch.distributions.kl_divergence(
-            normal(a.mean, a.variance.sqrt()), normal(b.mean, b.variance.sqrt())
-        ).sum()
-        assert a.kl(b) == pytest.approx(float(expected), rel=1e-13)
-    found = p.distances(q)
-    assert (found.kl, found.kl_reverse, found.w2) == (p.kl(q), q.kl(p), p.w2(q))
+    one, other = (torch.distributions.Normal(x.mean, x.variance.sqrt()) for x in (p, q))
+    forward, backward = (float(torch.distributions.kl_divergence(*pair).sum()) for pair in ((one, other), (other, one)))
+    assert p.distances(q) == pytest.approx({"kl": forward, "kl_reverse": backward, "w2": p.w2(q)}, rel=1e-13)
     assert p.kl(p) == p.w2(p) == 0
 
 
 @pytest.mark.parametrize("excess", [1e-5, 1e-8, -1e-8])
 def test_small_kl_has_no_cancellation(excess):
     """KL of N(0, 1 + e) from N(0, 1) is e^2 / 4 - e^3 / 6 + ...: far below what 1 - log(1 + e) could resolve."""
-    variance = 1 + excess
-    true = variance - 1
-    expected = true**2 / 4 - true**3 / 6
-    assert law((0.0, variance)).kl(law((0.0, 1.0))) == pytest.approx(expected, rel=1e-6)
+    true = (1 + excess) - 1
+    assert law((0.0, 1 + excess)).kl(law((0.0, 1.0))) == pytest.approx(true**2 / 4 - true**3 / 6, rel=1e-6)
 
 
 def test_w2_is_bures_and_that_of_sorted_samples():
@@ -166,7 +214,6 @@ def test_w2_is_bures_and_that_of_sorted_samples():
     root = sqrtm(a)
     bures = np.trace(a + b - 2 * sqrtm(root @ b @ root)).real
     assert p.w2(q) == pytest.approx(math.sqrt(bures + float((p.mean - q.mean).square().sum())), rel=1e-12)
-    # In one dimension, quantile by quantile.
     u = torch.special.ndtri((torch.arange(300, dtype=torch.float64) + 0.5) / 300)[:, None]
     one, other = law((0.1, 0.5)), law((0.4, 0.2))
     drawn = w2(one.mean + one.variance.sqrt() * u, other.mean + other.variance.sqrt() * u)
@@ -175,31 +222,24 @@ def test_w2_is_bures_and_that_of_sorted_samples():
 
 def test_laws_without_density_are_infinitely_far():
     point, normal = law((0.0, 0.0)), law((0.0, 1.0))
-    assert point.kl(normal) == normal.kl(point) == math.inf
+    assert point.distances(normal) == {"kl": math.inf, "kl_reverse": math.inf, "w2": 1.0}
     assert law((0.0, math.inf)).kl(normal) == math.inf
-    assert point.distances(normal).record() == {"kl": None, "kl_reverse": None, "w2": 1.0}
-
-
-def test_undefined_steps_are_errors():
-    with pytest.raises(StepError, match=r"gamma = 3\.602, but it is defined for gamma < 2 only"):
-        affine_steps(TARGET, METHODS["prox-backward"], 5, SDE)
 
 
 @pytest.mark.parametrize(
     "mean, std, message",
     [
-        ((), (), "has 0 means and 0 standard deviations"),
-        ((1.0,), (1.0, 2.0), "has 1 means and 2 standard deviations"),
-        ((math.nan,), (1.0,), "has mean nan; means must be finite"),
-        ((0.0,), (0.0,), "has standard deviation 0.0; it must be positive and finite"),
-        ((0.0,), (-1.0,), "has standard deviation -1.0"),
-        ((0.0,), (math.inf,), "has standard deviation inf"),
+        ((), (), "0 means and 0 standard deviations"),
+        ((1.0,), (1.0, 2.0), "1 means and 2 standard deviations"),
+        ((math.nan,), (1.0,), "mean nan"),
+        ((0.0,), (0.0,), "standard deviation 0.0"),
+        ((0.0,), (-1.0,), "standard deviation -1.0"),
+        ((0.0,), (math.inf,), "standard deviation inf"),
     ],
 )
 def test_wrong_targets(mean, std, message):
-    with pytest.raises(ValueError, match=message) as caught:
+    with pytest.raises(ValueError, match=message):
         GaussianTarget("bad", mean, std)
-    assert "\n" not in str(caught.value)
 
 
 def test_targets_in_words():

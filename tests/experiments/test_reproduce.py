@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import itertools
 import shlex
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 
 from pages import asked
 from proxdm.checkpoints.hub import OFFICIAL_MODELS, OFFICIAL_STATS
-from proxdm.cli.measuring import make_plan
-from proxdm.data.known import KNOWN
+from proxdm.checkpoints.load import fitting_samplers
+from proxdm.data.known import DATASETS
+from proxdm.evaluation import EvaluationPlan
 from proxdm.experiments.reproduce import (
     BLOCKS,
     STEPS,
@@ -25,7 +26,6 @@ from proxdm.experiments.reproduce import (
 )
 from proxdm.experiments.steps import Evaluate, Train
 from proxdm.experiments.toy import STEPS as TOY_STEPS
-from proxdm.generation import fitting_samplers
 from proxdm.metrics.inception import weights_path
 from proxdm.presets import PRESETS, get_preset
 from proxdm.samplers import find_sampler
@@ -61,7 +61,7 @@ def test_samplers_fit_their_models_and_are_defined_and_trained_there(one):
     assert one.sampler in fitting_samplers(config.model.kind)
     for steps in one.steps:
         sampler = find_sampler(one.sampler)
-        sampler.check(config.model.schedule, sampler.grid(config.model.schedule, steps))
+        sampler.check(config.model.sde, sampler.grid(config.model.sde, steps))
     assert one.steps == (config.conditioning.steps or STEPS)
     if config.conditioning.rule is not None:
         assert one.sampler == config.conditioning.rule
@@ -74,7 +74,7 @@ def test_the_papers_distances():
 
 def test_data_sets_are_known_and_their_statistics_published():
     for block in BLOCKS.values():
-        assert block.dataset is None or block.dataset in KNOWN
+        assert block.dataset is None or block.dataset in DATASETS
         assert {get_preset(name).data.name for name in block.presets} <= {block.dataset}
         if any(isinstance(one, Sweep) for one in block.experiments):
             assert block.dataset in OFFICIAL_STATS
@@ -144,8 +144,7 @@ def test_the_command_of_every_step_asks_for_what_the_step_does(name, setting):
         if isinstance(step, Train):
             assert (options.config, options.out, options.resume) == (step.config, step.out, False)
         elif isinstance(step, Evaluate):
-            plan = make_plan(options, samplers=options.sampler, steps=options.steps, metrics=options.metrics)
-            assert plan == step.plan
+            assert {one.name: getattr(options, one.name) for one in fields(EvaluationPlan)} == vars(step.plan)
             assert (options.source, options.preset, options.out) == (str(step.source), step.preset, step.out)
             assert options.device == (step.device or "auto")
         else:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from pytorch_fid import inception
 
-from proxdm.metrics.inception import FidInception
+from proxdm.metrics.inception import fid_inception
 
 
 @pytest.fixture(scope="session")
@@ -25,7 +26,7 @@ def inception_state() -> dict[str, torch.Tensor]:
 
     state = {
         name: random(name, tensor)
-        for name, tensor in FidInception().state_dict().items()
+        for name, tensor in fid_inception().state_dict().items()
         if not name.endswith("num_batches_tracked")
     }
     state["fc.weight"] = torch.zeros(1008, 2048)
@@ -43,8 +44,7 @@ def inception_file(inception_state, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def pytorch_fid_network(inception_state):
-    """pytorch-fid's own network with the random weights; tests that need it skip without the package."""
-    inception = pytest.importorskip("pytorch_fid.inception")
+    """pytorch-fid's own network with the random weights."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(inception, "load_state_dict_from_url", lambda *args, **kwargs: inception_state)
         return inception.InceptionV3([3]).eval()

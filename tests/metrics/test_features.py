@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import json
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pytorch_fid import fid_score as score
 from torch import nn
 
 from proxdm.data import DataError, to_model_range
 from proxdm.metrics.features import (
     FeatureError,
     InputForm,
-    collect,
     load_extractor,
     load_module,
     pixels,
-    read_form,
     save_module,
 )
 from proxdm.runtime.digests import sha256_of
@@ -66,13 +66,6 @@ def test_samples_are_rounded_and_clipped_as_if_saved(pictures):
     assert torch.equal(extractor(noisy), extractor(pictures))
 
 
-def test_collect_joins_batches(pictures):
-    extractor = pixels((3, 8, 8))
-    assert torch.equal(collect(pictures.split(2), extractor), extractor(pictures))
-    with pytest.raises(FeatureError, match="no images"):
-        collect([], extractor)
-
-
 def test_errors_of_a_batch(pictures):
     extractor = pixels((3, 8, 8))
     with pytest.raises(FeatureError, match="set up for images 3x8x8, got a batch 5x1x8x8"):
@@ -91,6 +84,9 @@ def test_torchscript_gets_its_range(pictures, tmp_path):
     assert extractor.weights == sha256_of(path)
     expected = Mean()(pictures.float())
     torch.testing.assert_close(extractor(pictures), expected)
+    grey = pictures[:, :1]
+    expected = Mean()(grey.expand(-1, 3, -1, -1).float())
+    torch.testing.assert_close(load_extractor(path, (1, 8, 8))(grey), expected)
 
 
 def test_metadata_beside_the_file(pictures, tmp_path):
@@ -105,12 +101,6 @@ def test_metadata_beside_the_file(pictures, tmp_path):
     beside.write_text(json.dumps({"input_range": [-1, 1], "channels": 3, "sha256": "0" * 64}))
     with pytest.raises(FeatureError, match=r"has the SHA-256 .* says 000000000000"):
         load_extractor(path, (3, 8, 8))
-
-
-def test_grey_is_repeated_for_networks_of_three_channels(pictures, tmp_path):
-    extractor = load_extractor(script(tmp_path / "mean.pt"), (1, 8, 8))
-    grey = pictures[:, :1]
-    torch.testing.assert_close(extractor(grey), Mean()(grey.expand(-1, 3, -1, -1).float()))
 
 
 def test_exported_programs(pictures, tmp_path):
@@ -141,69 +131,64 @@ def test_a_module_is_used_in_eval_mode_and_full_precision(pictures, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "form, message",
+    "wrong, message",
     [
-        ({"channels": 3}, r"input_range = None must be \[low, high\]"),
-        ({"input_range": [1, 0], "channels": 3}, r"input_range = \[1, 0\] must be"),
-        ({"input_range": [0, 1], "channels": 2}, "channels = 2 must be 1 or 3"),
-        ({"input_range": [0, 1], "channels": True}, "channels = True must be 1 or 3"),
-        ({"input_range": [0, 1], "channels": 3, "size": 0}, "size = 0 must be a whole number"),
-        ({"input_range": [0, 1], "channels": 3, "name": "inception"}, "name = 'inception' must be a name of its own"),
-        ({"input_range": [0, 1], "channels": 3, "resize": 5}, "unknown key 'resize'"),
-        ({"input_range": [0, 1], "channels": 3, "about": "mine"}, "about = 'mine' must be a JSON object"),
+        ({"input_range": None}, r"input_range = None must be \[low, high\]"),
+        ({"input_range": [1, 0]}, r"input_range = \[1, 0\] must be"),
+        ({"channels": 2}, "channels = 2 must be 1 or 3"),
+        ({"channels": True}, "channels = True must be 1 or 3"),
+        ({"size": 0}, "size = 0 must be a whole number"),
+        ({"name": "inception"}, "name = 'inception' must be a name of its own"),
+        ({"resize": 5}, "unknown key 'resize'"),
+        ({"about": "mine"}, "about = 'mine' must be a JSON object"),
     ],
 )
-def test_errors_of_metadata(form, message):
-    with pytest.raises(FeatureError, match=message):
-        read_form(form, "x.json", "x")
-
-
-def test_metadata_may_be_short():
-    assert read_form({"input_range": [0, 1], "channels": 1}, "x.json", "x") == InputForm("x", (0.0, 1.0), 1)
+def test_errors_of_metadata(wrong, message, tmp_path):
+    with pytest.raises(FeatureError, match=f"x.pt: {message}|x.pt has the {message}"):
+        load_module(script(tmp_path / "x.pt", {**FORM, **wrong}))
 
 
 def test_a_saved_module_says_what_it_takes(pictures, tmp_path):
-    path, form = tmp_path / "mean.pt", InputForm("means", (0.0, 255.0), 3, 4)
-    about = {"dataset": "x", "test_accuracy": 0.25}
-    save_module(Mean().eval(), path, form, about=about)
-    found = load_module(path)
-    assert (found.form, found.about, found.digest) == (form, about, sha256_of(path))
+    path, form = tmp_path / "mean.pt", InputForm("means", (0.0, 255.0), 3, 4, {"dataset": "x"})
+    save_module(Mean().eval(), path, form)
+    assert load_module(path)[1] == replace(form, sha256=sha256_of(path))
     extractor = load_extractor(path, (3, 8, 8))
-    assert (extractor.name, extractor.weights) == ("means", found.digest)
+    assert (extractor.name, extractor.weights) == ("means", sha256_of(path))
     torch.testing.assert_close(extractor(pictures)[:, :3], pictures.float().mean((2, 3)), rtol=1e-5, atol=1e-4)
     with pytest.raises(FeatureError, match=r"kept in .pt files, got .*mean.pt2; name it mean.pt"):
         save_module(Mean().eval(), tmp_path / "mean.pt2", form)
     content = path.read_bytes()
     with pytest.raises(ValueError):
-        save_module(Mean().eval(), path, form, about={"test_accuracy": float("nan")})
+        save_module(Mean().eval(), path, replace(form, about={"test_accuracy": float("nan")}))
     assert path.read_bytes() == content
     assert list(tmp_path.iterdir()) == [path]
     save_module(Mean().eval(), tmp_path / "plain.pt", InputForm("plain", (0.0, 1.0), 1))
-    assert load_module(tmp_path / "plain.pt").form.size is None
-    assert load_module(tmp_path / "plain.pt").about == {}
+    assert load_module(tmp_path / "plain.pt")[1].size is None
 
 
-def test_errors_of_files(tmp_path):
-    shape = (3, 8, 8)
-    with pytest.raises(FeatureError, match=r"there is no file .*no.pt"):
-        load_extractor(tmp_path / "no.pt", shape)
-    with pytest.raises(FeatureError, match=r"unknown features 'dino'; they are inception, pixels"):
-        load_extractor("dino", shape)
-    (tmp_path / "bad.pt").write_bytes(b"nothing")
-    with pytest.raises(FeatureError, match=r"bad.pt cannot be loaded as a module") as caught:
-        load_extractor(tmp_path / "bad.pt", shape)
+@pytest.mark.parametrize(
+    "name, content, beside, message",
+    [
+        ("no.pt", None, None, "there is no file .*no.pt"),
+        ("dino", None, None, "unknown features .*dino'; they are inception, pixels"),
+        ("bad.pt", b"nothing", None, "bad.pt cannot be loaded as a module"),
+        ("bad.pt2", b"nothing", None, "bad.pt2 cannot be loaded as a module"),
+        ("mean.pt", Mean(), None, "does not say what it takes; put .* into mean.pt.json beside it"),
+        ("mean.pt", Mean(), "{", "mean.pt.json is not JSON"),
+        ("mean.pt", Mean(), "[]", "mean.pt.json is not a JSON object"),
+    ],
+)
+def test_errors_of_files(name, content, beside, message, tmp_path):
+    path = tmp_path / name
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content is not None:
+        script(path, None, content)
+    if beside is not None:
+        path.with_name(f"{name}.json").write_text(beside)
+    with pytest.raises(FeatureError, match=message) as caught:
+        load_extractor(path, (3, 8, 8))
     assert "\n" not in str(caught.value)
-    (tmp_path / "bad.pt2").write_bytes(b"nothing")
-    with pytest.raises(FeatureError, match=r"bad.pt2 cannot be loaded as a module"):
-        load_extractor(tmp_path / "bad.pt2", shape)
-    with pytest.raises(FeatureError, match=r"does not say what it takes; put .* into mean.pt.json beside it"):
-        load_extractor(script(tmp_path / "mean.pt", form=None), shape)
-    (tmp_path / "mean.pt.json").write_text("{")
-    with pytest.raises(FeatureError, match=r"mean.pt.json is not JSON"):
-        load_extractor(tmp_path / "mean.pt", shape)
-    (tmp_path / "mean.pt.json").write_text("[]")
-    with pytest.raises(FeatureError, match="is not a JSON object"):
-        load_extractor(tmp_path / "mean.pt", shape)
 
 
 def test_errors_of_channels_and_shapes(tmp_path):
@@ -231,31 +216,21 @@ def test_errors_of_networks(tmp_path):
 # Inception on real pictures
 
 
+@pytest.mark.parametrize("grey", [False, True])
 def test_inception_features_of_real_pictures_equal_pytorch_fids(
-    inception_file, pytorch_fid_network, cifar_pictures, tmp_path
+    grey, inception_file, pytorch_fid_network, cifar_pictures, tmp_path
 ):
-    """Through PNG files and pytorch-fid's own reader on their side, from samples in [-1, 1] on ours."""
-    score = pytest.importorskip("pytorch_fid.fid_score")
-    chosen = cifar_pictures[:4]
+    """Through PNG files and pytorch-fid's own reader on their side, from samples in [-1, 1] on ours.
+
+    PIL's conversion of a grey picture to RGB repeats it.
+    """
+    chosen = cifar_pictures[:2, :1] if grey else cifar_pictures[:4]
     for index, picture in enumerate(chosen):
-        Image.fromarray(picture.permute(1, 2, 0).numpy()).save(tmp_path / f"{index}.png")
+        Image.fromarray(picture.permute(1, 2, 0).numpy().squeeze()).save(tmp_path / f"{index}.png")
     theirs = score.get_activations(sorted(tmp_path.glob("*.png")), pytorch_fid_network, batch_size=4, num_workers=0)
     with pytest.warns(UserWarning, match="other weights"):
-        extractor = load_extractor("inception", (3, 32, 32), inception_weights=inception_file)
-    samples = to_model_range(chosen) + 0.3 / 127.5
-    ours = extractor(samples)
+        extractor = load_extractor("inception", tuple(chosen.shape[1:]), inception_weights=inception_file)
+    ours = extractor(to_model_range(chosen) + 0.3 / 127.5)
     assert extractor.dim == 2048
     assert extractor.resize == "bilinear to 299x299, half-pixel centres, no antialiasing"
     np.testing.assert_allclose(ours.numpy(), theirs, rtol=1e-5, atol=1e-5 * theirs.std())
-
-
-def test_grey_pictures_as_pytorch_fid_converts_them(inception_file, pytorch_fid_network, cifar_pictures, tmp_path):
-    """PIL's conversion of a grey picture to RGB repeats it."""
-    score = pytest.importorskip("pytorch_fid.fid_score")
-    grey = cifar_pictures[:2, :1]
-    for index, picture in enumerate(grey):
-        Image.fromarray(picture[0].numpy()).save(tmp_path / f"{index}.png")
-    theirs = score.get_activations(sorted(tmp_path.glob("*.png")), pytorch_fid_network, batch_size=2, num_workers=0)
-    with pytest.warns(UserWarning, match="other weights"):
-        extractor = load_extractor("inception", (1, 32, 32), inception_weights=inception_file)
-    np.testing.assert_allclose(extractor(grey).numpy(), theirs, rtol=1e-5, atol=1e-5 * theirs.std())

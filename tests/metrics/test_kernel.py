@@ -30,31 +30,11 @@ def test_exact_distance_equals_its_definition_in_any_blocks(block, generator):
     assert squared_mmd(x, y, block=block) == pytest.approx(brute_force(x.numpy(), y.numpy()), rel=1e-12)
 
 
-def test_identical_sets_by_hand():
-    """For x = y = {0, a}, |a|^2 = D: k is 1 between 0 and anything and 8 between a and a, so 1 + 1 - 2 (3 + 8) / 4."""
-    x = torch.tensor([[0.0, 0.0], [1.0, 1.0]])
-    assert squared_mmd(x, x) == pytest.approx(1 + 1 - 2 * 11 / 4)
-
-
 def test_a_subset_of_everything_is_the_exact_distance(generator):
     x, y = torch.randn(20, 4, generator=generator), torch.randn(20, 4, generator=generator) + 1
     result = kid(x, y, subset_size=20, subsets=3)
     assert result.value == pytest.approx(squared_mmd(x, y), rel=1e-12)
     assert result.std == pytest.approx(0, abs=1e-12)
-
-
-def test_the_estimate_is_unbiased(generator):
-    """Two samples of one distribution, at a size at which a biased estimate would be far from 0."""
-    values = [
-        squared_mmd(
-            torch.randn(10, 3, generator=generator, dtype=torch.float64),
-            torch.randn(10, 3, generator=generator, dtype=torch.float64),
-        )
-        for _ in range(400)
-    ]
-    error = np.std(values) / 20
-    assert abs(np.mean(values)) < 4 * error
-    assert min(values) < 0 < max(values)
 
 
 def test_different_sets_are_told_apart_with_an_error_that_covers(generator):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import scipy.stats
 import torch
@@ -102,14 +101,6 @@ def test_near_copies_are_found(sets, generator):
     assert report.z_score > 3
 
 
-def test_samples_far_off_are_not_taken_for_copies(sets):
-    train, test, fresh = sets
-    report = memorisation(3 * fresh, train, test)
-    assert report.closer < 0.1
-    assert report.z_score < -10
-    assert report.copied == 0
-
-
 def test_the_test_statistic_equals_scipys_with_ties(generator):
     """Distances on a grid of few values, so that most are tied."""
     train = torch.zeros(2, 1)
@@ -121,17 +112,5 @@ def test_the_test_statistic_equals_scipys_with_ties(generator):
     statistic = scipy.stats.mannwhitneyu(b, a, use_continuity=False, method="asymptotic", alternative="greater")
     assert report.closer == pytest.approx(statistic.statistic / (40 * 30))
     assert scipy.stats.norm.sf(report.z_score) == pytest.approx(statistic.pvalue, rel=1e-9)
-
-
-def test_equal_distances_have_no_significance():
-    train = torch.tensor([[0.0], [10.0]])
-    report = memorisation(torch.ones(4, 1), train, torch.ones(3, 1))
-    assert (report.closer, report.z_score) == (0.5, 0.0)
-
-
-def test_result_does_not_depend_on_the_block(sets):
-    train, test, fresh = sets
-    whole, parts = memorisation(fresh, train, test), memorisation(fresh, train, test, block=37)
-    assert torch.equal(whole.sample_indices, parts.sample_indices)
-    assert (whole.closer, whole.copied) == (parts.closer, parts.copied)
-    np.testing.assert_array_equal(whole.sample_distances, parts.sample_distances)
+    equal = memorisation(torch.ones(4, 1), train, torch.ones(3, 1))
+    assert (equal.closer, equal.z_score) == (0.5, 0.0)

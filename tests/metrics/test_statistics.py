@@ -9,13 +9,14 @@ import pytest
 import scipy.linalg
 import torch
 from PIL import Image
+from pytorch_fid import fid_score as score
 
 from proxdm._version import __version__
 from proxdm.data import ImageData
 from proxdm.errors import OutputError
 from proxdm.metrics.features import load_extractor, pixels
 from proxdm.metrics.frechet import MomentAccumulator, frechet_distance
-from proxdm.metrics.statistics import ReferenceStatistics, StatisticsError, accumulate, compute_statistics
+from proxdm.metrics.statistics import ReferenceStatistics, StatisticsError, compute_statistics
 
 
 @pytest.fixture
@@ -50,24 +51,12 @@ def test_statistics_are_numpys_and_stamped(data, statistics):
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 1000])
-def test_statistics_do_not_depend_on_the_batch_size(data, statistics, batch_size):
-    other = compute_statistics(data, pixels(data.shape), batch_size=batch_size)
-    np.testing.assert_allclose(other.mu, statistics.mu, atol=1e-13)
-    np.testing.assert_allclose(other.sigma, statistics.sigma, atol=1e-13)
-
-
-def test_images_in_the_models_range_give_the_same_statistics(data, statistics):
+def test_statistics_depend_neither_on_the_batch_size_nor_on_the_range(data, statistics, batch_size):
     signed = dataclasses.replace(data, images=data.images.float() / 127.5 - 1)
-    assert statistics.distance(compute_statistics(signed, pixels(data.shape))) < 1e-12
-
-
-def test_samples_in_batches(data, statistics):
-    extractor = pixels(data.shape)
-    moments = accumulate(iter(data.images.split(9)), extractor)
-    samples = ReferenceStatistics.of(moments, extractor, dataset="samples")
-    assert samples.n == 40
-    assert samples.label == "samples"
-    np.testing.assert_allclose(samples.sigma, statistics.sigma, atol=1e-13)
+    for images in (data, signed):
+        other = compute_statistics(images, pixels(data.shape), batch_size=batch_size)
+        np.testing.assert_allclose(other.mu, statistics.mu, atol=1e-13)
+        np.testing.assert_allclose(other.sigma, statistics.sigma, atol=1e-13)
 
 
 # Files
@@ -87,7 +76,6 @@ def test_round_trip(statistics, tmp_path):
 
 
 def test_pytorch_fid_reads_ours(statistics, tmp_path):
-    score = pytest.importorskip("pytorch_fid.fid_score")
     statistics.save(tmp_path / "stats.npz")
     mu, sigma = score.compute_statistics_of_path(str(tmp_path / "stats.npz"), None, 50, 2048, "cpu")
     np.testing.assert_array_equal(mu, statistics.mu)
@@ -134,53 +122,54 @@ def test_names_that_cannot_be_written(statistics, tmp_path):
         statistics.save(tmp_path / "folder.npz", overwrite=True)
 
 
-def broken(tmp_path, statistics, kind):
-    """A file that is broken in one way, and what the error must say."""
-    path = tmp_path / "stats.npz"
-    good = {"mu": statistics.mu, "sigma": statistics.sigma}
-    if kind == "missing":
-        return path, "there is no file .*stats.npz; make it with `proxdm stats"
-    if kind == "text":
-        path.write_text("no archive")
-        return path, "cannot be read as statistics"
-    if kind == "array":
-        with path.open("wb") as file:
-            np.save(file, statistics.mu)
-        return path, "cannot be read as statistics"
-    if kind == "cut":
-        statistics.save(path)
-        path.write_bytes(path.read_bytes()[:-200])
-        return path, "cannot be read as statistics"
-    if kind == "flipped":
-        statistics.save(path)
-        content = bytearray(path.read_bytes())
-        content[200] ^= 0xFF  # within the numbers of mu
-        path.write_bytes(content)
-        return path, "cannot be read as statistics .*CRC"
-    if kind == "pickled":
-        np.savez(path, mu=np.array([{}], dtype=object), sigma=statistics.sigma)
-        return path, "cannot be read as statistics .*pickle"
-    wrong = {
-        "no sigma": ({"mu": statistics.mu, "x": statistics.mu}, r"lacks sigma \(its arrays: mu, x\)"),
-        "words": ({**good, "mu": np.array(["a", "b"])}, "an array has the wrong type"),
-        "bad stamp": ({**good, "shape": np.array([1, 2])}, "an array has the wrong type"),
-        "nan": ({**good, "mu": statistics.mu * np.nan}, "mu or sigma contain NaN"),
-        "dims": ({**good, "mu": statistics.mu[:-1]}, r"must be \(D,\) and \(D, D\), they are \(8,\) and \(9, 9\)"),
-        "one": ({**good, "n": np.array(1)}, "n = 1, but a covariance needs 2"),
-    }
-    arrays, message = wrong[kind]
-    np.savez(path, **arrays)
-    return path, message
+def cut(path, statistics):
+    statistics.save(path)
+    path.write_bytes(path.read_bytes()[:-200])
+
+
+def flipped(path, statistics):
+    statistics.save(path)
+    content = bytearray(path.read_bytes())
+    content[200] ^= 0xFF  # within the numbers of mu
+    path.write_bytes(content)
+
+
+def single_array(path, statistics):
+    with path.open("wb") as file:
+        np.save(file, statistics.mu)
+
+
+def archive(**changes):
+    """Write an archive of which some arrays are other ones, or missing."""
+
+    def write(path, statistics):
+        arrays = {"mu": statistics.mu, "sigma": statistics.sigma, **changes}
+        np.savez(path, **{name: array for name, array in arrays.items() if array is not None})
+
+    return write
 
 
 @pytest.mark.parametrize(
-    "kind",
-    ["missing", "text", "array", "cut", "flipped", "pickled", "no sigma", "words", "bad stamp", "nan", "dims", "one"],
+    "write, message",
+    [
+        (lambda path, statistics: None, "there is no file .*stats.npz; make it with `proxdm stats"),
+        (lambda path, statistics: path.write_text("no archive"), "cannot be read as statistics"),
+        (single_array, "cannot be read as statistics"),
+        (cut, "cannot be read as statistics"),
+        (flipped, "cannot be read as statistics .*CRC"),
+        (archive(mu=np.array([{}], dtype=object)), "cannot be read as statistics .*pickle"),
+        (archive(sigma=None, x=np.ones(2)), r"lacks sigma \(its arrays: mu, x\)"),
+        (archive(mu=np.array(["a", "b"])), "an array has the wrong type"),
+        (archive(shape=np.array([1, 2])), "an array has the wrong type"),
+        (archive(mu=np.full(9, np.nan)), "mu or sigma contain NaN"),
+        (archive(mu=np.ones(8)), r"must be \(D,\) and \(D, D\), they are \(8,\) and \(9, 9\)"),
+        (archive(n=np.array(1)), "n = 1, but a covariance needs 2"),
+    ],
 )
-def test_broken_files_are_errors_in_one_line(kind, tmp_path, statistics):
-    path, message = broken(tmp_path, statistics, kind)
+def test_broken_files_are_errors_in_one_line(write, message, tmp_path, statistics):
+    write(tmp_path / "stats.npz", statistics)
     with pytest.raises(StatisticsError, match=message) as caught:
-        ReferenceStatistics.load(path)
+        ReferenceStatistics.load(tmp_path / "stats.npz")
     assert "\n" not in str(caught.value)
     assert "stats.npz" in str(caught.value)
 
@@ -212,16 +201,13 @@ def test_every_part_of_the_route_is_compared(statistics, field, value, words):
     other = dataclasses.replace(statistics, **{field: value, "source": "b.npz"})
     with pytest.raises(StatisticsError, match=f"noise test and b.npz were made by different routes: {words}"):
         statistics.check_compatible(other)
-
-
-def test_origin_may_differ(statistics):
-    other = dataclasses.replace(statistics, n=7, dataset="x", split="y", preprocessing="z", version="0")
-    assert statistics.distance(other) < 1e-12
+    origin = dataclasses.replace(statistics, n=7, dataset="x", split="y", preprocessing="z", version="0")
+    assert statistics.check_compatible(origin) is None
 
 
 def test_dimensions_cannot_be_forced(statistics):
     other = ReferenceStatistics(np.zeros(2), np.eye(2), backend="mine", source="b.npz")
-    with pytest.raises(StatisticsError, match=r"9 features \(pixels of images 1x3x3\) against 2 features \(mine\)"):
+    with pytest.raises(StatisticsError, match=r"9 features \(pixels of images 1x3x3\) against 2 features \(mine"):
         statistics.distance(other, force=True)
 
 
@@ -242,7 +228,7 @@ def test_errors_of_computing(data):
 # The whole pipeline
 
 
-def textbook(score, mu1, sigma1, mu2, sigma2) -> float:
+def textbook(mu1, sigma1, mu2, sigma2) -> float:
     """pytorch-fid's distance, or the formula it computes where SciPy (1.18) no longer has the call it makes."""
     try:
         return float(score.calculate_frechet_distance(mu1, sigma1, mu2, sigma2))
@@ -258,7 +244,6 @@ def test_fid_of_real_pictures_equals_pytorch_fids(inception_file, pytorch_fid_ne
     Between sets that are alike its matrix root loses digits where there are fewer pictures than features (1e-4 between
     two halves of 400 CIFAR-10 pictures): what is right there, the singular values of `test_frechet.py` say.
     """
-    score = pytest.importorskip("pytorch_fid.fid_score")
     theirs = []
     for number, pictures in enumerate(real_pictures):
         folder = tmp_path / str(number)
@@ -273,5 +258,5 @@ def test_fid_of_real_pictures_equals_pytorch_fids(inception_file, pytorch_fid_ne
         sigma = np.cov(activations, rowvar=False)
         np.testing.assert_allclose(mine.mu, activations.mean(0), rtol=1e-5, atol=1e-5)
         np.testing.assert_allclose(mine.sigma, sigma, atol=1e-5 * np.abs(sigma).max())
-    expected = textbook(score, *(part for x in theirs for part in (x.mean(0), np.cov(x.T))))
+    expected = textbook(*(part for x in theirs for part in (x.mean(0), np.cov(x.T))))
     assert ours[0].distance(ours[1]) == pytest.approx(expected, rel=1e-6)

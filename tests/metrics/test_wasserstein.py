@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 import torch
@@ -33,12 +31,6 @@ def test_small_distances_keep_their_digits(rng):
     y = x.copy()
     y[:, 0] += 1e-9
     assert w2(x, y) == pytest.approx(1e-9, rel=1e-3)
-
-
-def test_scaling_about_the_mean_of_a_gaussian_sample(rng):
-    """y = c x is the gradient of a convex function of x, so the identity coupling is optimal for W2."""
-    x = rng.normal(size=(80, 2))
-    assert w2(x, 1.7 * x) == pytest.approx(0.7 * math.sqrt((x**2).sum(1).mean()), rel=1e-12)
 
 
 @pytest.mark.parametrize("order", [1, 2])
@@ -94,19 +86,11 @@ def test_orders_are_ordered_and_slices_are_below(rng):
     assert sliced_wasserstein(x, y, 2) <= w2(x, y)
 
 
-def test_sliced_translation_in_the_plane(rng):
-    """E|cos| = 2/pi and E cos^2 = 1/2 over directions of the plane."""
-    x = rng.normal(size=(40, 2))
-    y = x + np.array([0.6, -0.8])
-    assert sliced_wasserstein(x, y, 1, projections=20_000) == pytest.approx(2 / math.pi, rel=0.02)
-    assert sliced_wasserstein(x, y, 2, projections=20_000) == pytest.approx(math.sqrt(1 / 2), rel=0.02)
-
-
 @pytest.mark.parametrize("projected", [module.PROJECTED, 200, 1])
 def test_sliced_is_the_mean_over_its_directions_in_any_chunks(rng, monkeypatch, projected):
     x, y = rng.normal(size=(30, 3)), rng.normal(size=(20, 3))
-    theta = module._directions(11, 3, seed=5)
-    np.testing.assert_allclose(np.linalg.norm(theta, axis=1), 1)
+    theta = np.random.default_rng(5).standard_normal((11, 3))
+    theta /= np.linalg.norm(theta, axis=1, keepdims=True)
     expected = np.mean([wasserstein_distance(x @ t, y @ t) for t in theta])
     monkeypatch.setattr(module, "PROJECTED", projected)
     assert sliced_wasserstein(x, y, 1, projections=11, seed=5) == pytest.approx(expected, rel=1e-10)
@@ -152,15 +136,13 @@ def test_errors(distance):
         distance(x, x, x_weights=[0, 0, 0, 0])
 
 
-@pytest.mark.parametrize("distance", [wasserstein, sliced_wasserstein])
-def test_unknown_order(distance):
-    with pytest.raises(ValueError, match="order = 3 must be 1 or 2"):
-        distance(np.zeros((2, 1)), np.zeros((2, 1)), 3)
-
-
-def test_no_projections():
+def test_settings_out_of_range():
+    x = np.zeros((2, 1))
+    for distance in (wasserstein, sliced_wasserstein):
+        with pytest.raises(ValueError, match="order = 3 must be 1 or 2"):
+            distance(x, x, 3)
     with pytest.raises(ValueError, match="projections = 0 must be at least 1"):
-        sliced_wasserstein(np.zeros((2, 1)), np.zeros((2, 1)), projections=0)
+        sliced_wasserstein(x, x, projections=0)
 
 
 def test_exact_names_its_limit_and_the_remedy():

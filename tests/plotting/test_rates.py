@@ -8,11 +8,9 @@ import numpy as np
 import pytest
 
 from places import apart, inside, texts
-from proxdm.experiments.convergence import run_rates
-from proxdm.experiments.convergence_plan import RatesPlan
-from proxdm.experiments.toy import METHODS
+from proxdm.experiments.convergence import RatesPlan, run_rates
 from proxdm.plotting import rates
-from proxdm.plotting.style import sampler_style, save
+from proxdm.plotting.style import save
 from proxdm.plotting.toy import style_of
 
 
@@ -37,8 +35,8 @@ def test_kl_is_drawn_from_both_starts(result):
     for axes, found in zip(figure.axes, result.gaussians, strict=True):
         dotted = lines(axes, ":")
         marked = [line for line in axes.lines if line.get_marker() not in ("None", "")]
-        assert len(dotted) == len(marked) == len(METHODS)
-        for name, exact, normal in zip(METHODS, dotted, marked, strict=True):
+        assert len(dotted) == len(marked) == len(found.methods)
+        for name, exact, normal in zip(found.methods, dotted, marked, strict=True):
             steps = list(found.methods[name])
             assert list(normal.get_xdata()) == steps
             assert list(normal.get_ydata()) == list(found.values(name).values())
@@ -64,7 +62,7 @@ def test_w2_with_its_floor(result):
     (axes,) = figure.axes
     found = result.mixtures[0]
     marked = [line for line in axes.lines if line.get_marker() in ("o", "s", "^", "D", "v")]
-    for name, line in zip(METHODS, marked, strict=True):
+    for name, line in zip(found.methods, marked, strict=True):
         assert list(line.get_ydata()) == [cell.w2.mean for cell in found.methods[name].values()]
         assert name in labels(axes)
     (floor,) = lines(axes, ":")
@@ -74,8 +72,9 @@ def test_w2_with_its_floor(result):
 
 def test_nothing_overlaps_or_is_cut(result):
     for figure in (rates.kl_vs_n(result), rates.w2_vs_n(result)):
-        names = texts(figure, METHODS)
-        assert len(names) == len(METHODS) * len(figure.axes)
+        methods = result.gaussians[0].methods
+        names = texts(figure, methods)
+        assert len(names) == len(methods) * len(figure.axes)
         assert apart(names)
         assert apart([axes.get_tightbbox() for axes in figure.axes])
         assert inside(figure, [text.get_window_extent() for text in figure.texts])
@@ -85,7 +84,7 @@ def test_on_one_grid_methods_look_like_their_rules():
     result = run_rates(RatesPlan(("isotropic",), (10, 20), ("ode-euler", "prox-ode"), grid="power"))
     figure = rates.kl_vs_n(result)
     colours = {line.get_color() for line in lines(figure.axes[0], ":")}
-    assert colours == {sampler_style(name).colour for name in ("ode-euler", "prox-ode")}
+    assert colours == {style_of(name).colour for name in ("ode-euler", "prox-ode")}
     assert "grid power" in figure.texts[0].get_text()
 
 

@@ -12,13 +12,13 @@ import pytest
 from PIL import Image
 
 from places import apart, inside, texts
-from proxdm.experiments.toy import METHODS, run_toy
+from proxdm.experiments.toy import METHODS, ToyPlan, run_toy
 from proxdm.plotting import style, toy
 
 
 @pytest.fixture(scope="module")
 def result():
-    return run_toy("dino", steps=(4, 10), samples=60, seeds=2)
+    return run_toy(ToyPlan(steps=(4, 10), samples=60, seeds=2))
 
 
 def shown(axes):
@@ -49,7 +49,7 @@ def test_panels_and_labels_do_not_overlap(result):
 
 
 def test_titles_of_narrow_figures_are_whole():
-    narrow = run_toy("slant_down", steps=(3,), samples=1000, seed=12345, seeds=1, methods=["prox-ode"])
+    narrow = run_toy(ToyPlan(dataset="slant_down", steps=(3,), seed=12345, seeds=1, methods=("prox-ode",)))
     figure = toy.particles(narrow)
     (title,) = texts(figure, ["slant_down: 1000 particles (seed 12345)"])
     assert inside(figure, [title])
@@ -124,7 +124,7 @@ def test_animation_has_a_frame_a_state_and_holds_the_last(result, tmp_path):
 
 
 def test_a_result_without_runs_can_be_drawn_but_not_animated(tmp_path):
-    empty = run_toy(steps=(4,), samples=5, seeds=1, methods=["prox-backward"])
+    empty = run_toy(ToyPlan(steps=(4,), samples=5, seeds=1, methods=("prox-backward",)))
     style.save(toy.w2_vs_nfe(empty), tmp_path / "w2")
     style.save(toy.particles(empty), tmp_path / "particles")
     with pytest.raises(ValueError, match="no method is defined for N = 4, so there is nothing to animate"):
@@ -134,5 +134,5 @@ def test_a_result_without_runs_can_be_drawn_but_not_animated(tmp_path):
 
 def test_a_floor_whose_deviation_exceeds_its_mean_can_be_drawn(result):
     wild = dataclasses.replace(result.floor.w2, values=(0.01, 1.0))
-    floor = dataclasses.replace(result.floor, w2=wild)
+    floor = dataclasses.replace(result.floor, metrics={"w2": wild})
     toy.w2_vs_nfe(dataclasses.replace(result, floor=floor)).savefig(BytesIO())

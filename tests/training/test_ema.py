@@ -75,3 +75,15 @@ def test_load_gives_back_what_state_gave():
     other.load(0.5, averages.state(0.5))
     for key, value in averages.state(0.5).items():
         assert torch.equal(other.state(0.5)[key], value)
+
+
+def test_states_hold_buffers_and_shared_parameters_so_that_the_network_loads_them():
+    net = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2), torch.nn.Linear(2, 2))
+    net[2].weight = net[0].weight
+    averages = WeightAverages(net, (0.5,))
+    moved(net, 1)
+    averages.update()
+    state = averages.state(0.5)
+    assert state.keys() == net.state_dict().keys()
+    assert state["0.weight"] is state["2.weight"]
+    net.load_state_dict(state)

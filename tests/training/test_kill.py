@@ -12,7 +12,7 @@ import torch
 
 from proxdm.checkpoints import store
 from proxdm.checkpoints.portable import read_model_file, read_tensors
-from proxdm.training import train
+from proxdm.training import train_config
 
 
 def log_of(folder):
@@ -33,13 +33,13 @@ def test_killed_twenty_times_a_run_ends_like_one_that_was_not(prox_config, pictu
         objective=replace(prox_config.objective, l1_steps=100),
         logging=replace(prox_config.logging, every=7, checkpoint_every=3, keep=2, preview_every=50),
     )
-    expected = train(config, tmp_path / "whole", data=pictures, progress=False)
+    expected = train_config(config, tmp_path / "whole", data=pictures, progress=False)
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["proxdm.training", "accelerate", "safetensors.torch", "torch._dynamo", "pytest"])
     run, rng, steps, kills = tmp_path / "run", random.Random(0), [0], 0
     while kills < 20:
         names = {"resume": store.is_run(run), "data": pictures, "progress": False}
-        process = context.Process(target=train, args=(config, run), kwargs=names)
+        process = context.Process(target=train_config, args=(config, run), kwargs=names)
         process.start()
         # Most kills fall into the work of this process, not into its start: wait for a checkpoint of its own.
         before, early = time.monotonic(), kills % 5 == 4
@@ -57,7 +57,7 @@ def test_killed_twenty_times_a_run_ends_like_one_that_was_not(prox_config, pictu
                 read_tensors(read_model_file(path))
     assert steps == sorted(steps), "a kill lost a checkpoint"
     assert len(set(steps)) > 10, "most processes took steps before they were killed"
-    result = train(config, run, resume=True, data=pictures, progress=False)
+    result = train_config(config, run, resume=True, data=pictures, progress=False)
     for path in expected.checkpoint.glob("*.safetensors"):
         ours, theirs = (
             read_tensors(read_model_file(folder / path.name)) for folder in (result.checkpoint, path.parent)

@@ -1,4 +1,4 @@
-"""Logs: JSON lines, and trackers that get the numbers."""
+"""Logs: JSON lines, and trackers that get the numbers and the pictures."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ import sys
 from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from proxdm.checkpoints import store
 from proxdm.config import ConfigError
+from proxdm.training import train_config
 from proxdm.training.log import RunLog
 
 RECORDS = [
     {"step": 5, "phase": "l1", "zeta": None, "loss": 0.5},
     {"step": 10, "phase": "proximal-matching", "zeta": 1.0, "loss": 0.25},
 ]
+PICTURE = np.arange(6, dtype=np.uint8).reshape(2, 3)
 
 
-def with_tracker(config, name):
-    return replace(config, logging=replace(config.logging, tracker=name))
-
-
-def write(folder, config, records=RECORDS, step=0):
-    log = RunLog(folder, config, step)
+def write(folder, config, records=RECORDS, step=0, tracker="none"):
+    log = RunLog(folder, tracker, config, step)
     for record in records:
         log.write(record)
+    log.picture(PICTURE, 10)
     log.close()
 
 
@@ -38,23 +38,33 @@ def test_lines_are_json(score_config, tmp_path):
         write(tmp_path, score_config, [{"step": 1, "loss": float("nan")}])
 
 
-def test_tensorboard_gets_the_numbers_and_forgets_what_is_redone(score_config, tmp_path):
+def read_events(folder):
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    config = with_tracker(score_config, "tensorboard")
-    write(tmp_path, config)
-    write(tmp_path, config, [{"step": 10, "loss": 0.125}], step=5)
-    events = accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
+    events = accumulator.EventAccumulator(str(folder / "tensorboard"))
     events.Reload()
+    return events
+
+
+def test_tensorboard_gets_the_numbers_and_forgets_what_is_redone(score_config, tmp_path):
+    write(tmp_path, score_config, tracker="tensorboard")
+    write(tmp_path, score_config, [{"step": 10, "loss": 0.125}], step=5, tracker="tensorboard")
+    events = read_events(tmp_path)
     assert [(e.step, e.value) for e in events.Scalars("loss")] == [(5, 0.5), (10, 0.125)]
-    assert "step" not in events.Tags()["scalars"]
-    assert "phase" not in events.Tags()["scalars"]
+    assert {"step", "phase"}.isdisjoint(events.Tags()["scalars"])
 
 
-class FakeTracker:
+def test_previews_of_a_run_are_in_tensorboard(score_config, pictures, tmp_path):
+    pytest.importorskip("tensorboard")
+    config = replace(score_config, logging=replace(score_config.logging, tracker="tensorboard"))
+    train_config(config, tmp_path / "run", data=pictures, progress=False)
+    assert [event.step for event in read_events(tmp_path / "run").Images("preview")] == [6, 12]
+
+
+class FakeTracker(SimpleNamespace):
     """Stands for the modules wandb and trackio, which want a network or a server."""
 
     def __init__(self):
-        self.calls = []
+        super().__init__(calls=[], Image=lambda pixels: np.asarray(pixels))
 
     def init(self, **names):
         self.calls.append(("init", names))
@@ -68,24 +78,25 @@ class FakeTracker:
 
 
 @pytest.mark.parametrize("name", ["wandb", "trackio"])
-def test_online_trackers_get_the_numbers_under_one_identity(name, score_config, tmp_path, monkeypatch):
+def test_online_trackers_get_everything_under_one_identity(name, score_config, tmp_path, monkeypatch):
     fake = FakeTracker()
-    monkeypatch.setitem(sys.modules, name, SimpleNamespace(init=fake.init, log=fake.log, finish=fake.finish))
-    config = with_tracker(score_config, name)
-    write(tmp_path, config)
-    write(tmp_path, config, RECORDS[:1], step=10)
+    monkeypatch.setitem(sys.modules, name, fake)
+    write(tmp_path, score_config, tracker=name)
+    write(tmp_path, score_config, RECORDS[:1], step=10, tracker=name)
     kinds = [call[0] for call in fake.calls]
-    assert kinds == ["init", "log", "log", "finish", "init", "log", "finish"]
+    assert kinds == ["init", "log", "log", "log", "finish", "init", "log", "log", "finish"]
     assert fake.calls[1] == ("log", 5, {"loss": 0.5})
     assert fake.calls[2] == ("log", 10, {"zeta": 1.0, "loss": 0.25})
-    first, second = fake.calls[0][1], fake.calls[4][1]
+    shown = np.squeeze(fake.calls[3][2]["preview"])
+    assert np.array_equal(shown, np.stack([PICTURE] * 3, -1))
+    first, second = fake.calls[0][1], fake.calls[5][1]
     assert first == second, "a resumed run goes on under the same name"
     assert first["project"] == "proxdm"
-    assert first["config"]["optimiser"]["lr"] == config.optimiser.lr
+    assert first["config"]["optimiser"]["lr"] == score_config.optimiser.lr
 
 
 @pytest.mark.parametrize("name", ["wandb", "trackio"])
 def test_a_missing_package_is_named_with_its_remedy(name, score_config, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ConfigError, match=rf"pip install 'proxdm\[{name}\]'"):
-        RunLog(tmp_path, with_tracker(score_config, name), 0)
+        RunLog(tmp_path, name, score_config, 0)

@@ -18,7 +18,7 @@ from proxdm.config import ConfigError, ModelConfig
 from proxdm.errors import CheckpointError, NonFiniteError, OutputError
 from proxdm.losses import make_objective
 from proxdm.networks import MLPConfig
-from proxdm.training import train
+from proxdm.training import train_config
 
 TIMES = ("images_per_s", "seconds")
 
@@ -77,7 +77,7 @@ def whole(tmp_path_factory, pictures):
         key = config.model.kind
         if key not in done:
             folder = tmp_path_factory.mktemp("whole") / key
-            done[key] = (folder, train(config, folder, data=pictures, progress=False))
+            done[key] = (folder, train_config(config, folder, data=pictures, progress=False))
         return done[key]
 
     return run
@@ -126,17 +126,15 @@ def test_global_random_state_is_left_alone(prox_config, pictures, tmp_path):
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    train(prox_config, tmp_path / "run", data=pictures, progress=False)
+    train_config(prox_config, tmp_path / "run", data=pictures, progress=False)
     assert torch.equal(torch.rand(3), expected)
 
 
 def test_old_checkpoints_go(prox_config, pictures, tmp_path):
     config = replace(prox_config, logging=replace(prox_config.logging, keep=2, checkpoint_every=3))
-    train(config, tmp_path / "run", data=pictures, progress=False)
-    assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir()) == [
-        "step-00000009",
-        "step-00000012",
-    ]
+    train_config(config, tmp_path / "run", data=pictures, progress=False)
+    assert [one.step for one in store.checkpoints(tmp_path / "run")] == [9, 12]
+    assert len(list((tmp_path / "run" / "checkpoints").iterdir())) == 2
 
 
 def test_a_run_without_averages_previews_or_pictures(score_config, pictures, tmp_path):
@@ -145,11 +143,11 @@ def test_a_run_without_averages_previews_or_pictures(score_config, pictures, tmp
         training=replace(score_config.training, ema=(), steps=2),
         logging=replace(score_config.logging, preview_every=1),
     )
-    train(config, tmp_path / "run", data=pictures, progress=False)
+    train_config(config, tmp_path / "run", data=pictures, progress=False)
     assert store.latest(tmp_path / "run").weights == ("raw",)
     assert len(list((tmp_path / "run" / "previews").iterdir())) == 2
     off = replace(config, logging=replace(config.logging, preview_every=0))
-    train(off, tmp_path / "off", data=pictures, progress=False)
+    train_config(off, tmp_path / "off", data=pictures, progress=False)
     assert not (tmp_path / "off" / "previews").exists()
 
 
@@ -165,10 +163,10 @@ def test_resume_equals_the_uninterrupted_run_to_the_last_bit(
     config = prox_config if kind == "prox" else score_config
     folder, expected = whole(config)
     objective = At(config, interrupting(signal.SIGINT), call)
-    first = train(config, tmp_path / "run", data=pictures, objective=objective, progress=False)
+    first = train_config(config, tmp_path / "run", data=pictures, predict=objective, progress=False)
     assert (first.step, first.signal) == (call + 1, signal.SIGINT)
     assert first.checkpoint == step_folder(tmp_path / "run", call + 1)
-    second = train(config, tmp_path / "run", resume=True, data=pictures, progress=False)
+    second = train_config(config, tmp_path / "run", resume=True, data=pictures, progress=False)
     assert (second.step, second.signal) == (12, None)
     assert_same(second.checkpoint, expected.checkpoint)
     assert log_of(tmp_path / "run") == log_of(folder)
@@ -187,12 +185,12 @@ def test_resume_forgets_what_came_after_the_checkpoint(prox_config, pictures, tm
 
     run = tmp_path / "run"
     with pytest.raises(KilledError):
-        train(prox_config, run, data=pictures, objective=At(prox_config, kill, 11), progress=False)
+        train_config(prox_config, run, data=pictures, predict=At(prox_config, kill, 11), progress=False)
     assert [line["step"] for line in log_of(run)] == [4, 5, 8, 10]
     with (run / store.LOG_FILE).open("a") as file:
         file.write('{"step": 11, "los')
     (run / "checkpoints" / ".unfinished-step-00000010-1").mkdir()
-    second = train(prox_config, run, resume=True, data=pictures, progress=False)
+    second = train_config(prox_config, run, resume=True, data=pictures, progress=False)
     folder, expected = whole(prox_config)
     assert log_of(run) == log_of(folder)
     assert_same(second.checkpoint, expected.checkpoint)
@@ -201,15 +199,15 @@ def test_resume_forgets_what_came_after_the_checkpoint(prox_config, pictures, tm
 
 def test_resume_of_a_run_without_checkpoints_starts_at_the_beginning(prox_config, pictures, tmp_path, whole):
     store.create_run(tmp_path / "run", prox_config)
-    result = train(prox_config, tmp_path / "run", resume=True, data=pictures, progress=False)
+    result = train_config(prox_config, tmp_path / "run", resume=True, data=pictures, progress=False)
     assert_same(result.checkpoint, whole(prox_config)[1].checkpoint)
 
 
 def test_resume_of_a_finished_run_changes_nothing(prox_config, pictures, tmp_path):
-    train(prox_config, tmp_path / "run", data=pictures, progress=False)
+    train_config(prox_config, tmp_path / "run", data=pictures, progress=False)
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "run").rglob("*.safetensors")}
     log = (tmp_path / "run" / store.LOG_FILE).read_text()
-    result = train(prox_config, tmp_path / "run", resume=True, data=pictures, progress=False)
+    result = train_config(prox_config, tmp_path / "run", resume=True, data=pictures, progress=False)
     assert (result.step, result.last) == (12, None)
     assert before == {p: p.stat().st_mtime_ns for p in (tmp_path / "run").rglob("*.safetensors")}
     assert (tmp_path / "run" / store.LOG_FILE).read_text() == log
@@ -217,17 +215,17 @@ def test_resume_of_a_finished_run_changes_nothing(prox_config, pictures, tmp_pat
 
 def test_a_run_can_be_made_longer_and_its_logging_changed(score_config, pictures, tmp_path, whole):
     short = replace(score_config, training=replace(score_config.training, steps=7))
-    train(short, tmp_path / "run", data=pictures, progress=False)
+    train_config(short, tmp_path / "run", data=pictures, progress=False)
     longer = replace(
         score_config,
         training=replace(score_config.training, micro_batch=8, patience=3),
         logging=replace(score_config.logging, every=3, keep=1),
     )
-    result = train(longer, tmp_path / "run", resume=True, data=pictures, progress=False)
+    result = train_config(longer, tmp_path / "run", resume=True, data=pictures, progress=False)
     assert_same(result.checkpoint, whole(score_config)[1].checkpoint)
     assert store.read_config(tmp_path / "run") == longer
     with pytest.raises(ConfigError, match=r"steps = 7, but .* has taken 12 steps already"):
-        train(short, tmp_path / "run", resume=True, data=pictures, progress=False)
+        train_config(short, tmp_path / "run", resume=True, data=pictures, progress=False)
 
 
 def test_resume_with_another_configuration_names_the_fields(prox_config, pictures, tmp_path):
@@ -239,26 +237,26 @@ def test_resume_with_another_configuration_names_the_fields(prox_config, picture
         training=replace(prox_config.training, seed=4, patience=3),
     )
     with pytest.raises(ConfigError, match=r"optimiser.lr \(0.001 and 5.0\), training.seed \(3 and 4\)") as caught:
-        train(other, run, resume=True, data=pictures, progress=False)
+        train_config(other, run, resume=True, data=pictures, progress=False)
     assert "patience" not in str(caught.value)
     assert store.read_config(run) == prox_config
 
 
 def test_resume_needs_a_run(prox_config, pictures, tmp_path):
     with pytest.raises(CheckpointError, match="is not the folder of a training run"):
-        train(prox_config, tmp_path / "none", resume=True, data=pictures, progress=False)
+        train_config(prox_config, tmp_path / "none", resume=True, data=pictures, progress=False)
     assert not (tmp_path / "none").exists()
 
 
 def test_a_damaged_checkpoint_is_not_resumed(prox_config, pictures, tmp_path):
     run = tmp_path / "run"
-    train(prox_config, run, data=pictures, progress=False)
+    train_config(prox_config, run, data=pictures, progress=False)
     file = step_folder(run, 12) / "optimizer.safetensors"
     content = bytearray(file.read_bytes())
     content[-3] ^= 1
     file.write_bytes(content)
     with pytest.raises(CheckpointError, match="remove that folder to go on from the one before it"):
-        train(prox_config, run, resume=True, data=pictures, progress=False)
+        train_config(prox_config, run, resume=True, data=pictures, progress=False)
 
 
 # ---- nothing is overwritten ----
@@ -268,35 +266,34 @@ def contents(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_an_existing_run_is_not_touched(prox_config, pictures, tmp_path):
-    run = tmp_path / "run"
-    train(prox_config, run, data=pictures, progress=False)
-    before = contents(run)
-    with pytest.raises(OutputError, match="holds a run already; continue it with --resume"):
-        train(prox_config, run, data=pictures, progress=False)
-    assert contents(run) == before
-
-
-def test_other_folders_and_files_are_not_touched(prox_config, pictures, tmp_path):
-    (tmp_path / "thesis").mkdir()
-    (tmp_path / "thesis" / "final.tex").write_text("x")
-    with pytest.raises(OutputError, match="is not empty"):
-        train(prox_config, tmp_path / "thesis", data=pictures, progress=False)
-    assert contents(tmp_path) == {"thesis/final.tex": b"x"}
-    with pytest.raises(OutputError, match="is a file"):
-        train(prox_config, tmp_path / "thesis" / "final.tex", data=pictures, progress=False)
+@pytest.mark.parametrize(
+    "file, out, message",
+    [
+        ("final.tex", "", "is not empty"),
+        ("final.tex", "final.tex", "is a file"),
+        ("run/log.jsonl", "run", "holds a run already; continue it with --resume"),
+    ],
+)
+def test_what_is_there_is_not_touched(file, out, message, prox_config, pictures, tmp_path):
+    if out == "run":
+        store.create_run(tmp_path / "run", prox_config)
+    (tmp_path / file).write_text("x")
+    before = contents(tmp_path)
+    with pytest.raises(OutputError, match=message):
+        train_config(prox_config, tmp_path / out, data=pictures, progress=False)
+    assert contents(tmp_path) == before
 
 
 def test_two_processes_cannot_train_in_one_folder(prox_config, pictures, tmp_path):
     store.create_run(tmp_path / "run", prox_config)
     with store.locked(tmp_path / "run"), pytest.raises(OutputError, match="another process is training"):
-        train(prox_config, tmp_path / "run", resume=True, data=pictures, progress=False)
+        train_config(prox_config, tmp_path / "run", resume=True, data=pictures, progress=False)
 
 
 def test_wrong_data_leave_no_folder(prox_config, pictures, tmp_path):
     wrong = replace(prox_config, model=ModelConfig("prox", (1, 2, 2), MLPConfig(4, 8, 1, conditioning="time-lam")))
     with pytest.raises(ConfigError, match=r"model\.shape"):
-        train(wrong, tmp_path / "run", data=pictures, progress=False)
+        train_config(wrong, tmp_path / "run", data=pictures, progress=False)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -307,7 +304,7 @@ def test_wrong_data_leave_no_folder(prox_config, pictures, tmp_path):
 def test_signals_write_a_checkpoint_and_handlers_come_back(number, prox_config, pictures, tmp_path):
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     objective = At(prox_config, interrupting(number), 6)
-    result = train(prox_config, tmp_path / "run", data=pictures, objective=objective, progress=False)
+    result = train_config(prox_config, tmp_path / "run", data=pictures, predict=objective, progress=False)
     assert (result.step, result.signal) == (7, number)
     assert store.latest(tmp_path / "run").step == 7
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
@@ -315,12 +312,12 @@ def test_signals_write_a_checkpoint_and_handlers_come_back(number, prox_config, 
 
 def test_a_signal_in_the_last_step_interrupts_nothing(prox_config, pictures, tmp_path):
     objective = At(prox_config, interrupting(signal.SIGINT), 11)
-    assert train(prox_config, tmp_path / "run", data=pictures, objective=objective, progress=False).signal is None
+    assert train_config(prox_config, tmp_path / "run", data=pictures, predict=objective, progress=False).signal is None
 
 
 def test_steps_that_are_not_finite_are_skipped_and_counted(prox_config, pictures, tmp_path):
     objective = At(prox_config, lambda prediction: prediction * float("nan"), 5, 6)
-    train(prox_config, tmp_path / "run", data=pictures, objective=objective, progress=False)
+    train_config(prox_config, tmp_path / "run", data=pictures, predict=objective, progress=False)
     assert [line["skipped"] for line in log_of(tmp_path / "run")] == [0, 0, 2, 2, 2]
     assert store.latest(tmp_path / "run").state.skipped == 2
     assert all(
@@ -334,26 +331,26 @@ def test_too_many_in_a_row_stop_the_run(prox_config, pictures, tmp_path):
     with pytest.raises(
         NonFiniteError, match=r"in 3 steps in a row, from step 5 on \(its batch: seed 3, step 5\)"
     ) as caught:
-        train(config, tmp_path / "run", data=pictures, objective=objective, progress=False)
+        train_config(config, tmp_path / "run", data=pictures, predict=objective, progress=False)
     assert f"the last good checkpoint is {step_folder(tmp_path / 'run', 4)}" in str(caught.value)
     assert store.latest(tmp_path / "run").step == 4
     early = At(config, lambda prediction: prediction * float("nan"), *range(12))
     with pytest.raises(NonFiniteError, match=r"from step 0 on .*; there is no checkpoint yet"):
-        train(config, tmp_path / "early", data=pictures, objective=early, progress=False)
+        train_config(config, tmp_path / "early", data=pictures, predict=early, progress=False)
 
 
 def test_a_preview_that_fails_does_not_stop_the_run(score_config, pictures, tmp_path, monkeypatch, capsys):
     def fail(*arguments):
         raise NonFiniteError("3 of 4 samples are not finite")
 
-    monkeypatch.setattr("proxdm.training.loop.save_preview", fail)
-    assert train(score_config, tmp_path / "run", data=pictures, progress=False).step == 12
+    monkeypatch.setattr("proxdm.training.loop.draw_preview", fail)
+    assert train_config(score_config, tmp_path / "run", data=pictures, progress=False).step == 12
     assert "no preview at step 6: 3 of 4 samples are not finite" in capsys.readouterr().err
 
 
 def test_a_log_that_was_all_skipped_is_still_json(prox_config, pictures, tmp_path):
     config = replace(prox_config, training=replace(prox_config.training, patience=5))
     objective = At(config, lambda prediction: prediction * float("nan"), 0, 1, 2, 3)
-    train(config, tmp_path / "run", data=pictures, objective=objective, progress=False)
+    train_config(config, tmp_path / "run", data=pictures, predict=objective, progress=False)
     line = json.loads((tmp_path / "run" / store.LOG_FILE).read_text().splitlines()[0])
     assert (line["loss"], line["grad_norm"], line["skipped"]) == (None, None, 4)

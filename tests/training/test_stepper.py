@@ -8,17 +8,23 @@ import pytest
 import torch
 
 from proxdm.conditioning import make_draws
-from proxdm.config import ConfigError, ModelConfig
+from proxdm.config import ConfigError, ModelConfig, OptimiserConfig
 from proxdm.data.batches import DataStream
 from proxdm.losses import Phase, losses, matching_weight
 from proxdm.networks import MLPConfig, UNetConfig
 from proxdm.runtime.processes import Place
 from proxdm.runtime.seeds import CONDITIONS, NOISE, step_generator
 from proxdm.schedules import per_sample
-from proxdm.training.stepper import VANISHED, Stepper
+from proxdm.training import ingredients
+from proxdm.training.stepper import VANISHED, Stepper, learning_rate
 
 CPU = Place(torch.device("cpu"))
 PHASES = [Phase("l1"), Phase("proximal-matching", 2.0), Phase("proximal-matching", 0.3)]
+
+
+def stepper_of(config, data, place=CPU):
+    model, _, draws, objective, settings = ingredients(config)
+    return Stepper(model, data, draws, objective, settings, place)
 
 
 def without_dropout(config):
@@ -37,11 +43,11 @@ def same_random_state():
 
 def by_hand(config, pictures, phases, micro=None):
     """The same training in plain torch: one batch, no accumulation, no fused kernels."""
-    reference = Stepper(config, pictures, CPU)
+    reference = stepper_of(config, pictures)
     model, training = reference.model, config.training
     optimizer = torch.optim.AdamW(model.parameters(), eps=config.optimiser.eps, fused=False)
     stream = DataStream(pictures, seed=training.seed, flip=config.data.flip)
-    draws, sde = make_draws(config.conditioning, model.sde), model.sde
+    draws, sde = make_draws(config.conditioning, model.schedule), model.schedule
     found = []
     for step, phase in enumerate(phases):
         x0 = stream.batch(step, training.batch_size)
@@ -80,7 +86,7 @@ def test_steps_are_those_written_out_by_hand(kind, micro, prox_config, score_con
     config = replace(config, optimiser=replace(config.optimiser, eps=1e-3))
     phases = PHASES if kind == "prox" else [Phase("mse")] * 3
     expected, found = by_hand(config, pictures, phases)
-    stepper = Stepper(replace(config, training=replace(config.training, micro_batch=micro)), pictures, CPU)
+    stepper = stepper_of(replace(config, training=replace(config.training, micro_batch=micro)), pictures)
     windows = []
     for step, phase in enumerate(phases):
         stepper.step(step, phase)
@@ -95,7 +101,7 @@ def test_steps_are_those_written_out_by_hand(kind, micro, prox_config, score_con
 
 
 def test_windows_are_means_over_their_steps(prox_config, pictures):
-    one, three = (Stepper(without_dropout(prox_config), pictures, CPU) for _ in range(2))
+    one, three = (stepper_of(without_dropout(prox_config), pictures) for _ in range(2))
     singles = []
     for step in range(3):
         one.step(step, PHASES[1])
@@ -109,7 +115,7 @@ def test_windows_are_means_over_their_steps(prox_config, pictures):
 
 
 def test_averages_move_with_the_steps(prox_config, pictures):
-    stepper = Stepper(prox_config, pictures, CPU)
+    stepper = stepper_of(prox_config, pictures)
     expected = {key: value.double() for key, value in weights(stepper).items()}
     for step in range(4):
         stepper.step(step, PHASES[0])
@@ -121,7 +127,7 @@ def test_averages_move_with_the_steps(prox_config, pictures):
 
 def test_dropout_depends_on_seed_step_and_process_only(prox_config, pictures):
     def loss_of(step, rank=0, before=0):
-        stepper = Stepper(prox_config, pictures, CPU)
+        stepper = stepper_of(prox_config, pictures)
         stepper.step(0, PHASES[0])  # at first the blocks end in zeros, and dropout has no effect
         stepper.collect()
         # The same data and draws for every step and rank, so that dropout alone is left.
@@ -155,9 +161,9 @@ class Broken:
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e25])
 def test_steps_that_are_not_finite_leave_weights_and_optimizer_alone(value, score_config, pictures):
     """1e25 has a finite gradient here, but its square overflows: the loss is infinite."""
-    plain = Stepper(without_dropout(score_config), pictures, CPU)
-    stepper = Stepper(without_dropout(score_config), pictures, CPU)
-    stepper.objective = Broken(plain.objective, {1, 2, 4}, value)
+    plain = stepper_of(without_dropout(score_config), pictures)
+    stepper = stepper_of(without_dropout(score_config), pictures)
+    stepper.predict = Broken(plain.predict, {1, 2, 4}, value)
     for step in range(5):
         before, moments = weights(stepper), {k: v.clone() for k, v in stepper.optimizer_state().items()}
         stepper.step(step, Phase("mse"))
@@ -169,16 +175,16 @@ def test_steps_that_are_not_finite_leave_weights_and_optimizer_alone(value, scor
     assert (window.steps, window.skipped, window.longest, window.first) == (2, 3, 2, 4)
     assert all(torch.isfinite(torch.tensor([window.loss, window.mse, window.grad_norm])))
     # The row goes on across a collection.
-    stepper.objective.steps = {5, 6}
+    stepper.predict.steps = {5, 6}
     stepper.step(5, Phase("mse"))
     window = stepper.collect()
     assert (window.steps, window.skipped, window.longest, window.first) == (0, 4, 2, 4)
 
 
 def test_without_a_fused_kernel_steps_are_skipped_as_well(score_config, pictures):
-    stepper = Stepper(score_config, pictures, CPU)
+    stepper = stepper_of(score_config, pictures)
     stepper.optimizer = torch.optim.AdamW(stepper.model.parameters(), fused=False)
-    stepper.objective = Broken(stepper.objective, {0})
+    stepper.predict = Broken(stepper.predict, {0})
     before = weights(stepper)
     stepper.step(0, Phase("mse"))
     assert all(torch.equal(value, before[key]) for key, value in weights(stepper).items())
@@ -188,22 +194,22 @@ def test_without_a_fused_kernel_steps_are_skipped_as_well(score_config, pictures
 
 def test_first_weights_are_those_of_the_seed(score_config, pictures):
     torch.manual_seed(1)
-    one = weights(Stepper(score_config, pictures, CPU))
+    one = weights(stepper_of(score_config, pictures))
     torch.manual_seed(2)
-    two = weights(Stepper(score_config, pictures, CPU))
-    other = weights(Stepper(replace(score_config, training=replace(score_config.training, seed=9)), pictures, CPU))
+    two = weights(stepper_of(score_config, pictures))
+    other = weights(stepper_of(replace(score_config, training=replace(score_config.training, seed=9)), pictures))
     assert all(torch.equal(one[key], two[key]) for key in one)
     assert any(not torch.equal(one[key], other[key]) for key in one)
 
 
 def test_optimizer_state_comes_back(prox_config, pictures):
-    stepper = Stepper(prox_config, pictures, CPU)
+    stepper = stepper_of(prox_config, pictures)
     assert stepper.optimizer_state() == {}
     for step in range(2):
         stepper.step(step, PHASES[0])
     state = {key: value.clone() for key, value in stepper.optimizer_state().items()}
     assert len(state) == 3 * len(list(stepper.model.parameters()))
-    other = Stepper(prox_config, pictures, CPU)
+    other = stepper_of(prox_config, pictures)
     other.load_optimizer_state(state)
     assert all(torch.equal(value, state[key]) for key, value in other.optimizer_state().items())
 
@@ -216,8 +222,8 @@ def test_options_change_the_arithmetic_only(option, prox_config, pictures):
     else:
         network = UNetConfig(1, 8, (1, 2), (1,), 1, 0.0, conditioning="time-lam")
         config = replace(prox_config, model=ModelConfig("prox", (1, 4, 4), network))
-    plain = Stepper(config, pictures, CPU)
-    other = Stepper(replace(config, training=replace(config.training, **{option: True})), pictures, CPU)
+    plain = stepper_of(config, pictures)
+    other = stepper_of(replace(config, training=replace(config.training, **{option: True})), pictures)
     assert plain.model.network.state_dict().keys() == other.model.network.state_dict().keys()
     for step in range(2):
         plain.step(step, PHASES[0])
@@ -232,6 +238,17 @@ def test_options_change_the_arithmetic_only(option, prox_config, pictures):
 def test_data_and_model_must_fit(score_config, pictures):
     wrong = replace(score_config, model=ModelConfig("score", (1, 2, 2), MLPConfig(4, 8, 1)))
     with pytest.raises(ConfigError, match=r"have shape \(1, 4, 4\), but model.shape = \(1, 2, 2\)"):
-        Stepper(wrong, pictures, CPU)
+        stepper_of(wrong, pictures)
     with pytest.raises(ConfigError, match="batch_size = 8 cannot be shared evenly by 3 processes"):
-        Stepper(score_config, pictures, Place(torch.device("cpu"), 0, 3))
+        stepper_of(score_config, pictures, Place(torch.device("cpu"), 0, 3))
+
+
+def test_every_phase_has_its_rate():
+    config = OptimiserConfig(lr=1e-5, l1_lr=1e-4)
+    assert [learning_rate(config, phase, 7) for phase in PHASES] == [1e-4, 1e-5, 1e-5]
+    assert learning_rate(OptimiserConfig(lr=1e-5), Phase("l1"), 7) == 1e-5
+
+
+@pytest.mark.parametrize("step, share", [(0, 0.2), (1, 0.4), (4, 1.0), (5, 1.0), (10**6, 1.0)])
+def test_warm_up_is_linear_and_reaches_the_rate(step, share):
+    assert learning_rate(OptimiserConfig(lr=2e-4, warmup=5), Phase("mse"), step) == pytest.approx(2e-4 * share)

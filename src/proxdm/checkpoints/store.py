@@ -29,7 +29,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 from torch import Tensor
 
@@ -173,7 +173,11 @@ def check_free(folder: Path) -> None:
         raise OutputError(f"{folder} is there already and is not empty; choose another folder with --out")
 
 
-def read_config(folder: Path, kind: type[T] = Config) -> T:  # type: ignore[assignment]
+@overload
+def read_config(folder: Path) -> Config: ...
+@overload
+def read_config(folder: Path, kind: type[T]) -> T: ...
+def read_config(folder: Path, kind: type[Any] = Config) -> Any:
     """Return the configuration of a run, a :class:`~proxdm.config.Config` or another dataclass.
 
     Raises:

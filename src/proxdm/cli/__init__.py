@@ -6,19 +6,24 @@ is imported when its verb is called, so `proxdm --help` stays quick.
 
 Exit status: 0 done, 1 the reader of a pipe went away, 2 wrong input (one line on the standard error says what,
 why, and what to do), 130 interrupted. `--debug`, or `PROXDM_DEBUG=1` in the environment, shows the traceback
-instead of the line.
+instead of the line. `--import MODULE` imports a module of the user first, whose samplers, metrics, data sets and
+networks every verb then knows.
 """
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import importlib
+import io
 import os
 import sys
+import traceback
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from platform import python_version
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 from proxdm._version import __version__
 from proxdm.errors import ProxdmError, did_you_mean, one_line
@@ -58,21 +63,35 @@ VERBS: dict[str, Verb] = {
 """Every verb, in the order of `proxdm --help`."""
 
 
+class _Common(argparse.ArgumentParser):
+    """Options that may stand before and after every verb."""
+
+    def __init__(self) -> None:
+        super().__init__(add_help=False, allow_abbrev=False)
+        self.add_argument("--debug", action="store_true")
+        self.add_argument("--import", action="append", default=[], dest="modules")
+
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(message)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status.
 
     Args:
         argv: Arguments without the program's name; those of the process by default.
     """
-    arguments = list(sys.argv[1:] if argv is None else argv)
     debug = os.environ.get("PROXDM_DEBUG", "") not in ("", "0")
-    if "--debug" in arguments:
-        arguments.remove("--debug")
-        debug = True
     try:
+        common, arguments = _Common().parse_known_args(sys.argv[1:] if argv is None else list(argv))
+        debug = debug or common.debug
         with warnings.catch_warnings():
             if not debug:
                 warnings.showwarning = _show_warning
+            if common.modules:
+                from proxdm.runtime.registry import import_plugins
+
+                import_plugins(common.modules)
             return _dispatch(arguments)
     except KeyboardInterrupt:
         print("proxdm: interrupted", file=sys.stderr)
@@ -93,7 +112,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def parse(kind: type[Arguments], arguments: Sequence[str], prog: str) -> Arguments:
     """Return the arguments of a verb as an instance of a frozen dataclass, whose docstrings are the help.
 
-    Wrong arguments print what is wrong, and the closest option, and leave with status 2.
+    Wrong arguments print what is wrong, and the closest option, and leave with status 2. What the dataclass, or one
+    inside it, itself refuses is raised as it is: one line for :func:`main`, instead of the parser's box.
 
     Args:
         kind: The dataclass.
@@ -102,14 +122,33 @@ def parse(kind: type[Arguments], arguments: Sequence[str], prog: str) -> Argumen
     """
     import tyro
 
-    return tyro.cli(kind, prog=prog, args=list(arguments), config=(tyro.conf.FlagCreatePairsOff,))
+    written = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(written):
+            return tyro.cli(kind, prog=prog, args=list(arguments), config=(tyro.conf.FlagCreatePairsOff,))
+    except SystemExit as stop:
+        if (refused := _refusal(stop)) is not None:
+            raise refused from None
+        print(written.getvalue(), end="", file=sys.stderr)
+        raise
+
+
+def _refusal(stop: BaseException) -> ValueError | None:
+    """Return the error of a dataclass of this package that made the parser leave, if one did."""
+    error: BaseException | None = stop
+    while error is not None and not isinstance(error, ValueError):
+        error = error.__context__
+    if error is None:
+        return None
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return error if frame.f_globals["__name__"].startswith("proxdm.") else None
 
 
 def usage() -> str:
     """Return the text of `proxdm --help`."""
     width = max(len(name) for name in VERBS)
     verbs = "\n".join(f"  {name:<{width}}  {verb.help}" for name, verb in VERBS.items())
-    return f"""usage: proxdm [-h] [--version] [--debug] VERB ...
+    return f"""usage: proxdm [-h] [--version] [--debug] [--import MODULE] VERB ...
 
 Proximal diffusion models: exact and learned proximal operators, samplers, training, evaluation.
 
@@ -117,9 +156,11 @@ verbs:
 {verbs}
 
 options:
-  -h, --help  show this help and exit; `proxdm VERB --help` explains a verb
-  --version   show the versions and exit
-  --debug     show the traceback of an error (also: PROXDM_DEBUG=1)"""
+  -h, --help       show this help and exit; `proxdm VERB --help` explains a verb
+  --version        show the versions and exit
+  --debug          show the traceback of an error (also: PROXDM_DEBUG=1)
+  --import MODULE  make own samplers, metrics, data sets and networks known, before or after the verb: the name of a
+                   module or the path of its file; may be repeated"""
 
 
 def _show_warning(message: Warning | str, *where: object, **more: object) -> None:
@@ -141,7 +182,7 @@ def _dispatch(arguments: list[str]) -> int:
         print(f"proxdm {__version__} (torch {version('torch')}, Python {python_version()})")
         return 0
     if first not in VERBS:
-        hint = did_you_mean(first, [*VERBS, "--help", "--version", "--debug"])
+        hint = did_you_mean(first, [*VERBS, "--help", "--version", "--debug", "--import"])
         what = "option" if first.startswith("-") else "verb"
         raise ValueError(f"unknown {what} {first!r}{hint}; the verbs are {', '.join(VERBS)}; see proxdm --help")
     module = importlib.import_module(VERBS[first].module)

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -16,59 +16,65 @@ from proxdm._version import __version__
 from proxdm.checkpoints.portable import MODEL_FILE
 from proxdm.checkpoints.store import CHECKPOINTS, STATE_FILE
 from proxdm.cli import parse
-from proxdm.cli.measuring import Measuring, folder_name, make_plan
+from proxdm.cli.evaluate import ModelOptions, folder_name, leaving_the_group
 from proxdm.cli.tables import table
-from proxdm.evaluation import evaluate
-from proxdm.evaluation.comparison import (
-    Panel,
-    Point,
-    better_in_words,
-    describe_mixture,
-    make_panels,
-)
+from proxdm.evaluation import EvaluationPlan, evaluate
+from proxdm.evaluation.comparison import Panel, Point, describe_mixture, make_panels
 from proxdm.evaluation.plan import ALL
 from proxdm.evaluation.reading import Measured, find_results, read_results
-from proxdm.rules import find_rule
+from proxdm.generation import SAMPLERS_HELP
+from proxdm.metrics.registry import METRICS, value_of
 from proxdm.runtime.files import check_folder, staged
+from proxdm.samplers import find_sampler
 
 RESULT = "compare.json"
 FIGURES = ("compare.png", "compare.svg")
-STEPS = (5, 10, 20)
-METRICS = ("fid",)
 BEST = "*"
 
+_OF_MODELS = EvaluationPlan()
 
-@dataclass(frozen=True)
-class Compare(Measuring):
+
+@dataclass(frozen=True, kw_only=True)
+class Compare(ModelOptions, EvaluationPlan):
     """Compare samplers and models at an equal number of network evaluations: one figure, one table.
 
     Models are evaluated, with rows kept in EVALUATIONS/NAME as `proxdm evaluate` does, and rows that are there are not
     measured again; results are read. What was measured in different ways is not put together, unless by --force.
     """
 
-    sources: Positional[tuple[str, ...]]
+    sources: Annotated[Positional[tuple[str, ...]], arg(metavar="SOURCE ...")]
     """Models (a run, a checkpoint, a model file or folder, owner/name on the hub, one of the paper's .pth files), or
     results (a results.jsonl, its folder, or a folder of such folders)."""
 
-    sampler: Annotated[tuple[str, ...], arg(help_behavior_hint="(default: all)")] = ()
-    """Of models, what is measured; of results, what is shown: euler-maruyama, prox-hybrid, ..., or all that fit."""
+    samplers: Annotated[
+        tuple[str, ...],
+        arg(
+            name="sampler",
+            help=f"Of models, what is measured; of results, what is shown: {SAMPLERS_HELP}, or all that fit.",
+            help_behavior_hint="(default: all)",
+        ),
+    ] = ()
 
     steps: Annotated[tuple[int, ...], arg(help_behavior_hint="(default: 5 10 20 of models, all of results)")] = ()
     """Of models, the numbers of steps to measure; of results, those to show."""
 
-    metrics: Annotated[tuple[str, ...], arg(help_behavior_hint="(default: fid of models, all of results)")] = ()
-    """fid, fid-infinity, kid, precision-recall, nearest, w2, sliced-w2: as in proxdm evaluate; a panel of the
-    figure each."""
+    metrics: Annotated[
+        tuple[str, ...],
+        arg(
+            help=f"{', '.join(METRICS)}: as in proxdm evaluate; panels of the figure.",
+            help_behavior_hint="(default: fid of models, all of results)",
+        ),
+    ] = ()
+
+    force: bool = False
+    """Draw values together that were measured in different ways, names of curves then say how; and take statistics
+    that were made by another route than the features."""
 
     out: Annotated[Path | None, arg(aliases=("-o",), help_behavior_hint="(default: comparisons/SOURCES)")] = None
     """Folder of the figure and of compare.json."""
 
     evaluations: Path = Path("evaluations")
     """Folder in which the rows of models are kept, a folder a model."""
-
-    force: bool = field(default=False, kw_only=True)
-    """Draw values together that were measured in different ways, names of curves then say how; and take statistics
-    that were made by another route than the features."""
 
     overwrite: bool = False
     """Replace the figure and compare.json in OUT; rows are never measured again."""
@@ -81,27 +87,33 @@ def main(arguments: Sequence[str], prog: str) -> int:
         arguments: What stands after the verb.
         prog: Name for help and messages.
     """
-    import torch
+    return run(parse(Compare, arguments, prog), prog)
 
-    options = parse(Compare, arguments, prog)
+
+def run(options: Compare, prog: str) -> int:
+    """Compare, write and print.
+
+    Raises:
+        ValueError: There is nothing to compare, or rows were measured in different ways, and not by --force.
+        OutputError: The folder cannot be written, or holds a comparison.
+    """
     if not options.sources:
         raise ValueError(f"there is nothing to compare: name models or results; see {prog} --help")
-    for name in options.sampler:
-        if name != ALL:
-            find_rule(name)
     names = "-".join(dict.fromkeys(folder_name(source) for source in options.sources))[:80]
     out = options.out or Path("comparisons", names)
     check_folder(out, (RESULT, *FIGURES), overwrite=options.overwrite)
-    try:
+    with leaving_the_group():
         rows = gather(options, prog)
-    finally:
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()
-    if int(os.environ.get("RANK", "0")) == 0:
-        panels = compare(rows, options)
-        print("\n\n".join(map(report, panels)))
-        write(panels, out)
-        print(f"\n{BEST} best at this NFE. In {out}: {', '.join((RESULT, *FIGURES))}")
+    if int(os.environ.get("RANK", "0")) > 0:
+        return 0
+    if not rows:
+        raise ValueError("no row is left to compare: there is none with these samplers and steps")
+    panels = make_panels(rows, options.metrics, mix=options.force)
+    if (problem := describe_mixture(panels)) is not None:
+        raise ValueError(f"{problem}; measure both in the same way, or draw them together with --force")
+    print("\n\n".join(map(report, panels)))
+    write(panels, out)
+    print(f"\n{BEST} best at this NFE. In {out}: {', '.join((RESULT, *FIGURES))}")
     return 0
 
 
@@ -113,27 +125,35 @@ def gather(options: Compare, prog: str) -> list[Measured]:
         ProxdmError: A model cannot be opened or evaluated.
     """
     results = [source for source in options.sources if is_results(Path(source))]
-    rows = [one for source in results for one in read_results(Path(source)) if _wanted(one, options)]
+    shown = None
+    if options.samplers and ALL not in options.samplers:
+        shown = {repr(find_sampler(text)) for text in options.samplers}
+    rows = [
+        one
+        for source in results
+        for one in read_results(Path(source))
+        if (shown is None or one.row.sampler in shown) and (not options.steps or one.row.steps in options.steps)
+    ]
+    plan = replace(
+        options,
+        samplers=options.samplers or (ALL,),
+        steps=options.steps or _OF_MODELS.steps,
+        metrics=options.metrics or _OF_MODELS.metrics,
+    )
     for source in options.sources:
-        if source in results:
-            continue
-        out = options.evaluations / folder_name(source)
-        found = evaluate(
-            source,
-            make_plan(
-                options,
-                samplers=options.sampler or (ALL,),
-                steps=options.steps or STEPS,
-                metrics=options.metrics or METRICS,
-            ),
-            out=out,
-            weights=options.weights,
-            preset=options.preset,
-            device=options.device,
-            progress=True,
-            say=lambda line, source=source: print(f"{prog}: {source}: {line}", file=sys.stderr),  # type: ignore[misc]
-        )
-        rows += [Measured(row, out) for row in found.rows]
+        if source not in results:
+            out = options.evaluations / folder_name(source)
+            found = evaluate(
+                source,
+                plan,
+                out=out,
+                weights=options.weights,
+                preset=options.preset,
+                device=options.device,
+                progress=True,
+                say=lambda line, source=source: print(f"{prog}: {source}: {line}", file=sys.stderr),  # type: ignore[misc]
+            )
+            rows += [Measured(row, out) for row in found.rows]
     return rows
 
 
@@ -157,34 +177,18 @@ def is_results(path: Path) -> bool:
     )
 
 
-def compare(rows: Sequence[Measured], options: Compare) -> list[Panel]:
-    """Return a panel for every metric.
-
-    Raises:
-        ValueError: There are no rows, or they were measured in different ways, and not by --force.
-    """
-    if not rows:
-        raise ValueError("no row is left to compare: there is none with these samplers and steps")
-    panels = make_panels(rows, options.metrics, mix=options.force)
-    if (problem := describe_mixture(panels)) is not None:
-        raise ValueError(f"{problem}; measure both in the same way, or draw them together with --force")
-    return panels
-
-
 def report(panel: Panel) -> str:
     """Return the table of one metric: a row a curve, a column an NFE, the best of each column marked."""
 
     def cell(point: Point | None, best: bool) -> str:
-        if point is None:
-            return "–  "
-        return f"{point} {BEST if best else ' '}"
+        return "–  " if point is None else f"{point} {BEST if best else ' '}"
 
     rows = [
         [one.label, *(cell(panel.at(one, nfe), one in panel.best(nfe)) for nfe in panel.nfe)] for one in panel.series
     ]
     how = "; ".join(map(str, panel.settings))
     seeds = f", mean ± standard deviation of {panel.seeds} seeds" if panel.seeds > 1 else ""
-    better = f" ({words})" if (words := better_in_words(panel.metric)) else ""
+    better = f" ({words})" if (words := value_of(panel.metric).better_in_words) else ""
     head = f"{panel.metric.replace('_', ' ')}{better}, {how}{seeds}:"
     return f"{head}\n\n{table(['sampler', *(f'NFE {nfe}  ' for nfe in panel.nfe)], rows)}"
 
@@ -212,8 +216,3 @@ def caption(panels: Sequence[Panel]) -> str:
     bars = f"; mean ± standard deviation of {seeds} seeds" if seeds > 1 else ""
     mixed = "; measured in different ways" if any(len(panel.settings) > 1 for panel in panels) else ""
     return f"against {', '.join(map(str, names))}{bars}{mixed}"
-
-
-def _wanted(one: Measured, options: Compare) -> bool:
-    sampler = not options.sampler or ALL in options.sampler or one.row.sampler in options.sampler
-    return sampler and (not options.steps or one.row.steps in options.steps)

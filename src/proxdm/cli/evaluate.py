@@ -2,45 +2,48 @@
 
 from __future__ import annotations
 
-import statistics
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Annotated
 
 from tyro.conf import Positional, arg
 
 from proxdm.cli import parse
-from proxdm.cli.measuring import Measuring, folder_name, make_plan
 from proxdm.cli.tables import table
-from proxdm.evaluation import Evaluation, EvaluationRow, evaluate
+from proxdm.evaluation import Evaluation, EvaluationPlan, evaluate
+from proxdm.sweep import Spread, by_cell
 
 
-@dataclass(frozen=True)
-class Evaluate(Measuring):
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+    """Which weights of a model, and where it computes."""
+
+    weights: str | None = None
+    """Weight set: ema-0.9999, raw; by default the moving average."""
+
+    preset: str | None = None
+    """Of the paper's .pth files: the preset they belong to, e.g. cifar10-prox-hybrid."""
+
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate(ModelOptions, EvaluationPlan):
     """Draw samples from a trained model and compare them with a reference, for every sampler, number of steps and seed.
 
     Rows are appended to OUT/results.jsonl as they are done; rows that are there already are not measured again, and an
     interrupted row goes on where it was. Several processes: torchrun --nproc-per-node 2 -m proxdm evaluate ...
     """
 
-    source: Positional[str]
+    source: Annotated[Positional[str], arg(metavar="SOURCE")]
     """A run, a checkpoint, a model file or folder, a repository on the hub (owner/name), or one of the paper's .pth
     files."""
-
-    sampler: tuple[str, ...] = ()
-    """euler-maruyama, ode-euler, prox-hybrid, prox-backward, prox-ode, ..., or all that fit the model; by default what
-    it was trained for."""
-
-    steps: tuple[int, ...] = (5, 10, 20)
-    """Numbers of steps, which are the numbers of network evaluations."""
-
-    metrics: tuple[str, ...] = ("fid",)
-    """fid (Fréchet distance, of all samples), fid-infinity (extrapolated to infinitely many, of the first 50,000), kid,
-    precision-recall (of the first 10,000), nearest (distance of the first 10,000 to the nearest images of the
-    reference, and how many are copies), w2 (exact, of the pixels of the first 2,000), sliced-w2 (of the pixels of the
-    first 10,000)."""
 
     out: Annotated[Path | None, arg(aliases=("-o",), help_behavior_hint="(default: evaluations/SOURCE)")] = None
     """Folder of the results."""
@@ -56,14 +59,12 @@ def main(arguments: Sequence[str], prog: str) -> int:
         arguments: What stands after the verb.
         prog: Name for help and messages.
     """
-    import torch
-
     options = parse(Evaluate, arguments, prog)
     out = options.out or Path("evaluations", folder_name(options.source))
-    try:
+    with leaving_the_group():
         found = evaluate(
             options.source,
-            make_plan(options, samplers=options.sampler, steps=options.steps, metrics=options.metrics),
+            options,
             out=out,
             weights=options.weights,
             preset=options.preset,
@@ -72,9 +73,6 @@ def main(arguments: Sequence[str], prog: str) -> int:
             progress=True,
             say=lambda line: print(f"{prog}: {line}", file=sys.stderr),
         )
-    finally:
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()
     if found.rows:
         print(report(found))
         print(f"\nIn {out}: results.jsonl and a picture of every row")
@@ -84,19 +82,16 @@ def main(arguments: Sequence[str], prog: str) -> int:
 def report(found: Evaluation) -> str:
     """Return the table of the rows, and what they were compared with."""
     first = found.rows[0]
-    groups: dict[tuple[str, str, int], list[EvaluationRow]] = {}
-    for row in found.rows:
-        groups.setdefault((row.sampler, row.grid, row.steps), []).append(row)
     names = [name for name in first.metrics if all(name in row.metrics for row in found.rows)]
     cells = [
         [
             sampler,
-            grid,
+            rows[0].grid,
             str(rows[0].nfe),
-            *(_cell([row.metrics[name] for row in rows]) for name in names),
-            f"{statistics.fmean(row.images_per_second for row in rows):.3g}",
+            *(Spread.of(rows, name).figures for name in names),
+            f"{fmean(row.images_per_second for row in rows):.3g}",
         ]
-        for (sampler, grid, _), rows in groups.items()
+        for (_, sampler, _), rows in by_cell(found.rows).items()
     ]
     seeds = len({row.seed for row in found.rows})
     spread = f"mean ± standard deviation of {seeds} seeds" if seeds > 1 else f"seed {first.seed}"
@@ -118,6 +113,19 @@ def report(found: Evaluation) -> str:
     )
 
 
-def _cell(values: Sequence[float]) -> str:
-    mean = statistics.fmean(values)
-    return f"{mean:.4g}" if len(values) == 1 else f"{mean:.4g} ± {statistics.stdev(values):.2g}"
+def folder_name(source: str) -> str:
+    """Return the name of a source as that of a folder: `runs/a` is `a`, `owner/name@main` is `name-main`."""
+    name = Path(source).resolve().name if Path(source).exists() else source.rpartition("/")[2]
+    return re.sub(r"[^\w.-]+", "-", name.removesuffix(".safetensors").removesuffix(".pth")) or "model"
+
+
+@contextmanager
+def leaving_the_group() -> Iterator[None]:
+    """Leave the group of processes at the end of the block, if one was joined."""
+    import torch
+
+    try:
+        yield
+    finally:
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()

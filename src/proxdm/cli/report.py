@@ -11,10 +11,10 @@ from tyro.conf import Positional, arg
 
 from proxdm.cli import parse
 from proxdm.errors import OutputError
-from proxdm.evaluation.measures import MEASURES
+from proxdm.metrics.registry import METRICS
 from proxdm.runtime.files import check_folder, replacing
 
-METRICS = f"Metrics to show: {', '.join(MEASURES)}."
+METRICS_HELP = f"Metrics to show: {', '.join(METRICS)}."
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Report:
     title: str = ""
     """Heading; by default the names of the runs."""
 
-    metrics: Annotated[tuple[str, ...], arg(help=METRICS, help_behavior_hint="(default: all)")] = ()
+    metrics: Annotated[tuple[str, ...], arg(help=METRICS_HELP, help_behavior_hint="(default: all)")] = ()
 
     overwrite: bool = False
     """Replace the file."""

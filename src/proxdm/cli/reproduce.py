@@ -7,30 +7,25 @@ import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import singledispatch
 
 from proxdm.checkpoints import hub
-from proxdm.checkpoints.load import open_source
-from proxdm.checkpoints.portable import model_config
 from proxdm.cli import compare as compare_verb
 from proxdm.cli import evaluate as evaluate_verb
 from proxdm.cli import parse
 from proxdm.cli import sample as sample_verb
 from proxdm.cli import toy as toy_verb
 from proxdm.cli import train as train_verb
-from proxdm.cli.sample_output import choose_target
 from proxdm.cli.tables import table
 from proxdm.data.errors import DataError
 from proxdm.data.load import DataConfig, load_data
 from proxdm.data.vae import DEFAULT_VAE
 from proxdm.errors import OutputError
 from proxdm.evaluation import Evaluation, evaluate
-from proxdm.evaluation.reading import read_results
 from proxdm.experiments.reproduce import Block, Reproduction, make_steps
 from proxdm.experiments.standins import make_standins
 from proxdm.experiments.steps import Compare, Download, Evaluate, Sample, Statistics, Step, Toy, Train
-from proxdm.experiments.toy import run_toy
+from proxdm.experiments.toy import ToyPlan, run_toy
 from proxdm.metrics.features import load_extractor
 from proxdm.metrics.inception import fetch_weights
 from proxdm.metrics.statistics import compute_statistics
@@ -137,8 +132,8 @@ def _(step: Statistics) -> int:
 
 @perform.register
 def _(step: Train) -> int:
-    request = train_verb.Request(step.config, step.out, step.resume, dry_run=False)
-    return train_verb.run(request, f"proxdm train {step.config.preset}")
+    options = train_verb.Train(step.config, step.out, step.resume)
+    return train_verb.run(options, f"proxdm train {step.config.preset}")
 
 
 @perform.register
@@ -159,39 +154,31 @@ def _(step: Evaluate) -> Evaluation:
 @perform.register
 def _(step: Sample) -> int:
     options = sample_verb.Sample(
-        str(step.source),
+        source=str(step.source),
         sampler=step.sampler,
         steps=step.steps,
         samples=step.samples,
         out=step.out,
         preset=step.preset,
         bf16=step.bf16,
+        device=step.device or "auto",
+        vae=DEFAULT_VAE if step.vae is None else str(step.vae),
     )
-    options = options if step.vae is None else replace(options, vae=str(step.vae))
-    target = choose_target(step.out, gif=False)
-    target.check(step.samples, overwrite=False)
-    opened = open_source(options.source, None, step.preset, device=choose_device(step.device or "auto"))
-    plan = sample_verb.make_plan(options, opened.model)
-    decode, pictures = sample_verb.decoder(options, opened.model, model_config(opened.model.config).shape)
-    nfe = sample_verb.generate(options, opened, plan, target, decode, pictures=pictures)
-    print(f"{step.samples} samples by {step.sampler}, {nfe} evaluations each: {step.out}")
-    return 0
+    return sample_verb.run(options, "proxdm sample")
 
 
 @perform.register
 def _(step: Compare) -> int:
-    options = compare_verb.Compare((str(step.rows),), metrics=("fid",))
-    panels = compare_verb.compare(read_results(step.rows), options)
-    check_folder(step.out, (compare_verb.RESULT, *compare_verb.FIGURES), overwrite=True)
-    print("\n\n".join(map(compare_verb.report, panels)))
-    compare_verb.write(panels, step.out)
-    return 0
+    sources = (str(step.rows),)
+    options = compare_verb.Compare(sources=sources, metrics=("fid",), out=step.out, overwrite=True)
+    return compare_verb.run(options, "proxdm compare")
 
 
 @perform.register
 def _(step: Toy) -> int:
     check_folder(step.out, (toy_verb.RESULTS, *toy_verb.FIGURES, toy_verb.ANIMATION), overwrite=False)
-    result = run_toy(step.dataset, steps=step.steps, samples=step.samples, seeds=step.seeds, progress=True)
+    plan = ToyPlan(dataset=step.dataset, steps=step.steps, samples=step.samples, seeds=step.seeds)
+    result = run_toy(plan, progress=True)
     print(toy_verb.report(result))
     toy_verb.write(result, step.out, animation=not step.no_animation)
     return 0

@@ -8,16 +8,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from tyro.conf import Positional, arg
+from tyro.conf import Fixed, OmitArgPrefixes, Positional, Suppress, arg
 
 from proxdm.cli import parse
-from proxdm.data.arrays import Layout, Values
-from proxdm.data.known import Split
-from proxdm.data.load import DataConfig, load_data
+from proxdm.data.load import DataConfig, Flip, load_data
 from proxdm.metrics.features import load_extractor
 from proxdm.metrics.statistics import check_target, compute_statistics
 from proxdm.runtime.device import choose_device
 from proxdm.runtime.files import check_folder
+
+
+@dataclass(frozen=True)
+class Pictures(DataConfig):
+    """A data set as the options of a verb that takes its pictures as they are."""
+
+    name: Annotated[Positional[str], arg(metavar="DATASET")]
+    """A known data set (digits, mnist, fashion-mnist, cifar10), or a folder or archive of pictures, or an .npy or .npz
+    file of images."""
+
+    flip: Suppress[Fixed[Flip]] = "none"
 
 
 @dataclass(frozen=True)
@@ -27,9 +36,7 @@ class Stats:
     pytorch-fid reads the file too. Images are what training would see before flips, rounded to 8 bits.
     """
 
-    dataset: Positional[str]
-    """A known data set (digits, mnist, fashion-mnist, cifar10), or a folder or archive of pictures, or an .npy or .npz
-    file of images."""
+    data: OmitArgPrefixes[Pictures]
 
     out: Annotated[Path, arg(aliases=("-o",))]
     """The .npz file to write."""
@@ -39,33 +46,6 @@ class Stats:
 
     inception_weights: Path | None = None
     """File of the Inception weights, pt_inception-2015-12-05-6726825d.pth; by default it is downloaded once."""
-
-    split: Split = "train"
-    """Part of a known data set."""
-
-    root: str | None = None
-    """Folder that holds the data set; by default PROXDM_DATA or ~/.cache/proxdm/data."""
-
-    size: int | None = None
-    """Cut pictures to their central square and resize them to this; by default they stay as large as they are."""
-
-    pad: int | None = None
-    """Pixels of black border; by default 2 for mnist and fashion-mnist, else 0."""
-
-    grey: bool = False
-    """One channel instead of three."""
-
-    limit: int | None = None
-    """Take the first images only."""
-
-    skip_broken: bool = False
-    """Leave out broken pictures of a folder instead of stopping."""
-
-    values: Values = "auto"
-    """Range of a floating-point array: unit is [0, 1], signed is [-1, 1]."""
-
-    layout: Layout = "auto"
-    """Place of the channels in an array."""
 
     batch_size: int = 64
     """Images at a time; has no influence on the result."""
@@ -87,21 +67,9 @@ def main(arguments: Sequence[str], prog: str) -> int:
     options = parse(Stats, arguments, prog)
     if options.batch_size < 1:
         raise ValueError(f"--batch-size = {options.batch_size} must be at least 1")
-    config = DataConfig(
-        options.dataset,
-        root=options.root,
-        split=options.split,
-        size=options.size,
-        pad=options.pad,
-        grey=options.grey,
-        limit=options.limit,
-        skip_broken=options.skip_broken,
-        values=options.values,
-        layout=options.layout,
-    )
     check_target(options.out, overwrite=options.overwrite)
     device = choose_device(options.device)
-    data = load_data(config)
+    data = load_data(options.data)
     extractor = load_extractor(options.features, data.shape, inception_weights=options.inception_weights, device=device)
     check_folder(options.out.parent, [options.out.name], overwrite=options.overwrite)
     statistics = compute_statistics(data, extractor, batch_size=options.batch_size, progress=True)

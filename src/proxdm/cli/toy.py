@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import tyro
+from tyro.conf import arg
 
 from proxdm.cli import parse
 from proxdm.cli.tables import table
-from proxdm.data import datasaurus
-from proxdm.experiments.toy import METHODS, STEPS, check_arguments, run_toy
-from proxdm.experiments.toy_result import Cell, ToyResult
-from proxdm.mixtures import Mode
+from proxdm.experiments.toy import ToyPlan, run_toy
+from proxdm.experiments.toy_result import ToyResult
 from proxdm.runtime.files import check_folder, staged
+from proxdm.sweep import Row, Summary
 
 RESULTS = "results.json"
 FIGURES = ("particles.png", "particles.svg", "w2_vs_nfe.png", "w2_vs_nfe.svg")
@@ -25,33 +24,10 @@ ANIMATION = "animation.gif"
 
 
 @dataclass(frozen=True)
-class Toy:
-    """The paper's synthetic experiment: exact score and prox samplers against a Datasaurus set.
+class Toy(ToyPlan):  # noqa: D101 (that of the plan)
+    __doc__ = ToyPlan.__doc__
 
-    Measures W1 and W2 of every method at every number of steps, prints W2, and writes results.json, figures (PNG
-    and SVG) and an animation (GIF).
-    """
-
-    dataset: Annotated[str, tyro.conf.arg(help=f"The target: one of {', '.join(datasaurus.NAMES)}.")] = "dino"
-
-    steps: tuple[int, ...] = STEPS
-    """Numbers of steps, each at least 1."""
-
-    samples: int = 1000
-    """Particles per run."""
-
-    seed: int = 0
-    """First seed; the others follow it."""
-
-    seeds: int = 3
-    """Number of seeds: distances are mean and spread over them."""
-
-    methods: Annotated[tuple[str, ...], tyro.conf.arg(help="Samplers to run.")] = tuple(METHODS)
-
-    prox_mode: Mode = "global"
-    """Minimum that the exact prox takes: the lowest, or the one downhill from the point, as in the paper's code."""
-
-    out: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="(default: toy/DATASET)")] = None
+    out: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="(default: toy/DATASET)")] = None
     """Folder of the results."""
 
     overwrite: bool = False
@@ -69,28 +45,9 @@ def main(arguments: Sequence[str], prog: str) -> int:
         prog: Name for help and messages.
     """
     options = parse(Toy, arguments, prog)
-    # All that can be wrong is looked at before the work, and before a folder is made.
-    check_arguments(
-        options.dataset,
-        steps=options.steps,
-        samples=options.samples,
-        seed=options.seed,
-        seeds=options.seeds,
-        methods=options.methods,
-        prox_mode=options.prox_mode,
-    )
     folder = options.out or Path("toy", options.dataset)
     check_folder(folder, (RESULTS, *FIGURES, ANIMATION), overwrite=options.overwrite)
-    result = run_toy(
-        options.dataset,
-        steps=options.steps,
-        samples=options.samples,
-        seed=options.seed,
-        seeds=options.seeds,
-        methods=options.methods,
-        prox_mode=options.prox_mode,
-        progress=True,
-    )
+    result = run_toy(options, progress=True)
     print(report(result))
     if sys.stderr.isatty():
         print("drawing ...", end="\r", file=sys.stderr, flush=True)
@@ -123,25 +80,40 @@ def write(result: ToyResult, folder: Path, *, animation: bool) -> list[str]:
 
 def report(result: ToyResult) -> str:
     """Return the table of W2, mean ± spread, with the floor and a sentence on every method that was skipped."""
-
-    def cell(value: Cell | None) -> str:
-        return "–" if value is None else str(value.w2)
-
-    names = [name for name in METHODS if name in result.methods or name in result.skipped]
-    rows = [[name, *(cell(result.methods.get(name, {}).get(n)) for n in result.steps)] for name in names]
-    skipped = [
-        f"Skipped {name} at N = {', '.join(map(str, reasons))}: {next(iter(reasons.values()))}."
-        for name, reasons in result.skipped.items()
-    ]
-    many = len(result.seeds) > 1
-    seeds = f"mean ± standard deviation of {len(result.seeds)} seeds" if many else f"seed {result.seeds[0]}"
+    found = {name: result.methods.get(name, {}) for name in result.names}
+    title = f"W2 to {result.dataset}, {result.samples} particles"
     return "\n".join(
         [
-            f"W2 to {result.dataset}, {result.samples} particles, {seeds}:",
+            *w2_table(title, result.seeds, result.steps, found),
             "",
-            table(["method", *(f"N = {n}" for n in result.steps)], rows),
-            "",
-            f"Floor (as many exact draws): {cell(result.floor)}. Took {result.seconds:.1f} s.",
-            *skipped,
+            f"Floor (as many exact draws): {result.floor.w2}. Took {result.seconds:.1f} s.",
+            *unequal(found),
+            *skipped_lines(result.skipped),
         ]
     )
+
+
+def w2_table(
+    title: str, seeds: Sequence[int], steps: Sequence[int], methods: Mapping[str, Mapping[int, Summary]]
+) -> list[str]:
+    """Return the lines of a table of W2, a row a method, a column an N, with its title."""
+    rows = [[name, *(str(cells[n].w2) if n in cells else "–" for n in steps)] for name, cells in methods.items()]
+    spread = f"mean ± standard deviation of {len(seeds)} seeds" if len(seeds) > 1 else f"seed {seeds[0]}"
+    return [f"{title}, {spread}:", "", table(["method", *(f"N = {n}" for n in steps)], rows)]
+
+
+def unequal(methods: Mapping[str, Mapping[int, Summary | Row]]) -> list[str]:
+    """Return a sentence on the methods that take another number of evaluations than N, if there are some."""
+    counts = {name: {n: cell.nfe for n, cell in cells.items()} for name, cells in methods.items()}
+    words = [
+        f"{name} takes {', '.join(map(str, of.values()))}" for name, of in counts.items() if [*of] != [*of.values()]
+    ]
+    return [f"Every step is one evaluation, but {'; '.join(words)} in all."] if words else []
+
+
+def skipped_lines(skipped: Mapping[str, Mapping[int, str]]) -> list[str]:
+    """Return a sentence on every method that is not defined somewhere."""
+    return [
+        f"Skipped {name} at N = {', '.join(map(str, reasons))}: {next(iter(reasons.values()))}."
+        for name, reasons in skipped.items()
+    ]

@@ -7,33 +7,22 @@ import json
 import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
 from proxdm.checkpoints import store
-from proxdm.conditioning import ConditioningConfig
-from proxdm.config import (
-    Config,
-    ConfigError,
-    LoggingConfig,
-    ModelConfig,
-    OptimiserConfig,
-    TrainingConfig,
-    overlay,
-    to_json,
-)
-from proxdm.data.load import DataConfig
-from proxdm.losses import ObjectiveConfig
+from proxdm.config import Config, ConfigError, overlay, to_json
 from proxdm.presets import PRESETS, get_preset
 from proxdm.runtime.words import duration
 
 USAGE = """usage: {prog} PRESET [--out RUN] [--resume] [--config FILE] [--dry-run] [--any.config.field VALUE]
 
 Train a model. The configuration is the preset's, with the values of FILE (JSON) in their place, with those of flags in
-theirs. `{prog} PRESET --help` lists every field with its value. Several GPUs: `accelerate launch -m proxdm train ...`.
+theirs. `{prog} PRESET --help` lists every field with its value. Several processes: `accelerate launch -m proxdm train`
+or `torchrun -m proxdm train` (on CPUs the latter); the first line that a run prints says how many there are.
 
 presets:
   {presets}
@@ -52,50 +41,18 @@ class Train:
     The values shown are those of the preset (with --resume, of the run; with --config, of the file where it has them).
 
     Attributes:
-        out: Folder of the run.
-        resume: Go on from the latest checkpoint of the run, with its configuration.
-        config: JSON file with values in place of the preset's; it need not have all of them.
-        dry_run: Show the configuration, its memory and its time, from a few real steps; nothing is written.
-        data: Data set and what is done to it.
-        model: Score model or prox model.
-        objective: Loss and its phases.
-        conditioning: Where, in t or (t, lam), the network is trained.
-        optimiser: AdamW, learning rates, clipping.
-        training: Length, batch, seed, averages, arithmetic.
-        logging: What is written, and how often.
-    """
-
-    data: DataConfig
-    model: ModelConfig
-    objective: ObjectiveConfig
-    conditioning: ConditioningConfig
-    optimiser: OptimiserConfig
-    training: TrainingConfig
-    logging: LoggingConfig
-    out: Path
-    resume: bool = False
-    config: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    dry_run: bool = False
-
-
-PARTS = tuple(entry.name for entry in fields(Config) if entry.name not in ("preset", "imports"))
-
-
-@dataclass(frozen=True)
-class Request:
-    """What the command line asks for.
-
-    Attributes:
         config: The resolved configuration.
         out: Folder of the run.
-        resume: Go on with it.
-        dry_run: Only say what would be done.
+        resume: Go on from the latest checkpoint of the run, with its configuration.
+        file: JSON file with values in place of the preset's; it need not have all of them.
+        dry_run: Show the configuration, its memory and its time, from a few real steps; nothing is written.
     """
 
-    config: Config
+    config: Annotated[Config, tyro.conf.arg(name="")]
     out: Path
-    resume: bool
-    dry_run: bool
+    resume: bool = False
+    file: Annotated[Path | None, tyro.conf.arg(name="config", metavar="FILE")] = None
+    dry_run: bool = False
 
 
 def main(arguments: Sequence[str], prog: str) -> int:
@@ -108,11 +65,11 @@ def main(arguments: Sequence[str], prog: str) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(USAGE.format(prog=prog, presets="\n  ".join(PRESETS)), file=sys.stdout if arguments else sys.stderr)
         return 0 if arguments else 2
-    request = parse_request(arguments, prog)
-    return dry_run(request) if request.dry_run else run(request, f"{prog} {arguments[0]}")
+    options = parse_request(arguments, prog)
+    return dry_run(options) if options.dry_run else run(options, f"{prog} {arguments[0]}")
 
 
-def parse_request(arguments: Sequence[str], prog: str) -> Request:
+def parse_request(arguments: Sequence[str], prog: str) -> Train:
     """Return what the arguments ask for: preset, then file, then flags.
 
     Args:
@@ -128,8 +85,7 @@ def parse_request(arguments: Sequence[str], prog: str) -> Request:
         raise ConfigError(
             f"name the preset first, then {name}: {prog} PRESET ...; the presets are {', '.join(PRESETS)}"
         )
-    base = get_preset(name)
-    early = _early(flags)
+    base, early = get_preset(name), _early(flags)
     out = early.out or Path("runs", name)
     if early.resume:
         base = store.read_config(out)
@@ -137,15 +93,13 @@ def parse_request(arguments: Sequence[str], prog: str) -> Request:
             raise ConfigError(f"{out} is a run of the preset {base.preset!r}, not of {name!r}; name that one")
     if early.config is not None:
         base = overlay(base, _read_json(early.config))
-    train = tyro.cli(
+    return tyro.cli(
         Train,
         prog=f"{prog} {name}",
         args=flags,
-        default=Train(**{part: getattr(base, part) for part in PARTS}, out=out),
+        default=Train(base, out),
         config=(tyro.conf.AvoidSubcommands, tyro.conf.FlagCreatePairsOff),
     )
-    config = replace(base, **{part: getattr(train, part) for part in PARTS})
-    return Request(config, train.out, train.resume, train.dry_run)
 
 
 def _early(flags: list[str]) -> argparse.Namespace:
@@ -170,61 +124,58 @@ def _read_json(path: Path) -> dict[str, object]:
     return content
 
 
-def run(request: Request, command: str) -> int:
+def run(options: Train, command: str) -> int:
     """Train, say where things are, and return the exit status.
 
     Args:
-        request: What to do.
+        options: What to do.
         command: The command line up to the preset, for the words on how to resume.
     """
-    import torch
+    from proxdm.runtime.processes import leave_processes
+    from proxdm.training import train_config
 
-    from proxdm.training import train
-
-    result = train(request.config, request.out, resume=request.resume)
-    is_main = True
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        is_main = torch.distributed.get_rank() == 0
-        torch.distributed.destroy_process_group()
+    result = train_config(options.config, options.out, resume=options.resume)
+    is_main = leave_processes()
     if result.signal is not None:
         if is_main:
             name = signal.Signals(result.signal).name
             print(
-                f"{name} at step {result.step} of {request.config.training.steps}; wrote {result.checkpoint}. "
-                f"Go on with: {command} --out {request.out} --resume",
+                f"{name} at step {result.step} of {options.config.training.steps}; wrote {result.checkpoint}. "
+                f"Go on with: {command} --out {options.out} --resume",
                 file=sys.stderr,
             )
         return 128 + result.signal
     if is_main:
         print(f"{result.step} steps, {duration(result.seconds)}; the model is in {result.checkpoint}")
-        print(f"Sample from it with: proxdm sample {request.out}")
+        print(f"Sample from it with: proxdm sample {options.out}")
     return 0
 
 
-def dry_run(request: Request) -> int:
+def dry_run(options: Train) -> int:
     """Print the resolved configuration and what it needs; write nothing."""
     import torch
 
-    from proxdm.data.errors import DataError
-    from proxdm.data.images import ImageData
-    from proxdm.data.load import load_data
+    from proxdm.data import DataError, ImageData, load_data
     from proxdm.runtime.processes import find_place
+    from proxdm.training import ingredients
     from proxdm.training.estimate import estimate
+    from proxdm.training.stepper import Stepper
 
-    config, training = request.config, request.config.training
+    config, training = options.config, options.config.training
     print(to_json(config), end="", flush=True)
-    missing = None
+    model, source, draws, objective, settings = ingredients(config)
     try:
-        data = load_data(config.data)
+        data = load_data(source)
+        words = f"{len(data):,} samples of {'x'.join(map(str, data.shape))}"
     except DataError as error:
-        missing = str(error)
-        data = ImageData(torch.zeros(1, *config.model.shape, dtype=torch.uint8), "zeros")
+        data = ImageData(torch.zeros(1, *config.model.shape), "zeros")
+        words = f"missing: {error}"
     place = find_place(training.device)
-    found = estimate(config, data, place)
-    how = "measured" if found.measured_images == training.batch_size else f"from {found.measured_images} images"
+    found = estimate(Stepper(model, data, draws, objective, settings, place))
+    how = "measured" if found.measured == training.batch_size else f"from {found.measured} samples"
     rows = {
-        "run": f"{request.out} ({'resume' if request.resume else 'new'})",
-        "data": f"missing: {missing}" if missing else f"{len(data):,} images of {'x'.join(map(str, data.shape))}",
+        "run": f"{options.out} ({'resume' if options.resume else 'new'})",
+        "data": words,
         "parameters": f"{found.parameters:,}",
         "memory": f"{_size(found.total_bytes)}: weights, gradients, moments, averages {_size(found.state_bytes)}, "
         f"activations {_size(found.activation_bytes)}, data {_size(found.data_bytes)}",

@@ -1,7 +1,8 @@
 """Images in `.npy` and `.npz` files, by explicit rules; what stays ambiguous is an error, never a guess.
 
 Layout: `(n, H, W)` is grey. Of four dimensions, the second or the last is the channels, whichever has 1 or 3 entries
-(the second also 4, for latents); where both do, `layout` decides.
+(the second also 4, for latents); where both do, `layout` decides. Floating point `(n, d)` are vectors, kept as they are
+unless `values` says otherwise.
 
 Values: uint8 is [0, 255]. Floating point in [-1, 1] with negative values is the model's range, in [0, 1] it is scaled
 by `2 x - 1`; `values` overrules this, and `raw` keeps the numbers as they are (latents).
@@ -14,7 +15,7 @@ from __future__ import annotations
 import math
 import zipfile
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -61,92 +62,78 @@ def read_array(path: Path, *, values: Values = "auto", layout: Layout = "auto") 
         raise DataError(
             f"{path} is of type {array.dtype}; images are uint8 in [0, 255] or floating point in [0, 1] or [-1, 1]"
         )
-    low, high = _range(path, array)
-    values = _values(path, low, high) if values == "auto" else values
+    low, high = _bounds(path, array)
+    if values == "auto":
+        values = "raw" if array.ndim == 2 else "unit" if low >= 0 and high <= 1 else "signed"
+        if values == "signed" and (low < -1 or high > 1):
+            raise DataError(
+                f"{path} is floating point from {low:g} to {high:g}; images are in [0, 1] or [-1, 1]: convert values "
+                "of 0 to 255 to uint8, and give values=raw for latents"
+            )
     floor, ceiling, note = _RANGES[values]
     if low < floor or high > ceiling:
         raise DataError(
             f"{path} reaches from {low:g} to {high:g}, beyond values = {values!r}: [{floor:g}, {ceiling:g}]"
         )
-    if mapped and values != "unit" and array.dtype == np.float32:
-        floats = torch.from_numpy(array)
-    else:
+    if not mapped or values == "unit" or array.dtype != np.float32:
         check_memory(str(path), array.shape, 4)
-        floats, mapped = torch.from_numpy(array.astype(np.float32, subok=False)), False
+        array, mapped = array.astype(np.float32, subok=False), False
+    floats = torch.from_numpy(array)
     if values == "unit":
-        floats = floats.mul_(2.0).sub_(1.0)
+        floats.mul_(2.0).sub_(1.0)
     note = f"float, {note}, {where}"
     return ImageData(floats, path.stem, preprocessing=note, memory_mapped=mapped, latent=values == "raw")
 
 
-def _load(path: Path) -> NDArray[np.generic]:
+def _load(path: Path) -> NDArray[Any]:
     """Return the array; a `.npy` is mapped copy-on-write, so the file never changes."""
+    if not path.exists():
+        raise DataError(f"there is no file {path}")
     try:
-        if path.suffix.lower() == ".npy":
-            mapped: NDArray[np.generic] = np.load(path, mmap_mode="c", allow_pickle=False)
-            return mapped
-        with np.load(path, allow_pickle=False) as archive:
+        loaded = np.load(path, mmap_mode="c" if path.suffix.lower() == ".npy" else None, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return loaded
+        with loaded as archive:
             keys = list(archive.files)
-            key = keys[0] if len(keys) == 1 else next((name for name in _KEYS if name in keys), None)
-            if key is None:
-                raise DataError(
-                    f"{path} holds the arrays {', '.join(keys) or '(none)'}; keep one, or call it {' or '.join(_KEYS)}"
-                )
-            member: NDArray[np.generic] = archive[key]
-            return member
-    except DataError:
-        raise
-    except FileNotFoundError as error:
-        raise DataError(f"there is no file {path}") from error
+            chosen = keys if len(keys) == 1 else [name for name in _KEYS if name in keys]
+            if chosen:
+                return np.asarray(archive[chosen[0]])
     except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
         raise DataError(
             f"{path} cannot be read as an array ({one_line(error)}); write it with numpy.save or savez"
         ) from error
+    raise DataError(f"{path} holds the arrays {', '.join(keys) or '(none)'}; keep one, or call it {' or '.join(_KEYS)}")
 
 
-def _channels_first(path: Path, array: NDArray[np.generic], layout: Layout) -> tuple[NDArray[np.generic], str]:
+def _channels_first(path: Path, array: NDArray[Any], layout: Layout) -> tuple[NDArray[Any], str]:
+    """Return the array as `(n, C, H, W)`, or as it is if it holds vectors, and what it was."""
     shape = "x".join(map(str, array.shape)) or "()"
     if 0 in array.shape:
-        raise DataError(f"{path} holds no images: its shape is {shape}")
+        raise DataError(f"{path} holds no samples: its shape is {shape}")
     if array.ndim == 3:
         return array[:, None], f"grey {shape}"
+    if array.ndim == 2 and array.dtype.kind == "f":
+        return array, f"vectors {shape}"
     if array.ndim != 4:
-        raise DataError(f"{path} has shape {shape}; images are (n, H, W), (n, H, W, C) or (n, C, H, W)")
-    first, last = array.shape[1] in (1, 3, 4), array.shape[3] in (1, 3)
+        raise DataError(
+            f"{path} has shape {shape}; images are (n, H, W), (n, H, W, C) or (n, C, H, W), vectors float (n, d)"
+        )
     if layout == "auto":
-        if first and last:
-            raise DataError(
-                f"{path} has shape {shape}, where both the second and the last dimension may be channels; give "
-                "layout= channels-first or channels-last"
-            )
-        if not first and not last:
-            raise DataError(
-                f"{path} has shape {shape} and no dimension of 1 or 3 channels; images are (n, H, W), (n, H, W, C) or "
-                "(n, C, H, W): give layout= if it has another number of channels"
-            )
+        first, last = array.shape[1] in (1, 3, 4), array.shape[3] in (1, 3)
+        if first == last:
+            which = "where both the second and the last dimension may be" if first else "and no dimension of 1 or 3"
+            raise DataError(f"{path} has shape {shape}, {which} channels; give layout= channels-first or channels-last")
         layout = "channels-first" if first else "channels-last"
     return (array if layout == "channels-first" else np.moveaxis(array, 3, 1)), f"{layout} {shape}"
 
 
-def _range(path: Path, array: NDArray[np.generic]) -> tuple[float, float]:
+def _bounds(path: Path, array: NDArray[Any]) -> tuple[float, float]:
     """Return the least and the greatest value, reading in chunks so that a mapped file need not fit in memory."""
     rows = max(1, _CHUNK_BYTES // max(1, array[:1].nbytes))
-    low, high = math.inf, -math.inf
+    bounds = []
     for start in range(0, len(array), rows):
         chunk = array[start : start + rows]
-        least, greatest = float(chunk.min()), float(chunk.max())
-        low, high = min(low, least), max(high, greatest)
-        if not (math.isfinite(least) and math.isfinite(greatest)):
+        bounds += [float(chunk.min()), float(chunk.max())]
+        if not all(map(math.isfinite, bounds[-2:])):
             raise DataError(f"{path} holds NaN or infinite values in images {start} to {start + len(chunk) - 1}")
-    return low, high
-
-
-def _values(path: Path, low: float, high: float) -> Values:
-    if low >= 0 and high <= 1:
-        return "unit"
-    if low >= -1 and high <= 1:
-        return "signed"
-    raise DataError(
-        f"{path} is floating point from {low:g} to {high:g}; images are in [0, 1] or [-1, 1]: convert values of 0 to "
-        "255 to uint8, and give values=raw for latents"
-    )
+    return min(bounds), max(bounds)

@@ -11,6 +11,7 @@ coordinates (arXiv 2507.08956).
 
 from __future__ import annotations
 
+import csv
 from functools import cache
 from importlib import resources
 
@@ -23,20 +24,9 @@ POINTS = 142
 """Number of points of every set."""
 
 NAMES: tuple[str, ...] = (
-    "dino",
-    "away",
-    "h_lines",
-    "v_lines",
-    "x_shape",
-    "star",
-    "high_lines",
-    "dots",
-    "circle",
-    "bullseye",
-    "slant_up",
-    "slant_down",
-    "wide_lines",
-)
+    "dino", "away", "h_lines", "v_lines", "x_shape", "star", "high_lines", "dots", "circle", "bullseye", "slant_up",
+    "slant_down", "wide_lines",
+)  # fmt: skip
 """The thirteen sets, in the order of the file."""
 
 
@@ -60,9 +50,6 @@ def load(name: str) -> NDArray[np.float64]:
 @cache
 def _raw() -> dict[str, NDArray[np.float64]]:
     """Return every set as published, in [0, 100]."""
-    text = resources.files("proxdm.data").joinpath("files", "datasaurus.csv").read_text(encoding="utf-8")
-    points: dict[str, list[tuple[float, float]]] = {name: [] for name in NAMES}
-    for line in text.splitlines()[1:]:
-        name, x, y = line.split(",")
-        points[name].append((float(x), float(y)))
-    return {name: np.array(rows, dtype=np.float64) for name, rows in points.items()}
+    with resources.files("proxdm.data").joinpath("files", "datasaurus.csv").open(encoding="utf-8") as file:
+        rows = list(csv.reader(file))
+    return {name: np.array([row[1:] for row in rows if row[0] == name], dtype=np.float64) for name in NAMES}

@@ -18,39 +18,32 @@ from numpy.typing import NDArray
 from proxdm.data.errors import DataError
 from proxdm.errors import one_line
 
-_UNSIGNED_BYTE = 8
-_GZIP_MAGIC = b"\x1f\x8b"
 
-
-def read_idx(path: Path) -> NDArray[np.uint8]:
-    """Return the array of an IDX file of unsigned bytes, compressed or not.
+def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
+    """Return the array of an IDX file of unsigned bytes, compressed (recognised by its content) or not.
 
     Args:
-        path: The file; compression is recognised by its content.
+        path: The file.
+        dimensions: Of the array: 3 of images, 1 of labels.
 
     Returns:
         uint8 array of the shape that the header states; a writable copy.
 
     Raises:
-        DataError: The file is not IDX, holds another type than unsigned bytes, or is shorter or longer than its
+        DataError: The file is not IDX, holds another type or number of dimensions, or is shorter or longer than its
             header says.
     """
-    content = path.read_bytes()
-    if content.startswith(_GZIP_MAGIC):
-        try:
-            content = gzip.decompress(content)
-        except (OSError, EOFError, zlib.error) as error:
-            raise DataError(
-                f"{path} is a broken gzip file ({one_line(error)}); delete it and download it again"
-            ) from error
-    if len(content) < 4 or content[:2] != b"\0\0" or content[3] == 0:
-        raise DataError(f"{path} is not an IDX file: it starts with {content[:4].hex(' ') or 'nothing'}")
-    if content[2] != _UNSIGNED_BYTE:
-        raise DataError(f"{path} holds IDX type 0x{content[2]:02x}; only unsigned bytes (0x08) are images")
-    start = 4 + 4 * content[3]
-    if len(content) < start:
-        raise DataError(f"{path} ends inside its IDX header; delete it and download it again")
-    shape = struct.unpack(f">{content[3]}I", content[4:start])
+    content, start = path.read_bytes(), 4 + 4 * dimensions
+    try:
+        content = gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path} is a broken gzip file ({one_line(error)}); delete it and download it again") from error
+    if content[:4] != bytes([0, 0, 8, dimensions]):
+        raise DataError(
+            f"{path} is not an IDX file of unsigned bytes in {dimensions} dimensions (it starts with "
+            f"{content[:4].hex(' ') or 'nothing'}, not 00 00 08 {dimensions:02x}); get the right file"
+        )
+    shape = struct.unpack(f">{dimensions}I", content[4:start].ljust(start - 4, b"\0"))
     if (size := math.prod(shape)) != len(content) - start:
         raise DataError(
             f"{path} should hold {size} bytes of shape {'x'.join(map(str, shape))} by its header, but holds "

@@ -1,7 +1,10 @@
-"""The data sets known by name. A new one is a function that reads it and one line in :data:`KNOWN`.
+"""Data sets known by name: :data:`DATASETS` owns what is said of each, how it is read, labelled and downloaded.
 
 Each is read from a folder that one may name, else from the cache (the environment variable `PROXDM_DATA`, or
-`~/.cache/proxdm/data`), where :func:`download` puts it; nothing is downloaded unasked.
+`~/.cache/proxdm/data`), where :func:`download` puts it; nothing is downloaded unasked. An own set is one entry, in a
+module that is named with `--import`:
+
+    DATASETS.add("ring", KnownData("A circle", lambda root, split: points))       # float (n, *), or uint8 (n, C, H, W)
 """
 
 from __future__ import annotations
@@ -9,6 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
@@ -16,50 +20,71 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from proxdm.data import datasaurus
 from proxdm.data.errors import DataError, unknown_name
 from proxdm.data.idx import read_idx
 from proxdm.data.images import ImageData
 from proxdm.data.latents import read_latents
 from proxdm.errors import one_line
+from proxdm.runtime.registry import Registry
 
 Split = Literal["train", "test"]
 
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 """Where Debian's package `dataset-fashion-mnist` keeps the four files."""
 
-_TORCHVISION = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST"}
-
 _CIFAR_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 _CIFAR_MD5 = "c32a1d4ab5d03f1284b67883e8d87530"
 _CIFAR_ROW = 1 + 3 * 32 * 32
-_CIFAR_BATCHES: dict[Split, list[str]] = {
-    "train": [f"data_batch_{i}" for i in range(1, 6)],
-    "test": ["test_batch"],
-}
+_CIFAR_BATCHES = {"train": [f"data_batch_{i}" for i in range(1, 6)], "test": ["test_batch"]}
 
 
 @dataclass(frozen=True)
 class KnownData:
-    """How to get a data set.
+    """A data set with a name.
 
     Attributes:
-        read: Returns a split, given the folder to look in (None: the usual ones).
+        title: What it is, with its source, in one line.
+        read: Returns a split, given the folder to look in (None: the usual ones): :class:`ImageData`, a tensor or an
+            array as :func:`proxdm.data.load.load_data` takes them.
+        labels: Returns the classes of a split, int64 `(n,)`; None where there are none.
         download: Puts the whole set into a folder; None where there is nothing to download.
         origin: Where the set comes from if it is not downloaded.
+        splits: Its splits.
         pad: Pixels of black border on every side that belong to the usual form of the set (MNIST: 28 + 2 * 2 = 32).
     """
 
-    read: Callable[[Path | None, Split], ImageData]
-    download: Callable[[Path], None] | None = None
-    origin: str = ""
+    title: str
+    read: Callable[[Path | None, Split], ImageData | Tensor | NDArray[np.generic]]
+    labels: Callable[[Path | None, Split], Tensor] | None = None
+    download: Callable[[Path], object] | None = None
+    origin: str = "it has no download"
+    splits: tuple[Split, ...] = ("train", "test")
     pad: int = 0
+
+
+DATASETS: Registry[KnownData] = Registry("data set")
+"""Every data set known by name."""
+
+
+def find_dataset(name: str, split: Split) -> KnownData:
+    """Return a known data set that has a split.
+
+    Raises:
+        DataError: There is no data set of that name, or it has no such split.
+    """
+    if name not in list(DATASETS):
+        raise unknown_name("data set", name, DATASETS)
+    if split not in DATASETS[name].splits:
+        raise DataError(f"{name} has no split {split!r}: all of it is split={DATASETS[name].splits[0]}")
+    return DATASETS[name]
 
 
 def cache_folder() -> Path:
     """Return the folder of downloaded data sets: `PROXDM_DATA` if set, else `~/.cache/proxdm/data`."""
-    named = os.environ.get("PROXDM_DATA")
-    return Path(named).expanduser() if named else Path("~/.cache/proxdm/data").expanduser()
+    return Path(os.environ.get("PROXDM_DATA") or "~/.cache/proxdm/data").expanduser()
 
 
 def download(name: str, root: Path | None = None) -> Path:
@@ -75,15 +100,13 @@ def download(name: str, root: Path | None = None) -> Path:
     Raises:
         DataError: There is no such data set, it needs no download, or no server could be reached.
     """
-    if name not in KNOWN:
-        raise unknown_name("data set", name, KNOWN)
-    fetch = KNOWN[name].download
-    if fetch is None:
-        raise DataError(f"{name} is not downloaded: {KNOWN[name].origin}")
+    known = find_dataset(name, "train")
+    if known.download is None:
+        raise DataError(f"{name} is not downloaded: {known.origin}")
     folder = root or cache_folder()
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        fetch(folder)
+        known.download(folder)
     except (OSError, RuntimeError) as error:
         raise DataError(
             f"{name} cannot be downloaded ({one_line(error)}); fetch it elsewhere and put it in {folder}"
@@ -91,19 +114,11 @@ def download(name: str, root: Path | None = None) -> Path:
     return folder
 
 
-def digits(root: Path | None, split: Split) -> ImageData:
-    """Return scikit-learn's 1797 digits of 8x8 pixels: values 0 to 16, scaled by `round(255 v / 16)` to uint8.
-
-    Part of the test set of Optical Recognition of Handwritten Digits (Alpaydin and Kaynak, UCI, 1998).
-
-    Raises:
-        DataError: `split` is `test`: there is one split only.
-    """
-    if split != "train":
-        raise DataError(f"digits has no split {split!r}: all its 1797 images are split=train")
-    values = digits_table()[:, :-1].reshape(-1, 8, 8)
-    pixels = np.rint(values * (255.0 / 16.0)).astype(np.uint8)
-    return ImageData(torch.from_numpy(pixels[:, None]), "digits", split, "grey uint8, round(255 v / 16) of 0 to 16")
+def _missing(name: str, split: Split, folders: Sequence[Path], file: str) -> DataError:
+    return DataError(
+        f"{name} ({split}) is not here: looked for {file} in {', '.join(map(str, folders))}; run "
+        f"`proxdm download datasets {name}`, or name the folder that holds it (root, or the variable PROXDM_DATA)"
+    )
 
 
 def digits_table() -> NDArray[np.float64]:
@@ -122,103 +137,75 @@ def digits_table() -> NDArray[np.float64]:
     return np.column_stack([bunch.data, bunch.target]).astype(np.float64)
 
 
-def mnist(root: Path | None, split: Split) -> ImageData:
-    """Return MNIST (LeCun et al. 1998): 60,000 or 10,000 grey digits of 28x28.
+def _digits(root: Path | None, split: Split) -> ImageData:
+    values = digits_table()[:, :-1].reshape(-1, 1, 8, 8)
+    pixels = torch.from_numpy(np.rint(values * (255.0 / 16.0)).astype(np.uint8))
+    return ImageData(pixels, "digits", split, "grey uint8, round(255 v / 16) of 0 to 16")
+
+
+def _idx(
+    name: str, torchvision_name: str, kind: Literal["images", "labels"], root: Path | None, split: Split
+) -> NDArray[np.uint8]:
+    """Return the images or labels of MNIST or Fashion-MNIST from an IDX file, compressed or not.
 
     Raises:
-        DataError: The IDX file is missing (the message says where it was looked for) or broken.
+        DataError: The file is missing (the message says where it was looked for), broken, or of the other kind.
     """
-    return _idx_images("mnist", root, split)
+    base = root or cache_folder()
+    folders = [base, base / torchvision_name / "raw", base / torchvision_name, base / name]
+    if root is None and name == "fashion-mnist":
+        folders.append(DEBIAN_FASHION_MNIST)
+    prefix, dimensions = "train" if split == "train" else "t10k", 3 if kind == "images" else 1
+    stem = f"{prefix}-{kind}-idx{dimensions}-ubyte"
+    names = [f"{form}{ending}" for form in (stem, stem.replace("-idx", ".idx")) for ending in ("", ".gz")]
+    path = next((folder / file for folder in folders for file in names if (folder / file).is_file()), None)
+    if path is None:
+        raise _missing(name, split, folders, f"{stem}[.gz]")
+    return read_idx(path, dimensions)
 
 
-def fashion_mnist(root: Path | None, split: Split) -> ImageData:
-    """Return Fashion-MNIST (Xiao et al. 2017): 60,000 or 10,000 grey pictures of clothes of 28x28.
+def _add_idx(name: str, torchvision_name: str, title: str) -> None:
+    def read(root: Path | None, split: Split) -> ImageData:
+        pixels = torch.from_numpy(_idx(name, torchvision_name, "images", root, split)[:, None])
+        return ImageData(pixels, name, split, "grey uint8")
 
-    Debian's package `dataset-fashion-mnist` is found as well.
+    def labels(root: Path | None, split: Split) -> Tensor:
+        return torch.from_numpy(_idx(name, torchvision_name, "labels", root, split).astype(np.int64))
 
-    Raises:
-        DataError: The IDX file is missing (the message says where it was looked for) or broken.
-    """
-    return _idx_images("fashion-mnist", root, split)
+    def fetch(folder: Path) -> None:
+        import torchvision.datasets
+
+        getattr(torchvision.datasets, torchvision_name)(str(folder), download=True)
+
+    DATASETS.add(name, KnownData(title, read, labels, fetch, pad=2))
 
 
-def cifar10(root: Path | None, split: Split) -> ImageData:
-    """Return CIFAR-10 (Krizhevsky 2009): 50,000 or 10,000 colour pictures of 32x32.
+def cifar_arrays(root: Path | None, split: Split) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Return pixels `(n, 3, 32, 32)` and labels `(n,)` of CIFAR-10.
 
     The binary version is read as it is, the Python version by torchvision, which checks its MD5 sums first.
 
     Raises:
         DataError: Neither version is complete under the folder, or a file has the wrong length.
     """
-    return ImageData(torch.from_numpy(cifar_arrays(root, split)[0]), "cifar10", split, "RGB uint8")
-
-
-def cifar_arrays(root: Path | None, split: Split) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Return pixels `(n, 3, 32, 32)` and labels `(n,)` of CIFAR-10; raises as :func:`cifar10` does."""
     base = root or cache_folder()
     names = _CIFAR_BATCHES[split]
-    for folder in (base / "cifar-10-batches-bin", base):
+    binary, python = base / "cifar-10-batches-bin", base / "cifar-10-batches-py"
+    for folder in (binary, base):
         if all((folder / f"{name}.bin").is_file() for name in names):
             rows = np.concatenate([_cifar_batch(folder / f"{name}.bin") for name in names])
             return rows[:, 1:].reshape(-1, 3, 32, 32), rows[:, 0].copy()
-    if (base / "cifar-10-batches-py").is_dir():
-        return _cifar_python(base, split)
-    raise _missing(
-        "cifar10", split, [base / "cifar-10-batches-bin", base / "cifar-10-batches-py", base], f"{names[0]}.bin"
-    )
+    if not python.is_dir():
+        raise _missing("cifar10", split, [binary, python, base], f"{names[0]}.bin")
+    from torchvision.datasets import CIFAR10
 
-
-def celebahq_latents(root: Path | None, split: Split) -> ImageData:
-    """Return the latents of CelebA-HQ (Karras et al. 2018) from `celebahq-latents.npy`.
-
-    The file is made once from a folder of the pictures by :func:`proxdm.data.latents.encode_pictures`.
-
-    Raises:
-        DataError: The file is not there or broken, or `split` is `test`.
-    """
-    path = (root or cache_folder()) / "celebahq-latents.npy"
-    if split != "train":
-        raise DataError(f"celebahq-latents has no split {split!r}: all of it is split=train")
-    if not path.is_file():
+    try:
+        data = CIFAR10(str(base), train=split == "train")
+    except (RuntimeError, OSError) as error:
         raise DataError(
-            f"there is no {path}; encode a folder of CelebA-HQ pictures into it with "
-            "proxdm.data.latents.encode_pictures(folder, file, load_vae(), size=256)"
-        )
-    return read_latents(path)
-
-
-def idx_file(name: str, root: Path | None, split: Split, kind: Literal["images", "labels"] = "images") -> Path:
-    """Return the IDX file of images or labels of `mnist` or `fashion-mnist`, compressed or not.
-
-    Raises:
-        DataError: It is missing; the message says where it was looked for.
-    """
-    base, torchvision_name = root or cache_folder(), _TORCHVISION[name]
-    folders = [base, base / torchvision_name / "raw", base / torchvision_name, base / name]
-    if root is None and name == "fashion-mnist":
-        folders.append(DEBIAN_FASHION_MNIST)
-    prefix, rank = "train" if split == "train" else "t10k", "idx3" if kind == "images" else "idx1"
-    for folder in folders:
-        for stem in (f"{prefix}-{kind}-{rank}-ubyte", f"{prefix}-{kind}.{rank}-ubyte"):
-            for path in (folder / stem, folder / f"{stem}.gz"):
-                if path.is_file():
-                    return path
-    raise _missing(name, split, folders, f"{prefix}-{kind}-{rank}-ubyte[.gz]")
-
-
-def _idx_images(name: str, root: Path | None, split: Split) -> ImageData:
-    path = idx_file(name, root, split)
-    pixels = read_idx(path)
-    if pixels.ndim != 3:
-        raise DataError(f"{path} has {pixels.ndim} dimensions, images have 3; is it the labels file?")
-    return ImageData(torch.from_numpy(pixels[:, None]), name, split, "grey uint8")
-
-
-def _missing(name: str, split: Split, folders: Sequence[Path], file: str) -> DataError:
-    return DataError(
-        f"{name} ({split}) is not here: looked for {file} in {', '.join(map(str, folders))}; run "
-        f"`proxdm download datasets {name}`, or name the folder that holds it (root, or the variable PROXDM_DATA)"
-    )
+            f"{python} is incomplete or changed ({one_line(error)}); delete it and download it again"
+        ) from error
+    return np.ascontiguousarray(data.data.transpose(0, 3, 1, 2)), np.asarray(data.targets, dtype=np.uint8)
 
 
 def _cifar_batch(path: Path) -> NDArray[np.uint8]:
@@ -231,32 +218,6 @@ def _cifar_batch(path: Path) -> NDArray[np.uint8]:
     return rows.reshape(-1, _CIFAR_ROW)
 
 
-def _cifar_python(base: Path, split: Split) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    from torchvision.datasets import CIFAR10
-
-    try:
-        data = CIFAR10(str(base), train=split == "train")
-    except (RuntimeError, OSError) as error:
-        raise DataError(
-            f"{base / 'cifar-10-batches-py'} is incomplete or changed ({one_line(error)}); delete it and download it "
-            "again"
-        ) from error
-    pixels = np.ascontiguousarray(np.asarray(data.data, dtype=np.uint8).transpose(0, 3, 1, 2))
-    return pixels, np.asarray(data.targets, dtype=np.uint8)
-
-
-def _fetch_mnist(folder: Path) -> None:
-    from torchvision.datasets import MNIST
-
-    MNIST(str(folder), download=True)
-
-
-def _fetch_fashion_mnist(folder: Path) -> None:
-    from torchvision.datasets import FashionMNIST
-
-    FashionMNIST(str(folder), download=True)
-
-
 def _fetch_cifar10(folder: Path) -> None:
     from torchvision.datasets.utils import download_and_extract_archive
 
@@ -265,13 +226,58 @@ def _fetch_cifar10(folder: Path) -> None:
         download_and_extract_archive(_CIFAR_URL, str(folder), md5=_CIFAR_MD5, remove_finished=True)
 
 
-KNOWN: dict[str, KnownData] = {
-    "digits": KnownData(digits, origin="it is part of scikit-learn"),
-    "mnist": KnownData(mnist, _fetch_mnist, pad=2),
-    "fashion-mnist": KnownData(fashion_mnist, _fetch_fashion_mnist, pad=2),
-    "cifar10": KnownData(cifar10, _fetch_cifar10),
-    "celebahq-latents": KnownData(
-        celebahq_latents, origin="encode a folder of CelebA-HQ with proxdm.data.latents.encode_pictures"
+def _celebahq_latents(root: Path | None, split: Split) -> ImageData:
+    path = (root or cache_folder()) / "celebahq-latents.npy"
+    if not path.is_file():
+        raise DataError(
+            f"there is no {path}; encode a folder of CelebA-HQ pictures into it with "
+            "proxdm.data.latents.encode_pictures(folder, file, load_vae(), size=256)"
+        )
+    return read_latents(path)
+
+
+def _datasaurus(name: str, root: Path | None, split: Split) -> ImageData:
+    points = torch.from_numpy(datasaurus.load(name)).float()
+    return ImageData(points, f"datasaurus-{name}", split, "points of the plane, (p - 50) / 50")
+
+
+DATASETS.add(
+    "digits",
+    KnownData(
+        "scikit-learn's 1797 grey digits of 8x8 (Alpaydin and Kaynak, UCI, 1998)",
+        _digits,
+        labels=lambda root, split: torch.from_numpy(digits_table()[:, -1].astype(np.int64)),
+        origin="it is part of scikit-learn",
+        splits=("train",),
     ),
-}
-"""Every data set known by name."""
+)
+_add_idx("mnist", "MNIST", "70,000 grey digits of 28x28, padded to 32x32 (LeCun et al. 1998)")
+_add_idx("fashion-mnist", "FashionMNIST", "70,000 grey pictures of clothes of 28x28, padded (Xiao et al. 2017)")
+DATASETS.add(
+    "cifar10",
+    KnownData(
+        "60,000 colour pictures of 32x32 (Krizhevsky 2009)",
+        lambda root, split: ImageData(torch.from_numpy(cifar_arrays(root, split)[0]), "cifar10", split, "RGB uint8"),
+        labels=lambda root, split: torch.from_numpy(cifar_arrays(root, split)[1].astype(np.int64)),
+        download=_fetch_cifar10,
+    ),
+)
+DATASETS.add(
+    "celebahq-latents",
+    KnownData(
+        "latents of CelebA-HQ (Karras et al. 2018), encoded once by an autoencoder",
+        _celebahq_latents,
+        origin="encode a folder of CelebA-HQ with proxdm.data.latents.encode_pictures",
+        splits=("train",),
+    ),
+)
+for _name in datasaurus.NAMES:
+    DATASETS.add(
+        f"datasaurus-{_name}",
+        KnownData(
+            f"142 points in the plane: {_name} (Matejka and Fitzmaurice 2017)",
+            partial(_datasaurus, _name),
+            origin="it is part of proxdm",
+            splits=("train",),
+        ),
+    )

@@ -10,9 +10,12 @@ Mirroring a latent is not encoding the mirrored picture; `mirrored=True` encodes
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -72,26 +75,26 @@ class LatentStamp:
 
 
 def encode_pictures(
-    path: Path,
+    source: Path | ImageData,
     out: Path,
     coder: LatentCoder,
     *,
-    size: int,
+    size: int | None = None,
     mode: LatentMode = "mean",
     seed: int = 0,
     mirrored: bool = False,
     batch_size: int = 16,
 ) -> ImageData:
-    """Encode a folder or archive of pictures into `out`, reading them as they are needed.
+    """Encode pictures into `out`, reading those of a folder or archive as they are needed.
 
     An interrupted call is taken up where it stopped by calling it again; a finished file is not made anew.
 
     Args:
-        path: Folder, tar or zip of pictures.
+        source: Folder, tar or zip of pictures; or RGB images in memory.
         out: The `.npy` file of latents `(n, C, h, w)`, or `(2 n, C, h, w)` with `mirrored`. Its stamp is written to
             `out` + `.json`.
         coder: The autoencoder.
-        size: Height and width of the pictures: central square, Lanczos (CelebA-HQ: 256).
+        size: Height and width of the pictures of a folder: central square, Lanczos (CelebA-HQ: 256).
         mode: Mean or draw.
         seed: Seed of the draws.
         mirrored: Encode every picture mirrored as well.
@@ -101,41 +104,42 @@ def encode_pictures(
         The latents, mapped from the file.
 
     Raises:
-        DataError: A picture is broken, or its size does not fit the autoencoder.
+        DataError: A picture is broken or not RGB, or its size does not fit the autoencoder.
         OutputError: `out` exists already, or is half done, with other settings.
     """
-    with open_pictures(path) as pictures:
-        digest = hashlib.sha256("\n".join(pictures.names).encode()).hexdigest()
-        stamp = _stamp(coder, path.name, digest, f"RGB uint8, {fit_note(size)}", len(pictures), (size, size))
-        stamp = replace(stamp, mode=mode, seed=seed, mirrored=mirrored)
-        return _encode(lambda start, stop: _read(pictures, start, stop, size), out, coder, stamp, batch_size)
-
-
-def encode_images(
-    data: ImageData,
-    out: Path,
-    coder: LatentCoder,
-    *,
-    mode: LatentMode = "mean",
-    seed: int = 0,
-    mirrored: bool = False,
-    batch_size: int = 16,
-) -> ImageData:
-    """Encode images in memory into `out`; otherwise like :func:`encode_pictures`.
-
-    Raises:
-        DataError: The images are not RGB, or their size does not fit the autoencoder.
-        OutputError: `out` exists already, or is half done, with other settings.
-    """
-    channels, height, width = data.shape
-    if channels != 3 or data.latent:
-        raise DataError(f"{data.name}: an autoencoder takes RGB pictures, these have {channels} channels")
-    digest = hashlib.sha256()
-    for start in range(0, len(data), 1024):
-        digest.update(data.images[start : start + 1024].contiguous().numpy().tobytes())
-    stamp = _stamp(coder, data.name, digest.hexdigest(), data.preprocessing, len(data), (height, width))
-    stamp = replace(stamp, mode=mode, seed=seed, mirrored=mirrored)
-    return _encode(lambda start, stop: data.images[start:stop], out, coder, stamp, batch_size)
+    if out.suffix != ".npy" or batch_size < 1:
+        raise DataError(f"out = {out} must end in .npy, and batch_size = {batch_size} be at least 1")
+    with ExitStack() as stack:
+        if isinstance(source, ImageData):
+            name, count, height, width = source.name, len(source), *source.shape[-2:]
+            if source.latent or len(source.shape) != 3 or source.shape[0] != 3:
+                raise DataError(f"{name}: an autoencoder takes RGB pictures, these have shape {source.shape}")
+            digest = hashlib.sha256()
+            for start in range(0, count, 1024):
+                digest.update(source.images[start : start + 1024].contiguous().numpy().tobytes())
+            note, read = source.preprocessing, lambda start, stop: source.images[start:stop]
+        else:
+            if size is None:
+                raise DataError(f"the pictures of {source} need a size=, such as 256")
+            pictures = stack.enter_context(open_pictures(source))
+            name, count, height, width = source.name, len(pictures), size, size
+            digest = hashlib.sha256("\n".join(pictures.names).encode())
+            note, read = f"RGB uint8, {fit_note(size)}", partial(_read, pictures, size)
+        stamp = LatentStamp(
+            source=name,
+            names=digest.hexdigest(),
+            preprocessing=note,
+            images=count,
+            shape=coder.latent_shape(height, width),
+            vae=coder.name,
+            weights=coder.weights_digest(),
+            scaling_factor=coder.scaling_factor,
+            shift=coder.shift,
+            mode=mode,
+            seed=seed,
+            mirrored=mirrored,
+        )
+        return _encode(read, out, coder, stamp, batch_size)
 
 
 def read_stamp(path: Path) -> LatentStamp | None:
@@ -144,11 +148,12 @@ def read_stamp(path: Path) -> LatentStamp | None:
     Raises:
         DataError: The stamp is broken.
     """
-    return _parse(_beside(path, ".json"))
+    path = _beside(path, ".json")
+    return _stamp(_json(path), path) if path.exists() else None
 
 
 def read_latents(path: Path) -> ImageData:
-    """Return the latents of a file that :func:`encode_pictures` or :func:`encode_images` made, mapped from disk.
+    """Return the latents of a file that :func:`encode_pictures` made, mapped from disk.
 
     Raises:
         DataError: The file or its stamp is missing or broken, or they do not fit each other.
@@ -164,78 +169,48 @@ def read_latents(path: Path) -> ImageData:
     return replace(data, name=stamp.source, preprocessing=note)
 
 
-def _stamp(
-    coder: LatentCoder, source: str, names: str, preprocessing: str, count: int, size: tuple[int, int]
-) -> LatentStamp:
-    return LatentStamp(
-        source=source,
-        names=names,
-        preprocessing=preprocessing,
-        images=count,
-        shape=coder.latent_shape(*size),
-        vae=coder.name,
-        weights=coder.weights_digest(),
-        scaling_factor=coder.scaling_factor,
-        shift=coder.shift,
-        mode="mean",
-        seed=0,
-        mirrored=False,
-    )
-
-
 def _encode(
     read: Callable[[int, int], Tensor], out: Path, coder: LatentCoder, stamp: LatentStamp, batch_size: int
 ) -> ImageData:
     """Fill `out.partial`, noting how far it has come, and rename it when it is complete."""
     from tqdm import tqdm
 
-    if out.suffix != ".npy" or batch_size < 1:
-        raise DataError(f"out = {out} must end in .npy, and batch_size = {batch_size} be at least 1")
     if out.exists():
         _check_same(out, read_stamp(out), stamp)
         return read_latents(out)
     partial, progress = _beside(out, ".partial"), _beside(out, ".partial.json")
-    rows = stamp.images * (2 if stamp.mirrored else 1)
-    done = _begin(partial, progress, stamp, rows)
+    rows, done = stamp.images * (2 if stamp.mirrored else 1), 0
+    if partial.exists() and progress.exists():
+        content = _json(progress)
+        _check_same(partial, _stamp(content.get("stamp"), progress), stamp)
+        done = int(content.get("done", -1))
+    else:
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        np.lib.format.open_memmap(partial, mode="w+", dtype=np.float32, shape=(rows, *stamp.shape)).flush()
     store = np.lib.format.open_memmap(partial, mode="r+")
     if store.shape != (rows, *stamp.shape) or not 0 <= done <= rows:
         raise DataError(f"{partial} does not fit {progress.name}; delete both and encode again")
     with tqdm(total=rows, initial=done, desc=f"encoding {stamp.source}", unit="picture", disable=None) as bar:
-        for count, (start, stop) in enumerate(_ranges(done, stamp.images, rows, batch_size), 1):
-            first = start - stamp.images if start >= stamp.images else start
-            images = to_model_range(read(first, first + stop - start))
-            images = images.flip(-1) if start >= stamp.images else images
-            store[start:stop] = coder.encode(images, _noise(stamp, start, stop)).cpu().numpy()
+        for count in itertools.count():
             if count % _FLUSH_EVERY == 0:
                 store.flush()
-                _write_json(progress, {"done": stop, "stamp": asdict(stamp)})
-            bar.update(stop - start)
+                _write_json(progress, {"done": done, "stamp": asdict(stamp)})
+            if done == rows:
+                break
+            # No batch lies on both sides of `images`, where the mirrored ones begin.
+            mirrored = done >= stamp.images
+            stop, shift = min(done + batch_size, rows if mirrored else stamp.images), stamp.images * mirrored
+            images = to_model_range(read(done - shift, stop - shift))
+            images = images.flip(-1) if mirrored else images
+            store[done:stop] = coder.encode(images, _noise(stamp, done, stop)).cpu().numpy()
+            bar.update(stop - done)
+            done = stop
     store.flush()
     del store
     _write_json(_beside(out, ".json"), asdict(stamp))
     partial.replace(out)
     progress.unlink()
     return read_latents(out)
-
-
-def _begin(partial: Path, progress: Path, stamp: LatentStamp, rows: int) -> int:
-    """Return how many rows are done already, or lay out an empty file."""
-    if partial.exists() and progress.exists():
-        content = _json(progress)
-        _check_same(partial, _from_dict(content.get("stamp"), progress), stamp)
-        return int(content.get("done", -1))
-    partial.parent.mkdir(parents=True, exist_ok=True)
-    np.lib.format.open_memmap(partial, mode="w+", dtype=np.float32, shape=(rows, *stamp.shape)).flush()
-    _write_json(progress, {"done": 0, "stamp": asdict(stamp)})
-    return 0
-
-
-def _ranges(done: int, images: int, rows: int, batch_size: int) -> Iterator[tuple[int, int]]:
-    """Yield row ranges from `done` on, none of which lies on both sides of `images`, where the mirrored ones begin."""
-    while done < rows:
-        stop = min(done + batch_size, images if done < images else rows)
-        yield done, stop
-        done = stop
 
 
 def _noise(stamp: LatentStamp, start: int, stop: int) -> Tensor | None:
@@ -246,7 +221,7 @@ def _noise(stamp: LatentStamp, start: int, stop: int) -> Tensor | None:
     )
 
 
-def _read(pictures: Pictures, start: int, stop: int, size: int) -> Tensor:
+def _read(pictures: Pictures, size: int, start: int, stop: int) -> Tensor:
     store = np.empty((stop - start, 3, size, size), np.uint8)
     for index, picture in decoded(pictures, range(start, stop), size=size, progress=False):
         if isinstance(picture, DataError):
@@ -278,11 +253,7 @@ def _json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _parse(path: Path) -> LatentStamp | None:
-    return _from_dict(_json(path), path) if path.exists() else None
-
-
-def _from_dict(content: Any, path: Path) -> LatentStamp:
+def _stamp(content: Any, path: Path) -> LatentStamp:
     try:
         if content["format"] != _FORMAT:
             raise ValueError(f"format {content['format']!r}, not {_FORMAT}")

@@ -1,22 +1,27 @@
-"""One call from a description to images: a known data set, a folder, an archive or an array, in the form wanted.
+"""One call from any source to samples: a known data set, a folder, an archive, an array, a tensor, a `Dataset`.
 
-The order of the steps is fixed: read, take the first `limit`, grey, resize, pad. Flips are no part of it: they belong
-to training and stand in :mod:`proxdm.data.batches`.
+For what a :class:`DataConfig` describes the order of the steps is fixed: read, take the first `limit`, grey, resize,
+pad. Flips are no part of it: they belong to training and stand in :mod:`proxdm.data.batches`. Tensors, arrays and
+datasets are taken as the model sees them: floating point `(n, *)` as it is, uint8 `(n, C, H, W)` from [0, 255].
 """
 
 from __future__ import annotations
 
+from collections.abc import Sized
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
 
 from proxdm.data.arrays import Layout, Values, read_array
 from proxdm.data.errors import DataError, unknown_name
 from proxdm.data.images import ImageData, check_memory
-from proxdm.data.known import KNOWN, Split
+from proxdm.data.known import DATASETS, Split, find_dataset
 from proxdm.data.latents import read_latents, read_stamp
 from proxdm.data.pictures import fit, fit_note, is_archive, read_pictures
 
@@ -29,7 +34,7 @@ class DataConfig:
     """What to train on or to compare with.
 
     Attributes:
-        name: A known data set (:data:`proxdm.data.known.KNOWN`), or the path of a folder, a tar or zip archive of
+        name: A known data set (:data:`proxdm.data.known.DATASETS`), or the path of a folder, a tar or zip archive of
             pictures, or an `.npy` or `.npz` file. A known name wins; write `./mnist` for a folder.
         root: Folder that holds the data set; None looks in `PROXDM_DATA` or `~/.cache/proxdm/data`. For a path, the
             folder it is relative to.
@@ -60,53 +65,86 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         """Check every value that does not need the data."""
-        choices: dict[str, tuple[str, ...]] = {
-            "split": get_args(Split),
-            "flip": get_args(Flip),
-            "values": get_args(Values),
-            "layout": get_args(Layout),
-        }
-        for key, allowed in choices.items():
-            if getattr(self, key) not in allowed:
-                raise DataError(f"{key} = {getattr(self, key)!r} must be one of {', '.join(allowed)}")
+        for key, kind in {"split": Split, "flip": Flip, "values": Values, "layout": Layout}.items():
+            if getattr(self, key) not in get_args(kind):
+                raise DataError(f"{key} = {getattr(self, key)!r} must be one of {', '.join(get_args(kind))}")
         for key, least in {"size": 1, "pad": 0, "limit": 1}.items():
             value = getattr(self, key)
             if value is not None and (value != int(value) or value < least):
                 raise DataError(f"{key} = {value} must be a whole number of at least {least}")
 
 
-def load_data(config: DataConfig | str) -> ImageData:
-    """Return the images that the configuration describes.
+Source = DataConfig | ImageData | Tensor | NDArray[Any] | Dataset[Any] | str | Path
+"""What :func:`load_data` takes: a description, a name or path, or the samples themselves."""
+
+
+def load_data(source: Source) -> ImageData:
+    """Return the samples of a source.
 
     Args:
-        config: The description, or only its name or path.
+        source: A :class:`DataConfig`, or only its name or path; or a tensor, an array, or a map-style `Dataset` of
+            tensors or of tuples that begin with one (labels are dropped), which is read into memory.
 
     Returns:
-        uint8 images, or float32 ones in the model's range where the source is a floating-point array.
+        uint8 images, or float32 samples as the model sees them.
 
     Raises:
         DataError: The name is unknown, the data are missing, broken or too large for the memory, or an option does
             not fit them; the message says which and what to do.
     """
-    config = DataConfig(config) if isinstance(config, str) else config
-    known = KNOWN.get(config.name)
+    if isinstance(source, ImageData):
+        return source
+    if isinstance(source, Tensor | np.ndarray):
+        return _from_values(source, "tensor" if isinstance(source, Tensor) else "array")
+    if isinstance(source, Dataset):
+        return _from_dataset(source)
+    config = source if isinstance(source, DataConfig) else DataConfig(str(source))
+    known = find_dataset(config.name, config.split) if config.name in list(DATASETS) else None
     pad = config.pad if config.pad is not None else known.pad if known is not None else 0
     inner = None if config.size is None else config.size - 2 * pad
     if inner is not None and inner < 1:
         raise DataError(f"size = {config.size} leaves no room for a picture inside pad = {pad} on every side")
-    if known is not None:
-        data = known.read(None if config.root is None else Path(config.root).expanduser(), config.split)
-    else:
+    if known is None:
         data = _from_path(config, inner)
-    data = _redrawn(data.head(config.limit), inner, config.grey)
-    return _padded(data, pad)
+    else:
+        read = known.read(None if config.root is None else Path(config.root).expanduser(), config.split)
+        data = read if isinstance(read, ImageData) else replace(_from_values(read, config.name), split=config.split)
+    return _padded(_redrawn(data.head(config.limit), inner, config.grey), pad)
+
+
+def _from_values(values: Tensor | NDArray[Any], name: str) -> ImageData:
+    tensor = torch.from_numpy(values) if isinstance(values, np.ndarray) else values.detach()
+    if tensor.is_floating_point():
+        tensor = tensor.float()
+        if not bool(torch.isfinite(tensor).all()):
+            raise DataError(f"{name}: NaN or infinite values among the samples; remove them")
+    return ImageData(tensor, name)
+
+
+def _from_dataset(source: Dataset[Any]) -> ImageData:
+    name = type(source).__name__
+    if not isinstance(source, Sized) or len(source) == 0:
+        raise DataError(f"the dataset {name} has no length, or is empty; give one with __len__ and __getitem__")
+    store = None
+    for index in range(len(source)):
+        item = source[index]
+        sample = torch.as_tensor(item[0] if isinstance(item, tuple | list) else item)
+        if store is None:
+            check_memory(name, (len(source), *sample.shape), sample.element_size())
+            store = torch.empty((len(source), *sample.shape), dtype=sample.dtype)
+        if sample.shape != store.shape[1:]:
+            shapes = f"{tuple(sample.shape)}, sample 0 {tuple(store.shape[1:])}"
+            raise DataError(f"{name}: sample {index} has shape {shapes}; they must all have one shape")
+        store[index] = sample
+    assert store is not None
+    return _from_values(store, name)
 
 
 def _from_path(config: DataConfig, inner: int | None) -> ImageData:
     path = Path(config.root or "", config.name).expanduser()
     if not path.exists():
         remedy = f", or the path of a folder, archive, .npy or .npz file (there is no {path})"
-        raise unknown_name("data set", config.name, KNOWN, remedy)
+        raise unknown_name("data set", config.name, DATASETS, remedy)
     if config.split != "train":
         raise DataError(f"split = {config.split!r} is for known data sets; name the path of that split instead")
     if path.suffix.lower() == ".npy" and config.values == "auto" and read_stamp(path) is not None:
@@ -122,22 +160,22 @@ def _redrawn(data: ImageData, inner: int | None, grey: bool) -> ImageData:
     """Return the data in grey and resized, where that is asked for and not the case yet."""
     from PIL import Image
 
-    channels, height, width = data.shape
-    turn = grey and channels != 1
-    size = None if (height, width) == (inner, inner) else inner
+    turn = grey and data.shape[0] != 1
+    size = None if data.shape[1:] == (inner, inner) else inner
     if not turn and size is None:
         return data
-    if data.images.dtype != torch.uint8 or channels not in (1, 3):
+    if data.images.dtype != torch.uint8 or data.shape[0] not in (1, 3):
         raise DataError(
             f"{data.name}: only uint8 images of 1 or 3 channels can be resized or made grey, these are "
-            f"{data.images.dtype} of {channels}; prepare the file, or leave out size= and grey="
+            f"{data.images.dtype} {data.shape}; prepare the file, or leave out size= and grey="
         )
+    channels, height, width = data.shape
     shape = (len(data), 1 if turn else channels, inner or height, inner or width)
     check_memory(data.name, shape)
     out = torch.empty(shape, dtype=torch.uint8)
     for row, image in zip(out, data.images, strict=True):
-        array = image[0].numpy() if channels == 1 else image.permute(1, 2, 0).numpy()
-        picture = Image.fromarray(np.ascontiguousarray(array))
+        pixels = image[0] if channels == 1 else image.permute(1, 2, 0).contiguous()
+        picture = Image.fromarray(pixels.numpy())
         row.copy_(torch.from_numpy(fit(picture.convert("L") if turn else picture, size)))
     notes = [data.preprocessing] + ["grey"] * turn + ([] if size is None else [fit_note(size)])
     return replace(data, images=out, preprocessing="; ".join(notes), memory_mapped=False)
@@ -147,10 +185,9 @@ def _padded(data: ImageData, pad: int) -> ImageData:
     """Return the data with `pad` black pixels on every side."""
     if pad == 0:
         return data
-    if data.latent:
-        raise DataError(f"{data.name}: latents have no black to pad with; leave out pad=")
-    count, channels, height, width = data.images.shape
-    shape = (count, channels, height + 2 * pad, width + 2 * pad)
+    if data.latent or len(data.shape) != 3:
+        raise DataError(f"{data.name}: only pictures have black to pad with, these are {data.shape}; leave out pad=")
+    shape = (len(data), data.shape[0], data.shape[1] + 2 * pad, data.shape[2] + 2 * pad)
     check_memory(data.name, shape, data.images.element_size())
     black = 0.0 if data.images.dtype == torch.uint8 else -1.0
     images = torch.nn.functional.pad(data.images, (pad, pad, pad, pad), value=black)

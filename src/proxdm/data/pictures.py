@@ -15,7 +15,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -49,17 +49,31 @@ class Pictures:
     Attributes:
         source: The folder or archive.
         names: Names relative to it, sorted; their order is the order of the data set.
-        reading_order: The same pictures by place in the archive: the order in which reading is quick.
-        read: Returns the bytes of picture i; raises DataError if they cannot be read.
+        places: Where each stands in an archive: in the order of these, reading is quick.
+        content: Returns the bytes of the picture of a name.
     """
 
     source: Path
     names: tuple[str, ...]
-    reading_order: tuple[int, ...]
-    read: Callable[[int], bytes]
+    places: tuple[int, ...]
+    content: Callable[[str], bytes]
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def read(self, index: int) -> bytes | DataError:
+        """Return the bytes of a picture, or the error that names it."""
+        try:
+            return self.content(self.names[index])
+        except _READ_ERRORS as error:
+            return self.broken(index, error)
+
+    def broken(self, index: int, error: Exception) -> DataError:
+        """Return the error of a picture that cannot be read or decoded."""
+        return DataError(
+            f"{self.source}: cannot decode {self.names[index]} ({one_line(error)}); repair or remove it, or leave "
+            "such pictures out with skip_broken"
+        )
 
 
 def is_archive(path: Path) -> bool:
@@ -76,26 +90,37 @@ def open_pictures(path: Path) -> Iterator[Pictures]:
     Raises:
         DataError: There is nothing at `path`, the archive is broken, or holds no pictures.
     """
-    if path.is_dir():
-        yield _folder(path)
-    elif not path.is_file():
-        raise DataError(f"there is no folder or archive {path}")
-    elif path.suffix.lower() == ".zip":
-        with _broken_archive(path):
-            archive = zipfile.ZipFile(path)
-        with archive:
-            entries = [(info.filename, info.header_offset) for info in archive.infolist() if not info.is_dir()]
-            yield _archive(path, entries, archive.read)
-    elif is_archive(path):
-        with _broken_archive(path):
-            tar = tarfile.open(path)  # noqa: SIM115 - closed by the next statement
-        with tar:
-            with _broken_archive(path):
+    with ExitStack() as stack:
+        content: Callable[[str], bytes]
+        try:
+            if path.is_dir():
+                files = (Path(folder, name) for folder, _, names in os.walk(path) for name in names)
+                places = {file.relative_to(path).as_posix(): 0 for file in files}
+                content = lambda name: (path / name).read_bytes()  # noqa: E731
+            elif not path.is_file():
+                raise DataError(f"there is no folder or archive {path}")
+            elif path.suffix.lower() == ".zip":
+                archive = stack.enter_context(zipfile.ZipFile(path))
+                places = {info.filename: info.header_offset for info in archive.infolist() if not info.is_dir()}
+                content = archive.read
+            elif is_archive(path):
+                tar = stack.enter_context(tarfile.open(path))
                 members = {member.name: member for member in tar.getmembers() if member.isfile()}
-            entries = [(name, member.offset_data) for name, member in members.items()]
-            yield _archive(path, entries, lambda name: _tar_content(tar, members[name]))
-    else:
-        raise DataError(f"{path} is neither a folder nor an archive ({', '.join(ARCHIVES)})")
+                places = {name: member.offset_data for name, member in members.items()}
+                content = lambda name: tar.extractfile(members[name]).read()  # type: ignore[union-attr]  # noqa: E731
+            else:
+                raise DataError(f"{path} is neither a folder nor an archive ({', '.join(ARCHIVES)})")
+        except _READ_ERRORS as error:
+            raise DataError(f"{path} is a broken archive ({one_line(error)}); make or download it again") from error
+        names = tuple(sorted(name for name in places if name.lower().endswith(EXTENSIONS) and not _hidden(name)))
+        if not names:
+            raise DataError(f"there are no pictures under {path}; looked for {', '.join(EXTENSIONS)} in it and below")
+        yield Pictures(path, names, tuple(places[name] for name in names), content)
+
+
+def _hidden(name: str) -> bool:
+    parts = PurePosixPath(name.removeprefix("./")).parts
+    return any(part.startswith(".") or part == "__MACOSX" for part in parts)
 
 
 def decode(content: bytes, *, size: int | None = None, grey: bool = False) -> NDArray[np.uint8]:
@@ -135,6 +160,26 @@ def fit(picture: Image, size: int | None) -> NDArray[np.uint8]:
     return array[None].copy() if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1))
 
 
+def fit_note(size: int) -> str:
+    """Return what :func:`fit` does, in words."""
+    return f"central square, Lanczos to {size}x{size}"
+
+
+def _plain(picture: Image, mode: str) -> Image:
+    """Return the picture in 8 bits, flattened on white, as `L` or `RGB`."""
+    from PIL import Image
+
+    if picture.mode.startswith("I"):  # 16 bits a pixel; Pillow would clip them to 255
+        wide = np.asarray(picture).astype(np.int64)
+        picture = Image.fromarray((wide.clip(0, 65535) // 257).astype(np.uint8))
+    elif picture.mode == "F":
+        raise DataError("floating-point pixels have no known range; convert it to 8 bits")
+    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
+        rgba = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    return picture.convert(mode)
+
+
 def read_pictures(
     path: Path,
     *,
@@ -160,12 +205,12 @@ def read_pictures(
             asked for, or the decoded set would exceed :data:`proxdm.data.images.MEMORY_LIMIT`.
     """
     with open_pictures(path) as pictures:
-        total = len(pictures) if limit is None else min(limit, len(pictures))
+        total = min(limit or len(pictures), len(pictures))
         if size is not None:
             check_memory(str(path), (total, 1 if grey else 3, size, size))
         store: NDArray[np.uint8] | None = None
         first, broken = "", []
-        order = [index for index in pictures.reading_order if index < total]
+        order = sorted(range(total), key=lambda index: pictures.places[index])
         for index, picture in decoded(pictures, order, size=size, grey=grey):
             if isinstance(picture, DataError):
                 if not skip_broken:
@@ -184,13 +229,14 @@ def read_pictures(
     if store is None:
         raise DataError(f"{path}: none of the {total} pictures can be decoded")
     if broken:
-        broken.sort()
         store = np.delete(store, broken, axis=0)
         warnings.warn(
-            f"{path}: left out {len(broken)} broken of {total} pictures, the first is {pictures.names[broken[0]]}",
+            f"{path}: left out {len(broken)} broken of {total} pictures, the first is {pictures.names[min(broken)]}",
             stacklevel=2,
         )
-    return ImageData(torch.from_numpy(store), path.name, preprocessing=_note(store, size), skipped=len(broken))
+    fitted = fit_note(size) if size else f"as stored, {_wide(store.shape[1:])}"
+    note = f"{'grey' if grey else 'RGB'} uint8, {fitted}"
+    return ImageData(torch.from_numpy(store), path.name, preprocessing=note, skipped=len(broken))
 
 
 def decoded(
@@ -203,7 +249,7 @@ def decoded(
         try:
             return content if isinstance(content, DataError) else decode(content, size=size, grey=grey)
         except DataError as error:
-            return _broken(pictures, index, error)
+            return pictures.broken(index, error)
 
     title, hide = f"reading {pictures.source.name}", None if progress else True
     with (
@@ -212,95 +258,9 @@ def decoded(
     ):
         for start in range(0, len(order), _CHUNK):
             chunk = order[start : start + _CHUNK]
-            contents = [_content(pictures, index) for index in chunk]
-            yield from zip(chunk, pool.map(work, chunk, contents), strict=True)
+            yield from zip(chunk, pool.map(work, chunk, map(pictures.read, chunk)), strict=True)
             bar.update(len(chunk))
-
-
-def _content(pictures: Pictures, index: int) -> bytes | DataError:
-    try:
-        return pictures.read(index)
-    except _READ_ERRORS as error:
-        return _broken(pictures, index, error)
-
-
-def _broken(pictures: Pictures, index: int, error: Exception) -> DataError:
-    return DataError(
-        f"{pictures.source}: cannot decode {pictures.names[index]} ({one_line(error)}); repair or remove it, or leave "
-        "such pictures out with skip_broken"
-    )
-
-
-def _plain(picture: Image, mode: str) -> Image:
-    """Return the picture in 8 bits, flattened on white, as `L` or `RGB`."""
-    from PIL import Image
-
-    if picture.mode.startswith("I"):  # 16 bits a pixel; Pillow would clip them to 255
-        wide = np.asarray(picture).astype(np.int64)
-        picture = Image.fromarray((wide.clip(0, 65535) // 257).astype(np.uint8))
-    elif picture.mode == "F":
-        raise DataError("floating-point pixels have no known range; convert it to 8 bits")
-    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
-        rgba = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-    return picture.convert(mode)
-
-
-def _hidden(name: str) -> bool:
-    return any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(name).parts)
-
-
-def _is_picture(name: str) -> bool:
-    return name.lower().endswith(EXTENSIONS)
-
-
-def _folder(path: Path) -> Pictures:
-    names = []
-    for folder, folders, files in os.walk(path):
-        folders[:] = [name for name in folders if not _hidden(name)]
-        inside = Path(folder).relative_to(path)
-        names += [(inside / name).as_posix() for name in files if _is_picture(name) and not _hidden(name)]
-    ordered = _sorted(path, names)
-    return Pictures(path, ordered, tuple(range(len(ordered))), lambda index: (path / ordered[index]).read_bytes())
-
-
-def _archive(path: Path, entries: list[tuple[str, int]], read: Callable[[str], bytes]) -> Pictures:
-    offsets = {name: offset for name, offset in entries if _is_picture(name) and not _hidden(name.removeprefix("./"))}
-    names = _sorted(path, list(offsets))
-    order = sorted(range(len(names)), key=lambda index: offsets[names[index]])
-    return Pictures(path, names, tuple(order), lambda index: read(names[index]))
-
-
-def _sorted(path: Path, names: list[str]) -> tuple[str, ...]:
-    if not names:
-        raise DataError(f"there are no pictures under {path}; looked for {', '.join(EXTENSIONS)} in it and below")
-    return tuple(sorted(names))
-
-
-def _tar_content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    stream = tar.extractfile(member)
-    if stream is None:
-        raise OSError("not a plain file in the archive")
-    return stream.read()
-
-
-@contextmanager
-def _broken_archive(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except _READ_ERRORS as error:
-        raise DataError(f"{path} is a broken archive ({one_line(error)}); make or download it again") from error
 
 
 def _wide(shape: Sequence[int]) -> str:
     return f"{shape[2]}x{shape[1]}"
-
-
-def fit_note(size: int) -> str:
-    """Return what :func:`fit` does, in words."""
-    return f"central square, Lanczos to {size}x{size}"
-
-
-def _note(store: NDArray[np.uint8], size: int | None) -> str:
-    fitted = fit_note(size) if size else f"as stored, {_wide(store.shape[1:])}"
-    return f"{'grey' if store.shape[1] == 1 else 'RGB'} uint8, {fitted}"

@@ -51,11 +51,7 @@ class LatentCoder:
         return 1 << (len(self.module.config.block_out_channels) - 1)
 
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
-        """Return the shape of the latent of a picture.
-
-        Raises:
-            DataError: The autoencoder does not divide the picture evenly.
-        """
+        """Return the shape of the latent of a picture; an error if the autoencoder does not divide it evenly."""
         if height % self.reduction or width % self.reduction:
             raise DataError(
                 f"pictures of {width}x{height} do not fit {self.name}: give a size= that is a multiple of "

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from proxdm.evaluation.plan import EvaluationPlan, Skipped
-from proxdm.evaluation.results import EvaluationRow, ResultsFile
+from proxdm.evaluation.plan import EvaluationPlan
+from proxdm.evaluation.results import EvaluationRow
 from proxdm.evaluation.run import Evaluation, evaluate
 
-__all__ = ["Evaluation", "EvaluationPlan", "EvaluationRow", "ResultsFile", "Skipped", "evaluate"]
+__all__ = ["Evaluation", "EvaluationPlan", "EvaluationRow", "evaluate"]

@@ -8,24 +8,17 @@ digest), sampler, kind of grid and arithmetic are the same; names of sources do 
 
 from __future__ import annotations
 
-import math
 import re
-import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import PurePosixPath
-from typing import Any, Literal
+from typing import Any
 
-from proxdm.evaluation.measures import MEASURES
 from proxdm.evaluation.reading import Measured
 from proxdm.evaluation.results import EvaluationRow
+from proxdm.metrics.registry import METRICS, metric_of, value_of
+from proxdm.sweep import Spread
 
-FRACTIONS = frozenset({"precision", "recall", "copied"})
-"""Metrics from 0 to 1."""
-
-_HIGHER, _NEITHER = frozenset({"precision", "recall"}), frozenset({"nearest", "copied"})
-
-_COMPANION = "_standard_error"
 _GRID = re.compile(r"(?P<kind>[a-z-]+)\(\d+(?:, (?P<more>.+))?\)")
 
 
@@ -47,23 +40,14 @@ class Setting:
 
     def __str__(self) -> str:
         """Return it in words."""
-        samples, images = self.used[0], self.used[1] if len(self.used) > 1 else None
-        against = "unknown number of" if images is None else f"{images:,}"
-        count = "unknown number of" if samples is None else f"{samples:,}"
+        count, against = (
+            "unknown number of" if number is None else f"{number:,}" for number in (*self.used, None, None)[:2]
+        )
         weights = f" ({self.features[1][:8]})" if len(self.features) > 1 and self.features[1] else ""
         return (
             f"{count} samples, {self.features[0]} features{weights}, against {self.reference} ({against} images, "
             f"{self.sha256[:8]})"
         )
-
-    def record(self) -> dict[str, Any]:
-        """Return it in plain types."""
-        return {
-            "reference": self.reference,
-            "sha256": self.sha256,
-            "features": list(self.features),
-            "used": list(self.used),
-        }
 
 
 @dataclass(frozen=True)
@@ -72,7 +56,7 @@ class Key:
 
     Attributes:
         digest: SHA-256 of the weights.
-        sampler: Name of the rule.
+        sampler: Text of the sampler.
         grid: Kind of the grid and its parameters without the number of steps, e.g. `denoising, eps=0.001`.
         bf16: Whether the network ran in bfloat16.
         setting: Where curves of several settings stand together, the setting, else None.
@@ -86,35 +70,27 @@ class Key:
 
 
 @dataclass(frozen=True)
-class Point:
+class Point(Spread):
     """A metric at one number of steps.
 
     Attributes:
+        seeds: Of the values.
         steps: N.
         nfe: Network evaluations per sample, measured.
-        values: By seed.
     """
 
+    seeds: tuple[int, ...]
     steps: int
     nfe: int
-    values: Mapping[int, float]
-
-    @property
-    def mean(self) -> float:
-        """Mean over the seeds."""
-        return statistics.fmean(self.values.values())
-
-    @property
-    def std(self) -> float | None:
-        """Standard deviation over the seeds, with n - 1; None for one seed."""
-        return statistics.stdev(self.values.values()) if len(self.values) > 1 else None
 
     def __str__(self) -> str:
         """Return `mean ± deviation`, both to the second figure of the deviation; of one seed, four figures."""
-        if not self.std:
-            return f"{self.mean:.4g}" if self.std is None else f"{self.mean:.4g} ± 0"
-        decimals = min(max(1 - math.floor(math.log10(self.std)), 0), 12)
-        return f"{self.mean:.{decimals}f} ± {self.std:.{decimals}f}"
+        return self.figures
+
+    def record(self) -> dict[str, Any]:
+        """Return it in plain types."""
+        values = {str(seed): value for seed, value in zip(self.seeds, self.values, strict=True)}
+        return {"steps": self.steps, "nfe": self.nfe, "mean": self.mean, "std": self.std, "values": values}
 
 
 @dataclass(frozen=True)
@@ -132,6 +108,11 @@ class Series:
     label: str
     source: str
     points: tuple[Point, ...]
+
+    def record(self) -> dict[str, Any]:
+        """Return it in plain types."""
+        points = [point.record() for point in self.points]
+        return {"label": self.label, "source": self.source, **_plain(self.key), "points": points}
 
 
 @dataclass(frozen=True)
@@ -168,34 +149,21 @@ class Panel:
         There are none where settings were mixed, where only one curve is there, or where no value is better.
         """
         there = [(one, point.mean) for one in self.series if (point := self.at(one, nfe)) is not None]
-        wins = better(self.metric)
-        if len(there) < 2 or len(self.settings) > 1 or wins is None:
+        better = value_of(self.metric).better
+        if len(there) < 2 or len(self.settings) > 1 or better is None:
             return ()
-        choose = max if wins == "higher" else min
-        wanted = choose(mean for _, mean in there)
+        wanted = (max if better == "higher" else min)(mean for _, mean in there)
         return tuple(one for one, mean in there if mean == wanted)
 
     def record(self) -> dict[str, Any]:
         """Return it in plain types, as `compare.json` holds it."""
         return {
             "metric": self.metric,
-            "better": better(self.metric),
-            "settings": [setting.record() for setting in self.settings],
+            "better": value_of(self.metric).better,
+            "settings": [_plain(setting) for setting in self.settings],
             "best": {str(nfe): [one.label for one in self.best(nfe)] for nfe in self.nfe},
-            "series": [_series_record(one) for one in self.series],
+            "series": [one.record() for one in self.series],
         }
-
-
-def better(metric: str) -> Literal["higher", "lower"] | None:
-    """Return which values of a metric are better; None where that cannot be said, as of distances to training data."""
-    if metric in _NEITHER:
-        return None
-    return "higher" if metric in _HIGHER else "lower"
-
-
-def better_in_words(metric: str) -> str:
-    """Return `higher is better`, `lower is better`, or nothing."""
-    return "" if (wins := better(metric)) is None else f"{wins} is better"
 
 
 def make_panels(rows: Iterable[Measured], metrics: Sequence[str] = (), *, mix: bool = False) -> list[Panel]:
@@ -212,34 +180,42 @@ def make_panels(rows: Iterable[Measured], metrics: Sequence[str] = (), *, mix: b
         ValueError: No row has one of the wanted metrics.
     """
     ordered = sorted((one.row for one in rows), key=lambda row: row.finished)
-    wanted = {value for name in metrics for value in _values(name)}
-    cells: dict[str, dict[Setting, dict[Key, dict[int, tuple[EvaluationRow, dict[int, float]]]]]] = {}
-    sources: dict[str, str] = {}
-    keys: dict[Key, None] = {}
+    wanted = {value for name in metrics for value in _results(name)}
+    # By metric and setting, then curve, then steps and seed: the later row takes the place of the earlier.
+    found: dict[str, dict[tuple[Setting, ...], dict[Key, dict[int, dict[int, EvaluationRow]]]]] = {}
+    sources = {row.digest: row.source for row in ordered}
     for row in ordered:
-        for name, value in row.metrics.items():
-            if name.endswith(_COMPANION) or (wanted and name not in wanted):
+        for name in row.metrics:
+            if value_of(name).error or (wanted and name not in wanted):
                 continue
+            groups = found.setdefault(name, {})
             setting = setting_of(row, name)
-            key = key_of(row, mixed=mix)
-            steps = cells.setdefault(name, {}).setdefault(setting, {}).setdefault(key, {})
-            steps[row.steps] = (row, {**(steps[row.steps][1] if row.steps in steps else {}), row.seed: value})
-            sources[row.digest] = row.source
-            keys.setdefault(key)
-    if missing := wanted - set(cells):
+            group: tuple[Setting, ...] = (setting,)
+            if mix:  # one group, whose key grows with every setting
+                old = next(iter(groups), ())
+                group = old if setting in old else (*old, setting)
+                groups[group] = groups.pop(old, {})
+            curve = groups.setdefault(group, {}).setdefault(key_of(row, mixed=mix), {})
+            curve.setdefault(row.steps, {})[row.seed] = row
+    if missing := sorted(wanted - set(found)):
         there = ", ".join(sorted({name for row in ordered for name in row.metrics})) or "none"
-        raise ValueError(f"no row has {', '.join(sorted(missing))}; the results have {there}")
+        raise ValueError(f"no row has {', '.join(missing)}; the results have {there}")
+    keys = dict.fromkeys(key_of(row, mixed=mix) for row in ordered if set(row.metrics) & set(found))
     names = labels(keys, sources)
     order = sorted(keys, key=lambda key: key.sampler.startswith("prox"))  # stable: within a family as they came
-    panels = []
-    for metric, settings in cells.items():
-        groups = [(tuple(settings), _joined(settings.values()))] if mix else [((s,), c) for s, c in settings.items()]
-        for which, curves in groups:
-            series = [
-                Series(key, names[key], sources[key.digest], _points(curves[key])) for key in order if key in curves
-            ]
-            panels.append(Panel(metric, which, tuple(series)))
-    return panels
+    return [
+        Panel(
+            name,
+            settings,
+            tuple(
+                Series(key, names[key], sources[key.digest], _points(curves[key], name))
+                for key in order
+                if key in curves
+            ),
+        )
+        for name, groups in found.items()
+        for settings, curves in groups.items()
+    ]
 
 
 def describe_mixture(panels: Sequence[Panel]) -> str | None:
@@ -254,17 +230,21 @@ def describe_mixture(panels: Sequence[Panel]) -> str | None:
     return None
 
 
-def setting_of(row: EvaluationRow, value: str) -> Setting:
+def setting_of(row: EvaluationRow, value: str | None = None) -> Setting:
     """Return how a value of a row was measured.
 
     Args:
         row: The row.
-        value: Name of the value, e.g. `fid` or `recall`.
+        value: Name of the value, e.g. `fid` or `recall`; None is what all values of the row have in common.
     """
-    measure = next((one for one in MEASURES.values() if value in one.values), None)
-    features = ("pixels",) if measure is not None and measure.keeps == "pixels" else _features(row)
-    used = row.used.get(measure.name if measure else value, (row.samples, row.reference.get("n")))
-    return Setting(str(row.reference.get("name")), str(row.reference.get("sha256")), features, tuple(used))
+    metric = None if value is None else metric_of(value)
+    features = tuple(str(row.features.get(name, "")) for name in ("name", "weights", "resize"))
+    used: Sequence[int | None] = (row.samples, row.reference.get("n"))
+    if value is not None:
+        used = row.used.get(metric.name if metric else value, used)
+    pixels = metric is not None and metric.keeps == "pixels"
+    reference = str(row.reference.get("name")), str(row.reference.get("sha256"))
+    return Setting(*reference, ("pixels",) if pixels else features, tuple(used))
 
 
 def key_of(row: EvaluationRow, *, mixed: bool = False) -> Key:
@@ -274,11 +254,7 @@ def key_of(row: EvaluationRow, *, mixed: bool = False) -> Key:
         row: The row.
         mixed: Whether rows measured in different ways are to be different curves of one panel.
     """
-    setting = None
-    if mixed:
-        used = (row.samples, row.reference.get("n"))
-        setting = Setting(str(row.reference.get("name")), str(row.reference.get("sha256")), _features(row), used)
-    return Key(row.digest, row.sampler, grid_kind(row.grid), row.bf16, setting)
+    return Key(row.digest, row.sampler, grid_kind(row.grid), row.bf16, setting_of(row) if mixed else None)
 
 
 def grid_kind(grid: str) -> str:
@@ -303,72 +279,49 @@ def labels(keys: Iterable[Key], sources: Mapping[str, str]) -> dict[Key, str]:
         sources: Name of the model, by digest.
     """
     names = {key: key.sampler for key in keys}
-    parts = [
+    settings = {key: key.setting for key in names if key.setting is not None}
+    parts: list[dict[Key, str]] = [
         {key: run_name(sources[key.digest]) for key in names},
         {key: sources[key.digest] for key in names},
         {key: key.grid for key in names},
         {key: "bfloat16" if key.bf16 else "float32" for key in names},
         {key: key.digest[:8] for key in names},
-        *_setting_parts(names),
+        {key: f"{setting.used[0]} samples" for key, setting in settings.items()},
+        {key: f"{setting.features[0]} features" for key, setting in settings.items()},
+        {key: f"against {setting.reference}" for key, setting in settings.items()},
+        {key: str(setting) for key, setting in settings.items()},
     ]
     for part in parts:
         same: dict[str, list[Key]] = {}
         for key, name in names.items():
             same.setdefault(name, []).append(key)
-        for keys in same.values():
-            if len({part.get(key) for key in keys}) > 1:
-                names |= {key: f"{names[key]} · {part[key]}" for key in keys}
+        for alike in same.values():
+            if len({part.get(key) for key in alike}) > 1:
+                names |= {key: f"{names[key]} · {part[key]}" for key in alike}
     return names
 
 
-def _setting_parts(keys: Iterable[Key]) -> list[dict[Key, str]]:
-    """Return for every part of the settings what it is, in words."""
-    known = {key: key.setting for key in keys if key.setting is not None}
-    return [
-        {key: f"{setting.used[0]} samples" for key, setting in known.items()},
-        {key: f"{setting.features[0]} features" for key, setting in known.items()},
-        {key: f"against {setting.reference}" for key, setting in known.items()},
-        {key: str(setting) for key, setting in known.items()},
-    ]
+def _results(name: str) -> list[str]:
+    """Return the values of a metric that are results, or the value of that name."""
+    return [v for v in METRICS[name].values if not value_of(v).error] if name in METRICS else [name]
 
 
-def _features(row: EvaluationRow) -> tuple[str, ...]:
-    return tuple(str(row.features.get(name, "")) for name in ("name", "weights", "resize"))
+def _points(steps: Mapping[int, Mapping[int, EvaluationRow]], metric: str) -> tuple[Point, ...]:
+    found = []
+    for n, rows in sorted(steps.items()):
+        seeds = tuple(sorted(rows))
+        latest = max(rows.values(), key=lambda row: row.finished)
+        found.append(Point(tuple(rows[seed].metrics[metric] for seed in seeds), seeds, n, latest.nfe))
+    return tuple(found)
 
 
-def _values(name: str) -> tuple[str, ...]:
-    return tuple(v for v in MEASURES[name].values if not v.endswith(_COMPANION)) if name in MEASURES else (name,)
-
-
-def _joined(parts: Iterable[Mapping[Key, Any]]) -> dict[Key, Any]:
-    return {key: value for part in parts for key, value in part.items()}
-
-
-def _points(steps: Mapping[int, tuple[EvaluationRow, Mapping[int, float]]]) -> tuple[Point, ...]:
-    return tuple(Point(n, row.nfe, dict(sorted(values.items()))) for n, (row, values) in sorted(steps.items()))
+def _plain(one: Setting | Key) -> dict[str, Any]:
+    """Return a dataclass in the types of JSON."""
+    return {
+        name: list(value) if isinstance(value, tuple) else _plain(value) if isinstance(value, Setting) else value
+        for name, value in ((name, getattr(one, name)) for name in asdict(one))
+    }
 
 
 def _sides(panel: Panel) -> str:
     return ", ".join(dict.fromkeys(f"{run_name(one.source)} {one.key.sampler}" for one in panel.series))
-
-
-def _series_record(series: Series) -> dict[str, Any]:
-    return {
-        "label": series.label,
-        "source": series.source,
-        "digest": series.key.digest,
-        "sampler": series.key.sampler,
-        "grid": series.key.grid,
-        "bf16": series.key.bf16,
-        "setting": None if series.key.setting is None else series.key.setting.record(),
-        "points": [
-            {
-                "steps": point.steps,
-                "nfe": point.nfe,
-                "mean": point.mean,
-                "std": point.std,
-                "values": {str(seed): value for seed, value in point.values.items()},
-            }
-            for point in series.points
-        ],
-    }

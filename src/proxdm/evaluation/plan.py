@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated, Any
 
 import torch
+from tyro.conf import arg
 
 from proxdm.checkpoints.portable import model_config
-from proxdm.data.errors import unknown_name
+from proxdm.data.known import Split
 from proxdm.data.load import DataConfig
 from proxdm.data.vae import DEFAULT_VAE
-from proxdm.errors import StepError
-from proxdm.evaluation.measures import MEASURES
-from proxdm.generation import GridChoice, choose_rule, fitting_samplers, outside_training
-from proxdm.grids import GridName, TimeGrid
+from proxdm.generation import (
+    GRIDS_HELP,
+    SAMPLERS_HELP,
+    check_method,
+    choose_method,
+    fitting_samplers,
+    remarks,
+)
+from proxdm.metrics.registry import METRICS, metrics_help
 from proxdm.models import LearnedModel
-from proxdm.rules import Rule, find_rule
-from proxdm.samplers import check_steps
+from proxdm.samplers import Sampler
+from proxdm.sweep import Cell, Method, Skipped, make_cells
 
 ALL = "all"
-"""Instead of the name of a sampler: every one that takes the model."""
+"""Instead of the name of a sampler: every one that asks for what the model was trained for."""
 
 _MOST, _PIXELS = 128, 2**16
 _MOST_ON_CUDA, _PIXELS_ON_CUDA = 256, 2**20
@@ -29,51 +36,80 @@ _MOST_ON_CUDA, _PIXELS_ON_CUDA = 256, 2**20
 
 @dataclass(frozen=True)
 class EvaluationPlan:
-    """What to measure; every combination of sampler, number of steps and seed is one row.
+    """What to measure; every combination of sampler, number of steps and seed is one row."""
 
-    Attributes:
-        samplers: Names of rules, or `all`; empty is the one that the model was trained for.
-        steps: Numbers of steps N.
-        samples: Samples of a row.
-        metrics: Names in :data:`proxdm.evaluation.measures.MEASURES`.
-        reference: What to compare with: an `.npz` of statistics, or a data set (a name, a path or a description);
-            None is the data set that the model was trained on.
-        force: Take statistics that were made by another route than the features: the number means little.
-        features: `inception`, `pixels`, or the file of a module (:func:`proxdm.metrics.features.load_extractor`).
-        inception_weights: File of the Inception weights; None downloads them once.
-        seed: Seed of the first row; sample i of a row depends on (seed, i) alone.
-        seeds: Number of rows with different seeds: `seed`, `seed + 1`, ...
-        grid: Times to go through; None is the usual grid of the sampler.
-        eps: Last time before 0 of the denoising and log-snr grids; None is 0.001.
-        rho: Exponent of the power grid; None is 2.
-        bf16: Run the network in bfloat16.
-        compile: Compile the network with `torch.compile` before the first row, for all rows. Like another chunk, it may
-            round a few pixels to the neighbouring grey level.
-        batch_size: Samples between two saved states, rounded up to whole chunks; has no influence on numbers.
-        chunk: Samples in one call of the network; None is :func:`default_chunk`. Always full and always the same
-            samples, so that not even rounding depends on the batch size or on the number of processes; another chunk
-            may round a few pixels to the neighbouring grey level.
-        vae: Autoencoder that decodes the samples of latent models.
-    """
+    samplers: Annotated[
+        tuple[str, ...],
+        arg(
+            name="sampler",
+            help=f"{SAMPLERS_HELP}, or all that fit the model.",
+            help_behavior_hint="(default: what the model was trained for)",
+        ),
+    ] = ()
+    """Texts of samplers, or `all`; none is the one that the model was trained for."""
 
-    samplers: tuple[str, ...] = ()
     steps: tuple[int, ...] = (5, 10, 20)
-    samples: int = 50_000
-    metrics: tuple[str, ...] = ("fid",)
-    reference: str | Path | DataConfig | None = None
+    """Numbers of steps."""
+
+    samples: Annotated[int, arg(aliases=("-n",))] = 50_000
+    """Samples of a row."""
+
+    metrics: Annotated[tuple[str, ...], arg(help=f"{metrics_help()}.")] = ("fid",)
+    """Names in :data:`proxdm.metrics.registry.METRICS`."""
+
+    reference: Annotated[
+        str | Path | DataConfig | None,
+        arg(constructor=str | None, help_behavior_hint="(default: what the model was trained on)"),
+    ] = None
+    """What to compare with: statistics (.npz of `proxdm stats` or pytorch-fid), or a known data set, or a folder,
+    archive or array of images."""
+
+    split: Split | None = None
+    """Part of the reference, if that is a known data set."""
+
+    root: str | None = None
+    """Folder that holds the reference; by default PROXDM_DATA or ~/.cache/proxdm/data."""
+
+    size: int | None = None
+    """Cut the pictures of the reference to their central square and resize them to this."""
+
+    grey: bool = False
+    """Take the reference as grey."""
+
     force: bool = False
+    """Take statistics that were made by another route than the features; the number then means little."""
+
     features: str = "inception"
+    """inception (the FID's network), pixels, or the file of a TorchScript (.pt) or exported (.pt2) module."""
+
     inception_weights: Path | None = None
+    """File of the Inception weights, pt_inception-2015-12-05-6726825d.pth; by default it is downloaded once."""
+
     seed: int = 0
+    """The first seed; sample i of a row depends on its seed and i alone."""
+
     seeds: int = 1
-    grid: GridName | None = None
-    eps: float | None = None
-    rho: float | None = None
+    """Number of seeds: seed, seed + 1, ...; tables then have mean and standard deviation."""
+
+    grid: Annotated[str | None, arg(help=GRIDS_HELP)] = None
+    """Text of a family of grids; None is the usual one of each sampler."""
+
     bf16: bool = False
+    """Run the network in bfloat16: faster on GPUs, slightly different samples."""
+
     compile: bool = False
+    """Compile the network first, which takes a minute or two: for many samples; may round a few pixels to the
+    neighbouring grey level."""
+
     batch_size: int = 1024
+    """Samples after which the state is saved, rounded up to whole chunks; has no influence on the results."""
+
     chunk: int | None = None
+    """Samples in one call of the network, always the same ones; by default up to 256 on CUDA and 128 elsewhere; another
+    number may round a few pixels to the neighbouring grey level."""
+
     vae: str = DEFAULT_VAE
+    """Autoencoder that decodes the samples of latent models: a name on the hub, or a folder."""
 
     def __post_init__(self) -> None:
         """Check every value that does not need the model.
@@ -87,82 +123,60 @@ class EvaluationPlan:
                 raise ValueError(f"{name} = {count} must be at least 1")
         if self.seed < 0:
             raise ValueError(f"seed = {self.seed} must be at least 0")
-        if not self.steps or not self.metrics:
-            raise ValueError("there is nothing to measure: give at least one number of steps and one metric")
         for metric in self.metrics:
-            if metric not in MEASURES:
-                raise unknown_name("metric", metric, MEASURES)
-            if self.samples < (least := MEASURES[metric].least):
+            if self.samples < (least := METRICS.find(metric).least):
                 raise ValueError(f"samples = {self.samples} are too few for {metric}, which needs {least} at least")
-        for sampler in self.samplers:
-            if sampler != ALL:
-                find_rule(sampler)
-        _ = self.grid_choice
+        for sampler in self.samplers or (ALL,):
+            check_method(None if sampler == ALL else sampler, self.grid)
+        _ = self.compared_with
 
     @property
-    def grid_choice(self) -> GridChoice:
-        """Which times to go through."""
-        return GridChoice(self.grid, self.eps, self.rho)
+    def compared_with(self) -> str | Path | DataConfig | None:
+        """The reference: described in full where the plan says more than its name.
+
+        Raises:
+            ValueError: It says more, but not its name.
+        """
+        said = {"split": self.split, "root": self.root, "size": self.size, "grey": self.grey or None}
+        more: dict[str, Any] = {name: value for name, value in said.items() if value is not None}
+        if more and self.reference is None:
+            raise ValueError(f"--{next(iter(more))} says how to read the reference: name it with --reference")
+        if not more:
+            return self.reference
+        named = self.reference if isinstance(self.reference, DataConfig) else DataConfig(str(self.reference))
+        return replace(named, **more)
+
+    def methods(self, model: LearnedModel) -> list[Method]:
+        """Return the samplers with their grids.
+
+        Raises:
+            OperatorError: The model lacks what a sampler asks for.
+        """
+        fitting = fitting_samplers(model_config(model.config).kind)
+        texts = [text for name in self.samplers for text in (fitting if name == ALL else [name])]
+        return [choose_method(model, text, self.grid) for text in texts or (None,)]
+
+    def cells(self, model: LearnedModel) -> tuple[list[Cell], list[Skipped]]:
+        """Return the rows by sampler, then steps, then seed, and those that are not defined.
+
+        Raises:
+            OperatorError: The model lacks what a sampler asks for.
+            ValueError: There is nothing to measure, or a grid cannot be made.
+        """
+        if not self.steps or not self.metrics:
+            raise ValueError("there is nothing to measure: give at least one number of steps and one metric")
+        seeds = range(self.seed, self.seed + self.seeds)
+        return make_cells("", self.methods(model), self.steps, seeds, model.schedule)
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One row to be measured.
-
-    Attributes:
-        rule: The sampler.
-        grid: Its times.
-        seed: Of all random numbers.
-    """
-
-    rule: Rule
-    grid: TimeGrid
-    seed: int
-
-
-@dataclass(frozen=True)
-class Skipped:
-    """A row that does not exist, because the sampler is not defined on the grid.
-
-    Attributes:
-        sampler: Name of the rule.
-        steps: N.
-        reason: What is wrong, in one line.
-    """
-
-    sampler: str
-    steps: int
-    reason: str
-
-
-def make_cells(plan: EvaluationPlan, model: LearnedModel) -> tuple[list[Cell], list[Skipped]]:
-    """Return the rows of a plan, by sampler, then steps, then seed, and those that are not defined.
-
-    Raises:
-        OperatorError: A sampler needs a score and the model has a prox, or the other way round.
-        ValueError: A grid cannot be made, or a setting would be ignored.
-    """
-    cells, skipped = [], []
-    for rule in _rules(plan.samplers, model):
-        for steps in dict.fromkeys(plan.steps):
-            grid = plan.grid_choice.make(rule, steps, model)
-            try:
-                check_steps(rule, grid, model.sde)
-            except StepError as error:
-                skipped.append(Skipped(rule.name, steps, str(error)))
-                continue
-            cells += [Cell(rule, grid, seed) for seed in range(plan.seed, plan.seed + plan.seeds)]
-    return cells, skipped
-
-
-def unseen(model: LearnedModel, cells: Iterable[Cell]) -> list[str]:
-    """Return a line on every sampler with steps that the network was not trained for."""
-    found: dict[str, tuple[str, list[int]]] = {}
-    for rule, grid in dict.fromkeys((cell.rule, cell.grid) for cell in cells):
-        if (line := outside_training(model, rule, grid)) is not None:
-            found.setdefault(rule.name, (line, []))[1].append(grid.steps)
+def unusual(model: LearnedModel, cells: Iterable[Cell]) -> list[str]:
+    """Return a line on every sampler whose samples will be other than one may expect."""
+    found: dict[Sampler, tuple[str, list[int]]] = {}
+    for sampler, grid in dict.fromkeys((cell.method.sampler, cell.grid) for cell in cells):
+        for line in remarks(model, sampler, grid):
+            found.setdefault(sampler, (line, []))[1].append(grid.steps)
     return [
-        line if len(steps) == 1 else f"{line}; as do some with N = {', '.join(map(str, steps[1:]))}"
+        line if len(steps) == 1 or not line.startswith("warning") else f"{line} (and for N = {_listed(steps[1:])})"
         for line, steps in found.values()
     ]
 
@@ -178,7 +192,5 @@ def default_chunk(device: torch.device, shape: Sequence[int]) -> int:
     return max(1, min(most, pixels // (shape[-1] * shape[-2])))
 
 
-def _rules(names: Sequence[str], model: LearnedModel) -> list[Rule]:
-    fitting = fitting_samplers(model_config(model.config).kind)
-    wanted = [other for name in names for other in (fitting if name == ALL else [name])]
-    return list(dict.fromkeys(choose_rule(name, model) for name in (wanted if names else [None])))
+def _listed(numbers: Iterable[int]) -> str:
+    return ", ".join(map(str, numbers))

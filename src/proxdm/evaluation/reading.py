@@ -7,9 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from proxdm.evaluation.results import RESULTS, EvaluationRow, ResultsFile
+from proxdm.evaluation.results import RESULTS, EvaluationRow
+from proxdm.runtime.jsonlines import JsonLines
 
-_NUMBERS = ("steps", "nfe", "samples", "seed", "seconds", "images_per_second")
+_TYPES: dict[type, tuple[str, ...]] = {
+    float: ("steps", "nfe", "samples", "seed", "seconds", "images_per_second"),
+    str: ("source", "weights", "digest", "sampler", "grid", "device", "finished"),
+    Mapping: ("features", "reference", "metrics", "used", "versions"),
+}
 
 
 @dataclass(frozen=True)
@@ -44,43 +49,31 @@ def read_results(path: Path) -> list[Measured]:
     if not (files := find_results(path)):
         what = f"{path} holds no {RESULTS}, and neither do its folders" if path.is_dir() else f"{path} does not exist"
         raise ValueError(f"no results found: {what}; make them with proxdm evaluate")
-    found = [Measured(row, file.parent) for file in files for row in _rows(file)]
+    found = []
+    for file in files:
+        for number, record in enumerate(JsonLines(file).records(), 1):
+            try:
+                found.append(Measured(_checked(EvaluationRow.of_record(record)), file.parent))
+            except ValueError as error:
+                raise ValueError(
+                    f"row {number} of {file} is damaged: {error}; remove it, or measure it again"
+                ) from None
     if not found:
         raise ValueError(f"no results found: {', '.join(map(str, files))} has no rows; make them with proxdm evaluate")
     return found
 
 
-def _rows(file: Path) -> list[EvaluationRow]:
-    found = []
-    for number, record in enumerate(ResultsFile(file).records(), 1):
-        try:
-            row = EvaluationRow.of_record(record)
-            _check(row)
-        except ValueError as error:
-            raise ValueError(f"row {number} of {file} is damaged: {error}; remove it, or measure it again") from None
-        found.append(row)
-    return found
-
-
-def _check(row: EvaluationRow) -> None:
-    """Raise ValueError unless the values of a row are of the types that are used here."""
-    for name in _NUMBERS:
-        _number(name, getattr(row, name))
-    for name in ("features", "reference", "metrics", "used", "versions"):
-        if not isinstance(getattr(row, name), Mapping):
-            raise ValueError(f"{name} is no object")
-    for name in ("source", "weights", "digest", "sampler", "grid", "device", "finished"):
-        if not isinstance(getattr(row, name), str):
-            raise ValueError(f"{name} is no text")
-    for name, value in row.metrics.items():
-        _number(name, value)
+def _checked(row: EvaluationRow) -> EvaluationRow:
+    """Return the row; raise ValueError unless its values are of the types that are used here."""
+    for kind, what in ((str, "text"), (Mapping, "object")):
+        if wrong := [name for name in _TYPES[kind] if not isinstance(getattr(row, name), kind)]:
+            raise ValueError(f"{wrong[0]} is no {what}")
+    for name, value in {**{name: getattr(row, name) for name in _TYPES[float]}, **row.metrics}.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise ValueError(f"{name} = {value!r} is no finite number")
     for name, counts in row.used.items():
         if not isinstance(counts, Sequence) or isinstance(counts, str) or not counts:
             raise ValueError(f"used.{name} is no list")
     if not isinstance(row.picture, str | None):
         raise ValueError("picture is no text")
-
-
-def _number(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"{name} = {value!r} is no finite number")
+    return row

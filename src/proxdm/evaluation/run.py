@@ -1,4 +1,4 @@
-"""The sweep: every row of a plan, in one or several processes, each written as soon as it is done."""
+"""Every row of a plan, in one or several processes, each written as soon as it is done."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import hashlib
 import math
 import os
 import platform
+import re
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import islice
 from pathlib import Path
+from shutil import rmtree
 from time import perf_counter
 from typing import Any
 
@@ -21,31 +22,31 @@ from tqdm import tqdm
 
 from proxdm._version import __version__
 from proxdm.checkpoints.load import Opened, open_source
-from proxdm.evaluation.collected import Collected, Savings, Total, Wanted, share
-from proxdm.evaluation.measures import MEASURES, Material, kept
-from proxdm.evaluation.painter import Painter
-from proxdm.evaluation.plan import Cell, EvaluationPlan, Skipped, default_chunk, make_cells, unseen
+from proxdm.evaluation.accumulate import Accumulator, Limits
+from proxdm.evaluation.chunks import ChunkSampler
+from proxdm.evaluation.measures import Material, kept
+from proxdm.evaluation.plan import EvaluationPlan, default_chunk, unusual
 from proxdm.evaluation.reference import Reference, open_reference
-from proxdm.evaluation.results import RESULTS, EvaluationRow, ResultsFile, identity
-from proxdm.generation import make_decoder
+from proxdm.evaluation.results import RESULTS, EvaluationRow, find_row, identity
+from proxdm.generation import Say, make_decoder, operand, warn
 from proxdm.imaging import save_grid
 from proxdm.metrics.features import FeatureExtractor, load_extractor
+from proxdm.metrics.registry import METRICS
 from proxdm.metrics.statistics import ReferenceStatistics
 from proxdm.runtime.device import choose_device
 from proxdm.runtime.digests import digest_of
 from proxdm.runtime.files import check_folder, replacing
+from proxdm.runtime.jsonlines import JsonLines
 from proxdm.runtime.locks import lock
 from proxdm.runtime.processes import Place, find_place
 from proxdm.runtime.words import duration
+from proxdm.sweep import Cell, Skipped, sweep
 
 PARTIAL = ".unfinished"
 """Folder of rows that are being measured, beside the results."""
 
 PICTURED = 64
 """Samples in the picture of a row."""
-
-Say = Callable[[str], None]
-"""Takes one line for people."""
 
 
 @dataclass(frozen=True)
@@ -63,67 +64,6 @@ class Evaluation:
     reused: int
 
 
-@dataclass(frozen=True, eq=False)
-class _Setting:
-    """What all rows have in common."""
-
-    plan: EvaluationPlan
-    name: str
-    opened: Opened
-    digest: str
-    painter: Painter
-    extractor: FeatureExtractor
-    reference: Reference
-    place: Place
-    out: Path | None
-    progress: bool
-
-    @property
-    def measures_features(self) -> bool:
-        return any(MEASURES[name].keeps != "pixels" for name in self.plan.metrics)
-
-    @property
-    def chunks(self) -> int:
-        return math.ceil(self.plan.samples / self.painter.chunk)
-
-    @property
-    def values(self) -> list[str]:
-        """Names of the values of all metrics."""
-        return [value for name in self.plan.metrics for value in MEASURES[name].values]
-
-    def wanted(self) -> Wanted:
-        plan = self.plan
-        moments = any(MEASURES[name].keeps == "moments" for name in plan.metrics)
-        pixels = max(min(PICTURED, plan.samples), kept(plan.metrics, "pixels", plan.samples))
-        features = kept(plan.metrics, "features", plan.samples)
-        return Wanted(self.painter.chunk, self.extractor.dim if moments else 0, features, pixels)
-
-    def record(self, cell: Cell) -> dict[str, Any]:
-        """Return what is known of a row before it is measured."""
-        extractor = self.extractor
-        return {
-            "source": self.name,
-            "preset": getattr(self.opened.model.config, "preset", None),
-            "weights": self.opened.weights,
-            "digest": self.digest,
-            "sampler": cell.rule.name,
-            "grid": cell.grid.name,
-            "steps": cell.grid.steps,
-            "samples": self.plan.samples,
-            "seed": cell.seed,
-            "chunk": self.painter.chunk,
-            "bf16": self.plan.bf16,
-            "compile": self.plan.compile,
-            "features": {
-                "name": extractor.name,
-                "dim": extractor.dim,
-                "weights": extractor.weights,
-                "resize": extractor.resize,
-            },
-            "reference": self.reference.stamp(),
-        }
-
-
 def evaluate(
     source: str | Path | Opened,
     plan: EvaluationPlan,
@@ -134,7 +74,7 @@ def evaluate(
     device: str | torch.device = "auto",
     overwrite: bool = False,
     progress: bool = False,
-    say: Say | None = None,
+    say: Say = warn,
 ) -> Evaluation:
     """Measure every row of a plan.
 
@@ -154,7 +94,7 @@ def evaluate(
         device: Where to compute; `auto` is a GPU where there is one.
         overwrite: Measure rows again that are there already; each is replaced when the new one is done.
         progress: Show progress bars where there is a terminal, and say how long it will take.
-        say: Takes warnings, estimates and what is skipped, line by line; by default warnings are issued as such.
+        say: Takes warnings, estimates and what is skipped, line by line; by default they are issued as warnings.
 
     Raises:
         CheckpointError: There is no such model.
@@ -168,173 +108,217 @@ def evaluate(
     """
     place = _place(device)
     if not place.is_main:
-        say, progress = _silent, False
-    tell = say or _warn
+        say, progress = (lambda line: None), False
     opened = source if isinstance(source, Opened) else open_source(source, weights, preset, device=place.device)
+    results = None if out is None else JsonLines(out / RESULTS)
     if out is not None:
-        _check_out(out)
-    name = type(opened.model).__name__ if isinstance(source, Opened) else str(source)
-    cells, skipped = make_cells(plan, opened.model)
+        check_folder(out, [], overwrite=False)
+    known = [] if results is None else results.records()
+    cells, skipped = plan.cells(opened.model)
     for one in skipped:
-        tell(f"skipped {one.sampler} at N = {one.steps}: {one.reason}")
-    with _told(tell):
-        setting = _open(plan, name, opened, place, out, progress)
-    results = None if out is None else ResultsFile(out / RESULTS)
-    rows: dict[Cell, EvaluationRow] = {}
-    if results is not None and not overwrite:
-        for cell in cells:
-            record = results.find(identity(setting.record(cell)), setting.values)
-            if record is not None:
-                rows[cell] = EvaluationRow.of_record(record)
-    missing = [cell for cell in cells if cell not in rows]
+        say(f"skipped {one.sampler} at N = {one.steps}: {one.reason}")
+    name = type(opened.model).__name__ if isinstance(source, Opened) else str(source)
+    with _told(say):
+        job = _open(plan, name, opened, place, out, progress)
+    rows = {} if overwrite else {cell: find_row(known, identity(job.record(cell)), job.values) for cell in cells}
+    missing = [cell for cell in cells if rows.get(cell) is None]
+    if (reused := len(cells) - len(missing)) > 0:
+        say(f"{reused} of {len(cells)} rows are there already")
     if plan.compile and missing:
-        tell("compiling the network")
-        setting.painter.compile()
-    _forewarn(setting, missing, len(rows), tell)
+        say("compiling the network")
+        job.sampler.compile()
+    for line in job.forewarnings(missing):
+        say(line)
     place.wait()  # nobody writes before everybody has read
-    for cell in missing:
-        row = _measure(setting, cell, results, overwrite=overwrite)
-        if row is not None:
-            rows[cell] = row
-    reused = len(cells) - len(missing)
-    return Evaluation(tuple(rows[cell] for cell in cells if place.is_main), tuple(skipped), reused)
+    found = sweep(cells, lambda cell: job.measure(cell, results, overwrite=overwrite), known=rows.get)
+    return Evaluation(tuple(found) if place.is_main else (), tuple(skipped), reused)
 
 
-def _open(plan: EvaluationPlan, name: str, opened: Opened, place: Place, out: Path | None, progress: bool) -> _Setting:
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """What all rows have in common."""
+
+    plan: EvaluationPlan
+    name: str
+    opened: Opened
+    digest: str
+    sampler: ChunkSampler
+    extractor: FeatureExtractor
+    reference: Reference
+    place: Place
+    out: Path | None
+    progress: bool
+
+    @property
+    def values(self) -> list[str]:
+        """Names of the values of all metrics."""
+        return [value for name in self.plan.metrics for value in METRICS[name].values]
+
+    @property
+    def measures_features(self) -> bool:
+        return any(METRICS[name].keeps != "pixels" for name in self.plan.metrics)
+
+    @property
+    def chunks(self) -> int:
+        return math.ceil(self.plan.samples / self.sampler.size)
+
+    @property
+    def limits(self) -> Limits:
+        metrics, samples = self.plan.metrics, self.plan.samples
+        moments = any(METRICS[name].keeps == "moments" for name in metrics)
+        pixels = max(min(PICTURED, samples), kept(metrics, "pixels", samples))
+        return Limits(
+            self.sampler.size, self.extractor.dim if moments else 0, kept(metrics, "features", samples), pixels
+        )
+
+    def record(self, cell: Cell) -> dict[str, Any]:
+        """Return what is known of a row before it is measured."""
+        features = {name: getattr(self.extractor, name) for name in ("name", "dim", "weights", "resize")}
+        _, stands_in = operand(self.opened.model, cell.method.sampler)
+        return {
+            "source": self.name,
+            "preset": getattr(self.opened.model.config, "preset", None),
+            "weights": self.opened.weights,
+            "digest": self.digest,
+            "sampler": cell.method.name,
+            "grid": cell.grid.name,
+            "steps": cell.steps,
+            "samples": self.plan.samples,
+            "seed": cell.seed,
+            "chunk": self.sampler.size,
+            "bf16": self.plan.bf16,
+            "compile": self.plan.compile,
+            "features": features,
+            "reference": self.reference.stamp(),
+            **({} if stands_in is None else {"operator": stands_in}),
+        }
+
+    def forewarnings(self, cells: Sequence[Cell]) -> Iterator[str]:
+        """Yield what will be poor, and how long it will take."""
+        if not cells:
+            return
+        yield from unusual(self.opened.model, cells)
+        if "fid" in self.plan.metrics and self.plan.samples <= (dim := self.extractor.dim):
+            yield (
+                f"warning: {self.plan.samples} samples leave the covariance of {dim} features singular; distances of "
+                "so few are far too large"
+            )
+        if self.progress:
+            yield self.estimate(cells)
+
+    def estimate(self, cells: Sequence[Cell]) -> str:
+        """Return in one line how long the rows will take, from one evaluation and one pass of the features."""
+        size, step, features = self.sampler.size, self.sampler.time_evaluation(), 0.0
+        if self.measures_features:
+            # Features may cost far more than the network: a part of a chunk says enough, after one image to warm up.
+            for count in (1, math.ceil(size / 8)):
+                started = perf_counter()
+                self.extractor(torch.zeros(count, *self.sampler.shape, dtype=torch.uint8)).cpu()
+                features = (perf_counter() - started) * size / count
+        chunks = math.ceil(self.chunks / self.place.world)
+        seconds = chunks * sum(cell.method.sampler.evaluations(cell.grid) * step + features for cell in cells)
+        return (
+            f"about {duration(seconds)} for {len(cells)} rows of {self.plan.samples:,} samples, {size} at a time "
+            f"({1000 * step:.3g} ms an evaluation, {1000 * features:.3g} ms features)"
+        )
+
+    def measure(self, cell: Cell, results: JsonLines | None, *, overwrite: bool) -> EvaluationRow | None:
+        """Return one row, written to the results; None on processes other than the first."""
+        record = self.record(cell)
+        wanted = identity(record)
+        mark = hashlib.sha256(f"{wanted} {self.limits} {self.place.device.type}".encode()).hexdigest()[:16]
+        folder = None if self.out is None else self.out / PARTIAL / mark
+        with ExitStack() as stack:
+            if folder is not None and self.place.is_main:
+                folder.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(lock(folder / "lock", wait=False))
+            total = self.draw(cell, folder)
+            if not self.place.is_main:
+                return None
+            row = self.finish(record, total, mark)
+            if results is not None and overwrite:
+                results.replace(row.record(), lambda other: identity(other) == wanted)
+            elif results is not None:
+                results.append(row.record())
+            if folder is not None:
+                rmtree(folder, ignore_errors=True)
+                with suppress(OSError):  # rows of other runs are in it
+                    folder.parent.rmdir()
+        return row
+
+    def draw(self, cell: Cell, folder: Path | None) -> Accumulator:
+        """Return what is kept of all samples; those that are not in the folder already are drawn."""
+        place, samples, size = self.place, self.plan.samples, self.sampler.size
+        # MPS has no float64.
+        sums = "cpu" if place.device.type == "mps" else place.device
+        found = Accumulator(self.limits, sums)
+        if folder is not None and place.is_main:
+            found = Accumulator.load(folder, self.limits, sums)
+        done = torch.zeros(self.chunks, device=place.device)
+        done[found.chunks] = 1
+        todo = torch.nonzero(place.sum(done) == 0).flatten().tolist()[place.rank :: place.world]
+        nfe = cell.method.sampler.evaluations(cell.grid)
+        title, hidden = f"{cell.method.name} N={cell.steps} seed {cell.seed}", None if self.progress else True
+        with tqdm(total=samples * nfe, desc=title, unit="NFE", unit_scale=True, disable=hidden) as bar:
+            bar.update(min(samples, len(found.chunks) * size) * nfe)
+            batch = math.ceil(self.plan.batch_size / size)
+            for first in range(0, len(todo), batch):
+                started = perf_counter()
+                for chunk in todo[first : first + batch]:
+                    count = min(size, samples - chunk * size)
+                    pixels, evaluations = self.sampler.draw(cell, chunk)
+                    features = self.extractor(pixels[:count]) if self.measures_features else None
+                    found.add(chunk, pixels[:count], features, evaluations)
+                    bar.update(min(count * nfe * place.world, samples * nfe - int(bar.n)))
+                found.seconds += perf_counter() - started
+                if folder is not None:
+                    found.save(folder)
+        return found.gather(place)
+
+    def finish(self, record: dict[str, Any], total: Accumulator, mark: str) -> EvaluationRow:
+        """Return the row with its metrics, its picture written."""
+        plan, started, pixels, moments = self.plan, perf_counter(), total.kept("pixels"), None
+        if total.moments is not None:
+            moments = ReferenceStatistics.of(total.moments, self.extractor, dataset="samples")
+        material = Material(moments, total.kept("features"), pixels, self.reference)
+        values: dict[str, float] = {}
+        for name in plan.metrics:
+            values |= material.measure(METRICS[name])
+        picture = None
+        if self.out is not None:
+            name = re.sub(r"[^\w.+-]+", "-", record["sampler"]).strip("-")
+            picture = f"{name}-{record['steps']}-seed{record['seed']}-{mark[:8]}.png"
+            with replacing(self.out / picture) as part:
+                save_grid(pixels[:PICTURED], part, metadata={**record, "metrics": values})
+        device = self.place.device
+        return EvaluationRow(
+            **record,
+            nfe=total.nfe,
+            metrics=values,
+            used={name: METRICS[name].used(plan.samples, self.reference.count) for name in plan.metrics},
+            seconds=total.seconds,
+            metric_seconds=perf_counter() - started,
+            images_per_second=plan.samples / total.seconds,
+            nfe_per_second=plan.samples * total.nfe / total.seconds,
+            versions={"proxdm": __version__, "torch": str(torch.__version__), "python": platform.python_version()},
+            device=torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device} ({platform.machine()})",
+            processes=self.place.world,
+            finished=datetime.now(UTC).isoformat(timespec="seconds"),
+            picture=picture,
+        )
+
+
+def _open(plan: EvaluationPlan, name: str, opened: Opened, place: Place, out: Path | None, progress: bool) -> _Job:
     """Open features and reference; everything that can be wrong is wrong here."""
     model = opened.model
     shape, decode = make_decoder(model, plan.vae)
     extractor = load_extractor(plan.features, shape, inception_weights=plan.inception_weights, device=place.device)
     reference = open_reference(
-        plan.reference, model, extractor, plan.metrics, cache=out, force=plan.force, progress=progress
+        plan.compared_with, model, extractor, plan.metrics, cache=out, force=plan.force, progress=progress
     )
-    painter = Painter(model, shape, decode, plan.chunk or default_chunk(place.device, shape), plan.bf16)
+    sampler = ChunkSampler(model, shape, decode, plan.chunk or default_chunk(place.device, shape), plan.bf16)
     digest = digest_of({key: value.detach().cpu() for key, value in model.network.state_dict().items()})
-    return _Setting(plan, name, opened, digest, painter, extractor, reference, place, out, progress)
-
-
-def _forewarn(setting: _Setting, cells: Sequence[Cell], found: int, tell: Say) -> None:
-    """Say what is there already, what will be poor, and how long it will take."""
-    if found:
-        tell(f"{found} of {found + len(cells)} rows are there already")
-    if not cells:
-        return
-    for line in unseen(setting.opened.model, cells):
-        tell(f"warning: {line}; expect poor samples")
-    plan, dim = setting.plan, setting.extractor.dim
-    if "fid" in plan.metrics and plan.samples <= dim:
-        tell(
-            f"warning: {plan.samples} samples leave the covariance of {dim} features singular; distances of so "
-            "few are far too large"
-        )
-    if setting.progress:
-        tell(estimate(setting, cells))
-
-
-def estimate(setting: _Setting, cells: Sequence[Cell]) -> str:
-    """Return in one line how long the rows will take, from one evaluation and one pass of the features."""
-    step = setting.painter.time_evaluation()
-    features = 0.0
-    if setting.measures_features:
-        # Features may cost far more than the network: a part of a chunk says enough, after one image to warm up.
-        part = math.ceil(setting.painter.chunk / 8)
-        for count in (1, part):
-            started = perf_counter()
-            setting.extractor(torch.zeros(count, *setting.painter.shape, dtype=torch.uint8)).cpu()
-            features = (perf_counter() - started) * setting.painter.chunk / count
-    chunks = math.ceil(setting.chunks / setting.place.world)
-    seconds = chunks * sum(cell.grid.steps * step + features for cell in cells)
-    return (
-        f"about {duration(seconds)} for {len(cells)} rows of {setting.plan.samples:,} samples, "
-        f"{setting.painter.chunk} at a time ({1000 * step:.3g} ms an evaluation, {1000 * features:.3g} ms features)"
-    )
-
-
-def _measure(setting: _Setting, cell: Cell, results: ResultsFile | None, *, overwrite: bool) -> EvaluationRow | None:
-    """Return one row, written to the results; None on processes other than the first."""
-    place, record = setting.place, setting.record(cell)
-    wanted = setting.wanted()
-    mark = hashlib.sha256(f"{identity(record)} {wanted} {place.device.type}".encode()).hexdigest()[:16]
-    with ExitStack() as stack:
-        savings = None
-        if setting.out is not None:
-            folder = setting.out / PARTIAL / mark
-            if place.is_main:
-                folder.mkdir(parents=True, exist_ok=True)
-                stack.enter_context(lock(folder / "lock", wait=False))
-            savings = Savings(folder, wanted)
-        total = _collect(setting, cell, wanted, savings)
-        if not place.is_main:
-            return None
-        row = _finish(setting, record, total, mark)
-        if results is not None:
-            (results.replace if overwrite else results.append)(row.record())
-        if savings is not None:
-            savings.remove()
-    return row
-
-
-def _collect(setting: _Setting, cell: Cell, wanted: Wanted, savings: Savings | None) -> Total:
-    """Draw all samples that are not saved already, and return what is kept of them."""
-    place, plan, size = setting.place, setting.plan, setting.painter.chunk
-    sums = torch.device("cpu") if place.device.type == "mps" else place.device
-    fresh = savings is None or not place.is_main
-    collected = Collected(wanted, sums) if fresh or savings is None else savings.load(sums)
-    done = torch.zeros(setting.chunks, device=place.device)
-    done[collected.chunks] = 1
-    todo = share(torch.nonzero(place.sum(done) == 0).flatten().tolist(), place.rank, place.world)
-    title = f"{cell.rule.name} N={cell.grid.steps} seed {cell.seed}"
-    hidden = None if setting.progress else True
-    whole = plan.samples * cell.grid.steps
-    with tqdm(total=whole, desc=title, unit="NFE", unit_scale=True, disable=hidden) as bar:
-        bar.update(min(plan.samples, len(collected.chunks) * size) * cell.grid.steps)
-        for batch in _batches(todo, math.ceil(plan.batch_size / size)):
-            started = perf_counter()
-            for chunk in batch:
-                count = min(size, plan.samples - chunk * size)
-                pixels, nfe = setting.painter.draw(cell, chunk)
-                features = setting.extractor(pixels[:count]) if setting.measures_features else None
-                collected.add(chunk, pixels[:count], features, nfe)
-                bar.update(min(count * nfe * place.world, whole - int(bar.n)))
-            collected.seconds += perf_counter() - started
-            if savings is not None:
-                savings.save(collected, place.rank)
-    return collected.total(place)
-
-
-def _finish(setting: _Setting, record: dict[str, Any], total: Total, mark: str) -> EvaluationRow:
-    """Return the row with its metrics, its picture written."""
-    plan, started = setting.plan, perf_counter()
-    moments = None
-    if total.moments is not None:
-        moments = ReferenceStatistics.of(total.moments, setting.extractor, dataset="samples")
-    material = Material(moments, total.features, total.pixels, setting.reference)
-    values: dict[str, float] = {}
-    used: dict[str, list[int | None]] = {}
-    for name in plan.metrics:
-        measure = MEASURES[name]
-        values |= measure.compute(material, measure.most)
-        used[name] = measure.used(plan.samples, setting.reference)
-    known = {
-        **record,
-        "nfe": total.nfe,
-        "metrics": values,
-        "used": used,
-        "seconds": total.seconds,
-        "metric_seconds": perf_counter() - started,
-        "images_per_second": plan.samples / total.seconds,
-        "nfe_per_second": plan.samples * total.nfe / total.seconds,
-        "versions": {"proxdm": __version__, "torch": str(torch.__version__), "python": platform.python_version()},
-        "device": _device_name(setting.place.device),
-        "processes": setting.place.world,
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-    if setting.out is not None:
-        name = f"{record['sampler']}-{record['steps']}-seed{record['seed']}-{mark[:8]}.png"
-        with replacing(setting.out / name) as part:
-            save_grid(total.pixels[:PICTURED], part, metadata={**record, "metrics": values})
-        known["picture"] = name
-    return EvaluationRow(**known)
+    return _Job(plan, name, opened, digest, sampler, extractor, reference, place, out, progress)
 
 
 def _place(device: str | torch.device) -> Place:
@@ -344,39 +328,11 @@ def _place(device: str | torch.device) -> Place:
     return find_place("cpu" if str(device) == "cpu" else "auto")
 
 
-def _check_out(out: Path) -> None:
-    """Make the folder, and check that it can be written and that its results can be read.
-
-    Raises:
-        OutputError: It cannot, or they cannot.
-    """
-    check_folder(out, [], overwrite=False)
-    ResultsFile(out / RESULTS).records()
-
-
-def _batches(items: Sequence[int], size: int) -> Iterator[list[int]]:
-    rest = iter(items)
-    while batch := list(islice(rest, size)):
-        yield batch
-
-
 @contextmanager
-def _told(tell: Say) -> Iterator[None]:
+def _told(say: Say) -> Iterator[None]:
     """Pass warnings on, one line each."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield
     for warning in caught:
-        tell(f"warning: {' '.join(str(warning.message).split())}")
-
-
-def _warn(line: str) -> None:
-    warnings.warn(line, stacklevel=3)
-
-
-def _silent(line: str) -> None:
-    pass
-
-
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device} ({platform.machine()})"
+        say(f"warning: {' '.join(str(warning.message).split())}")

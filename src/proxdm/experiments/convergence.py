@@ -8,6 +8,10 @@ The theorem that the numbers can be held against is KL = O(1/N^2) for prox-backw
 target every rule of weak order 1 has that exponent, score rules too: what tells methods apart here is the constant,
 and what happens at small N.
 
+Usual grids end with a step to 0 that does not shrink with N (grid `rho`, grid `denoising`), at which errors stop. The
+*order* of a method is therefore measured without it, on :func:`order_grid`: from the exact law at its first time, W2 to
+the exact law at its last time falls as N^-order.
+
 On mixtures the law of the output has no closed form: W2 is taken between particles and draws from the target, by exact
 transport, for several seeds, and stands beside its *floor*, what as many exact independent draws give in place of the
 particles. The draws compared with are stratified (:func:`stratified`): every component has its exact share of the
@@ -17,60 +21,164 @@ mass. All methods start from the same particles and are compared with the same d
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
-from statistics import fmean
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Annotated
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
+from tyro.conf import arg
 
-from proxdm.errors import StepError
-from proxdm.experiments.convergence_plan import MIXTURE_STEPS, SAMPLES, SEEDS, STEPS, MixtureTarget, RatesPlan
-from proxdm.experiments.convergence_result import GaussianRates, MixtureCell, MixtureRates, RateCell, RatesResult
-from proxdm.experiments.gaussian import GaussianTarget, NormalLaw, affine_steps
-from proxdm.experiments.setting import one_thread, versions
-from proxdm.experiments.toy import Method
-from proxdm.experiments.toy_result import Spread
-from proxdm.metrics.wasserstein import w2
+from proxdm.data import datasaurus
+from proxdm.errors import NonFiniteError, StepError, did_you_mean
+from proxdm.experiments.convergence_result import GaussianRates, MixtureRates, RateRow, RatesResult
+from proxdm.experiments.gaussian import GaussianTarget, NormalLaw, respond, respond_last
+from proxdm.experiments.setting import ParticlePlan, one_thread, run_particles, versions
+from proxdm.experiments.toy import ALL, find_methods, methods_help
+from proxdm.grids import TimeGrid
+from proxdm.metrics.wasserstein import MAX_PAIRS, w2
 from proxdm.mixtures import GaussianMixture
-from proxdm.noise import GeneratorNoise, sample_generator
-from proxdm.rules import Quadrature
-from proxdm.samplers import check_steps, run
-from proxdm.schedules import VPSDE
+from proxdm.noise import sample_generator
+from proxdm.samplers import Sampler
+from proxdm.schedules import VPSDE, Schedule
+from proxdm.sweep import Cell, Method, make_cells, reasons, sweep
+
+STEPS: tuple[int, ...] = (5, 10, 20, 50, 100, 200, 500, 1000)
+"""Numbers of steps on Gaussian targets."""
+
+MIXTURE_STEPS: tuple[int, ...] = (5, 10, 20, 50, 100)
+"""Numbers of steps on mixtures, where a thousand particles take every step."""
+
+ORDER_STEPS: tuple[int, ...] = (100, 200, 400)
+"""Numbers of steps that orders are fitted to."""
+
+ORDER_ENDS = (20.0, 0.05)
+"""First and last ratio sigma / alpha of :func:`order_grid`; the first is lower where a schedule ends before it."""
+
+TARGETS: dict[str, GaussianTarget] = {
+    target.name: target
+    for target in (
+        GaussianTarget("isotropic", mean=(0.5, 0.5), std=(0.5, 0.5)),
+        GaussianTarget("anisotropic", mean=(0.5, -0.5, 0.5, -0.5), std=(1.0, 0.5, 0.2, 0.1)),
+    )
+}
+"""Gaussian targets by name: the spread of natural images in [-1, 1], and directions from wide to narrow."""
 
 
-def run_rates(plan: RatesPlan, *, sde: VPSDE | None = None, progress: bool = False) -> RatesResult:
+@dataclass(frozen=True)
+class MixtureTarget:
+    """A mixture with exact operators.
+
+    Attributes:
+        name: Name in results and figures.
+        formula: The target in words.
+        build: Schedule -> the mixture, float64.
+    """
+
+    name: str
+    formula: str
+    build: Callable[[Schedule], GaussianMixture]
+
+
+def three_gaussians(schedule: Schedule) -> GaussianMixture:
+    """Return three Gaussians in the plane, of different width: means (∓0.6, -0.4) and (0, 0.6)."""
+    means = torch.tensor([[-0.6, -0.4], [0.6, -0.4], [0.0, 0.6]], dtype=torch.float64)
+    return GaussianMixture(means, std=[0.1, 0.15, 0.2], weights=[0.3, 0.3, 0.4], schedule=schedule)
+
+
+def dino(schedule: Schedule) -> GaussianMixture:
+    """Return the equal point masses of the synthetic experiment."""
+    return GaussianMixture(torch.as_tensor(datasaurus.load("dino")), schedule=schedule)
+
+
+MIXTURES: dict[str, MixtureTarget] = {
+    target.name: target
+    for target in (
+        MixtureTarget("mixture", "3 Gaussians in the plane, σ = 0.1, 0.15, 0.2", three_gaussians),
+        MixtureTarget("dino", f"{datasaurus.POINTS} equal point masses in the plane", dino),
+    )
+}
+"""Mixtures by name."""
+
+_KNOWN = (*TARGETS, *MIXTURES)
+_NUMBERS = f"{' '.join(map(str, STEPS))}; on mixtures {' '.join(map(str, MIXTURE_STEPS))}"
+
+
+@dataclass(frozen=True)
+class RatesPlan(ParticlePlan):
+    """Convergence rates: the error of every sampler against its number of steps, on targets with closed forms.
+
+    On Gaussian targets KL and W2 of the output law are exact, from N(0, I) and from p_1, and a slope is fitted to the
+    last three points; the order of each sampler is measured besides, on a grid that does not end in 0. On mixtures W2
+    is measured by exact transport, beside what exact draws give. Prints tables and writes results.json and figures (PNG
+    and SVG).
+
+    Raises:
+        ValueError: An unknown name, a number out of its range, or a setting that would be ignored.
+    """
+
+    targets: Annotated[tuple[str, ...], arg(name="target", help=f"Targets, out of {', '.join(_KNOWN)}.")] = (
+        *TARGETS,
+        "mixture",
+    )
+
+    steps: Annotated[tuple[int, ...] | None, arg(help_behavior_hint=f"(default: {_NUMBERS})")] = None
+    """Numbers of steps, each at least 1."""
+
+    methods: Annotated[tuple[str, ...], arg(help=methods_help)] = (ALL,)
+
+    grid: Annotated[str | None, arg(help_behavior_hint="(default: each its own)")] = None
+    """Family of times of every sampler, e.g. uniform or 'power(rho=3)'; methods are then samplers by their names."""
+
+    def __post_init__(self) -> None:
+        """Check everything before any work is done."""
+        if not self.targets:
+            raise ValueError(f"target names none; give at least one of {', '.join(_KNOWN)}")
+        for name in self.targets:
+            if name not in _KNOWN:
+                hint = did_you_mean(name, _KNOWN)
+                raise ValueError(f"unknown target {name!r}{hint}; the targets are {', '.join(_KNOWN)}")
+        if self.grid is not None:
+            TimeGrid.named(self.grid, 1)
+        find_methods(self.methods, self.grid)
+        self.check_numbers(self.numbers(STEPS), int(MAX_PAIRS**0.5))
+        for one in () if set(self.targets) & set(MIXTURES) else fields(ParticlePlan):
+            if (value := getattr(self, one.name)) != one.default:
+                raise ValueError(
+                    f"{one.name} = {value} has an effect on mixtures only ({', '.join(MIXTURES)}), and no target is "
+                    "one; leave it out"
+                )
+
+    def numbers(self, default: Sequence[int]) -> list[int]:
+        """Return the numbers of steps, increasing."""
+        return sorted(set(default if self.steps is None else self.steps))
+
+
+def run_rates(
+    plan: RatesPlan | None = None, *, schedule: Schedule | None = None, progress: bool = False
+) -> RatesResult:
     """Measure everything in the plan.
 
     Args:
-        plan: What to measure.
-        sde: Forward process.
+        plan: What to measure; by default every method on both Gaussian targets and a mixture.
+        schedule: How the data are diffused; `VPSDE()` by default.
         progress: Show a progress bar (only where there is a terminal).
     """
-    started = time.perf_counter()
-    schedule, methods = sde or VPSDE(), plan.chosen_methods()
+    plan, started, known = plan or RatesPlan(), time.perf_counter(), schedule or VPSDE()
+    methods, names = find_methods(plan.methods, plan.grid), dict.fromkeys(plan.targets)
     with one_thread():
         gaussians = [
-            gaussian_rates(target, methods, plan.numbers(STEPS), sde=schedule, quadrature=plan.quadrature)
-            for target in plan.gaussians
+            gaussian_rates(TARGETS[name], methods, plan.numbers(STEPS), schedule=known, progress=progress)
+            for name in names
+            if name in TARGETS
         ]
         mixtures = [
-            mixture_rates(
-                target,
-                methods,
-                plan.numbers(MIXTURE_STEPS),
-                samples=plan.particles,
-                seeds=plan.all_seeds,
-                sde=schedule,
-                quadrature=plan.quadrature,
-                progress=progress,
-            )
-            for target in plan.mixtures
+            mixture_rates(MIXTURES[name], methods, plan, schedule=known, progress=progress)
+            for name in names
+            if name in MIXTURES
         ]
     return RatesResult(
         grid=plan.grid,
-        quadrature=plan.quadrature,
         gaussians=tuple(gaussians),
         mixtures=tuple(mixtures),
         seconds=time.perf_counter() - started,
@@ -83,111 +191,129 @@ def gaussian_rates(
     methods: Sequence[Method],
     steps: Sequence[int] = STEPS,
     *,
-    sde: VPSDE | None = None,
-    quadrature: Quadrature | None = None,
+    schedule: Schedule | None = None,
+    progress: bool = False,
 ) -> GaussianRates:
-    """Return the errors of methods on a Gaussian target, from N(0, I) and from p_1, in closed form.
+    """Return the errors of methods on a Gaussian target, in closed form, and their orders.
 
     Args:
         target: The target.
-        methods: The methods, e.g. `METHODS.values()` of :mod:`proxdm.experiments.toy`.
+        methods: The methods (:func:`proxdm.experiments.toy.find_methods`).
         steps: Numbers of steps N, each at least 1.
-        sde: Forward process.
-        quadrature: Overrides the rules' choice of gamma.
+        schedule: How the data are diffused; `VPSDE()` by default.
+        progress: Show a progress bar (only where there is a terminal).
     """
-    schedule = sde or VPSDE()
-    jobs, skipped = _plan(methods, steps, schedule, quadrature)
-    data = target.law(0.0, schedule)
-    cells: dict[str, dict[int, RateCell]] = {method.name: {} for method in methods}
-    for method, n in jobs:
-        grid = method.grid(n)
-        moves = affine_steps(target, method, n, schedule, quadrature)
-        first, before_last = float(grid.times[0]), float(grid.times[-2])
-        cells[method.name][n] = RateCell(
-            normal=moves.apply(NormalLaw.standard(len(target.std))).distances(data),
-            exact=moves.apply(target.law(first, schedule)).distances(data),
-            last_step=moves.apply(target.law(before_last, schedule), first=-1).distances(data),
+    known = schedule or VPSDE()
+    cells, skipped = make_cells(target.name, methods, steps, [0], known)
+
+    def measure(cell: Cell) -> RateRow:
+        sampler, grid, started = cell.method.sampler, cell.grid, time.perf_counter()
+        whole = respond(sampler, target, known, grid)
+        alone = respond_last(sampler, target, known, grid, whole)
+        first, before, end = (target.law(grid.times[i], known) for i in (0, -2, -1))
+        return RateRow(
+            target=target.name,
+            sampler=cell.method.name,
             grid=grid.name,
+            steps=cell.steps,
+            nfe=whole.nfe,
+            seed=cell.seed,
+            seconds=time.perf_counter() - started,
+            metrics=whole.apply(_usual_start(first, known, grid)).distances(end),
+            exact=whole.apply(first).distances(end),
+            last_step=None if alone is None else alone.apply(before).distances(end),
         )
-    return GaussianRates(target.name, target.formula, target.mean, target.std, cells, skipped)
+
+    rows = sweep(cells, measure, skipped=skipped, progress=progress)
+    found: dict[str, dict[int, RateRow]] = {method.name: {} for method in methods}
+    for row in rows:
+        found[row.sampler][row.steps] = row
+    orders = {sampler: order_errors(sampler, target, known) for sampler in {method.sampler for method in methods}}
+    return GaussianRates(
+        target=target.name,
+        formula=target.formula,
+        mean=target.mean,
+        std=target.std,
+        methods=found,
+        skipped=reasons(skipped),
+        order_grid=order_grid(1, known).name,
+        orders={method.name: orders[method.sampler] for method in methods},
+    )
+
+
+def order_grid(steps: int, schedule: Schedule) -> TimeGrid:
+    """Return N steps between the ratios :data:`ORDER_ENDS`, whose logarithm goes as `(i / N)^2`, and none to 0.
+
+    The first steps, which multistep methods take at a lower order, are of length N^-2, so that they do not show.
+
+    Args:
+        steps: N.
+        schedule: Whose ratios are meant.
+    """
+    first, last = min(ORDER_ENDS[0], float(schedule.ratio(1.0))), ORDER_ENDS[1]
+    part = torch.linspace(0, 1, steps + 1, dtype=torch.float64).square()
+    times = schedule.time_of_ratio(first * (last / first) ** part).clamp(max=1.0)
+    return TimeGrid(times, f"log(σ/α) from log {first:.3g} down to log {last:g} as (i/N)²")
+
+
+def order_errors(sampler: Sampler, target: GaussianTarget, schedule: Schedule) -> dict[int, float]:
+    """Return N -> W2 on :func:`order_grid`, from the exact law at its first time to the exact law at its last.
+
+    It is empty where the sampler does not take that grid.
+    """
+    found = {}
+    for n in ORDER_STEPS:
+        grid = order_grid(n, schedule)
+        first, last = (target.law(grid.times[i], schedule) for i in (0, -1))
+        try:
+            found[n] = respond(sampler, target, schedule, grid).apply(first).w2(last)
+        except (StepError, NonFiniteError):
+            return {}
+    return found
 
 
 def mixture_rates(
     target: MixtureTarget,
     methods: Sequence[Method],
-    steps: Sequence[int] = MIXTURE_STEPS,
+    plan: RatesPlan,
     *,
-    samples: int = SAMPLES,
-    seeds: Sequence[int] = tuple(range(SEEDS)),
-    sde: VPSDE | None = None,
-    quadrature: Quadrature | None = None,
+    schedule: Schedule | None = None,
     progress: bool = False,
 ) -> MixtureRates:
-    """Return W2 of methods on a mixture.
+    """Return W2 of methods on a mixture, between particles and draws from it, and of as many independent draws.
 
-    Every seed gives x_T and the noise of the steps (one generator, in sampling order), the draws that the particles
-    are compared with, and the draws of the floor.
+    Every seed gives x_T and the noise of the steps (:func:`proxdm.experiments.setting.run_particles`), the draws that
+    the particles are compared with, and the draws of the floor.
 
     Args:
         target: The mixture.
         methods: The methods.
-        steps: Numbers of steps N, each at least 1.
-        samples: Particles of a run, and draws that they are compared with.
-        seeds: The seeds.
-        sde: Forward process.
-        quadrature: Overrides the rules' choice of gamma.
+        plan: Numbers of steps, particles and seeds.
+        schedule: How the data are diffused; `VPSDE()` by default.
         progress: Show a progress bar (only where there is a terminal).
     """
-    schedule = sde or VPSDE()
-    mixture = target.build(schedule)
-    jobs, skipped = _plan(methods, steps, schedule, quadrature)
-    references = {seed: stratified(mixture, samples, sample_generator(seed, 0)) for seed in seeds}
-    cells: dict[str, dict[int, MixtureCell]] = {method.name: {} for method in methods}
-    bar = tqdm(jobs, desc=target.name, unit="cell", leave=False, disable=None if progress else True)
-    for method, n in bar:
-        bar.set_postfix_str(f"{method.name}, N = {n}")
-        distances, seconds, nfe = [], [], 0
-        for seed in seeds:
-            noise = GeneratorNoise((samples, mixture.dim), torch.Generator().manual_seed(seed), dtype=mixture.dtype)
-            started = time.perf_counter()
-            last = run(mixture, method.rule, method.grid(n), noise, last_noise=method.last_noise, quadrature=quadrature)
-            seconds.append(time.perf_counter() - started)
-            distances.append(references[seed].w2(last.x))
-            nfe = last.nfe
-        cells[method.name][n] = MixtureCell(Spread(tuple(distances)), nfe, fmean(seconds), method.grid(n).name)
-    started = time.perf_counter()
-    draws = [mixture.sample(samples, generator=sample_generator(seed, 1)) for seed in seeds]
-    seconds_each = (time.perf_counter() - started) / len(draws)
-    floor = Spread(tuple(references[seed].w2(x) for x, seed in zip(draws, seeds, strict=True)))
-    return MixtureRates(
+    mixture = target.build(schedule or VPSDE())
+    references = {seed: stratified(mixture, plan.samples, sample_generator(seed, 0)) for seed in plan.all_seeds}
+
+    def distance(x: Tensor, seed: int) -> dict[str, float]:
+        points, masses = references[seed]
+        return {"w2": w2(x, points, y_weights=masses)}
+
+    found = run_particles(
+        plan,
+        mixture,
+        methods,
+        plan.numbers(MIXTURE_STEPS),
+        distance,
+        lambda seed: sample_generator(seed, 1),
         target=target.name,
-        formula=target.formula,
-        samples=samples,
-        seeds=tuple(seeds),
-        methods=cells,
-        skipped=skipped,
-        floor=MixtureCell(floor, 0, seconds_each, None),
+        progress=progress,
     )
+    every = {method.name: found.methods.get(method.name, {}) for method in methods}
+    return MixtureRates(**vars(found) | {"methods": every}, target=target.name, formula=target.formula)
 
 
-@dataclass(frozen=True)
-class Reference:
-    """Draws from a mixture with their masses.
-
-    Attributes:
-        points: The draws, `(m, *)`.
-        masses: float64 `(m,)`, sum 1.
-    """
-
-    points: Tensor
-    masses: Tensor
-
-    def w2(self, particles: Tensor) -> float:
-        """Return W2 between particles of equal mass `(n, *)` and the draws."""
-        return w2(particles, self.points, y_weights=self.masses)
-
-
-def stratified(mixture: GaussianMixture, n: int, generator: torch.Generator) -> Reference:
+def stratified(mixture: GaussianMixture, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Draw from every component by itself: how much mass it has is exact, where in it the draws lie is random.
 
     Independent draws would hit the components in random proportions, and that accident would be most of a distance.
@@ -196,28 +322,20 @@ def stratified(mixture: GaussianMixture, n: int, generator: torch.Generator) -> 
         mixture: The mixture.
         n: Number of draws, as near as shares of at least one draw allow.
         generator: Source of the random numbers.
+
+    Returns:
+        The draws `(m, *)` and their masses, float64 `(m,)`, sum 1.
     """
     counts = (mixture.weights * n).round().clamp(min=1).long()
     stds = mixture.std.expand(mixture.components)
     parts = [
-        GaussianMixture(mean[None], std, sde=mixture.sde).sample(int(count), generator=generator)
+        GaussianMixture(mean[None], std, schedule=mixture.schedule).sample(int(count), generator=generator)
         for mean, std, count in zip(mixture.means, stds, counts, strict=True)
     ]
-    return Reference(torch.cat(parts), (mixture.weights / counts).repeat_interleave(counts))
+    return torch.cat(parts), (mixture.weights / counts).repeat_interleave(counts)
 
 
-def _plan(
-    methods: Sequence[Method], steps: Sequence[int], sde: VPSDE, quadrature: Quadrature | None
-) -> tuple[list[tuple[Method, int]], dict[str, dict[int, str]]]:
-    """Return which (method, N) to run, and method -> N -> why not for the others."""
-    jobs: list[tuple[Method, int]] = []
-    skipped: dict[str, dict[int, str]] = {}
-    for method in methods:
-        for n in steps:
-            try:
-                check_steps(method.rule, method.grid(n), sde, quadrature)
-            except StepError as error:
-                skipped.setdefault(method.name, {})[n] = str(error)
-            else:
-                jobs.append((method, n))
-    return jobs, skipped
+def _usual_start(exact: NormalLaw, schedule: Schedule, grid: TimeGrid) -> NormalLaw:
+    """Return the law of what samplers start from, N(0, I) on variance-preserving schedules."""
+    std = schedule.initial_std(grid.times[0])
+    return NormalLaw(torch.zeros_like(exact.mean), torch.ones_like(exact.variance) * std.square())

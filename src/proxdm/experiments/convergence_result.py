@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
 
-from proxdm.experiments.toy_result import Spread
+from proxdm.experiments.setting import ParticleResult
+from proxdm.sweep import Row
 
 Quantity = Literal["kl", "kl_reverse", "w2"]
 QUANTITIES: tuple[Quantity, ...] = ("kl", "kl_reverse", "w2")
@@ -28,49 +29,30 @@ ROUNDING: Mapping[Quantity, float] = {"kl": 1e-24, "kl_reverse": 1e-24, "w2": 1e
 """Values below are rounding errors of float64 (relative errors of about 1e-12): no slope is fitted to them."""
 
 
-@dataclass(frozen=True)
-class Distances:
-    """Distances of the law q of the output from the target p.
+@dataclass(frozen=True, kw_only=True)
+class RateRow(Row):
+    """What one method reaches with one number of steps; `metrics` are those of the start that samplers take.
+
+    Distances of the law q of the output from the target p are `kl` = KL(q || p) and `kl_reverse` = KL(p || q), in nats,
+    infinite where a law has no density, and `w2`.
 
     Attributes:
-        kl: KL(q || p), in nats; infinite where q has no density.
-        kl_reverse: KL(p || q), in nats.
-        w2: W2(q, p).
+        exact: Distances from p_1, or the exact law at the first time, without initialisation error.
+        last_step: Distances of the last step alone, from the exact law at its time; None where it needs a history.
+            Where the last step does not shrink as N grows (the denoising grid), no N brings the error below this for
+            long.
     """
 
-    kl: float
-    kl_reverse: float
-    w2: float
-
-    def record(self) -> dict[str, float | None]:
-        """Return the JSON form; None for numbers that are not finite."""
-        values = {"kl": self.kl, "kl_reverse": self.kl_reverse, "w2": self.w2}
-        return {name: value if math.isfinite(value) else None for name, value in values.items()}
-
-
-@dataclass(frozen=True)
-class RateCell:
-    """What one method reaches with one number of steps.
-
-    Attributes:
-        normal: Started from N(0, I), as samplers do.
-        exact: Started from p_1, without initialisation error.
-        last_step: The last step alone, started from the exact law at its time. Where the last step does not shrink
-            as N grows (the denoising grid), no N brings the error below this for long.
-        grid: Times it went through, by name and parameters.
-    """
-
-    normal: Distances
-    exact: Distances
-    last_step: Distances
-    grid: str
+    exact: Mapping[str, float]
+    last_step: Mapping[str, float] | None
 
     def record(self) -> dict[str, Any]:
-        """Return the JSON form: the distances from N(0, I), then `exact_start` and `last_step`."""
+        """Return the JSON form: the distances of `metrics`, then `exact_start` and `last_step`; None is not finite."""
         return {
-            **self.normal.record(),
-            "exact_start": self.exact.record(),
-            "last_step": self.last_step.record(),
+            **_finite(self.metrics),
+            "exact_start": _finite(self.exact),
+            "last_step": None if self.last_step is None else _finite(self.last_step),
+            "nfe": self.nfe,
             "grid": self.grid,
         }
 
@@ -82,26 +64,21 @@ class Fit:
     Attributes:
         slope: The exponent.
         steps: The N it was fitted to.
-        local: Slopes between neighbouring points of the fit.
+        local_slopes: Slopes between neighbouring points of the fit.
     """
 
     slope: float
     steps: tuple[int, ...]
-    local: tuple[float, ...]
+    local_slopes: tuple[float, ...]
 
     @property
     def straight(self) -> bool:
         """Whether the slope is one: the points lie on a line, within :data:`STRAIGHT` of its slope."""
-        return all(abs(slope - self.slope) <= STRAIGHT for slope in self.local)
+        return all(abs(slope - self.slope) <= STRAIGHT for slope in self.local_slopes)
 
     def record(self) -> dict[str, Any]:
         """Return the JSON form."""
-        return {
-            "slope": self.slope,
-            "steps": list(self.steps),
-            "local_slopes": list(self.local),
-            "straight": self.straight,
-        }
+        return asdict(self) | {"straight": self.straight}
 
 
 def fit_slope(values: Mapping[int, float], rounding: float = 0.0) -> Fit | None:
@@ -133,22 +110,31 @@ class GaussianRates:
         std: Its standard deviations in those directions.
         methods: method -> N -> errors; every method asked for is there.
         skipped: method -> N -> why the method is not defined there.
+        order_grid: The grid of `orders`, in words.
+        orders: method -> N -> W2 on that grid, from the exact law at its first time to that at its last.
     """
 
     target: str
     formula: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    methods: dict[str, dict[int, RateCell]]
+    methods: dict[str, dict[int, RateRow]]
     skipped: dict[str, dict[int, str]]
+    order_grid: str
+    orders: dict[str, dict[int, float]]
 
     def values(self, method: str, quantity: Quantity = "kl", start: Start = "normal") -> dict[int, float]:
         """Return N -> value of one method."""
-        return {n: getattr(getattr(cell, start), quantity) for n, cell in self.methods[method].items()}
+        rows = self.methods[method]
+        return {n: (row.metrics if start == "normal" else row.exact)[quantity] for n, row in rows.items()}
 
     def fit(self, method: str, quantity: Quantity = "kl", start: Start = "normal") -> Fit | None:
         """Return the power law of one method (:func:`fit_slope`); None where its errors are rounding errors."""
         return fit_slope(self.values(method, quantity, start), ROUNDING[quantity])
+
+    def order(self, method: str) -> Fit | None:
+        """Return the power law of W2 in `orders`, whose exponent is minus the global order of the method."""
+        return fit_slope(self.orders.get(method, {}), ROUNDING["w2"])
 
     def record(self) -> dict[str, Any]:
         """Return the JSON form."""
@@ -158,81 +144,38 @@ class GaussianRates:
             "std": list(self.std),
             "methods": {
                 name: {
-                    "steps": {str(n): cell.record() for n, cell in cells.items()},
+                    "steps": {n: row.record() for n, row in rows.items()},
                     "fits": {
                         start: {quantity: _record(self.fit(name, quantity, start)) for quantity in QUANTITIES}
                         for start in STARTS
                     },
+                    "order": {"w2": _finite(self.orders.get(name, {})), "fit": _record(self.order(name))},
                 }
-                for name, cells in self.methods.items()
+                for name, rows in self.methods.items()
             },
-            "skipped": _skipped(self.skipped),
+            "order_grid": self.order_grid,
+            "skipped": self.skipped,
         }
 
 
-@dataclass(frozen=True)
-class MixtureCell:
-    """What one method reaches on a mixture with one number of steps.
-
-    Attributes:
-        w2: W2 to stratified draws from the target, per seed.
-        nfe: Measured evaluations of the score or prox per particle; 0 for exact draws.
-        seconds: Mean time of one run of all particles, without the distances.
-        grid: Times it went through, by name and parameters; None for exact draws.
-    """
-
-    w2: Spread
-    nfe: int
-    seconds: float
-    grid: str | None
-
-    def record(self) -> dict[str, Any]:
-        """Return the JSON form."""
-        return {
-            "w2": self.w2.mean,
-            "w2_std": self.w2.std,
-            "w2_seeds": list(self.w2.values),
-            "nfe": self.nfe,
-            "seconds": self.seconds,
-            "grid": self.grid,
-        }
-
-
-@dataclass(frozen=True)
-class MixtureRates:
-    """The distances of every method on one mixture.
+@dataclass(frozen=True, kw_only=True)
+class MixtureRates(ParticleResult):
+    """W2 of every method on one mixture to stratified draws from it; every method asked for is there.
 
     Attributes:
         target: Name of the target.
         formula: The target in words.
-        samples: Particles of a run, and draws that they are compared with.
-        seeds: The seeds.
-        methods: method -> N -> distances; every method asked for is there.
-        skipped: method -> N -> why the method is not defined there.
-        floor: What as many exact independent draws reach in place of the particles.
     """
 
     target: str
     formula: str
-    samples: int
-    seeds: tuple[int, ...]
-    methods: dict[str, dict[int, MixtureCell]]
-    skipped: dict[str, dict[int, str]]
-    floor: MixtureCell
 
     def record(self) -> dict[str, Any]:
         """Return the JSON form."""
-        return {
-            "formula": self.formula,
-            "samples": self.samples,
-            "seeds": list(self.seeds),
-            "methods": {
-                name: {"steps": {str(n): cell.record() for n, cell in cells.items()}}
-                for name, cells in self.methods.items()
-            },
-            "skipped": _skipped(self.skipped),
-            "floor": self.floor.record(),
+        methods = {
+            name: {"steps": {n: cell.record() for n, cell in cells.items()}} for name, cells in self.methods.items()
         }
+        return {"formula": self.formula, "methods": methods, **super().record()}
 
 
 @dataclass(frozen=True)
@@ -241,7 +184,6 @@ class RatesResult:
 
     Attributes:
         grid: The grid of all methods, or None: each method on its own.
-        quadrature: How gamma was computed in all methods, or None: each method in its own way.
         gaussians: Errors on Gaussian targets, in closed form.
         mixtures: Distances on mixtures, by Monte Carlo.
         seconds: Duration of all of it.
@@ -249,7 +191,6 @@ class RatesResult:
     """
 
     grid: str | None
-    quadrature: str | None
     gaussians: tuple[GaussianRates, ...]
     mixtures: tuple[MixtureRates, ...]
     seconds: float
@@ -259,7 +200,7 @@ class RatesResult:
         """Return everything in the form of `results.json`."""
         return {
             "grid": self.grid,
-            "quadrature": self.quadrature,
+            "quadrature": None,  # of all methods, in older files; now in the names of the samplers
             "gaussians": {rates.target: rates.record() for rates in self.gaussians},
             "mixtures": {rates.target: rates.record() for rates in self.mixtures},
             "seconds": self.seconds,
@@ -271,5 +212,5 @@ def _record(fit: Fit | None) -> dict[str, Any] | None:
     return None if fit is None else fit.record()
 
 
-def _skipped(skipped: Mapping[str, Mapping[int, str]]) -> dict[str, dict[str, str]]:
-    return {name: {str(n): why for n, why in reasons.items()} for name, reasons in skipped.items()}
+def _finite(values: Mapping[Any, float]) -> dict[Any, float | None]:
+    return {key: value if math.isfinite(value) else None for key, value in values.items()}

@@ -1,15 +1,20 @@
-r"""Samplers on a Gaussian target, in closed form: the law of their output after every step.
+r"""Samplers on a Gaussian target, in closed form: the law of their output.
 
-For a Gaussian target `N(mu, C)` every step of every rule of :data:`proxdm.rules.RULES` is affine in x, and acts in
-each eigen-direction of C by itself; so a target is given in those directions, by means `mu_i` and standard deviations
-`sigma_i`, and a diagonal C is no restriction. At time t a direction follows `N(m, v)`, `m = sqrt(alpha_bar) mu_i`,
-`v = alpha_bar sigma_i^2 + 1 - alpha_bar` (notation of :mod:`proxdm.schedules`), and
+The data follow `N(mu, C)`. Everything acts in each eigen-direction of C by itself, so a target is given in those
+directions, by means `mu_i` and standard deviations `sigma_i`, and a diagonal C is no restriction. At time t a direction
+follows `N(m, v)`, `m = alpha mu_i`, `v = alpha^2 sigma_i^2 + sigma^2` (notation of :mod:`proxdm.schedules`), and
 
-$$\nabla\log p_t(x) = -\frac{x - m}{v}, \qquad
+$$D(x, t) = \mu_i + \frac{\alpha \sigma_i^2}{v} (x - m), \qquad
+\nabla\log p_t(x) = -\frac{x - m}{v}, \qquad
 \mathrm{prox}_{-\mathrm{lam}\,\log p_t}(y) = \frac{v\,y + \mathrm{lam}\,m}{v + \mathrm{lam}} .$$
 
-A step is then `x' = slope x + offset + noise z`. A Gaussian stays Gaussian, with mean `slope mean + offset` and
-variance `slope^2 variance + noise^2`. Nothing is drawn: the distances are exact to float64.
+All three are affine, and so is the output of any sampler made of them, whatever it remembers from step to step:
+
+$$x_0 = \mathrm{slope}\;x_T + \mathrm{offset} + \sum_k c_k z_k ,$$
+
+x_T its start, `z_1, z_2, ...` the noise that it draws. The sampler itself is run on impulses to find the coefficients
+(:func:`respond`). A Gaussian stays Gaussian, with mean `slope mean + offset` and variance
+`slope^2 variance + sum c_k^2`: nothing is drawn at random, and the distances are exact to float64.
 """
 
 from __future__ import annotations
@@ -20,11 +25,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from proxdm.experiments.convergence_result import Distances
-from proxdm.experiments.toy import Method
-from proxdm.rules import Quadrature, ScoreStep
-from proxdm.samplers import check_steps
-from proxdm.schedules import VPSDE
+from proxdm.grids import TimeGrid
+from proxdm.operators import CPU
+from proxdm.samplers import Sampler, SamplerState, solve
+from proxdm.schedules import Schedule, Time
+
+PIECE = 1024
+"""Draws of noise whose coefficients one run finds; a sampler that draws more is run again for the rest."""
+
+AFFINE = 1e-5
+"""Relative error of the superposition of impulses, above which a map is not affine (some libraries use float32)."""
 
 
 @dataclass(frozen=True)
@@ -52,15 +62,13 @@ class GaussianTarget:
                 f"the target {self.name!r} has {len(self.mean)} means and {len(self.std)} standard deviations; give "
                 "one of each for every direction, and one direction at least"
             )
-        for value in self.mean:
-            if not math.isfinite(value):
-                raise ValueError(f"the target {self.name!r} has mean {value}; means must be finite")
-        for value in self.std:
-            if not 0 < value < math.inf:
-                raise ValueError(
-                    f"the target {self.name!r} has standard deviation {value}; it must be positive and finite, or KL "
-                    "does not exist"
-                )
+        if wrong := [value for value in self.mean if not math.isfinite(value)]:
+            raise ValueError(f"the target {self.name!r} has mean {wrong[0]}; means must be finite")
+        if wrong := [value for value in self.std if not 0 < value < math.inf]:
+            raise ValueError(
+                f"the target {self.name!r} has standard deviation {wrong[0]}; it must be positive and finite, or KL "
+                "does not exist"
+            )
 
     @property
     def formula(self) -> str:
@@ -73,24 +81,43 @@ class GaussianTarget:
         means, stds = ("(" + ", ".join(f"{value:g}" for value in values) + ")" for values in (self.mean, self.std))
         return f"N(μ, diag(σ²)), μ = {means}, σ = {stds}"
 
-    def at(self, t: Tensor, sde: VPSDE) -> tuple[Tensor, Tensor]:
-        """Return mean m and variance v of p_t, float64.
-
-        Args:
-            t: Times `(T,)`.
-            sde: Forward process.
-
-        Returns:
-            Two tensors `(T, d)`, d the number of directions.
-        """
-        mean = sde.alpha_bar(t).sqrt()[:, None] * torch.tensor(self.mean, dtype=torch.float64)
-        variance = torch.stack([sde.variance(t, sigma) for sigma in self.std], dim=1)
-        return mean, variance
-
-    def law(self, t: float, sde: VPSDE) -> NormalLaw:
+    def law(self, t: Time, schedule: Schedule) -> NormalLaw:
         """Return p_t."""
-        mean, variance = self.at(torch.tensor([t], dtype=torch.float64), sde)
-        return NormalLaw(mean[0], variance[0])
+        mean, std = (torch.tensor(values, dtype=torch.float64) for values in (self.mean, self.std))
+        return NormalLaw(schedule.alpha(t) * mean, schedule.alpha_bar(t) * std.square() + schedule.noise_variance(t))
+
+
+@dataclass(frozen=True)
+class GaussianModel:
+    """The exact operators of a Gaussian target, float64; all samples of a call share one time.
+
+    Attributes:
+        target: The data.
+        schedule: How they turn into noise.
+        weight: What the mean is multiplied with, `(B, 1)` or a number: 0 for data around 0.
+    """
+
+    target: GaussianTarget
+    schedule: Schedule
+    weight: Tensor | float = 1.0
+    device: torch.device = CPU
+    dtype: torch.dtype = torch.float64
+
+    def denoise(self, x: Tensor, t: Tensor) -> Tensor:
+        """Return `mu + alpha sigma_i^2 / v (x - m)`, of the shape of x, `(B, d)`."""
+        law, alpha = self.target.law(t[0], self.schedule), self.schedule.alpha(t[0])
+        mean, std = (torch.tensor(values, dtype=torch.float64) for values in (self.target.mean, self.target.std))
+        return self.weight * mean + alpha * std.square() / law.variance * (x - self.weight * law.mean)
+
+    def score(self, x: Tensor, t: Tensor) -> Tensor:
+        """Return `(m - x) / v`, of the shape of x, `(B, d)`."""
+        law = self.target.law(t[0], self.schedule)
+        return (self.weight * law.mean - x) / law.variance
+
+    def prox(self, x: Tensor, t: Tensor, lam: Tensor) -> Tensor:
+        """Return `(v x + lam m) / (v + lam)`, of the shape of x, `(B, d)`."""
+        law = self.target.law(t[0], self.schedule)
+        return (law.variance * x + lam[0] * self.weight * law.mean) / (law.variance + lam[0])
 
 
 @dataclass(frozen=True)
@@ -104,11 +131,6 @@ class NormalLaw:
 
     mean: Tensor
     variance: Tensor
-
-    @staticmethod
-    def standard(dimension: int) -> NormalLaw:
-        """Return N(0, I)."""
-        return NormalLaw(torch.zeros(dimension, dtype=torch.float64), torch.ones(dimension, dtype=torch.float64))
 
     def kl(self, other: NormalLaw) -> float:
         """Return KL(self || other), `1/2 sum((m - m')^2 / v' + r - 1 - log r)`, `r = v / v'`.
@@ -125,60 +147,106 @@ class NormalLaw:
         spread = self.variance.sqrt() - other.variance.sqrt()
         return float(((self.mean - other.mean).square() + spread.square()).sum().sqrt())
 
-    def distances(self, target: NormalLaw) -> Distances:
-        """Return both KL and W2 from a target."""
-        return Distances(kl=self.kl(target), kl_reverse=target.kl(self), w2=self.w2(target))
+    def distances(self, target: NormalLaw) -> dict[str, float]:
+        """Return `kl` = KL(self || target) and `kl_reverse` in nats, infinite without a density, and `w2`."""
+        return {"kl": self.kl(target), "kl_reverse": target.kl(self), "w2": self.w2(target)}
 
 
 @dataclass(frozen=True)
-class AffineSteps:
-    """The steps of a sampler on a Gaussian target: `x' = slope x + offset + noise z`, in each direction.
+class Response:
+    """What a sampler does in each direction of a Gaussian target: `x' = slope x + offset + noise`.
 
     Attributes:
-        slope: float64 `(N, d)`.
-        offset: float64 `(N, d)`.
-        noise: float64 `(N, d)`.
+        slope: float64 `(d,)`.
+        offset: float64 `(d,)`.
+        variance: Of the noise that it adds, float64 `(d,)`.
+        nfe: Evaluations that it takes.
+        before: Offset and slope one step before the end, float64 `(2, d)`.
     """
 
     slope: Tensor
     offset: Tensor
-    noise: Tensor
+    variance: Tensor
+    nfe: int
+    before: Tensor
 
-    def apply(self, law: NormalLaw, first: int = 0) -> NormalLaw:
-        """Return the law after the steps from number `first` on; negative numbers count from the end."""
-        mean, variance = law.mean, law.variance
-        squared, added = self.slope.square(), self.noise.square()
-        for i in range(len(self.slope))[first:]:
-            mean = self.slope[i] * mean + self.offset[i]
-            variance = squared[i] * variance + added[i]
-        return NormalLaw(mean, variance)
+    def apply(self, law: NormalLaw) -> NormalLaw:
+        """Return the law of the output for a law of the start."""
+        return NormalLaw(self.slope * law.mean + self.offset, self.slope.square() * law.variance + self.variance)
 
 
-def affine_steps(
-    target: GaussianTarget, method: Method, steps: int, sde: VPSDE, quadrature: Quadrature | None = None
-) -> AffineSteps:
-    """Return the steps of a method on a Gaussian target.
+class _Impulses:
+    """Starts and noise of which row i is 1 at input i alone, row -1 at every input.
+
+    Inputs: the mean of the data (which is the model's business), the start, the draws of noise number `first`, ...
+    """
+
+    def __init__(self, rows: int, dimension: int, first: int, unit: float) -> None:
+        self.shape, self.first, self.unit, self.drawn = (rows, dimension), first, unit, 0
+
+    def initial(self) -> Tensor:
+        return self._one(1) * self.unit
+
+    def step(self, t: float, s: float) -> Tensor:
+        row = self.drawn - self.first + 2
+        self.drawn += 1
+        return self._one(row if row >= 2 else -1)  # a draw of an earlier piece is nobody's
+
+    def _one(self, row: int) -> Tensor:
+        rows = torch.arange(self.shape[0])[:, None]
+        return ((rows == row) & (rows > 0) | (rows == self.shape[0] - 1)).to(torch.float64).expand(self.shape)
+
+
+def respond(sampler: Sampler, target: GaussianTarget, schedule: Schedule, grid: TimeGrid) -> Response:
+    """Return the affine map of a sampler, which is run on impulses: on the mean, the start, and every draw of noise.
 
     Args:
+        sampler: Any; it may keep a history.
         target: The target.
-        method: Rule, grid, and whether the last step uses noise.
-        steps: N.
-        sde: Forward process.
-        quadrature: Overrides the rule's choice of gamma.
+        schedule: How its data turn into noise.
+        grid: Times to go through.
 
     Raises:
         StepError: A step is not defined on the grid.
+        NonFiniteError: Coefficients overflow.
+        ValueError: The sampler is not affine (it clips, or adapts its steps): its output is not Gaussian.
     """
-    grid = method.grid(steps)
-    check_steps(method.rule, grid, sde, quadrature)
-    left, landed = grid.times[:-1], grid.times[1:]
-    step = method.rule.coefficients(sde, left, landed, quadrature)
-    noise = step.noise.clone()
-    if not method.last_noise:
-        noise[-1] = 0.0
-    mean, variance = target.at(left if isinstance(step, ScoreStep) else landed, sde)
-    if isinstance(step, ScoreStep):
-        pull = step.score[:, None] / variance
-        return AffineSteps(step.drift[:, None] - pull, pull * mean, noise[:, None].expand_as(mean))
-    weight = variance / (variance + step.lam[:, None])
-    return AffineSteps(step.scale[:, None] * weight, (1 - weight) * mean, noise[:, None] * weight)
+    unit, first, pieces = 1 / float(schedule.initial_std(grid.times[0])), 0, []
+    count = min(grid.steps, PIECE) if sampler.stochastic else 0
+    while True:
+        noise = _Impulses(count + 3, len(target.std), first, unit)
+        mean = torch.zeros(count + 3, 1, dtype=torch.float64)
+        mean[0] = mean[-1] = 1.0
+        states: list[SamplerState] = []
+        last = solve(sampler, GaussianModel(target, schedule, mean), grid, noise, callback=states.append)
+        pieces.append(last.x[2:-1])
+        first += count
+        if (left := noise.drawn - first) <= 0:
+            break
+        count = min(left, PIECE)
+    parts = torch.cat([last.x[:2], *pieces])
+    if not torch.allclose(parts.sum(0), last.x[-1], rtol=0, atol=AFFINE * float(parts.abs().sum(0).max())):
+        raise ValueError(f"{sampler!r} is not affine on a Gaussian target, so that the law of its output is not known")
+    return Response(last.x[1], last.x[0], parts[2:].square().sum(0), last.nfe, states[-2].x[:2])
+
+
+def respond_last(
+    sampler: Sampler, target: GaussianTarget, schedule: Schedule, grid: TimeGrid, whole: Response
+) -> Response | None:
+    """Return the affine map of the last step alone; None if it needs what was before, a history.
+
+    Args:
+        sampler: The sampler.
+        target: The target.
+        schedule: How its data turn into noise.
+        grid: Times of all steps.
+        whole: The map of all steps.
+    """
+    try:
+        alone = respond(sampler, target, schedule, TimeGrid.custom(grid.times[-2:]))
+    except ValueError:  # a sampler of another library that takes its own times only
+        return None
+    expected = alone.slope * whole.before
+    expected[0] += alone.offset
+    same = torch.allclose(expected, torch.stack([whole.offset, whole.slope]), rtol=1e-9, atol=1e-12)
+    return alone if same else None

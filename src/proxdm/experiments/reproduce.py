@@ -98,7 +98,7 @@ class Block:
     Attributes:
         name: Name on the command line.
         title: What it is.
-        dataset: The data set, a name in :data:`proxdm.data.known.KNOWN`; None where none is needed.
+        dataset: The data set, a name in :data:`proxdm.data.known.DATASETS`; None where none is needed.
         experiments: What is measured; the models are those that it needs.
     """
 

@@ -1,15 +1,152 @@
-"""What experiments share: one thread for small tensors, and the versions that numbers depend on."""
+"""What experiments share: runs of particles against an exact floor, one thread for small tensors, versions."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.metadata import version
 from platform import python_version
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from proxdm._version import __version__
+from proxdm.mixtures import GaussianMixture
+from proxdm.noise import GeneratorNoise
+from proxdm.operators import Model
+from proxdm.samplers import SamplerState, solve
+from proxdm.sweep import Cell, Method, Row, Summary, make_cells, reasons, summaries, sweep
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParticlePlan:
+    """How many particles, and which random numbers: options of experiments on mixtures."""
+
+    samples: int = 1000
+    """Particles of a run on a mixture."""
+
+    seed: int = 0
+    """First seed of a mixture; the others follow it."""
+
+    seeds: int = 3
+    """Number of seeds: distances are mean and spread over them."""
+
+    @property
+    def all_seeds(self) -> tuple[int, ...]:
+        """The seeds."""
+        return tuple(range(self.seed, self.seed + self.seeds))
+
+    def check_numbers(self, steps: Sequence[int], most: int) -> None:
+        """Check the numbers, and numbers of steps; `most` is the number of particles that an exact distance can take.
+
+        Raises:
+            ValueError: One is out of its range.
+        """
+        if not steps:
+            raise ValueError("steps names no number of steps; give at least one, e.g. 10 100")
+        for n in steps:
+            if n != int(n) or n < 1:
+                raise ValueError(f"steps = {n} must be a whole number of at least 1")
+        if not 1 <= self.samples <= most:
+            raise ValueError(
+                f"samples = {self.samples} must lie in 1 ... {most:,}, the limit of an exact distance; 1000 are usual"
+            )
+        if self.seeds < 1:
+            raise ValueError(f"seeds = {self.seeds} must be at least 1; three show the spread")
+        if self.seed < 0 or self.seed + self.seeds > 2**63:
+            raise ValueError(f"seed = {self.seed} must lie in 0 ... 2^63 - seeds")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParticleResult:
+    """Distances of particles from a mixture.
+
+    Attributes:
+        samples: Particles of a run.
+        seeds: The seeds.
+        methods: method -> N -> distances (`metrics`), NFE and seconds.
+        skipped: method -> N -> why the method is not defined there.
+        floor: Distances of as many exact draws.
+    """
+
+    samples: int
+    seeds: tuple[int, ...]
+    methods: dict[str, dict[int, Summary]]
+    skipped: dict[str, dict[int, str]]
+    floor: Summary
+
+    def record(self) -> dict[str, Any]:
+        """Return the JSON form of all but the methods."""
+        return {
+            "samples": self.samples,
+            "seeds": list(self.seeds),
+            "skipped": self.skipped,
+            "floor": self.floor.record(),
+        }
+
+
+def run_particles(
+    plan: ParticlePlan,
+    mixture: GaussianMixture,
+    methods: Sequence[Method],
+    steps: Sequence[int],
+    distances: Callable[[Tensor, int], dict[str, float]],
+    generator: Callable[[int], torch.Generator],
+    *,
+    model: Model | None = None,
+    callback: Callable[[Cell, SamplerState], None] = lambda cell, state: None,
+    target: str = "",
+    progress: bool = False,
+) -> ParticleResult:
+    """Run methods on a mixture.
+
+    One fresh generator with the seed gives x_T first, then one tensor per noisy step: all methods start from the same
+    particles, and their differences are paired.
+
+    Args:
+        plan: Particles and seeds.
+        mixture: The target.
+        methods: The methods.
+        steps: Numbers of steps N.
+        distances: Particles `(samples, *)` and seed -> distances by name.
+        generator: Seed -> source of the exact draws of the floor.
+        model: Operators in place of the mixture's own.
+        callback: Called with every state.
+        target: Name of the target, for progress.
+        progress: Show a progress bar over the runs (only where there is a terminal).
+    """
+    cells, skipped = make_cells(target, methods, steps, plan.all_seeds, mixture.schedule)
+
+    def row(x: Tensor, seed: int, seconds: float, name: str = "draws", nfe: int = 0, cell: Cell | None = None) -> Row:
+        grid, n = (None, 0) if cell is None else (cell.grid.name, cell.steps)
+        values = distances(x, seed)
+        return Row(sampler=name, grid=grid, steps=n, nfe=nfe, seed=seed, metrics=values, seconds=seconds, target=target)
+
+    def measure(cell: Cell) -> Row:
+        source = torch.Generator().manual_seed(cell.seed)
+        noise = GeneratorNoise((plan.samples, *mixture.event_shape), source, dtype=mixture.dtype)
+        started = time.perf_counter()
+        last = solve(
+            cell.method.sampler, model or mixture, cell.grid, noise, callback=lambda state: callback(cell, state)
+        )
+        return row(last.x, cell.seed, time.perf_counter() - started, cell.method.name, last.nfe, cell)
+
+    def draw(seed: int) -> Row:
+        started = time.perf_counter()
+        draws = mixture.sample(plan.samples, generator=generator(seed))
+        return row(draws, seed, time.perf_counter() - started)
+
+    rows = sweep(cells, measure, skipped=skipped, progress=progress)
+    return ParticleResult(
+        samples=plan.samples,
+        seeds=plan.all_seeds,
+        methods=summaries(rows),
+        skipped=reasons(skipped),
+        floor=Summary.of([draw(seed) for seed in plan.all_seeds]),
+    )
 
 
 @contextmanager

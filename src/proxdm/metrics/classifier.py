@@ -17,16 +17,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from proxdm.data.batches import DataStream
 from proxdm.data.images import ImageData, iterate
-from proxdm.data.labels import LABELS, load_labels
+from proxdm.data.labels import labelled, load_labels
 from proxdm.data.load import DataConfig, Flip, load_data
 from proxdm.metrics.inception import FeatureError
 from proxdm.runtime.seeds import WEIGHTS, derived_seed, step_generator
@@ -58,13 +59,13 @@ class ClassifierConfig:
     """How a classifier is trained.
 
     Attributes:
-        steps: Optimiser steps; None is :data:`EPOCHS` epochs, but :data:`MOST_STEPS` at most.
+        steps: Optimiser steps; None is 50 epochs, but 3,000 steps at most.
         batch_size: Images of a step.
-        lr: Largest learning rate.
+        lr: Largest learning rate, after a warm-up and before a cosine.
         weight_decay: AdamW's decoupled weight decay.
+        flip: Horizontal flips; None is random where that keeps the classes (fashion-mnist, cifar10), else none.
         seed: Seed of initial weights, order and augmentation; on one CPU, with the same number of threads, it decides
             every bit of the weights.
-        flip: Horizontal flips.
         bf16: Train in bfloat16 autocast; features are always taken in float32.
     """
 
@@ -72,8 +73,8 @@ class ClassifierConfig:
     batch_size: int = 128
     lr: float = 3e-3
     weight_decay: float = 0.02
+    flip: Flip | None = None
     seed: int = 0
-    flip: Flip = "none"
     bf16: bool = False
 
     def __post_init__(self) -> None:
@@ -88,11 +89,10 @@ class ClassifierConfig:
         if not 0 < self.lr < math.inf or not 0 <= self.weight_decay < math.inf:
             raise ValueError(f"lr = {self.lr} must be above 0 and weight_decay = {self.weight_decay} at least 0")
 
-    def steps_for(self, count: int) -> int:
-        """Return the number of steps on `count` images."""
-        if self.steps is not None:
-            return self.steps
-        return min(MOST_STEPS, math.ceil(EPOCHS * count / self.batch_size))
+    def resolved(self, name: str, count: int) -> ClassifierConfig:
+        """Return it with the steps and flips that it has on a data set of this name and number of images."""
+        steps = min(MOST_STEPS, math.ceil(EPOCHS * count / self.batch_size)) if self.steps is None else self.steps
+        return replace(self, steps=steps, flip=self.flip or ("random" if name in _MIRRORED else "none"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,7 +176,7 @@ def load_labelled(config: DataConfig) -> tuple[LabelledImages, LabelledImages]:
     labels = load_labels(config)
     whole = LabelledImages(load_data(config), labels.values, labels.names)
     _check(whole, LEAST + LEAST // HELD_OUT)
-    if config.name in LABELS and config.name not in _NO_TEST_SPLIT:
+    if config.name in labelled() and config.name not in _NO_TEST_SPLIT:
         other = replace(config, split="test")
         return whole, LabelledImages(load_data(other), load_labels(other).values, labels.names)
     order = torch.randperm(len(whole), generator=torch.Generator().manual_seed(_HELD_OUT_SEED))
@@ -185,11 +185,6 @@ def load_labelled(config: DataConfig) -> tuple[LabelledImages, LabelledImages]:
     train = whole.take(kept, f"without a random 1/{HELD_OUT}")
     _check(train, LEAST)
     return train, whole.take(held, f"a random 1/{HELD_OUT}")
-
-
-def default_flip(name: str) -> Flip:
-    """Return the flips that keep the classes of a data set: `random` for clothes and photographs, else `none`."""
-    return "random" if name in _MIRRORED else "none"
 
 
 def train_classifier(
@@ -215,8 +210,9 @@ def train_classifier(
     """
     from tqdm import trange
 
-    config, device = config or ClassifierConfig(), torch.device(device)
     _check(data, 1)
+    config, device = (config or ClassifierConfig()).resolved(data.images.name, len(data)), torch.device(device)
+    steps, flip = config.steps or 0, config.flip or "none"
     channels, side, _ = data.images.shape
     with torch.random.fork_rng([]):
         torch.manual_seed(derived_seed(config.seed, WEIGHTS))
@@ -224,9 +220,8 @@ def train_classifier(
     # Channels last is a tenth to a quarter faster on CPUs too, and the same arithmetic.
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     network.train()
-    stream = DataStream(data.images, seed=config.seed, flip=config.flip, device=device)
+    stream = DataStream(data.images, seed=config.seed, flip=flip, device=device)
     optimiser = torch.optim.AdamW(network.parameters(), lr=config.lr, weight_decay=config.weight_decay)
-    steps = config.steps_for(len(data))
     with trange(steps, desc="classifier", unit="step", disable=None if progress else True) as bar:
         for step in bar:
             for group in optimiser.param_groups:
@@ -240,31 +235,20 @@ def train_classifier(
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             if step % 50 == 0 or step == steps - 1:
-                _check_loss(float(loss.detach()), step, config)
-                bar.set_postfix(loss=f"{float(loss.detach()):.3f}", refresh=False)
+                if not math.isfinite(value := float(loss.detach())):
+                    raise FeatureError(
+                        f"the loss is {value} at step {step}; lower lr = {config.lr:g}, or leave bf16 out"
+                    )
+                bar.set_postfix(loss=f"{value:.3f}", refresh=False)
     return network.eval()
 
 
 def accuracy(network: ImageClassifier, data: LabelledImages) -> float:
-    """Return the share of images, from 0 to 1, whose class gets the largest logit."""
+    """Return the share of images, from 0 to 1, whose class gets the largest logit of a network in evaluation mode."""
     device = network.head.weight.device
-    was_training = network.training
-    network.eval()
     with torch.inference_mode():
         found = [network(batch).argmax(1).cpu() for batch in iterate(data.images, _BATCH, device=device)]
-    network.train(was_training)
     return float((torch.cat(found) == data.labels).double().mean())
-
-
-class _Features(nn.Module):
-    """The body of a classifier up to its features, batch normalisation folded into the convolutions."""
-
-    def __init__(self, network: ImageClassifier) -> None:
-        super().__init__()
-        self.body = nn.Sequential(*_folded(list(network.body)))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.body(x).mean((2, 3))  # type: ignore[no-any-return]
 
 
 def feature_module(network: ImageClassifier) -> nn.Module:
@@ -275,18 +259,20 @@ def feature_module(network: ImageClassifier) -> nn.Module:
     return _Features(network).cpu().to(memory_format=torch.contiguous_format).eval()
 
 
-def _folded(layers: list[nn.Module]) -> list[nn.Module]:
-    from torch.nn.utils.fusion import fuse_conv_bn_eval
+class _Features(nn.Module):
+    """The body of a classifier up to its features, batch normalisation folded into the convolutions."""
 
-    out: list[nn.Module] = []
-    for layer in layers:
-        if isinstance(layer, nn.BatchNorm2d):
-            convolution = out.pop()
-            assert isinstance(convolution, nn.Conv2d), "a normalisation follows a convolution"
-            out.append(fuse_conv_bn_eval(convolution.eval(), layer.eval()))
-        else:
-            out.append(layer)
-    return out
+    def __init__(self, network: ImageClassifier) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for layer in network.body:
+            if isinstance(layer, nn.BatchNorm2d):  # it follows a convolution
+                layer = fuse_conv_bn_eval(cast(nn.Conv2d, layers.pop()).eval(), layer.eval())
+            layers.append(layer)
+        self.body = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(x).mean((2, 3))  # type: ignore[no-any-return]
 
 
 def _convolution(before: int, width: int, kernel: int, stride: int) -> tuple[nn.Module, ...]:
@@ -333,11 +319,6 @@ def _check(data: LabelledImages, least: int) -> None:
         )
 
 
-def _check_loss(loss: float, step: int, config: ClassifierConfig) -> None:
-    if not math.isfinite(loss):
-        raise FeatureError(f"the loss is {loss} at step {step}; lower lr = {config.lr:g}, or leave bf16 out")
-
-
 def about(data: LabelledImages, test: LabelledImages, config: ClassifierConfig, found: float) -> Mapping[str, Any]:
     """Return what a feature file says of its classifier: data, test accuracy and training, in plain types."""
     return {
@@ -347,11 +328,5 @@ def about(data: LabelledImages, test: LabelledImages, config: ClassifierConfig, 
         "images": len(data),
         "test_images": len(test),
         "test_accuracy": found,
-        "steps": config.steps_for(len(data)),
-        "batch_size": config.batch_size,
-        "lr": config.lr,
-        "weight_decay": config.weight_decay,
-        "flip": config.flip,
-        "seed": config.seed,
-        "bf16": config.bf16,
+        **asdict(config.resolved(data.images.name, len(data))),
     }

@@ -23,7 +23,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,17 +33,18 @@ from torch import Tensor, nn
 
 from proxdm.data.images import to_model_range, to_uint8
 from proxdm.errors import one_line
-from proxdm.metrics.inception import DIM, SIZE, FeatureError, load_inception
+from proxdm.metrics.inception import SIZE, FeatureError, load_inception
 from proxdm.runtime.digests import sha256_of
 from proxdm.runtime.files import replacing
 
 METADATA = "proxdm.json"
 """Name of the extra file inside a module file."""
 
-_KEYS = ("name", "input_range", "channels", "size", "about", "sha256")
-
-Shape = tuple[int, int, int]
+Shape = tuple[int, ...]
 """(C, H, W) of one image."""
+
+Network = Callable[[Tensor], Tensor]
+"""Images as a form says to features `(B, D)`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,11 +83,16 @@ class FeatureExtractor:
         """
         if images.ndim != 4 or tuple(images.shape[1:]) != self.shape:
             raise FeatureError(
-                f"{self.name} features were set up for images {_text(self.shape)}, got a batch {_text(images.shape)}"
+                f"{self.name} features were set up for images {sides(self.shape)}, got a batch {sides(images.shape)}"
             )
         pixels = to_uint8(images.detach().to(self.device))
         with torch.inference_mode(), _full_precision(self.device):
             return self.function(pixels).to(torch.float32)
+
+    @property
+    def stamp(self) -> dict[str, Any]:
+        """What statistics say of the features that they were taken of."""
+        return {"backend": self.name, "weights": self.weights, "resize": self.resize, "shape": self.shape}
 
 
 def load_extractor(
@@ -105,23 +111,22 @@ def load_extractor(
     """
     device = torch.device(device)
     if len(shape) != 3 or min(shape) < 1:
-        raise FeatureError(f"features are taken of images (C, H, W), got the shape {_text(shape)}")
+        raise FeatureError(f"features are taken of images (C, H, W), got the shape {sides(shape)}")
     if inception_weights is not None and str(spec) != "inception":
         raise FeatureError(f"Inception weights were given, but the features are {spec}; leave them out")
     if str(spec) == "pixels":
         return pixels(shape, device=device)
     if str(spec) == "inception":
         network, digest = load_inception(inception_weights)
-        form = InputForm("inception", (-1.0, 1.0), 3, SIZE)
-        return _from_network(network.to(device), form, shape, digest, DIM, device)
+        form = InputForm("inception", (-1.0, 1.0), 3, SIZE, sha256=digest)
+        return _from_network(network.to(device), form, shape, device)
     path = Path(spec).expanduser()
     if path.suffix not in (".pt", ".pt2"):
         raise FeatureError(
             f"unknown features {str(spec)!r}; they are inception, pixels, or the path of a TorchScript .pt or exported "
             ".pt2 file"
         )
-    found = load_module(path, device)
-    return _from_network(found.module, found.form, shape, found.digest, None, device)
+    return _from_network(*load_module(path, device), shape, device)
 
 
 def pixels(shape: Shape, *, device: torch.device | str = "cpu") -> FeatureExtractor:
@@ -133,33 +138,44 @@ def pixels(shape: Shape, *, device: torch.device | str = "cpu") -> FeatureExtrac
     return FeatureExtractor("pixels", math.prod(shape), shape, "", "none", flat, torch.device(device))
 
 
-def collect(batches: Iterable[Tensor], extractor: FeatureExtractor) -> Tensor:
-    """Return the features `(n, D)` of all batches, float32 on the CPU; needs memory for all of them.
-
-    Raises:
-        FeatureError: There are no images, or they do not fit the extractor.
-    """
-    parts = [extractor(batch).cpu() for batch in batches]
-    if not parts:
-        raise FeatureError("there are no images to take features of; give at least one batch")
-    return torch.cat(parts)
-
-
 @dataclass(frozen=True)
 class InputForm:
-    """What a network takes.
+    """What a network takes: the JSON of a module file.
 
     Attributes:
         name: Name of the features.
         input_range: Values of black and white.
         channels: 1 or 3.
         size: Height and width; None takes images as they are.
+        about: What people may want to know of the network, in plain types.
+        sha256: Of the module file; empty before there is one.
     """
 
     name: str
     input_range: tuple[float, float]
     channels: int
     size: int | None = None
+    about: Mapping[str, Any] = field(default_factory=dict)
+    sha256: str = ""
+
+    def __post_init__(self) -> None:
+        """Check every value, which may come from anybody's file.
+
+        Raises:
+            FeatureError: One is wrong.
+        """
+        span, size = self.input_range, self.size
+        numbers = isinstance(span, list | tuple) and len(span) == 2 and all(map(_is_number, span))
+        for fits, key, limit in (
+            (isinstance(self.name, str) and self.name != "", "name", "a name of its own"),
+            (numbers and span[0] < span[1], "input_range", "[low, high], e.g. [-1, 1] or [0, 255]"),
+            (self.channels in (1, 3) and self.channels is not True, "channels", "1 or 3"),
+            (size is None or (type(size) is int and size >= 1), "size", "a whole number of at least 1, or left out"),
+            (isinstance(self.about, Mapping), "about", "a JSON object"),
+        ):
+            if not fits:
+                raise FeatureError(f"{key} = {getattr(self, key)!r} must be {limit}")
+        object.__setattr__(self, "input_range", (float(span[0]), float(span[1])))
 
     def prepare(self, images: Tensor) -> Tensor:
         """Return uint8 images `(B, C, H, W)` as the network takes them, float32 `(B, channels, size, size)`."""
@@ -172,72 +188,34 @@ class InputForm:
         return x * (high - low) + low
 
 
-def read_form(metadata: Mapping[str, Any], source: str, default_name: str) -> InputForm:
-    """Return what a module takes, from the JSON that it carries.
-
-    Args:
-        metadata: The JSON object.
-        source: Where it stands, for messages.
-        default_name: Name of the features if it gives none.
-
-    Raises:
-        FeatureError: A key is missing, unknown or has a wrong value.
-    """
-    if unknown := sorted(set(metadata) - set(_KEYS)):
-        raise FeatureError(f"{source} has the unknown key {unknown[0]!r}; known are {', '.join(_KEYS)}")
-    name, channels, size = metadata.get("name", default_name), metadata.get("channels"), metadata.get("size")
-    span = metadata.get("input_range")
-    if not isinstance(name, str) or name in ("", "inception", "pixels"):
-        raise FeatureError(f"{source}: name = {name!r} must be a name of its own")
-    if not (isinstance(span, list) and len(span) == 2 and all(_is_number(x) for x in span) and span[0] < span[1]):
-        raise FeatureError(f"{source}: input_range = {span!r} must be [low, high], e.g. [-1, 1] or [0, 255]")
-    if isinstance(channels, bool) or channels not in (1, 3):
-        raise FeatureError(f"{source}: channels = {channels!r} must be 1 or 3")
-    if not isinstance(metadata.get("about", {}), dict):
-        raise FeatureError(f"{source}: about = {metadata['about']!r} must be a JSON object")
-    if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
-        raise FeatureError(f"{source}: size = {size!r} must be a whole number of at least 1, or left out")
-    return InputForm(name, (float(span[0]), float(span[1])), channels, size)
+def _read_form(metadata: Mapping[str, Any], source: str, default_name: str) -> InputForm:
+    """Return what a module takes from the JSON object that stands at `source`."""
+    known = [one.name for one in fields(InputForm)]
+    if unknown := sorted(set(metadata) - set(known)):
+        raise FeatureError(f"{source} has the unknown key {unknown[0]!r}; known are {', '.join(known)}")
+    given = {"name": default_name, "input_range": None, "channels": None, **metadata}
+    if given["name"] in ("inception", "pixels"):
+        raise FeatureError(f"{source}: name = {given['name']!r} must be a name of its own")
+    try:
+        return InputForm(**given)
+    except FeatureError as error:
+        raise FeatureError(f"{source}: {error}") from None
 
 
-@dataclass(frozen=True, eq=False)
-class ModuleFile:
-    """A module file, loaded.
-
-    Attributes:
-        module: Images as the form says to features.
-        form: What it takes.
-        digest: SHA-256 of the file.
-        about: What else it says of itself.
-    """
-
-    module: Callable[[Tensor], Tensor]
-    form: InputForm
-    digest: str
-    about: Mapping[str, Any] = field(default_factory=dict)
-
-
-def save_module(module: nn.Module, path: Path, form: InputForm, *, about: Mapping[str, Any] | None = None) -> None:
+def save_module(module: nn.Module, path: Path, form: InputForm) -> None:
     """Write a TorchScript file that :func:`load_extractor` takes; what is at `path` is replaced at once or not at all.
 
     Args:
         module: Maps images as the form says to features `(B, D)`; on the CPU, in evaluation mode.
         path: The `.pt` file, in a folder that exists.
         form: What it takes.
-        about: What people may want to know of it, in plain types.
 
     Raises:
         FeatureError: The name does not end in `.pt`.
     """
     if path.suffix != ".pt":
         raise FeatureError(f"TorchScript modules are kept in .pt files, got {path}; name it {path.stem}.pt")
-    metadata = {
-        "name": form.name,
-        "input_range": list(form.input_range),
-        "channels": form.channels,
-        **({} if form.size is None else {"size": form.size}),
-        "about": dict(about or {}),
-    }
+    metadata = {name: value for name, value in asdict(form).items() if name != "sha256" and value is not None}
     # In memory first: torch writes the name of the file into it, and the temporary one would change the digest.
     content = io.BytesIO()
     with warnings.catch_warnings():
@@ -248,8 +226,8 @@ def save_module(module: nn.Module, path: Path, form: InputForm, *, about: Mappin
         part.write_bytes(content.getvalue())
 
 
-def load_module(path: Path, device: torch.device | str = "cpu") -> ModuleFile:
-    """Return a module file, checked.
+def load_module(path: Path, device: torch.device | str = "cpu") -> tuple[Network, InputForm]:
+    """Return the network of a module file and what it takes, with the digest of the file.
 
     Args:
         path: A `.pt` or `.pt2` file.
@@ -261,7 +239,7 @@ def load_module(path: Path, device: torch.device | str = "cpu") -> ModuleFile:
     if not path.is_file():
         raise FeatureError(f"there is no file {path}; features are inception, pixels, or the path of a module file")
     digest, beside, extra = sha256_of(path), path.with_name(path.name + ".json"), {METADATA: ""}
-    module: Callable[[Tensor], Tensor]
+    module: Network
     try:
         if path.suffix == ".pt":
             with warnings.catch_warnings():
@@ -291,40 +269,37 @@ def load_module(path: Path, device: torch.device | str = "cpu") -> ModuleFile:
         raise FeatureError(
             f"{path} has the SHA-256 {digest[:12]}..., but {source} says {str(expected)[:12]}...; get the file again"
         )
-    return ModuleFile(module, read_form(metadata, source, path.stem), digest, metadata.get("about", {}))
+    return module, replace(_read_form(metadata, source, path.stem), sha256=digest)
 
 
-def _from_network(
-    network: Callable[[Tensor], Tensor],
-    form: InputForm,
-    shape: Shape,
-    weights: str,
-    dim: int | None,
-    device: torch.device,
-) -> FeatureExtractor:
-    """Return the extractor of a network; its number of features is found with one blank image where it is unknown."""
+def _from_network(network: Network, form: InputForm, shape: Shape, device: torch.device) -> FeatureExtractor:
+    """Return the extractor of a network, whose number of features is found with one blank image."""
     if shape[0] not in (1, form.channels):
-        raise FeatureError(f"{form.name} takes images of {form.channels} channels, these are {_text(shape)}")
+        raise FeatureError(f"{form.name} takes images of {form.channels} channels, these are {sides(shape)}")
 
     def function(images: Tensor) -> Tensor:
         try:
             features = network(form.prepare(images))
         except RuntimeError as error:
             raise FeatureError(
-                f"{form.name} fails on a batch {_text(images.shape)} ({one_line(error)[-200:]}); see its input size, "
+                f"{form.name} fails on a batch {sides(images.shape)} ({one_line(error)[-200:]}); see its input size, "
                 "and export it for any number of images"
             ) from error
         if not isinstance(features, Tensor) or features.ndim < 2 or len(features) != len(images):
-            found = f"shape {tuple(features.shape)}" if isinstance(features, Tensor) else type(features).__name__
-            raise FeatureError(f"{form.name} must return a tensor (B, D) for {len(images)} images, it returns {found}")
+            what = f"shape {tuple(features.shape)}" if isinstance(features, Tensor) else type(features).__name__
+            raise FeatureError(f"{form.name} must return a tensor (B, D) for {len(images)} images, it returns {what}")
         return features.flatten(1)
 
-    if dim is None:
-        with torch.inference_mode(), _full_precision(device):
-            dim = function(torch.zeros(1, *shape, dtype=torch.uint8, device=device)).shape[1]
+    with torch.inference_mode(), _full_precision(device):
+        dim = function(torch.zeros(1, *shape, dtype=torch.uint8, device=device)).shape[1]
     same = form.size is None or shape[1:] == (form.size, form.size)
     resize = "none" if same else f"bilinear to {form.size}x{form.size}, half-pixel centres, no antialiasing"
-    return FeatureExtractor(form.name, dim, shape, weights, resize, function, device)
+    return FeatureExtractor(form.name, dim, shape, form.sha256, resize, function, device)
+
+
+def sides(shape: Iterable[int]) -> str:
+    """Return a shape for messages: `3x32x32`."""
+    return "x".join(map(str, shape))
 
 
 @contextmanager
@@ -340,7 +315,3 @@ def _full_precision(device: torch.device) -> Iterator[None]:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _text(shape: Iterable[int]) -> str:
-    return "x".join(map(str, shape))

@@ -13,7 +13,7 @@ compared; :func:`fid_infinity` extrapolates to infinitely many (Chong & Forsyth 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,10 +22,18 @@ from torch import Tensor
 
 from proxdm.errors import NonFiniteError
 from proxdm.metrics.blocks import blocks, check_features
+from proxdm.metrics.registry import ERROR, Value, metric
 from proxdm.schedules import as_float64
 
 Array = NDArray[np.float64]
 """A float64 array."""
+
+Gaussian = tuple[Array, Array]
+"""Mean `(D,)` and covariance `(D, D)`."""
+
+SMALLEST = 5000
+"""The least number of samples in a fit of `fid-infinity`, unless told otherwise; in evaluations half of all, where
+those are fewer than 10,000."""
 
 Moment = Tensor | NDArray[Any] | ArrayLike
 """A mean `(D,)` or a covariance `(D, D)`: a tensor on any device, an array, or nested lists."""
@@ -37,20 +45,18 @@ class MomentAccumulator:
     Batches are merged by the update of Chan, Golub & LeVeque (1983), so that the result does not depend on how the
     samples were split, and two accumulators (of two processes) merge in the same way.
 
+    Args:
+        dim: D, the number of features.
+        device: Where the sums live; it must have float64.
+
     Attributes:
         count: Number of samples so far, n.
+
+    Raises:
+        ValueError: `dim` is below 1.
     """
 
     def __init__(self, dim: int, *, device: torch.device | str = "cpu") -> None:
-        """Start from no samples.
-
-        Args:
-            dim: D, the number of features.
-            device: Where the sums live; it must have float64.
-
-        Raises:
-            ValueError: `dim` is below 1.
-        """
         if dim < 1:
             raise ValueError(f"dim = {dim} must be at least 1")
         self.count = 0
@@ -64,22 +70,16 @@ class MomentAccumulator:
 
     @property
     def mean(self) -> Tensor:
-        """Mean `(D,)`, float64.
-
-        Raises:
-            ValueError: There are no samples yet.
-        """
-        self._require(1)
+        """Mean `(D,)`, float64, of one sample or more."""
+        if self.count < 1:
+            raise ValueError(f"a mean needs 1 sample at least, there are {self.count}; add more")
         return self._mean.clone()
 
     @property
     def cov(self) -> Tensor:
-        """Covariance `(D, D)` with the divisor `n - 1`, float64, symmetric.
-
-        Raises:
-            ValueError: There are fewer than two samples.
-        """
-        self._require(2)
+        """Covariance `(D, D)` with the divisor `n - 1`, float64, symmetric, of two samples or more."""
+        if self.count < 2:
+            raise ValueError(f"a covariance needs 2 samples at least, there are {self.count}; add more")
         return (self._scatter + self._scatter.T) / (2 * (self.count - 1))
 
     def add(self, features: Tensor) -> None:
@@ -90,7 +90,6 @@ class MomentAccumulator:
             NonFiniteError: They contain NaN or infinite numbers; nothing is added.
         """
         wide = as_float64(check_features(features).to(self._mean.device))
-        self._check_dim(wide.shape[1])
         mean = wide.mean(0)
         centred = wide - mean
         self._combine(len(wide), mean, centred.T @ centred)
@@ -101,10 +100,7 @@ class MomentAccumulator:
         Raises:
             ValueError: Its features have another dimension.
         """
-        self._check_dim(other.dim)
-        if other.count:
-            device = self._mean.device
-            self._combine(other.count, other._mean.to(device), other._scatter.to(device))
+        self._combine(other.count, other._mean, other._scatter)
 
     def state(self) -> dict[str, Tensor]:
         """Return the state as tensors, to send to another process: count `()`, mean `(D,)`, scatter `(D, D)`."""
@@ -118,26 +114,19 @@ class MomentAccumulator:
     def from_state(cls, state: dict[str, Tensor]) -> MomentAccumulator:
         """Return the accumulator that :meth:`state` was taken of."""
         restored = cls(len(state["mean"]), device=state["mean"].device)
-        restored.count = int(state["count"])
-        restored._mean.copy_(state["mean"])
-        restored._scatter.copy_(state["scatter"])
+        restored._combine(int(state["count"]), state["mean"], state["scatter"])
         return restored
 
     def _combine(self, count: int, mean: Tensor, scatter: Tensor) -> None:
+        if len(mean) != self.dim:
+            raise ValueError(f"features of dimension {len(mean)} do not fit an accumulator of dimension {self.dim}")
+        if not count:
+            return
         total = self.count + count
-        shift = mean - self._mean
-        self._scatter += scatter + torch.outer(shift, shift) * (self.count * count / total)
+        shift = mean.to(self._mean.device) - self._mean
+        self._scatter += scatter.to(shift.device) + torch.outer(shift, shift) * (self.count * count / total)
         self._mean += shift * (count / total)
         self.count = total
-
-    def _check_dim(self, dim: int) -> None:
-        if dim != self.dim:
-            raise ValueError(f"features of dimension {dim} do not fit an accumulator of dimension {self.dim}")
-
-    def _require(self, count: int) -> None:
-        if self.count < count:
-            what = "a mean needs 1 sample" if count == 1 else "a covariance needs 2 samples"
-            raise ValueError(f"{what} at least, there are {self.count}; add more")
 
 
 def frechet_distance(mu1: Moment, cov1: Moment, mu2: Moment, cov2: Moment) -> float:
@@ -157,13 +146,7 @@ def frechet_distance(mu1: Moment, cov1: Moment, mu2: Moment, cov2: Moment) -> fl
         ValueError: Shapes do not fit, or a covariance is not symmetric or not positive semi-definite.
         NonFiniteError: NaN or infinite numbers.
     """
-    m1, c1 = _moments(mu1, cov1, "first")
-    m2, c2 = _moments(mu2, cov2, "second")
-    if m1.shape != m2.shape:
-        raise ValueError(
-            f"the first Gaussian has dimension {len(m1)}, the second {len(m2)}; they must be of the same features"
-        )
-    return _distance(m1, c1, _factor(c1, "first"), m2, c2, _factor(c2, "second"))
+    return _distance(_factored(mu1, cov1, "first"), _factored(mu2, cov2, "second"))
 
 
 @dataclass(frozen=True)
@@ -186,7 +169,7 @@ class FidInfinity:
 
 
 def fid_infinity(
-    features: Tensor, mu: Moment, cov: Moment, *, points: int = 15, smallest: int = 5000, seed: int = 0
+    features: Tensor, mu: Moment, cov: Moment, *, points: int = 15, smallest: int = SMALLEST, seed: int = 0
 ) -> FidInfinity:
     """Return the distance of `features` to reference moments at infinitely many samples (arXiv 1911.07023, Sec. 3).
 
@@ -210,8 +193,7 @@ def fid_infinity(
             f"points = {points} must be at least 2 and smallest = {smallest} from 2 to below the number of samples, "
             f"got features of shape {tuple(features.shape)}; the usual fit needs more than 5000 samples"
         )
-    m2, c2 = _moments(mu, cov, "reference")
-    root = _factor(c2, "reference")
+    reference = _factored(mu, cov, "reference")
     sizes = sorted({round(float(size)) for size in np.linspace(smallest, len(features), points)})
     if len(sizes) < 2:
         raise ValueError(f"sizes from {smallest} to {len(features)} are all equal; take a smaller one as smallest")
@@ -222,10 +204,7 @@ def fid_infinity(
         part = MomentAccumulator(features.shape[1])
         for _, rows in blocks(features[chosen], 4096):
             part.add(rows)
-        m1, c1 = _moments(part.mean, part.cov, "sample")
-        if m1.shape != m2.shape:
-            raise ValueError(f"features of dimension {len(m1)} do not fit a reference of dimension {len(m2)}")
-        distances.append(_distance(m1, c1, _factor(c1, "sample"), m2, c2, root))
+        distances.append(_distance(_factored(part.mean, part.cov, "sample"), reference))
     value, slope, error = _line(1 / np.asarray(sizes, dtype=np.float64), np.asarray(distances))
     return FidInfinity(value, slope, error, tuple(sizes), tuple(distances))
 
@@ -242,8 +221,19 @@ def _line(x: Array, y: Array) -> tuple[float, float, float]:
     return intercept, slope, float(np.sqrt(variance * (1 / len(x) + x.mean() ** 2 / (spread @ spread))))
 
 
-def _moments(mu: Moment, cov: Moment, name: str) -> tuple[Array, Array]:
-    """Return mean and covariance as float64 arrays, checked."""
+class _Factored(NamedTuple):
+    """A Gaussian: mean `(D,)`, trace of the covariance, and `L` `(D, rank)` with `L L^T` the covariance."""
+
+    mean: Array
+    trace: float
+    factor: Array
+    name: str
+
+
+def _factored(mu: Moment, cov: Moment, name: str) -> _Factored:
+    """Return a Gaussian, checked, with Cholesky's factor with pivots, which ends at the numerical rank."""
+    from scipy.linalg.lapack import dpstrf
+
     mean, covariance = (
         np.asarray(value.detach().cpu() if isinstance(value, Tensor) else value, dtype=np.float64)
         for value in (mu, cov)
@@ -255,31 +245,28 @@ def _moments(mu: Moment, cov: Moment, name: str) -> tuple[Array, Array]:
         )
     if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
         raise NonFiniteError(f"the {name} Gaussian contains NaN or infinite numbers; compute its statistics again")
-    if (gap := float(np.abs(covariance - covariance.T).max())) > 1e-6 * float(np.abs(covariance).max()):
+    largest = float(np.abs(covariance).max())
+    if (gap := float(np.abs(covariance - covariance.T).max())) > 1e-6 * largest:
         raise ValueError(f"the {name} covariance differs from its transpose by {gap:.3g}; it must be symmetric")
-    return mean, covariance
-
-
-def _factor(covariance: Array, name: str) -> Array:
-    """Return `L` `(D, rank)` with `L L^T = covariance`: Cholesky's with pivots, which ends at the numerical rank."""
-    from scipy.linalg.lapack import dpstrf
-
     upper, pivots, rank, _ = dpstrf((covariance + covariance.T) / 2, lower=0)
     factor: Array = np.zeros((len(covariance), rank))
     factor[pivots - 1] = np.triu(upper)[:rank].T
-    left = float(np.abs(covariance - factor @ factor.T).max())
-    if left > 1e-6 * (largest := float(np.abs(covariance).max())):
+    if (left := float(np.abs(covariance - factor @ factor.T).max())) > 1e-6 * largest:
         raise ValueError(
             f"the {name} covariance is not positive semi-definite: {left:.3g} of entries up to {largest:.3g} are left "
             "by its Cholesky factor; compute its statistics again"
         )
-    return factor
+    return _Factored(mean, float(np.trace(covariance)), factor, name)
 
 
-def _distance(m1: Array, c1: Array, l1: Array, m2: Array, c2: Array, l2: Array) -> float:
-    spread = float(np.trace(c1) + np.trace(c2))
-    gap = m1 - m2
-    return max(0.0, float(gap @ gap) + spread - 2 * _nuclear_norm(l1.T @ l2, 1e-8 * spread))
+def _distance(a: _Factored, b: _Factored) -> float:
+    if a.mean.shape != b.mean.shape:
+        raise ValueError(
+            f"the {a.name} Gaussian has dimension {len(a.mean)}, the {b.name} {len(b.mean)}; they must be of the same "
+            "features"
+        )
+    spread, gap = a.trace + b.trace, a.mean - b.mean
+    return max(0.0, float(gap @ gap) + spread - 2 * _nuclear_norm(a.factor.T @ b.factor, 1e-8 * spread))
 
 
 def _nuclear_norm(matrix: Array, tolerance: float) -> float:
@@ -298,3 +285,25 @@ def _nuclear_norm(matrix: Array, tolerance: float) -> float:
     if float(errors.sum()) > tolerance:
         return float(torch.linalg.svdvals(m).sum())
     return float(values.clamp_min(0).sqrt().sum())
+
+
+@metric("fid", {"fid": Value("Fréchet distance (FID)")}, keeps="moments", against="moments", least=2)
+def _fid(samples: Gaussian, reference: Gaussian) -> tuple[float]:
+    """Fréchet distance."""
+    return (frechet_distance(*samples, *reference),)
+
+
+_INFINITY = Value("Fréchet distance at infinitely many samples")
+
+
+@metric(
+    "fid-infinity",
+    {"fid_infinity": _INFINITY, "fid_infinity_standard_error": ERROR},
+    against="moments",
+    least=10,
+    most=50_000,
+)
+def _fid_infinity(samples: Tensor, reference: Gaussian) -> tuple[float, float]:
+    """Fréchet distance extrapolated to infinitely many samples."""
+    found = fid_infinity(samples, *reference, smallest=min(SMALLEST, len(samples) // 2))
+    return found.value, found.standard_error

@@ -15,6 +15,10 @@ import torch
 from torch import Tensor
 
 from proxdm.metrics.blocks import BLOCK, blocks, check_pair
+from proxdm.metrics.registry import ERROR, Value, metric
+
+SUBSET = 1000
+"""Samples in one subset, unless told otherwise; in evaluations all of the smaller set if there are fewer."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ def squared_mmd(x: Tensor, y: Tensor, *, block: int = BLOCK) -> float:
     return within - 2 * across / (m * n)
 
 
-def kid(x: Tensor, y: Tensor, *, subset_size: int = 1000, subsets: int = 100, seed: int = 0) -> KernelDistance:
+def kid(x: Tensor, y: Tensor, *, subset_size: int = SUBSET, subsets: int = 100, seed: int = 0) -> KernelDistance:
     """Return the kernel distance as it is usually reported: the mean of MMD^2 over random subsets.
 
     Args:
@@ -121,3 +125,10 @@ def _pair(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     if min(len(xs), len(ys)) < 2:
         raise ValueError(f"the sets have {len(xs)} and {len(ys)} samples; an unbiased distance needs 2 of each")
     return xs, ys
+
+
+@metric("kid", {"kid": Value("kernel distance (KID)"), "kid_standard_error": ERROR}, least=2, most=10_000)
+def _kid(samples: Tensor, reference: Tensor) -> tuple[float, float]:
+    """Kernel distance, unbiased at any number of samples."""
+    found = kid(samples, reference, subset_size=min(SUBSET, len(samples), len(reference)))
+    return found.value, found.standard_error

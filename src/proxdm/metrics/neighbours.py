@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from proxdm.metrics.blocks import BLOCK, blocks, check_pair
+from proxdm.metrics.registry import Value, metric
 from proxdm.schedules import as_float64
 
 COPY_RATIO = 1 / 3
@@ -180,3 +181,14 @@ def _mann_whitney(a: Tensor, b: Tensor) -> tuple[float, float]:
     tied = float((ties.double() ** 3 - ties).sum()) / (total * (total - 1))
     variance = (total + 1 - tied) / (12 * n * m)
     return probability, (probability - 0.5) / math.sqrt(variance) if variance > 0 else 0.0
+
+
+_NEAREST = Value("distance to the nearest image", better=None)
+_COPIED = Value("fraction of near copies", better=None, fraction=True)
+
+
+@metric("nearest", {"nearest": _NEAREST, "copied": _COPIED}, against="all", most=10_000)
+def _nearest(samples: Tensor, reference: Tensor) -> tuple[float, float]:
+    """Distance to the nearest images of the reference, and fraction of copies."""
+    found = nearest(samples, reference, 2)
+    return float(found.distances[:, 0].mean()), copied(found)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from proxdm.metrics.blocks import BLOCK, blocks, check_pair
 from proxdm.metrics.neighbours import nearest, squared_distances
+from proxdm.metrics.registry import Value, metric
 from proxdm.schedules import as_float64
 
 _ROUNDING = 1e-12
@@ -73,3 +74,14 @@ def _radii(features: Tensor, centre: Tensor, k: int, block: int) -> Tensor:
     radii = nearest(features, features, k, exclude_self=True, block=block).distances[:, -1]
     largest = max(float((rows - centre).square().sum(1).max()) for _, rows in blocks(features, block))
     return radii.square() + _ROUNDING * largest
+
+
+_RECALL = Value("recall", better="higher", fraction=True)
+_PRECISION = Value("precision", better="higher", fraction=True)
+
+
+@metric("precision-recall", {"precision": _PRECISION, "recall": _RECALL}, least=4, most=10_000)
+def _precision_recall(samples: Tensor, reference: Tensor) -> tuple[float, float]:
+    """Fraction of samples among the data, and of data among the samples."""
+    found = precision_recall(samples, reference)
+    return found.precision, found.recall

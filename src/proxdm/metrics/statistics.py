@@ -10,24 +10,25 @@ from __future__ import annotations
 
 import warnings
 import zipfile
-import zlib
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor
+import torch
+from numpy.typing import NDArray
 
 from proxdm._version import __version__
 from proxdm.data.images import ImageData
 from proxdm.errors import OutputError, ProxdmError, one_line
-from proxdm.metrics.features import FeatureExtractor, Shape
+from proxdm.metrics.features import FeatureExtractor, Shape, sides
 from proxdm.metrics.frechet import Array, MomentAccumulator, frechet_distance
 from proxdm.runtime.files import replacing
 
+AnyArray = NDArray[Any]
+
 _ROUTE = {"backend": "features", "weights": "weights", "resize": "resizing", "shape": "image shape"}
-_READ_ERRORS = (OSError, ValueError, EOFError, KeyError, NotImplementedError, zipfile.BadZipFile, zlib.error)
 
 
 class StatisticsError(ProxdmError, ValueError):
@@ -92,7 +93,6 @@ class ReferenceStatistics:
         cls,
         moments: MomentAccumulator,
         extractor: FeatureExtractor,
-        *,
         dataset: str,
         split: str = "",
         preprocessing: str = "",
@@ -113,19 +113,9 @@ class ReferenceStatistics:
             raise StatisticsError(
                 f"moments of dimension {moments.dim} are not of the {extractor.dim} {extractor.name} features"
             )
-        return cls(
-            moments.mean.cpu().numpy(),
-            moments.cov.cpu().numpy(),
-            n=moments.count,
-            backend=extractor.name,
-            weights=extractor.weights,
-            resize=extractor.resize,
-            shape=extractor.shape,
-            dataset=dataset,
-            split=split,
-            preprocessing=preprocessing,
-            version=__version__,
-        )
+        mean, cov = moments.mean.cpu().numpy(), moments.cov.cpu().numpy()
+        made = {**extractor.stamp, "preprocessing": preprocessing, "version": __version__}
+        return cls(mean, cov, n=moments.count, dataset=dataset, split=split, **made)
 
     def check_compatible(self, other: ReferenceStatistics, *, force: bool = False) -> str | None:
         """Check that both were made by the same route.
@@ -140,11 +130,13 @@ class ReferenceStatistics:
         Raises:
             StatisticsError: Features, weights, resizing, image shape or dimension differ.
         """
-        here, there = self.label, other.label
         if self.dim != other.dim:
+            what = (
+                f"{one.dim} features ({_brief(one.backend)} of images {_brief(one.shape)})" for one in (self, other)
+            )
             raise StatisticsError(
-                f"{here} and {there} cannot be compared, {self._features} against {other._features}; compute one of "
-                "them again with the features of the other"
+                f"{self.label} and {other.label} cannot be compared, {' against '.join(what)}; compute one of them "
+                "again with the features of the other"
             )
         for blank, known in ((self, other), (other, self)):
             if blank.backend is None and known.backend is not None:
@@ -152,12 +144,12 @@ class ReferenceStatistics:
                 warnings.warn(f"{blank.label} does not say how it was made; taken to be {guess}", stacklevel=2)
         differing = [
             f"{words} {_brief(mine)} and {_brief(its)}"
-            for field, words in _ROUTE.items()
-            if (its := getattr(other, field)) is not None and (mine := getattr(self, field)) is not None and mine != its
+            for name, words in _ROUTE.items()
+            if None not in (mine := getattr(self, name), its := getattr(other, name)) and mine != its
         ]
         if not differing:
             return None
-        message = f"{here} and {there} were made by different routes: {', '.join(differing)}"
+        message = f"{self.label} and {other.label} were made by different routes: {', '.join(differing)}"
         if not force:
             raise StatisticsError(
                 f"{message}; compute one of them again, or force (--force) a number that means little"
@@ -165,20 +157,11 @@ class ReferenceStatistics:
         warnings.warn(f"{message}; their distance means little", stacklevel=2)
         return message
 
-    @property
-    def _features(self) -> str:
-        of = "" if self.shape is None else f" of images {_brief(self.shape)}"
-        return f"{self.dim} features ({self.backend or 'unknown'}{of})"
-
     def distance(self, other: ReferenceStatistics, *, force: bool = False) -> float:
-        """Return the Fréchet distance to other statistics (the FID, for Inception features), stamps compared first.
-
-        Args:
-            other: The statistics to compare with.
-            force: Warn instead of raising where the stamps differ.
+        """Return the Fréchet distance to other statistics (the FID, for Inception features).
 
         Raises:
-            StatisticsError: They were made by different routes.
+            StatisticsError: As of :meth:`check_compatible`.
             ValueError: A covariance is none.
         """
         self.check_compatible(other, force=force)
@@ -192,8 +175,8 @@ class ReferenceStatistics:
         """
         check_target(path, overwrite=overwrite)
         path.parent.mkdir(parents=True, exist_ok=True)
-        stamp = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "source"}
-        arrays: dict[str, Any] = {name: np.asarray(value) for name, value in stamp.items() if value is not None}
+        stored = {name: getattr(self, name) for name in _stored(self)}
+        arrays: dict[str, Any] = {name: np.asarray(value) for name, value in stored.items() if value is not None}
         with replacing(path) as part, part.open("wb") as file:
             np.savez(file, **arrays)
 
@@ -212,7 +195,7 @@ class ReferenceStatistics:
                 raise zipfile.BadZipFile("it is no .npz archive, or a part of one")
             with np.load(path, allow_pickle=False) as archive:
                 arrays = {name: archive[name] for name in archive.files}
-        except (*_READ_ERRORS, AttributeError, TypeError) as error:
+        except Exception as error:  # zip, zlib and NumPy raise whatever comes to their mind
             raise StatisticsError(
                 f"{path} cannot be read as statistics ({one_line(error)}); make or download it again"
             ) from error
@@ -220,15 +203,10 @@ class ReferenceStatistics:
             found = ", ".join(arrays) or "none"
             raise StatisticsError(f"{path} lacks {' and '.join(missing)} (its arrays: {found}); it is another file")
         try:
-            mu, sigma = (np.asarray(arrays[name], dtype=np.float64) for name in ("mu", "sigma"))
-            stamp: dict[str, Any] = {
-                field.name: _restored(field.name, arrays[field.name])
-                for field in fields(cls)
-                if field.name in arrays and field.name not in ("mu", "sigma", "source")
-            }
+            stamp = {name: _RESTORE.get(name, str)(arrays[name]) for name in _stored(cls) if name in arrays}
         except (ValueError, TypeError) as error:
             raise StatisticsError(f"{path}: an array has the wrong type ({one_line(error)}); make it again") from error
-        return cls(mu, sigma, **stamp, source=str(path))
+        return cls(**stamp, source=str(path))
 
 
 def compute_statistics(
@@ -247,71 +225,58 @@ def compute_statistics(
         FeatureError: The images do not fit the extractor.
         ValueError: There are fewer than two images.
     """
+    from tqdm import tqdm
+
     if data.latent:
         raise StatisticsError(f"{data.name} holds latents, which have no pixels; decode them to images first")
     if batch_size < 1:
         raise StatisticsError(f"batch_size = {batch_size} must be at least 1")
     if len(data) < 2:
         raise StatisticsError(f"{data.name} has {len(data)} image; a covariance needs 2 at least")
-    batches = (data.images[start : start + batch_size] for start in range(0, len(data), batch_size))
-    moments = accumulate(batches, extractor, total=len(data) if progress else None)
-    return ReferenceStatistics.of(
-        moments, extractor, dataset=data.name, split=data.split, preprocessing=data.preprocessing
-    )
-
-
-def accumulate(
-    batches: Iterable[Tensor], extractor: FeatureExtractor, *, total: int | None = None
-) -> MomentAccumulator:
-    """Return the moments of the features of all batches.
-
-    Args:
-        batches: Images `(B, C, H, W)`, uint8 or in [-1, 1].
-        extractor: Made for images of their shape.
-        total: Number of images, for a progress bar; None shows none.
-
-    Raises:
-        FeatureError: The images do not fit the extractor.
-    """
-    from tqdm import tqdm
-
     moments = MomentAccumulator(extractor.dim)
-    with tqdm(
-        total=total, unit="img", desc=f"{extractor.name} features", disable=True if total is None else None
-    ) as bar:
-        for batch in batches:
+    hidden = None if progress else True
+    with tqdm(total=len(data), unit="img", desc=f"{extractor.name} features", disable=hidden) as bar:
+        for batch in torch.split(data.images, batch_size):
             moments.add(extractor(batch))
             bar.update(len(batch))
-    return moments
+    known = {"dataset": data.name, "split": data.split, "preprocessing": data.preprocessing}
+    return ReferenceStatistics.of(moments, extractor, **known)
 
 
-def check_target(path: Path, *, overwrite: bool) -> None:
-    """Check that statistics may be written to `path`, before the work of computing them.
+def check_target(path: Path, *, overwrite: bool, suffix: str = ".npz", what: str = "statistics") -> None:
+    """Check that a file may be written to `path`, before the work of computing what it will hold.
 
     Raises:
-        OutputError: The name does not end in `.npz`, it is a folder, or there is a file that may not be replaced.
+        OutputError: The name does not end in `suffix`, it is a folder, or there is a file that may not be replaced.
     """
-    if path.suffix != ".npz":
-        raise OutputError(f"statistics are kept in .npz files, got {path}; name it {path.with_suffix('.npz').name}")
+    if path.suffix != suffix:
+        raise OutputError(f"{what} are kept in {suffix} files, got {path}; name it {path.stem or what}{suffix}")
     if path.is_dir():
         raise OutputError(f"{path} is a folder, not a file; choose another name")
     if path.exists() and not overwrite:
         raise OutputError(f"{path} is there already; choose another name, or replace it with --overwrite")
 
 
-def _restored(name: str, array: np.ndarray[Any, np.dtype[Any]]) -> Any:
-    """Return a value of the stamp from the array it was stored as."""
-    if name == "n":
-        return int(array)
-    if name == "shape":
-        channels, height, width = (int(side) for side in array)
-        return channels, height, width
-    return str(array)
+def _stored(statistics: ReferenceStatistics | type[ReferenceStatistics]) -> list[str]:
+    """Return the names of the arrays of a file."""
+    return [field.name for field in fields(statistics) if field.name != "source"]
 
 
-def _brief(value: object) -> str:
+def _moment(array: AnyArray) -> Array:
+    return np.asarray(array, dtype=np.float64)
+
+
+def _shape(array: AnyArray) -> Shape:
+    channels, height, width = map(int, array)
+    return channels, height, width
+
+
+_RESTORE: dict[str, Callable[[AnyArray], Any]] = {"mu": _moment, "sigma": _moment, "n": int, "shape": _shape}
+"""What makes a value of a stored array, where it is not text."""
+
+
+def _brief(value: str | Shape | None) -> str:
     """Return a value of the stamp for messages: hashes are cut short."""
     if isinstance(value, tuple):
-        return "x".join(map(str, value))
-    text = str(value)
-    return f"{text[:8]}..." if len(text) == 64 else text or "none"
+        return sides(value)
+    return "unknown" if value is None else f"{value[:8]}..." if len(value) == 64 else value or "none"

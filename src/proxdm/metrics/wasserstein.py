@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from proxdm.errors import NonFiniteError, ProxdmError
+from proxdm.metrics.registry import Value, metric
 
 Order = Literal[1, 2]
 """p: 1 for the mean distance moved, 2 for the root mean squared distance."""
@@ -76,8 +77,7 @@ def wasserstein(
         NonFiniteError: A set or its weights contain NaN or infinite numbers.
         TransportError: The solver did not reach the optimum.
     """
-    _check_order(order)
-    xs, ys = _pair(x, y)
+    xs, ys = _pair(x, y, order)
     if len(xs) * len(ys) > MAX_PAIRS:
         raise ValueError(
             f"an exact distance between {len(xs)} and {len(ys)} points needs {len(xs) * len(ys):,} costs, the limit "
@@ -114,28 +114,27 @@ def sliced_wasserstein(
     `1 / sqrt(projections)`. In d dimensions a translation by `v` has sliced W2 `|v| / sqrt(d)`.
 
     Args:
-        x: Points `(n, *dims)`; flattened to `(n, d)`.
-        y: Points `(m, *dims)`; flattened to `(m, d)`.
+        x: As of :func:`wasserstein`, in any number.
+        y: Likewise.
         order: p, 1 or 2.
         projections: Number of directions, uniform on the sphere.
         seed: Seed of the directions: the same seed gives the same directions, whatever the sets.
-        x_weights: Masses `(n,)` of x, at least 0, rescaled to sum 1; equal masses by default.
-        y_weights: Masses `(m,)` of y, likewise.
+        x_weights: As of :func:`wasserstein`.
+        y_weights: Likewise.
 
     Raises:
-        ValueError: The sets are empty or of different dimension; the weights do not fit; another order; fewer
-            than one projection.
+        ValueError: As :func:`wasserstein`, or fewer than one projection.
         NonFiniteError: A set or its weights contain NaN or infinite numbers.
     """
-    _check_order(order)
     if projections < 1:
         raise ValueError(f"projections = {projections} must be at least 1; 500 are usual")
-    xs, ys = _pair(x, y)
+    xs, ys = _pair(x, y, order)
     a, b = _weights(x_weights, len(xs), "x"), _weights(y_weights, len(ys), "y")
     equal = len(xs) == len(ys) and x_weights is None and y_weights is None
     import ot
 
-    theta = _directions(projections, xs.shape[1], seed)
+    theta: _Array = np.random.default_rng(seed).standard_normal((projections, xs.shape[1]))
+    theta /= np.linalg.norm(theta, axis=1, keepdims=True)
     total = 0.0
     chunk = max(1, PROJECTED // (len(xs) + len(ys)))
     for start in range(0, projections, chunk):
@@ -148,20 +147,10 @@ def sliced_wasserstein(
     return float((total / projections) ** (1 / order))
 
 
-def _directions(count: int, dimension: int, seed: int) -> _Array:
-    """Return `count` directions, uniform on the unit sphere, as rows `(count, dimension)`."""
-    theta: _Array = np.random.default_rng(seed).standard_normal((count, dimension))
-    theta /= np.linalg.norm(theta, axis=1, keepdims=True)
-    return theta
-
-
-def _check_order(order: int) -> None:
+def _pair(x: Points, y: Points, order: int) -> tuple[_Array, _Array]:
+    """Return both sets as float64 `(n, d)`, checked."""
     if order not in (1, 2):
         raise ValueError(f"order = {order} must be 1 or 2")
-
-
-def _pair(x: Points, y: Points) -> tuple[_Array, _Array]:
-    """Return both sets as float64 `(n, d)`, checked."""
     xs, ys = _flat(x, "x"), _flat(y, "y")
     if xs.shape[1] != ys.shape[1]:
         raise ValueError(
@@ -202,3 +191,15 @@ def _weights(weights: ArrayLike | None, count: int, name: str) -> _Array:
         )
     masses: _Array = array / array.sum()
     return masses
+
+
+@metric("w2", {"w2": Value("W2")}, keeps="pixels", most=2_000)
+def _w2(samples: Tensor, reference: Tensor) -> tuple[float]:
+    """Exact Wasserstein distance."""
+    return (w2(samples, reference),)
+
+
+@metric("sliced-w2", {"sliced_w2": Value("sliced W2")}, keeps="pixels", most=10_000)
+def _sliced_w2(samples: Tensor, reference: Tensor) -> tuple[float]:
+    """Wasserstein distance averaged over projections."""
+    return (sliced_wasserstein(samples, reference),)

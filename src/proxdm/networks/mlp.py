@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -22,6 +23,8 @@ class MLPConfig:
         dropout: Dropout probability inside the blocks, in [0, 1).
         conditioning: `time` (score networks) or `time-lam` (prox networks).
         log_lam: Embed `log(lam)` in place of `lam`.
+        frequencies: K, at least 0: besides x the network is shown `sin(2^k pi x)` and `cos(2^k pi x)` for k < K,
+            without which it learns fine structure slowly (Tancik et al. 2020).
     """
 
     dim: int = 2
@@ -30,12 +33,15 @@ class MLPConfig:
     dropout: float = 0.0
     conditioning: Conditioning = "time"
     log_lam: bool = False
+    frequencies: int = 0
 
     def __post_init__(self) -> None:
         """Reject architectures that cannot be built."""
         check_conditioning(self.conditioning, self.width, log_lam=self.log_lam)
         if self.dim < 1 or self.depth < 1:
             raise ValueError(f"dim = {self.dim} and depth = {self.depth} must both be at least 1")
+        if self.frequencies < 0:
+            raise ValueError(f"frequencies = {self.frequencies} must be at least 0; 0 shows the network x alone")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout = {self.dropout} must lie in [0, 1)")
 
@@ -91,7 +97,7 @@ class MLP(nn.Module):
         super().__init__()
         self.config = config
         self.embedding = ConditionEmbedding(config.conditioning, config.width, config.width, log_lam=config.log_lam)
-        self.head = nn.Linear(config.dim, config.width)
+        self.head = nn.Linear(config.dim * (1 + 2 * config.frequencies), config.width)
         self.blocks = nn.ModuleList(ResidualLayer(config.width, config.dropout) for _ in range(config.depth))
         self.tail = nn.Sequential(nn.LayerNorm(config.width), nn.SiLU(), nn.Linear(config.width, config.dim))
 
@@ -111,7 +117,9 @@ class MLP(nn.Module):
                 f"x has shape {tuple(x.shape)}, but this network takes (B, *) with {self.config.dim} numbers per sample"
             )
         embedding = self.embedding(t, lam)
-        h = self.head(x.flatten(1))
+        flat = x.flatten(1)
+        angles = [flat * (2**k * math.pi) for k in range(self.config.frequencies)]
+        h = self.head(torch.cat([flat, *(wave(a) for a in angles for wave in (torch.sin, torch.cos))], dim=1))
         for block in self.blocks:
             h = block(h, embedding)
         return self.tail(h).reshape(x.shape).to(x.dtype)  # type: ignore[no-any-return]

@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from proxdm.evaluation.comparison import FRACTIONS, Key, Panel, Series, better_in_words
+from proxdm.evaluation.comparison import Key, Panel, Series
+from proxdm.metrics.registry import value_of
 from proxdm.plotting import style
 
 if TYPE_CHECKING:
@@ -152,7 +153,7 @@ def draw_panel(axes: Axes, panel: Panel, styles: Mapping[Key, style.Style]) -> l
     values = [point.mean for one in panel.series for point in one.points]
     if not _logarithmic(panel):
         axes.set_yscale("linear")
-        if panel.metric in FRACTIONS:
+        if value_of(panel.metric).fraction:
             axes.set_ylim(0, 1)
     elif min(values) < max(values) < _LEVEL * min(values):
         style.log_values(axes, (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9))
@@ -160,7 +161,7 @@ def draw_panel(axes: Axes, panel: Panel, styles: Mapping[Key, style.Style]) -> l
         axes.set_xlim(panel.nfe[0] / 2, panel.nfe[0] * 2)
     axes.set_xlabel("network evaluations per sample (NFE)")
     name = metric_name(panel.metric, features_of(panel))
-    axes.set_ylabel(", ".join(filter(None, (name, better_in_words(panel.metric)))))
+    axes.set_ylabel(", ".join(filter(None, (name, value_of(panel.metric).better_in_words))))
     return ends
 
 
@@ -223,4 +224,4 @@ def loss_by_phase(log: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[tupl
 
 def _logarithmic(panel: Panel) -> bool:
     values = [point.mean for one in panel.series for point in one.points]
-    return panel.metric not in FRACTIONS and min(values, default=0.0) > 0
+    return not value_of(panel.metric).fraction and min(values, default=0.0) > 0

@@ -71,8 +71,7 @@ def _panels(targets: Sequence[Any], draw: Callable[[Axes, Any], None], text: str
 
 
 def _setting(result: RatesResult) -> str:
-    parts = [f"{name} {value}" for name, value in (("grid", result.grid), ("quadrature", result.quadrature)) if value]
-    return "".join(f"; {part}" for part in parts)
+    return f"; grid {result.grid}" if result.grid else ""
 
 
 def _gaussian(axes: Axes, rates: GaussianRates) -> None:

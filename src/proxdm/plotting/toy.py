@@ -11,6 +11,7 @@ import numpy as np
 from proxdm.experiments.toy import METHODS
 from proxdm.experiments.toy_result import ToyResult, Trajectory
 from proxdm.plotting import style
+from proxdm.samplers import SAMPLERS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,10 +26,9 @@ WIDE_VIEW = 1.75
 
 def style_of(method: str) -> style.Style:
     """Return the style of a method of the synthetic experiment, or of a sampler, whatever else is drawn."""
-    if method not in METHODS:
-        return style.sampler_style(method)
-    family = [name for name in METHODS if style.is_prox(name) == style.is_prox(method)]
-    return style.family_style(family.index(method), prox=style.is_prox(method))
+    prox = style.is_prox(method)
+    family = [name for name in dict.fromkeys((*METHODS, *SAMPLERS)) if style.is_prox(name) == prox]
+    return style.family_style(family.index(method), prox=prox) if method in family else style.sampler_style(method)
 
 
 def particles(result: ToyResult) -> Figure:
@@ -37,7 +37,7 @@ def particles(result: ToyResult) -> Figure:
     Args:
         result: What :func:`proxdm.experiments.toy.run_toy` returned.
     """
-    names = _names(result)
+    names = result.names
     side, left, top, bottom, gap = 1.28, 1.35, 0.55, 0.08, 0.06
     width = left + max(len(result.steps) * (side + gap), 6.2)  # room for the title
     with style.drawing(width, top + len(names) * (side + gap) + bottom) as figure:
@@ -99,7 +99,7 @@ def animation(result: ToyResult, path: Path, *, seconds_per_step: float = 0.45, 
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from PIL import Image
 
-    names = [name for name in _names(result) if name in result.trajectories]
+    names = [name for name in result.names if name in result.trajectories]
     if not names:
         raise ValueError(f"no method is defined for N = {result.trajectory_steps}, so there is nothing to animate")
     frames = []
@@ -126,11 +126,6 @@ def animation(result: ToyResult, path: Path, *, seconds_per_step: float = 0.45, 
     small[0].save(path, save_all=True, append_images=small[1:], duration=durations, loop=0, optimize=False)
 
 
-def _names(result: ToyResult) -> list[str]:
-    """Return the methods of a result, those skipped at every N too, in the order of the registry."""
-    return [name for name in METHODS if name in result.methods or name in result.skipped]
-
-
 def _cloud(axes: Axes, result: ToyResult, name: str, points: Any, view: float, **sizes: float) -> Any:
     """Draw the target in grey and particles in the colour of their method, in a square."""
     axes.set(xlim=(-view, view), ylim=(-view, view), xticks=[], yticks=[])
@@ -150,7 +145,7 @@ def _panel(axes: Axes, result: ToyResult, name: str, steps: int) -> None:
     _cloud(axes, result, name, final, VIEW, target=10, size=3, alpha=0.4)
     if cell is None:
         axes.set_facecolor("#f5f5f5")
-        limit = getattr(METHODS[name].rule, "gamma_limit", math.inf)
+        limit = getattr(SAMPLERS.get(name.partition("(")[0]), "gamma_limit", math.inf)
         reason = f"not defined\n(γ ≥ {limit:g})" if math.isfinite(limit) else "not defined"
         axes.text(0, 0, reason, ha="center", va="center", color="#777777", linespacing=1.4)
     else:

@@ -1,13 +1,23 @@
-"""Presets by name: those of arXiv 2507.08956 (:mod:`.paper`), and ours for small machines (:mod:`.small`)."""
+"""Presets by name: those of arXiv 2507.08956 (:mod:`.paper`), and ours for small machines (:mod:`.small`).
+
+An own one is a function that returns a configuration: `@PRESETS.register("my-preset")`.
+"""
 
 from __future__ import annotations
 
-from proxdm.config import Config, ConfigError
-from proxdm.errors import did_you_mean
-from proxdm.presets import paper, small
+from collections.abc import Callable
+from functools import partial
 
-PRESETS: tuple[str, ...] = (*small.ROWS, *paper.ROWS)
+from proxdm.config import Config, ConfigError
+from proxdm.presets import paper, small
+from proxdm.runtime.registry import Registry
+
+PRESETS: Registry[Callable[[], Config]] = Registry("preset")
 """Every preset by name."""
+
+for _rows, _make in ((small.ROWS, small.make), (paper.ROWS, paper.make)):
+    for _name in _rows:
+        PRESETS.add(_name, partial(_make, _name))
 
 
 def get_preset(name: str) -> Config:
@@ -16,6 +26,8 @@ def get_preset(name: str) -> Config:
     Raises:
         ConfigError: There is none; the message names the closest and lists all.
     """
-    if name not in PRESETS:
-        raise ConfigError(f"unknown preset {name!r}{did_you_mean(name, PRESETS)}; the presets are {', '.join(PRESETS)}")
-    return small.make(name) if name in small.ROWS else paper.make(name)
+    try:
+        make = PRESETS.find(name)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    return make()

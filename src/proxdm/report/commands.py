@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,6 @@ from proxdm.experiments.commands import config_flags, flags, wrapped
 from proxdm.presets import get_preset
 from proxdm.samplers import find_sampler
 from proxdm.schedules import VPSDE
-
-_PARAMETER = re.compile(r"(eps|rho)=([\d.e+-]+)")
 
 
 def train_command(config: Config, out: Path) -> str | None:
@@ -56,7 +53,6 @@ def evaluate_commands(rows: Iterable[EvaluationRow]) -> list[str]:
 
 def _evaluate(rows: Sequence[EvaluationRow]) -> list[str]:
     first, seeds, split = rows[0], {row.seed for row in rows}, rows[0].reference.get("split")
-    grid = _grid(first) or ""
     return [
         first.source,
         *flags(preset=first.preset if first.source.endswith(".pth") and first.preset else None, weights=first.weights),
@@ -64,19 +60,19 @@ def _evaluate(rows: Sequence[EvaluationRow]) -> list[str]:
         *flags(samples=first.samples, features=first.features.get("name"), reference=first.reference.get("name")),
         *flags(split=None if split in ("", "train") else split),
         *flags(metrics=list(dict.fromkeys(name for row in rows for name in row.used))),
-        *flags(seed=min(seeds), seeds=len(seeds) if len(seeds) > 1 else None, grid=grid.partition(",")[0] or None),
-        *flags(**dict(_PARAMETER.findall(grid)), chunk=first.chunk),
-        *flags(bf16=first.bf16, compile=first.compile, force="forced" in first.reference),
+        *flags(seed=min(seeds), seeds=len(seeds) if len(seeds) > 1 else None, grid=_grid(first)),
+        *flags(chunk=first.chunk, bf16=first.bf16, compile=first.compile, force="forced" in first.reference),
     ]
 
 
 def _grid(row: EvaluationRow) -> str | None:
-    """Return the kind of the grid of a row; None if it is the usual one of its sampler."""
+    """Return the grid of a row without its steps, as options take it; None if it is the usual one of its sampler."""
     try:
         usual = find_sampler(row.sampler).grid(VPSDE(), row.steps).name
     except ValueError:  # a sampler of another version, or of a module that is not here
         usual = ""
-    return None if row.grid == usual else grid_kind(row.grid)
+    family, _, parameters = grid_kind(row.grid).partition(", ")
+    return None if row.grid == usual else f"{family}({parameters})" if parameters else family
 
 
 def _runs(seeds: Mapping[int, frozenset[int]]) -> list[list[int]]:

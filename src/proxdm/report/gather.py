@@ -16,6 +16,7 @@ from proxdm.describe import describe_draws
 from proxdm.errors import CheckpointError, ProxdmError
 from proxdm.evaluation.comparison import run_name
 from proxdm.evaluation.reading import Measured, find_results, read_results
+from proxdm.runtime.jsonlines import JsonLines
 from proxdm.runtime.words import duration
 
 EVALUATIONS = Path("evaluations")
@@ -104,8 +105,8 @@ def gather(sources: Sequence[str]) -> Material:
 
     Raises:
         ValueError: A source is neither, has no results, or holds a row that is damaged.
-        OutputError: A line of results is not JSON.
-        CheckpointError: A run cannot be read, or a line of its log.
+        OutputError: A line of results or of a log is not JSON.
+        CheckpointError: A run cannot be read.
     """
     rows: list[Measured] = []
     named: list[str] = []
@@ -139,14 +140,15 @@ def open_run(source: str, *, required: bool = False) -> Run:
         required: Whether it is an error if it is not here or cannot be read.
 
     Raises:
-        CheckpointError: As said, or a line of its log is not JSON.
+        CheckpointError: As said.
+        OutputError: A line of its log is not JSON.
     """
     path = Path(source)
     if not path.exists():
         if required:
             raise CheckpointError(f"{source} does not exist")
         return Run(source, None, f"{source} is not here")
-    log = tuple(_read_log(path / LOG_FILE)) if path.is_dir() else ()
+    log = tuple(JsonLines(path / LOG_FILE).records()) if path.is_dir() else ()
     try:
         found: Found = find(path)
     except ProxdmError as error:
@@ -165,26 +167,3 @@ def _results_of(path: Path) -> list[Measured]:
     usual = EVALUATIONS / run_name(str(path.resolve()))
     beside = read_results(usual) if find_results(usual) else []
     return inside + [one for one in beside if Path(one.row.source).resolve() == path.resolve()]
-
-
-def _read_log(path: Path) -> list[Mapping[str, Any]]:
-    """Return the lines of a log; an unfinished last line is left out.
-
-    Raises:
-        CheckpointError: Another line is not a JSON object.
-    """
-    found: list[Mapping[str, Any]] = []
-    lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
-    for number, line in enumerate(lines, 1):
-        try:
-            record = json.loads(line) if line.strip() else {}
-            if not isinstance(record, dict):
-                raise ValueError("not an object")
-        except ValueError:
-            if number == len(lines) and not line.endswith(b"\n"):
-                break
-            raise CheckpointError(
-                f"line {number} of {path} is not a JSON object; repair it, or move the file away"
-            ) from None
-        found.append(record)
-    return found

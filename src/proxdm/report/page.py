@@ -17,9 +17,9 @@ from typing import Any
 
 from proxdm._version import __version__
 from proxdm.config import Config, to_json
-from proxdm.evaluation.comparison import Key, Panel, Series, Setting, better_in_words, key_of, make_panels
-from proxdm.evaluation.measures import MEASURES
+from proxdm.evaluation.comparison import Key, Panel, Series, Setting, key_of, make_panels
 from proxdm.evaluation.reading import Measured
+from proxdm.metrics.registry import METRICS, value_of
 from proxdm.plotting import curves
 from proxdm.plotting.style import Style
 from proxdm.report.commands import evaluate_commands, train_command
@@ -150,7 +150,7 @@ def render(material: Material, *, title: str = "", metrics: Sequence[str] = ()) 
         rows=material.rows,
         commands=evaluate_commands(one.row for one in material.rows),
         # what the template asks of rows, panels and runs
-        better=better_in_words,
+        better=lambda metric: value_of(metric).better_in_words,
         changed=_changed,
         config_json=to_json,
         figure=lambda panel, name: Markup(_figure(panel, styles, name)),
@@ -176,7 +176,7 @@ def _parts(rows: Iterable[Measured], metrics: Sequence[str], styles: Mapping[Key
     parts = []
     for number, members in enumerate(split.values(), 1):
         there = {value for one in members for value in one.row.metrics}
-        shown = [name for name in metrics if there & set(MEASURES[name].values if name in MEASURES else (name,))]
+        shown = [name for name in metrics if there & set(METRICS[name].values if name in METRICS else (name,))]
         parts.append(Part(number, members, make_panels(members, shown), styles))
     return parts
 

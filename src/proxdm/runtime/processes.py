@@ -1,6 +1,7 @@
 """Where a process computes, and how it meets the others: a thin view of accelerate.
 
-`accelerate launch`, `torchrun` and a plain `python` all work; the processes are those of the launcher.
+`accelerate launch`, `torchrun` and a plain `python` all work; the processes are those of the launcher. (On CPUs,
+`accelerate launch --num_processes 2` starts one process unless it is given an MPI host file; `torchrun` starts two.)
 """
 
 from __future__ import annotations
@@ -55,9 +56,7 @@ class Place:
         if self.world == 1:
             return model
         devices = [self.device] if self.device.type == "cuda" else None
-        return nn.parallel.DistributedDataParallel(
-            model, device_ids=devices, broadcast_buffers=False, gradient_as_bucket_view=True
-        )
+        return nn.parallel.DistributedDataParallel(model, device_ids=devices, gradient_as_bucket_view=True)
 
 
 def find_place(device: Literal["auto", "cpu"] = "auto") -> Place:
@@ -72,3 +71,13 @@ def find_place(device: Literal["auto", "cpu"] = "auto") -> Place:
     state = PartialState(cpu=device == "cpu" or not accelerated)
     where = torch.device("cpu") if device == "cpu" else state.device
     return Place(where, state.process_index, state.num_processes)
+
+
+def leave_processes() -> bool:
+    """Part from the other processes if there are any; return whether this one is the first."""
+    from accelerate import PartialState
+
+    state = PartialState()
+    is_main = bool(state.is_main_process)
+    state.destroy_process_group()
+    return is_main

@@ -6,42 +6,32 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from types import FrameType
 
 
-@dataclass
-class Caught:
-    """The signal that came, if one did.
-
-    Attributes:
-        number: SIGINT or SIGTERM; 0 if none came.
-    """
-
-    number: int = 0
-
-
 @contextmanager
-def caught_signals() -> Iterator[Caught]:
-    """Note SIGINT and SIGTERM instead of dying of them; a second one has its usual effect.
+def deferred_signals() -> Iterator[list[int]]:
+    """Give a list to which SIGINT and SIGTERM add their number, instead of ending the process.
 
-    Signals can be handled in the main thread only; elsewhere nothing is caught.
+    A second signal has its usual effect. Signals are handled in the main thread only; elsewhere the list stays empty.
     """
-    caught = Caught()
+    received: list[int] = []
     if threading.current_thread() is not threading.main_thread():
-        yield caught
+        yield received
         return
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
     def note(number: int, frame: FrameType | None) -> None:
-        caught.number = number
-        for known, handler in before.items():
-            signal.signal(known, handler)
+        received.append(number)
+        restore()
 
     for number in before:
         signal.signal(number, note)
     try:
-        yield caught
+        yield received
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        restore()

@@ -23,8 +23,8 @@ class WeightAverages:
     """
 
     def __init__(self, network: nn.Module, decays: Sequence[float]) -> None:
-        self.names = [name for name, _ in network.named_parameters()]
-        self._weights: list[Tensor] = [parameter for _, parameter in network.named_parameters()]
+        self._network = network
+        self._weights: list[Tensor] = list(network.parameters())
         self.averages = {decay: [w.detach().float().clone() for w in self._weights] for decay in decays}
 
     @torch.no_grad()
@@ -35,13 +35,19 @@ class WeightAverages:
             torch._foreach_lerp_(average, weights, 1 - decay)
 
     def state(self, decay: float) -> dict[str, Tensor]:
-        """Return one average by parameter name; the tensors themselves, not copies."""
-        return dict(zip(self.names, self.averages[decay], strict=True))
+        """Return the network's state with one average in place of its parameters; the tensors, not copies."""
+        return self._network.state_dict() | self._named(decay)
 
     @torch.no_grad()
     def load(self, decay: float, state: Mapping[str, Tensor]) -> None:
         """Set one average to what :meth:`state` gave."""
-        torch._foreach_copy_(self.averages[decay], [state[name].to(self._weights[0].device) for name in self.names])
+        for name, average in self._named(decay).items():
+            average.copy_(state[name])
+
+    def _named(self, decay: float) -> dict[str, Tensor]:
+        """Return one average by parameter name; parameters that are shared have several."""
+        places = {id(weight): average for weight, average in zip(self._weights, self.averages[decay], strict=True)}
+        return {name: places[id(p)] for name, p in self._network.named_parameters(remove_duplicate=False)}
 
     @contextmanager
     def in_use(self, decay: float | None) -> Iterator[None]:
@@ -50,13 +56,10 @@ class WeightAverages:
         Args:
             decay: Which one; None leaves the weights as they are.
         """
-        if decay is None:
-            yield
-            return
-        with torch.no_grad():
-            kept = [w.detach().clone() for w in self._weights]
-            torch._foreach_copy_(self._weights, self.averages[decay])
+        kept = [w.detach().clone() for w in self._weights]
         try:
+            with torch.no_grad():
+                torch._foreach_copy_(self._weights, kept if decay is None else self.averages[decay])
             yield
         finally:
             with torch.no_grad():

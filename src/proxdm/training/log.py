@@ -1,15 +1,16 @@
-"""What a run says: `log.jsonl` always, and an experiment tracker where one is wanted."""
+"""What a run says: `log.jsonl` always, and one of accelerate's experiment trackers where one is wanted."""
 
 from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from proxdm.checkpoints.store import LOG_FILE
-from proxdm.config import Config, ConfigError, to_dict
+from proxdm.config import ConfigError, to_dict
+from proxdm.imaging import Pixels
 from proxdm.runtime.files import replacing
 
 TRACKER_FILE = "tracker.json"
@@ -18,32 +19,21 @@ PROJECT = "proxdm"
 Record = Mapping[str, str | int | float | None]
 
 
-class Tracker(Protocol):
-    """A program that draws curves."""
-
-    def log(self, record: Record, step: int) -> None:
-        """Take the numbers of a line of the log."""
-        ...
-
-    def close(self) -> None:
-        """Finish."""
-        ...
-
-
 class RunLog:
     """The log of a run.
 
     Args:
         folder: The run.
-        config: Its configuration; says which tracker to use.
+        tracker: `none`, `tensorboard` (event files in RUN/tensorboard), `wandb` or `trackio` (project `proxdm`).
+        config: What the run is, a dataclass; goes to the tracker.
         step: Steps taken so far; a tracker forgets what came after.
 
     Raises:
         ConfigError: The tracker's package is not installed.
     """
 
-    def __init__(self, folder: Path, config: Config, step: int) -> None:
-        self.tracker = make_tracker(folder, config, step)
+    def __init__(self, folder: Path, tracker: str, config: object, step: int) -> None:
+        self.tracker = None if tracker == "none" else _start(tracker, folder, config, step)
         self._file = (folder / LOG_FILE).open("a", encoding="utf-8")
 
     def write(self, record: Record) -> None:
@@ -51,39 +41,48 @@ class RunLog:
         self._file.write(json.dumps(record, allow_nan=False) + "\n")
         self._file.flush()
         if self.tracker is not None:
-            self.tracker.log(record, int(record["step"] or 0))
+            numbers = {key: value for key, value in record.items() if isinstance(value, int | float) and key != "step"}
+            self.tracker.log(numbers, step=record["step"])
+
+    def picture(self, pixels: Pixels, step: int) -> None:
+        """Pass a picture, `(H, W)` or `(H, W, 3)`, on to the tracker."""
+        if self.tracker is None:
+            return
+        rgb = pixels if pixels.ndim == 3 else pixels[..., None].repeat(3, -1)
+        if self.tracker.name == "trackio":  # accelerate's has no log_images
+            import trackio
+
+            self.tracker.log({"preview": trackio.Image(rgb)}, step=step)
+        else:
+            names = {"dataformats": "NHWC"} if self.tracker.name == "tensorboard" else {}
+            self.tracker.log_images({"preview": rgb[None]}, step=step, **names)
 
     def close(self) -> None:
         """Close file and tracker."""
         self._file.close()
         if self.tracker is not None:
-            self.tracker.close()
+            self.tracker.finish()
 
 
-def make_tracker(folder: Path, config: Config, step: int) -> Tracker | None:
-    """Return the tracker that the configuration names, or None.
+def _start(name: str, folder: Path, config: object, step: int) -> Any:
+    """Return a tracker of accelerate that goes on with the run of this folder, under the same identifier."""
+    from accelerate import tracking
 
-    Raises:
-        ConfigError: Its package is not installed.
-    """
-    name = config.logging.tracker
-    makers: dict[str, Callable[[Path, Config, int], Tracker]] = {
-        "tensorboard": _TensorBoard,
-        "wandb": _WandB,
-        "trackio": _Trackio,
-    }
-    if name == "none":
-        return None
     try:
-        return makers[name](folder, config, step)
+        if name == "tensorboard":
+            tracker = tracking.TensorBoardTracker(name, folder, purge_step=step + 1)
+        elif name == "wandb":
+            names = {"name": folder.name, "id": _identity(folder), "dir": str(folder), "allow_val_change": True}
+            tracker = tracking.WandBTracker(PROJECT, resume="allow", config=to_dict(config), **names)
+        else:
+            names = {"name": f"{folder.name}-{_identity(folder)}"}
+            tracker = tracking.TrackioTracker(PROJECT, resume="allow", config=to_dict(config), **names)
+        tracker.start()
     except ImportError as error:
         raise ConfigError(
             f"logging.tracker = {name!r} needs a package that is not installed ({error}): pip install 'proxdm[{name}]'"
         ) from error
-
-
-def _numbers(record: Record) -> dict[str, int | float]:
-    return {key: value for key, value in record.items() if isinstance(value, int | float) and key != "step"}
+    return tracker
 
 
 def _identity(folder: Path) -> str:
@@ -92,62 +91,4 @@ def _identity(folder: Path) -> str:
     if not path.exists():
         with replacing(path) as part:
             part.write_text(json.dumps({"id": uuid.uuid4().hex[:8]}) + "\n", encoding="utf-8")
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return str(content["id"])
-
-
-class _TensorBoard:
-    """Event files in RUN/tensorboard."""
-
-    def __init__(self, folder: Path, config: Config, step: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        self._writer: Any = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
-
-    def log(self, record: Record, step: int) -> None:
-        for key, value in _numbers(record).items():
-            self._writer.add_scalar(key, value, step)
-
-    def close(self) -> None:
-        self._writer.close()
-
-
-class _WandB:
-    """Weights & Biases, project `proxdm`."""
-
-    def __init__(self, folder: Path, config: Config, step: int) -> None:
-        import wandb
-
-        identity = _identity(folder)
-        self._run: Any = wandb.init(
-            project=PROJECT,
-            name=folder.name,
-            id=identity,
-            resume="allow",
-            dir=str(folder),
-            config=to_dict(config),
-            allow_val_change=True,
-        )
-
-    def log(self, record: Record, step: int) -> None:
-        self._run.log(_numbers(record), step=step)
-
-    def close(self) -> None:
-        self._run.finish()
-
-
-class _Trackio:
-    """Trackio, project `proxdm`."""
-
-    def __init__(self, folder: Path, config: Config, step: int) -> None:
-        import trackio
-
-        name = f"{folder.name}-{_identity(folder)}"
-        self._module: Any = trackio
-        trackio.init(project=PROJECT, name=name, resume="allow", config=to_dict(config))
-
-    def log(self, record: Record, step: int) -> None:
-        self._module.log(_numbers(record), step=step)
-
-    def close(self) -> None:
-        self._module.finish()
+    return str(json.loads(path.read_text(encoding="utf-8"))["id"])

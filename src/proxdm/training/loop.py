@@ -1,8 +1,8 @@
 """The training loop: steps, log, previews, checkpoints, resume, signals.
 
-What is minimised is injected (:class:`proxdm.losses.Objective`); averages, logging and cadences are data in the
-configuration. Everything random is a function of (seed, step) (:mod:`proxdm.runtime.seeds`), so on the CPU a resumed
-run equals an uninterrupted one to the last bit, and several processes give the weights of one up to rounding.
+:func:`train` takes any model, data, draws and objective; :func:`train_config` makes them from a configuration.
+Everything random is a function of (seed, step) (:mod:`proxdm.runtime.seeds`), so on the CPU a resumed run equals an
+uninterrupted one to the last bit, and several processes give the weights of one up to rounding.
 """
 
 from __future__ import annotations
@@ -21,17 +21,19 @@ from tqdm import tqdm
 from proxdm._version import __version__
 from proxdm.checkpoints import store
 from proxdm.checkpoints.store import Checkpoint, TrainingState
+from proxdm.conditioning import Draws, make_draws
 from proxdm.config import Config, ConfigError
-from proxdm.data.images import ImageData
-from proxdm.data.load import load_data
+from proxdm.data.load import Source, load_data
 from proxdm.errors import CheckpointError, NonFiniteError
-from proxdm.losses import Objective, Phase, phase_at
+from proxdm.losses import Objective, ObjectiveConfig, Phase
+from proxdm.models import LearnedModel
 from proxdm.runtime.processes import find_place
-from proxdm.runtime.signals import Caught, caught_signals
+from proxdm.runtime.seeds import WEIGHTS, derived_seed
+from proxdm.runtime.signals import deferred_signals
 from proxdm.training.log import RunLog
-from proxdm.training.previews import can_preview, save_preview
-from proxdm.training.rates import learning_rate
-from proxdm.training.stepper import Stepper
+from proxdm.training.previews import draw_preview, preview_sampler
+from proxdm.training.settings import RunRecord, Settings, describe_run
+from proxdm.training.stepper import Stepper, learning_rate
 
 _SIGNAL_CADENCE = 10
 """On several GPUs the processes ask each other for signals every so many steps: asking makes the host wait."""
@@ -58,27 +60,70 @@ class TrainingResult:
     last: dict[str, Any] | None = None
 
 
-def train(
+def ingredients(
+    config: Config, data: Source | None = None
+) -> tuple[LearnedModel, Source, Draws, ObjectiveConfig, Settings]:
+    """Return the model with the first weights of the seed, data, draws, objective and settings of a configuration.
+
+    Args:
+        config: The configuration.
+        data: Training samples in place of those that it names.
+    """
+    with torch.random.fork_rng([]):
+        torch.default_generator.manual_seed(derived_seed(config.training.seed, WEIGHTS))
+        model = config.model.build()
+    sampler = repr(config.preview_sampler)
+    settings = Settings(config.optimiser, config.training, config.logging, config.data.flip, sampler)
+    source = config.data if data is None else data
+    return model, source, make_draws(config.conditioning, model.schedule), config.objective, settings
+
+
+def train_config(
     config: Config,
     out: str | Path,
     *,
     resume: bool = False,
-    data: ImageData | None = None,
-    objective: Objective | None = None,
+    data: Source | None = None,
+    predict: Objective | None = None,
     progress: bool = True,
+) -> TrainingResult:
+    """Train the model of a configuration: :func:`train` of its :func:`ingredients`, whose arguments these are."""
+    parts = ingredients(config, data)
+    return train(*parts, out, resume=resume, predict=predict, progress=progress, config=config)
+
+
+def train(
+    model: LearnedModel,
+    data: Source,
+    draws: Draws,
+    objective: ObjectiveConfig,
+    settings: Settings,
+    out: str | Path,
+    *,
+    resume: bool = False,
+    predict: Objective | None = None,
+    progress: bool = True,
+    config: Config | None = None,
 ) -> TrainingResult:
     """Train a model, or go on training it.
 
     Under `accelerate launch` or `torchrun` every process calls this; the first writes the files, and all of them must
-    see the folder. torch's global random state is afterwards what it was before.
+    see the folder. torch's global random state is afterwards what it was before. The weights of a checkpoint go by the
+    names that the network gives them: `network.load_state_dict(store.latest(Path(out)).read("ema-0.9999"))`.
 
     Args:
-        config: The run.
-        out: Its folder; must be new or empty without `resume`.
-        resume: Go on from the latest checkpoint.
-        data: Training images in place of those that `config.data` names.
-        objective: What is predicted, and with what it is compared; None is the configuration's.
-        progress: Show a progress bar (only where there is a terminal).
+        model: A score or prox model around any network; trained in place, on the device of the settings, and in
+            evaluation mode afterwards.
+        data: Samples `(n, *)`: a tensor, an array, a `torch.utils.data.Dataset` of tensors or (tensor, label) pairs,
+            the name of a data set or a path, as :func:`proxdm.data.load.load_data` takes them.
+        draws: Where the network is trained, in t or (t, lam): :func:`proxdm.conditioning.make_draws`.
+        objective: Loss and its phases.
+        settings: Optimiser, length, batch, seed, averages, arithmetic, logging.
+        out: Folder of the run; must be new or empty without `resume`.
+        resume: Go on from the latest checkpoint; the model may have any weights, and gets those of the checkpoint.
+        predict: What is predicted, and with what it is compared; None is that of model and objective.
+        progress: Say what is done, with a progress bar where there is a terminal.
+        config: Stands in the files of the run as its description; None describes the arguments.
 
     Returns:
         How it ended; after SIGINT or SIGTERM a checkpoint has been written and `signal` is set.
@@ -90,47 +135,49 @@ def train(
         DataError: The data are not there.
         NonFiniteError: Loss or gradient was not finite in `training.patience` steps in a row.
     """
-    folder = Path(out)
-    place = find_place(config.training.device)
+    folder, place = Path(out), find_place(settings.training.device)
     if not resume:
         store.check_free(folder)
-    else:
+    elif config is not None:
         store.check_same_run(store.read_config(folder), config)
-    images = load_data(config.data) if data is None else data
-    devices = [place.device] if place.device.type == "cuda" else []
+    samples = load_data(data)
+    record = config or describe_run(model, samples, draws, objective, settings)
+    if resume and isinstance(record, RunRecord):
+        store.check_same_run(store.read_config(folder, RunRecord), record)
     with ExitStack() as stack:
-        stack.enter_context(torch.random.fork_rng(devices))
-        stepper = Stepper(config, images, place, objective)
+        stack.enter_context(torch.random.fork_rng([place.device] if place.device.type == "cuda" else []))
+        stepper = Stepper(model, samples, draws, objective, settings, place, predict)
+        trainer = Trainer(stepper, folder, record, progress=progress)
         place.wait()  # nobody may see the folder that the first process makes before having looked at what was there
         if place.is_main:
             if not resume:
                 folder.mkdir(parents=True, exist_ok=True)
             stack.enter_context(store.locked(folder))
-            store.clean(folder) if resume else store.create_run(folder, config)
+            store.clean(folder) if resume else store.create_run(folder, record)
         place.wait()
-        trainer = Trainer(config, folder, stepper, progress=progress)
         if resume:
             trainer.restore()
-        caught = stack.enter_context(caught_signals())
-        return trainer.run(caught)
+        return trainer.run(stack.enter_context(deferred_signals()))
 
 
 class Trainer:
     """The loop around a stepper.
 
     Args:
-        config: The run.
-        folder: Its folder, made already.
         stepper: Takes the steps.
-        progress: Show a progress bar.
+        folder: The run.
+        record: What its files say of it.
+        progress: Say what is done.
     """
 
-    def __init__(self, config: Config, folder: Path, stepper: Stepper, *, progress: bool) -> None:
-        self.config, self.folder, self.stepper, self.place = config, folder, stepper, stepper.place
+    def __init__(self, stepper: Stepper, folder: Path, record: Config | RunRecord, *, progress: bool) -> None:
+        self.stepper, self.folder, self.record = stepper, folder, record
+        self.settings, self.place = stepper.settings, stepper.place
         self.progress = progress and self.place.is_main
         self.step = 0
         self.checkpoint: Checkpoint | None = None
         self.last: dict[str, Any] | None = None
+        self._sampler = preview_sampler(stepper.model, self.settings, stepper.stream.data.shape)
         self._log: RunLog | None = None
         self._seconds_before = 0.0
         self._started = self._logged_at = time.perf_counter()
@@ -143,45 +190,42 @@ class Trainer:
             CheckpointError: The checkpoint is damaged.
             ConfigError: The run has gone beyond `training.steps` already.
         """
-        found = store.latest(self.folder)
+        found, stepper, training = store.latest(self.folder), self.stepper, self.settings.training
         if found is not None:
-            if found.step > self.config.training.steps:
+            if found.step > training.steps:
                 raise ConfigError(
-                    f"training.steps = {self.config.training.steps}, but {self.folder} has taken {found.step} steps "
-                    f"already; set it to {found.step} or more"
+                    f"training.steps = {training.steps}, but {self.folder} has taken {found.step} steps already; set "
+                    f"it to {found.step} or more"
                 )
-            self._load(found)
+            try:
+                stepper.model.network.load_state_dict(found.read("raw"))
+                for decay in training.ema:
+                    stepper.averages.load(decay, found.read(f"ema-{decay}"))
+                stepper.load_optimizer_state(found.read_optimizer())
+            except (CheckpointError, RuntimeError, KeyError) as error:
+                raise CheckpointError(
+                    f"the checkpoint {found.path} cannot be resumed ({error}); remove that folder to go on from the "
+                    "one before it"
+                ) from error
+            stepper.counters.copy_(torch.tensor(found.state.counters, dtype=stepper.counters.dtype))
+            self.checkpoint, self.step, self._logged_step = found, found.step, found.step
+            self._seconds_before = found.state.seconds
         if self.place.is_main:
-            store.write_config(self.folder, self.config)
+            store.write_config(self.folder, self.record)
             store.truncate_log(self.folder, self.step)
 
-    def _load(self, found: Checkpoint) -> None:
-        try:
-            self.stepper.model.network.load_state_dict(found.read("raw"))
-            for decay in self.config.training.ema:
-                self.stepper.averages.load(decay, found.read(f"ema-{decay}"))
-            self.stepper.load_optimizer_state(found.read_optimizer())
-        except (CheckpointError, RuntimeError, KeyError) as error:
-            raise CheckpointError(
-                f"the checkpoint {found.path} cannot be resumed ({error}); remove that folder to go on from the one "
-                "before it"
-            ) from error
-        self.stepper.set_counters(found.state.counters)
-        self.checkpoint, self.step, self._logged_step = found, found.step, found.step
-        self._seconds_before = found.state.seconds
-
-    def run(self, caught: Caught) -> TrainingResult:
+    def run(self, signals: list[int]) -> TrainingResult:
         """Take the remaining steps, or as many as are taken before a signal comes.
 
         Args:
-            caught: Where a signal shows.
+            signals: Where a signal shows.
         """
-        total = self.config.training.steps
+        total, number = self.settings.training.steps, 0
         self._started = self._logged_at = time.perf_counter()
         if self.place.is_main:
-            self._log = RunLog(self.folder, self.config, self.step)
-        self._introduce()
-        number = 0
+            self._log = RunLog(self.folder, self.settings.logging.tracker, self.record, self.step)
+        if self.progress:
+            self._introduce()
         try:
             with tqdm(
                 total=total,
@@ -193,37 +237,38 @@ class Trainer:
             ) as bar:
                 while self.step < total and not number:
                     self._one_step(bar)
-                    number = self._signal(caught)
+                    number = self._signal(signals)
                 if self.checkpoint is None or self.checkpoint.step != self.step:
                     self._save()
         finally:
             if self._log is not None:
                 self._log.close()
         self.place.wait()
+        self.stepper.model.eval()
         assert self.checkpoint is not None
         early = number if self.step < total else None
         return TrainingResult(self.folder, self.checkpoint.path, self.step, self._seconds(), early or None, self.last)
 
     def _introduce(self) -> None:
-        """Say what is about to happen and where to watch it: without a terminal there is no bar for a long time."""
-        if not self.progress:
-            return
-        images, parameters = len(self.stepper.stream.data), sum(p.numel() for p in self.stepper.model.parameters())
+        """Say what is about to happen, on how many processes, and where to watch it."""
+        model, data, world = self.stepper.model, self.stepper.stream.data, self.place.world
+        parameters, share = sum(p.numel() for p in model.parameters()), self.settings.training.batch_size // world
         print(
-            f"{self.config.model.kind} model of {parameters:,} parameters, {images:,} images, {self.place.device}; "
-            f"log in {self.folder / store.LOG_FILE}",
+            f"{type(model).__name__} of {parameters:,} parameters, {len(data):,} samples; {world} "
+            f"process{'es' * (world > 1)} x {share} samples ({self.place.device}); log in "
+            f"{self.folder / store.LOG_FILE}",
             file=sys.stderr,
             flush=True,
         )
 
     def _one_step(self, bar: tqdm[Any]) -> None:
-        logging, total = self.config.logging, self.config.training.steps
-        phase = self._phase(self.step)
+        logging, total = self.settings.logging, self.settings.training.steps
+        phase = self.stepper.phase(self.step)
         self.stepper.step(self.step, phase)
         self.step += 1
         bar.update()
         ends = self.step == total
-        if ends or self.step % logging.every == 0 or self._phase(self.step) != phase:
+        if ends or self.step % logging.every == 0 or self.stepper.phase(self.step) != phase:
             self._write_line(phase, bar)
         elif self.place.device.type == "cpu":  # looking is free there
             self._check_finite()
@@ -235,22 +280,19 @@ class Trainer:
                 said = f"{self.last['phase']} {self.last['loss']:.4f}, {self._seconds():.0f} s"
                 print(f"step {self.step} of {total}: {said}", file=sys.stderr, flush=True)
 
-    def _phase(self, step: int) -> Phase:
-        return phase_at(self.config.objective, step, self.config.training.steps)
-
     def _seconds(self) -> float:
         return self._seconds_before + time.perf_counter() - self._started
 
     def _write_line(self, phase: Phase, bar: tqdm[Any]) -> None:
         self._check_finite()
         window, now = self.stepper.collect(), time.perf_counter()
-        images, taken = self.config.training.batch_size, window.steps > 0
+        images, taken = self.settings.training.batch_size, window.steps > 0
         self.last = {
             "step": self.step,
             "images": self.step * images,
             "phase": phase.loss,
             "zeta": phase.zeta,
-            "lr": learning_rate(self.config.optimiser, phase, self.step - 1),
+            "lr": learning_rate(self.settings.optimiser, phase, self.step - 1),
             "loss": window.loss if taken else None,
             "mse": window.mse if taken else None,
             "vanished": window.vanished if taken and phase.zeta is not None else None,
@@ -266,7 +308,7 @@ class Trainer:
             bar.set_postfix_str(f"{phase} {window.loss:.4f}", refresh=False)
 
     def _check_finite(self) -> None:
-        window, training = self.stepper.look(), self.config.training
+        window, training = self.stepper.look(), self.settings.training
         if window.longest < training.patience:
             return
         path = None if self.checkpoint is None else self.checkpoint.path
@@ -278,37 +320,36 @@ class Trainer:
         )
 
     def _preview(self, bar: tqdm[Any]) -> None:
-        """Write a grid of samples of the first average; a model that cannot sample yet is no reason to stop."""
-        if not self.place.is_main or not can_preview(self.config):
+        """Draw samples of the first average; a model that cannot sample yet is no reason to stop."""
+        if self._log is None or self._sampler is None:
             return
-        decay = next(iter(self.config.training.ema), None)
-        path = self.folder / "previews" / f"step-{self.step:08d}.png"
+        stepper, path = self.stepper, self.folder / "previews" / f"step-{self.step:08d}.png"
         try:
-            with self.stepper.averages.in_use(decay):
-                save_preview(self.stepper.model, self.config, path)
+            with stepper.averages.in_use(next(iter(self.settings.training.ema), None)):
+                shape = stepper.stream.data.shape
+                pixels = draw_preview(stepper.model, self._sampler, self.settings, shape, path)
+            self._log.picture(pixels, self.step)
         except NonFiniteError as error:
             bar.write(f"no preview at step {self.step}: {error}", file=sys.stderr)
 
     def _save(self) -> None:
+        stepper, training = self.stepper, self.settings.training
         state = TrainingState(
             step=self.step,
             seconds=round(self._seconds(), 3),
-            skipped=self.stepper.look().skipped,
-            counters=self.stepper.counters(),
+            skipped=stepper.look().skipped,
+            counters=tuple(stepper.counters.tolist()),
             versions=f"proxdm {__version__}, torch {torch.__version__}, Python {platform.python_version()}",
         )
+        self.checkpoint = Checkpoint(self.folder / store.CHECKPOINTS / f"step-{self.step:08d}", state)
         if self.place.is_main:
-            stepper = self.stepper
-            weights = {f"ema-{decay}": stepper.averages.state(decay) for decay in self.config.training.ema}
+            weights = {f"ema-{decay}": stepper.averages.state(decay) for decay in training.ema}
             weights["raw"] = stepper.model.network.state_dict()
-            self.checkpoint = store.save_checkpoint(
-                self.folder, self.config, state, weights, stepper.optimizer_state(), keep=self.config.logging.keep
-            )
-        else:
-            self.checkpoint = Checkpoint(self.folder / store.CHECKPOINTS / f"step-{self.step:08d}", state)
+            optimizer, keep = stepper.optimizer_state(), self.settings.logging.keep
+            described = stepper.model.config
+            store.save_checkpoint(self.folder, self.record, state, weights, optimizer, keep=keep, model=described)
 
-    def _signal(self, caught: Caught) -> int:
-        """Return the signal that any process has caught, the same answer in all of them; 0 if none."""
-        if self.place.world > 1 and self.place.device.type != "cpu" and self.step % _SIGNAL_CADENCE:
-            return 0
-        return self.place.largest(caught.number)
+    def _signal(self, signals: list[int]) -> int:
+        """Return the signal that any process has received, the same answer in all of them; 0 if none."""
+        asks = self.place.world == 1 or self.place.device.type == "cpu" or self.step % _SIGNAL_CADENCE == 0
+        return self.place.largest(signals[0] if signals else 0) if asks else 0

@@ -16,16 +16,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from proxdm.conditioning import Conditions, make_draws
-from proxdm.config import Config, ConfigError
+from proxdm.conditioning import Conditions, Draws
+from proxdm.config import Config, ConfigError, ModelConfig, OptimiserConfig
 from proxdm.data.batches import DataStream
 from proxdm.data.images import ImageData
-from proxdm.losses import Objective, Phase, losses, make_objective, matching_weight
+from proxdm.losses import Objective, ObjectiveConfig, Phase, losses, make_objective, matching_weight, phase_at
 from proxdm.models import LearnedModel
 from proxdm.runtime.processes import Place
-from proxdm.runtime.seeds import CONDITIONS, DROPOUT, NOISE, WEIGHTS, derived_seed, step_generator
+from proxdm.runtime.seeds import CONDITIONS, DROPOUT, NOISE, derived_seed, step_generator
 from proxdm.training.ema import WeightAverages
-from proxdm.training.rates import learning_rate
+from proxdm.training.settings import Settings
 
 VANISHED = 1e-3
 """Below this weight `exp(-MSE / zeta^2)` a sample no longer teaches proximal matching anything."""
@@ -59,78 +59,119 @@ class Window:
     first: int
 
 
+def learning_rate(config: OptimiserConfig, phase: Phase, step: int) -> float:
+    """Return the learning rate of an optimiser step, a pure function.
+
+    That of the phase, times `(step + 1) / warmup` in the first `warmup` steps of the run.
+
+    Args:
+        config: Rates and warm-up.
+        phase: Phase of the step; `l1` has a rate of its own where there is one.
+        step: Number of the step, from 0.
+    """
+    rate = config.l1_lr if phase.loss == "l1" and config.l1_lr is not None else config.lr
+    return rate * min(1.0, (step + 1) / config.warmup) if config.warmup else rate
+
+
 class Stepper:
     """Model, optimiser, averages and everything a step needs.
 
     Args:
-        config: The run.
-        data: Training images.
+        model: The model; trained in place, on the device of `place`.
+        data: Training samples.
+        draws: Conditions to train at.
+        objective: Loss and its phases.
+        settings: How to train.
         place: Where this process computes.
-        objective: What is predicted and with what it is compared; None is the configuration's.
+        predict: What is predicted and with what it is compared; None is that of model and objective.
+
+    Attributes:
+        counters: float64 `(9,)` on the device: sums since the last collection, and the count of skipped steps.
 
     Raises:
-        ConfigError: Data and model differ in shape, or the processes cannot share the batch evenly.
+        ConfigError: Data and model differ in shape, the draws do not fit the model, or the processes cannot share the
+            batch evenly.
     """
 
-    def __init__(self, config: Config, data: ImageData, place: Place, objective: Objective | None = None) -> None:
-        training = config.training
-        if tuple(data.shape) != tuple(config.model.shape):
+    def __init__(
+        self,
+        model: LearnedModel,
+        data: ImageData,
+        draws: Draws,
+        objective: ObjectiveConfig,
+        settings: Settings,
+        place: Place,
+        predict: Objective | None = None,
+    ) -> None:
+        training = settings.training
+        known = model.config.model if isinstance(model.config, Config) else model.config
+        if isinstance(known, ModelConfig) and tuple(data.shape) != tuple(known.shape):
             raise ConfigError(
-                f"the data {data.name} have shape {tuple(data.shape)}, but model.shape = {config.model.shape}: set one "
+                f"the data {data.name} have shape {tuple(data.shape)}, but model.shape = {known.shape}: set one "
                 "to fit the other (data.pad, data.size, data.grey change the data)"
+            )
+        lam = draws.draw(1, torch.Generator().manual_seed(0)).lam
+        if (lam is None) != (model.kind == "score"):
+            raise ConfigError(
+                f"the draws give {'t' if lam is None else '(t, lam)'}, which does not fit a {model.kind} model: score "
+                "models are trained at t, prox models at the (t, lam) of a proximal sampler"
             )
         if training.batch_size % place.world:
             raise ConfigError(
                 f"training.batch_size = {training.batch_size} cannot be shared evenly by {place.world} processes; "
                 "take a multiple"
             )
-        self.config, self.place = config, place
-        self.model = _initial_model(config, place)
-        self.averages = WeightAverages(self.model.network, training.ema)
+        self.model = model.to(place.device)
+        if training.channels_last:
+            self.model.to(memory_format=torch.channels_last)
+        self.draws, self.objective, self.settings, self.place = draws, objective, settings, place
+        self.predict = predict or make_objective(model, objective)
+        self._spread = place.spread(model)  # before the averages: it gives every process the weights of the first
+        self.averages = WeightAverages(model.network, training.ema)
         if training.compile:
-            self.model.network.compile()
-        self._spread = place.spread(self.model)
-        self._parameters = [p for p in self.model.network.parameters() if p.requires_grad]
-        self.optimizer = _adamw(config, self._parameters)
-        self.objective = objective or make_objective(self.model, config.objective)
-        self.draws = make_draws(config.conditioning, config.model.schedule)
-        self.stream = DataStream(data, seed=training.seed, flip=config.data.flip, device=place.device)
+            model.network.compile()
+        self._trained = {name: p for name, p in model.network.named_parameters() if p.requires_grad}
+        self.optimizer = _adamw(settings.optimiser, list(self._trained.values()))
+        self.stream = DataStream(data, seed=training.seed, flip=settings.flip, device=place.device)
         # Metal has no float64.
-        self._wide = torch.float32 if place.device.type == "mps" else torch.float64
-        self._counters = torch.zeros(9, dtype=self._wide, device=place.device)
+        wide = torch.float32 if place.device.type == "mps" else torch.float64
+        self.counters = torch.zeros(9, dtype=wide, device=place.device)
+
+    def phase(self, step: int) -> Phase:
+        """Return the phase of optimiser step number `step`, from 0."""
+        return phase_at(self.objective, step, self.settings.training.steps)
 
     def step(self, step: int, phase: Phase) -> None:
         """Take optimiser step number `step` (from 0), or skip it if loss or gradient is not finite."""
         self.model.train()
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.config.optimiser, phase, step)
+            group["lr"] = learning_rate(self.settings.optimiser, phase, step)
         self.optimizer.zero_grad(set_to_none=True)
         sums = self.place.sum(self._accumulate(step, phase))
-        means = sums / self.config.training.batch_size
-        gradients = [p.grad for p in self._parameters if p.grad is not None]
+        means = sums / self.settings.training.batch_size
+        gradients = [p.grad for p in self._trained.values() if p.grad is not None]
         norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
-        if (clip := self.config.optimiser.clip) is not None:
+        if (clip := self.settings.optimiser.clip) is not None:
             torch._foreach_mul_(gradients, (clip / norm.clamp(min=clip)))
         finite = torch.isfinite(norm) & torch.isfinite(means[0])
-        self._count(step, finite, torch.cat([torch.ones_like(means[:1]), means, norm.to(self._wide)[None]]))
+        self._count(step, finite, torch.cat([torch.ones_like(means[:1]), means, norm.to(means)[None]]))
         self._apply(finite)
 
     def _accumulate(self, step: int, phase: Phase) -> Tensor:
         """Leave the gradient of the whole batch in the parameters; return this process's sums (loss, MSE, vanished)."""
-        training, place = self.config.training, self.place
+        training, place = self.settings.training, self.place
         share = training.batch_size // place.world
         x0 = self.stream.batch(step, training.batch_size, rank=place.rank, world_size=place.world)
-        conditions, noise = self._randomness(step, slice(place.rank * share, (place.rank + 1) * share))
+        drawn, noise = self._randomness(step, slice(place.rank * share, (place.rank + 1) * share))
         torch.manual_seed(derived_seed(training.seed, DROPOUT, step, place.rank))
         micro = min(training.micro_batch or share, share)
-        sums = torch.zeros(3, dtype=self._wide, device=place.device)
+        sums = torch.zeros_like(self.counters[:3])
         for start in range(0, share, micro):
             rows = slice(start, start + micro)
+            shown = [value[rows] for value in (drawn.t, drawn.lam) if value is not None]
             last = start + micro >= share
             with nullcontext() if last or place.world == 1 else self._spread.no_sync():  # type: ignore[operator]
-                prediction, target = self.objective(
-                    self._forward, x0[rows], list(noise[:, rows]), *_of(conditions[rows])
-                )
+                prediction, target = self.predict(self._forward, x0[rows], list(noise[:, rows]), *shown)
                 found = losses(prediction, target, phase)
                 (found.loss.sum() / share).backward()  # type: ignore[no-untyped-call]
             sums += torch.stack([found.loss.detach().sum(), found.mse.sum(), _vanished(found.mse, phase)]).to(sums)
@@ -138,13 +179,12 @@ class Stepper:
 
     def _randomness(self, step: int, rows: slice) -> tuple[Conditions, Tensor]:
         """Return conditions and noise `(noises, rows, *shape)`: rows of what is drawn for the whole batch."""
-        training, device = self.config.training, self.place.device
+        training, device = self.settings.training, self.place.device
         drawn = self.draws.draw(training.batch_size, step_generator(training.seed, CONDITIONS, step))[rows]
-        lam, leaving = (None if value is None else self._send(value) for value in (drawn.lam, drawn.leaving))
+        lam = None if drawn.lam is None else self._send(drawn.lam)
         generator = step_generator(training.seed, NOISE, step, device)
-        shape = (self.objective.noises, training.batch_size, *self.config.model.shape)
-        noise = torch.randn(shape, generator=generator, device=device)
-        return Conditions(self._send(drawn.t), lam, leaving), noise[:, rows]
+        shape = (self.predict.noises, training.batch_size, *self.stream.data.shape)
+        return Conditions(self._send(drawn.t), lam), torch.randn(shape, generator=generator, device=device)[:, rows]
 
     def _send(self, value: Tensor) -> Tensor:
         # Schedules are computed in float64, on the host where the device has none.
@@ -152,7 +192,7 @@ class Stepper:
 
     def _forward(self, x: Tensor, *conditions: Tensor) -> Tensor:
         """Return the raw output of the model, in autocast and in the wanted memory format."""
-        training = self.config.training
+        training = self.settings.training
         if training.channels_last and x.ndim == 4:
             x = x.contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.place.device.type, torch.bfloat16, enabled=training.bf16):
@@ -160,7 +200,7 @@ class Stepper:
         return out
 
     def _count(self, step: int, finite: Tensor, values: Tensor) -> None:
-        counters, skipped = self._counters, (~finite).to(self._wide)
+        counters, skipped = self.counters, (~finite).to(self.counters)
         counters[: len(values)] += torch.where(finite, values, torch.zeros_like(values))
         counters[_SKIPPED] += skipped
         counters[_IN_A_ROW] = (counters[_IN_A_ROW] + 1) * skipped
@@ -179,7 +219,7 @@ class Stepper:
 
     def look(self) -> Window:
         """Return the means since the last :meth:`collect`. The host waits for the device here."""
-        counters = self._counters.tolist()
+        counters = self.counters.tolist()
         steps = round(counters[_STEPS])
         loss, mse, vanished, norm = (value / max(1, steps) for value in counters[_LOSS : _NORM + 1])
         skipped, _, longest, first = (round(value) for value in counters[_SKIPPED:])
@@ -188,40 +228,27 @@ class Stepper:
     def collect(self) -> Window:
         """Return the means since the last time, and start anew. The host waits for the device here."""
         window = self.look()
-        self._counters[:_SKIPPED] = 0
-        self._counters[_LONGEST] = self._counters[_IN_A_ROW]
+        self.counters[:_SKIPPED] = 0
+        self.counters[_LONGEST] = self.counters[_IN_A_ROW]
         return window
-
-    def counters(self) -> tuple[float, ...]:
-        """Return the sums since the last collection, to be given to :meth:`set_counters` after a resume."""
-        return tuple(self._counters.tolist())
-
-    def set_counters(self, counters: tuple[float, ...]) -> None:
-        """Go on with sums from :meth:`counters`."""
-        self._counters.copy_(torch.tensor(counters, dtype=self._wide))
 
     def optimizer_state(self) -> dict[str, Tensor]:
         """Return AdamW's tensors, named `MOMENT.PARAMETER`; before the first step there are none."""
-        out: dict[str, Tensor] = {}
-        for name, parameter in self.model.network.named_parameters():
-            state = self.optimizer.state.get(parameter, {})
-            out |= {f"{moment}.{name}": state[moment] for moment in _MOMENTS if moment in state}
-        return out
+        return {
+            f"{moment}.{name}": self.optimizer.state[parameter][moment]
+            for name, parameter in self._trained.items()
+            for moment in _MOMENTS
+            if parameter in self.optimizer.state
+        }
 
     def load_optimizer_state(self, tensors: Mapping[str, Tensor]) -> None:
         """Set AdamW's tensors to what :meth:`optimizer_state` gave."""
-        names = [name for name, _ in self.model.network.named_parameters()]
         state = {
             index: {moment: tensors[f"{moment}.{name}"].clone() for moment in _MOMENTS}
-            for index, name in enumerate(names)
+            for index, name in enumerate(self._trained)
             if f"step.{name}" in tensors
         }
         self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
-
-
-def _of(conditions: Conditions) -> tuple[Tensor, ...]:
-    """Return what the objective is told: `t`, or `t` and `lam`."""
-    return (conditions.t,) if conditions.lam is None else (conditions.t, conditions.lam)
 
 
 def _vanished(mse: Tensor, phase: Phase) -> Tensor:
@@ -229,24 +256,11 @@ def _vanished(mse: Tensor, phase: Phase) -> Tensor:
     return mse.new_zeros(()) if phase.zeta is None else (matching_weight(mse, phase.zeta) < VANISHED).sum().to(mse)
 
 
-def _initial_model(config: Config, place: Place) -> LearnedModel:
-    """Return the model with the first weights of the seed, the same on every device and process."""
-    torch.manual_seed(derived_seed(config.training.seed, WEIGHTS))
-    model = config.model.build().to(place.device)
-    if config.training.channels_last:
-        model = model.to(memory_format=torch.channels_last)
-    return model
-
-
-def _adamw(config: Config, parameters: list[torch.nn.Parameter]) -> torch.optim.AdamW:
-    chosen = config.optimiser
-
-    def make(fused: bool) -> torch.optim.AdamW:
-        return torch.optim.AdamW(
-            parameters, chosen.lr, chosen.betas, chosen.eps, chosen.weight_decay, fused=fused or None
-        )
+def _adamw(config: OptimiserConfig, parameters: list[torch.nn.Parameter]) -> torch.optim.AdamW:
+    def make(fused: bool | None) -> torch.optim.AdamW:
+        return torch.optim.AdamW(parameters, config.lr, config.betas, config.eps, config.weight_decay, fused=fused)
 
     try:
         return make(fused=True)
     except RuntimeError:  # no fused kernel on this device
-        return make(fused=False)
+        return make(fused=None)

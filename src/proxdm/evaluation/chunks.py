@@ -7,8 +7,6 @@ same to the last bit at every batch size and number of processes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -18,50 +16,47 @@ from torch import Tensor
 from proxdm.checkpoints.portable import model_config
 from proxdm.data.images import to_uint8
 from proxdm.errors import NonFiniteError, ProxdmError
-from proxdm.evaluation.plan import Cell
+from proxdm.generation import Decoder, arithmetic, draw
 from proxdm.metrics.features import Shape
-from proxdm.models import LearnedModel, ScoreModel
-from proxdm.noise import SeededNoise
-from proxdm.samplers import run
+from proxdm.models import LearnedModel, ProxModel
+from proxdm.sweep import Cell
 
 
 @dataclass(frozen=True, eq=False)
-class Painter:
-    """A model that makes pictures.
+class ChunkSampler:
+    """Draws the pictures of a model by chunks.
 
     Attributes:
         model: The model.
         shape: (C, H, W) of the pictures.
         decode: From samples of the model to pictures in [-1, 1].
-        chunk: Samples in one call of the network.
+        size: Samples in a chunk, one call of the network.
         bf16: Whether the network runs in bfloat16.
     """
 
     model: LearnedModel
     shape: Shape
-    decode: Callable[[Tensor], Tensor]
-    chunk: int
+    decode: Decoder
+    size: int
     bf16: bool = False
 
     def draw(self, cell: Cell, number: int) -> tuple[Tensor, int]:
-        """Return the pictures of chunk `number`, uint8 `(chunk, C, H, W)`, and the network evaluations of each.
+        """Return the pictures of chunk `number`, uint8 `(size, C, H, W)`, and the network evaluations of each.
 
         Raises:
             NonFiniteError: Samples are not finite.
             ProxdmError: The memory of the device is too small.
         """
-        indices = range(number * self.chunk, (number + 1) * self.chunk)
-        noise = SeededNoise(cell.seed, indices, model_config(self.model.config).shape, device=self.model.device)
-        with self._arithmetic():
+        indices = range(number * self.size, (number + 1) * self.size)
+        with arithmetic(self.model.device, bf16=self.bf16):
             try:
-                state = run(self.model, cell.rule, cell.grid, noise)
-                with torch.no_grad():
-                    return to_uint8(self.decode(state.x)), state.nfe
+                state = draw(self.model, cell.method.sampler, cell.grid, cell.seed, indices)
+                return to_uint8(self.decode(state.x)), state.nfe
             except NonFiniteError as error:
                 raise NonFiniteError(f"samples {indices[0]} to {indices[-1]} on {cell.grid.name}: {error}") from error
             except torch.cuda.OutOfMemoryError as error:
                 raise ProxdmError(
-                    f"{self.chunk} samples at a time do not fit the memory of {self.model.device}; take a smaller chunk"
+                    f"{self.size} samples at a time do not fit the memory of {self.model.device}; take a smaller chunk"
                 ) from error
 
     def compile(self) -> None:
@@ -71,24 +66,17 @@ class Painter:
 
     def time_evaluation(self) -> float:
         """Return the seconds of one network evaluation of a chunk, after one to warm up."""
-        x = torch.zeros(self.chunk, *model_config(self.model.config).shape, device=self.model.device)
-        t = torch.full((self.chunk,), 0.5, device=x.device)
+        x = torch.zeros(self.size, *model_config(self.model.config).shape, device=self.model.device)
+        t = torch.full((self.size,), 0.5, device=x.device)
         seconds = 0.0
         for _ in range(2):
             _wait(x.device)
             started = perf_counter()
-            with self._arithmetic(), torch.no_grad():
-                _ = self.model.score(x, t) if isinstance(self.model, ScoreModel) else self.model.prox(x, t, t)
+            with arithmetic(x.device, bf16=self.bf16):
+                _ = self.model.prox(x, t, t) if isinstance(self.model, ProxModel) else self.model.score(x, t)
             _wait(x.device)
             seconds = perf_counter() - started
         return seconds
-
-    @contextmanager
-    def _arithmetic(self) -> Iterator[None]:
-        cudnn = torch.backends.cudnn
-        flags = cudnn.flags(enabled=cudnn.enabled, benchmark=False, deterministic=True, allow_tf32=cudnn.allow_tf32)
-        with flags, torch.autocast(self.model.device.type, torch.bfloat16) if self.bf16 else nullcontext():
-            yield
 
 
 def _wait(device: torch.device) -> None:

@@ -13,19 +13,19 @@ import torch
 
 from proxdm.checkpoints import store
 from proxdm.config import to_json
-from proxdm.training import train
+from proxdm.training import train_config
 
 SCRIPT = """
 import sys, torch
 from pathlib import Path
 from proxdm.config import from_json
 from proxdm.data.images import ImageData
-from proxdm.training import train
+from proxdm.training import train_config
 
 folder = Path(sys.argv[1])
 config = from_json((folder / "config.json").read_text())
 pictures = ImageData(torch.load(folder / "images.pt", weights_only=True), "noise")
-result = train(config, folder / sys.argv[2], data=pictures, resume="--resume" in sys.argv, progress=False)
+result = train_config(config, folder / sys.argv[2], data=pictures, resume="--resume" in sys.argv, progress=False)
 print(result.step)
 torch.distributed.destroy_process_group()
 """
@@ -52,7 +52,7 @@ def test_two_processes_give_the_weights_and_the_log_of_one(kind, prox_config, sc
     (tmp_path / "config.json").write_text(to_json(config))
     torch.save(pictures.images, tmp_path / "images.pt")
     (tmp_path / "script.py").write_text(SCRIPT)
-    one = train(config, tmp_path / "one", data=pictures, progress=False)
+    one = train_config(config, tmp_path / "one", data=pictures, progress=False)
     torchrun(tmp_path, "script.py", str(tmp_path), "two")
     assert store.latest(tmp_path / "two").step == one.step == 12
     for weights in ("raw", "ema-0.9", "ema-0.5"):
@@ -64,8 +64,8 @@ def test_two_processes_give_the_weights_and_the_log_of_one(kind, prox_config, sc
         assert (b["loss"], b["mse"], b["grad_norm"]) == pytest.approx((a["loss"], a["mse"], a["grad_norm"]), rel=1e-4)
     # One process may go on with what two have begun, and the other way round.
     longer = replace(config, training=replace(config.training, steps=14), objective=config.objective)
-    train(longer, tmp_path / "two", data=pictures, resume=True, progress=False)
-    train(longer, tmp_path / "one", data=pictures, resume=True, progress=False)
+    train_config(longer, tmp_path / "two", data=pictures, resume=True, progress=False)
+    train_config(longer, tmp_path / "one", data=pictures, resume=True, progress=False)
     ours, theirs = (store.latest(tmp_path / name).read("raw") for name in ("one", "two"))
     for key, value in ours.items():
         torch.testing.assert_close(theirs[key], value, rtol=1e-5, atol=2e-5)

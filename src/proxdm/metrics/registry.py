@@ -1,0 +1,139 @@
+"""The table of metrics: each is registered in one file, beside its function, with all that is said of it.
+
+    @metric("spread", {"spread": Value("mean spread", better=None)}, least=2)
+    def _spread(samples: Tensor, reference: Tensor) -> tuple[float]:
+        \"""What it says, in a few words, for the help.\"""
+
+makes `spread` known to evaluation, its results, figures, tables and help. The function takes what is kept of the
+samples, then what they are compared with, and returns the values in their order. What it gets say `keeps`, of the
+samples, and `against`, of the reference:
+
+- moments: mean `(D,)` and covariance `(D, D)` of the features of all, float64 arrays;
+- features: `(n, D)`, float32;
+- pixels: images `(n, C, H, W)` in [-1, 1].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from proxdm.runtime.registry import Registry
+
+Keeps = Literal["moments", "features", "pixels"]
+"""What a metric needs of the samples: moments of all, or features or pixels of some."""
+
+Against = Literal["moments", "some", "all"]
+"""What it needs of the reference: moments; or features or pixels, whichever it keeps, of some images or of all."""
+
+
+@dataclass(frozen=True)
+class Value:
+    """What is said of one number of a metric.
+
+    Attributes:
+        title: What it is called in figures.
+        better: Which values are better; None where that cannot be said.
+        fraction: Whether it is from 0 to 1.
+        error: Whether it is the standard error of another value, and no result of its own.
+    """
+
+    title: str
+    better: Literal["higher", "lower"] | None = "lower"
+    fraction: bool = False
+    error: bool = False
+
+    @property
+    def better_in_words(self) -> str:
+        """`higher is better`, `lower is better`, or nothing."""
+        return f"{self.better} is better" if self.better else ""
+
+
+Compute = Callable[[Any, Any], tuple[float, ...]]
+"""Samples and reference to the values of a metric."""
+
+ERROR = Value("standard error", error=True)
+"""The standard error of a value; its name is that of the value with `_standard_error`."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric.
+
+    Attributes:
+        name: Name in the API and on the command line.
+        values: What is said of its values, by their names in results.
+        compute: The function.
+        keeps: What it needs of the samples.
+        against: What it needs of the reference.
+        least: Number of samples that it needs at least.
+        most: Number of samples, and of reference images where it takes some, that it takes at most; None is all.
+    """
+
+    name: str
+    values: Mapping[str, Value]
+    compute: Compute
+    keeps: Keeps = "features"
+    against: Against = "some"
+    least: int = 1
+    most: int | None = None
+
+    def __post_init__(self) -> None:
+        """Let the registry tell metrics of one name apart by their functions."""
+        vars(self).update(__module__=self.compute.__module__, __qualname__=self.compute.__qualname__)
+
+    @property
+    def help(self) -> str:
+        """What it says and on how many samples, in a few words."""
+        said = (self.compute.__doc__ or self.name).splitlines()[0].rstrip(".")
+        count = "all samples" if self.most is None else f"the first {self.most:,}"
+        return f"{said}, of {'the pixels of ' * (self.keeps == 'pixels')}{count}"
+
+    def used(self, samples: int, images: int | None) -> list[int | None]:
+        """Return the numbers of samples and of reference images (None: not known), of so many, that it is taken on."""
+        limit = self.most if self.against == "some" else None
+        return [min(samples, self.most or samples), images if images is None else min(images, limit or images)]
+
+
+METRICS: Registry[Metric] = Registry("metric")
+"""Every metric by name."""
+
+
+def metric(
+    name: str,
+    values: Mapping[str, Value],
+    *,
+    keeps: Keeps = "features",
+    against: Against = "some",
+    least: int = 1,
+    most: int | None = None,
+) -> Callable[[Compute], Compute]:
+    """Return a decorator that registers a function as a :class:`Metric` and gives it back.
+
+    Raises:
+        ValueError: The name is taken by another metric.
+    """
+
+    def add(compute: Compute) -> Compute:
+        METRICS.add(name, Metric(name, values, compute, keeps, against, least, most))
+        return compute
+
+    return add
+
+
+def metric_of(value: str) -> Metric | None:
+    """Return the metric that a value of results is of, e.g. precision-recall of `recall`; None if it is not known."""
+    return next((metric for metric in METRICS.values() if value in metric.values), None)
+
+
+def value_of(name: str) -> Value:
+    """Return what is said of a value of results; of one that no known metric has, that lower is better."""
+    if (metric := metric_of(name)) is not None:
+        return metric.values[name]
+    return Value(name.replace("_", " "), error=name.endswith("_standard_error"))
+
+
+def metrics_help() -> str:
+    """Return names and meanings of all metrics, for the help of the command line."""
+    return "; ".join(f"{metric.name}: {metric.help}" for metric in METRICS.values())

@@ -1,0 +1,107 @@
+"""The table of metrics: what entries say, and that a new one is computed and shown by the path of all others."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from proxdm.data import ImageData, to_model_range
+from proxdm.evaluation.measures import Material, kept
+from proxdm.evaluation.reference import Reference
+from proxdm.metrics.features import pixels
+from proxdm.metrics.frechet import frechet_distance
+from proxdm.metrics.registry import METRICS, Value, metric, metric_of, metrics_help, value_of
+from proxdm.metrics.statistics import compute_statistics
+
+
+@pytest.fixture
+def toy(monkeypatch):
+    """A metric as somebody else would write it, taken out of the table afterwards."""
+    monkeypatch.setattr(METRICS, "_entries", dict(METRICS._entries))
+
+    @metric("spread", {"spread": Value("ratio of spreads", "higher"), "gap": Value("gap")}, least=2, most=6)
+    def _spread(samples: torch.Tensor, reference: torch.Tensor) -> tuple[float, float]:
+        """Spread against that of the data."""
+        assert (len(samples), len(reference)) == (6, 6)
+        return float(samples.std() / reference.std()), float(samples.mean() - reference.mean())
+
+    return METRICS.find("spread")
+
+
+@pytest.fixture
+def material(generator):
+    """What is kept of ten samples of 2x2 pixels, against twenty images."""
+    samples, images = (torch.randint(0, 256, (n, 1, 2, 2), generator=generator, dtype=torch.uint8) for n in (10, 20))
+    extractor = pixels((1, 2, 2))
+    moments = compute_statistics(ImageData(samples, "samples"), extractor)
+    reference = Reference("noise", "0" * 64, extractor, images=ImageData(images, "noise"))
+    return Material(moments, extractor(samples), samples, reference)
+
+
+def test_a_new_metric_is_computed_as_all_others(toy, material):
+    found = material.measure(toy)
+    ours, theirs = material.features[:6], material.reference.features(6)
+    assert found == {"spread": float(ours.std() / theirs.std()), "gap": float(ours.mean() - theirs.mean())}
+    assert kept(("spread", "fid", "w2"), "features", 10) == 6
+    assert toy.used(10, 20) == [6, 6]
+    assert value_of("spread").better_in_words == "higher is better"
+    assert metric_of("gap") is toy
+    assert "spread: Spread against that of the data, of the first 6" in metrics_help()
+
+
+def test_a_name_is_taken_once(toy):
+    def other(samples, reference):
+        return (0.0,)
+
+    with pytest.raises(ValueError, match="metric 'spread' already"):
+        metric("spread", {"other": Value("other")})(other)
+    assert METRICS["spread"] is toy
+
+
+@pytest.mark.parametrize("name", list(METRICS))
+def test_every_metric_gives_the_values_that_it_names(name, material):
+    found = material.measure(METRICS[name])
+    assert list(found) == list(METRICS[name].values)
+    assert all(0 <= found[key] <= 1 for key, value in METRICS[name].values.items() if value.fraction)
+
+
+def test_metrics_get_what_they_ask_for(toy, material, monkeypatch):
+    """Moments, features or pixels of as many samples as they take, against as many images, or all."""
+    seen = {}
+    for keeps, against in (("moments", "moments"), ("features", "all"), ("pixels", "some"), ("features", "moments")):
+
+        def look(ours, theirs, key=(keeps, against)):
+            """Keep the arguments."""
+            seen[key] = ours, theirs
+            return (0.0,)
+
+        metric(f"{keeps}-{against}", {f"{keeps}_{against}": Value("")}, keeps=keeps, against=against, most=5)(look)
+        material.measure(METRICS[f"{keeps}-{against}"])
+    fid = frechet_distance(*seen["moments", "moments"][0], *seen["moments", "moments"][1])
+    assert material.measure(METRICS["fid"]) == {"fid": fid}
+    assert [len(part) for part in seen["features", "all"]] == [5, 20]
+    assert len(seen["features", "moments"][0]) == 5
+    ours, theirs = seen["pixels", "some"]
+    assert torch.equal(ours, to_model_range(material.pixels[:5]))
+    assert torch.equal(theirs, to_model_range(material.reference.pixels(5)))
+
+
+def test_what_is_said_of_values():
+    assert {name for metric in METRICS.values() for name, value in metric.values.items() if value.fraction} == {
+        "precision",
+        "recall",
+        "copied",
+    }
+    assert [value_of(name).better for name in ("fid", "recall", "nearest", "unheard_of")] == [
+        "lower",
+        "higher",
+        None,
+        "lower",
+    ]
+    assert value_of("kid_standard_error").error
+    assert value_of("old_one_standard_error").error
+    assert value_of("nearest").better_in_words == ""
+    assert metric_of("unheard_of") is None
+    assert METRICS["fid"].used(10, None) == [10, None]
+    assert METRICS["nearest"].used(20_000, 60_000) == [10_000, 60_000]
+    assert METRICS["kid"].used(20_000, 60_000) == [10_000, 10_000]
