@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from proxdm.rules import find_prox_rule
 from scipy.optimize import minimize
 
 from proxdm.data import datasaurus
 from proxdm.grids import TimeGrid
 from proxdm.mixtures import GaussianMixture
+from proxdm.samplers import find_sampler
 from proxdm.schedules import VPSDE
 
 SDE = VPSDE()
@@ -40,7 +40,7 @@ def dino() -> GaussianMixture:
 
 def diffused(mix: GaussianMixture, rule: str, t: float, s: float, count: int, seed: int) -> tuple[torch.Tensor, float]:
     """What a sampler hands to the prox on its step from t to s, and lam."""
-    step = find_prox_rule(rule).coefficients(SDE, t, s)
+    step = find_sampler(rule).coefficients(SDE, t, s)
     x = mix.sample(count, t, generator=torch.Generator().manual_seed(seed))
     return step.scale * x + step.noise * rand(*x.shape, seed=seed), float(step.lam)
 

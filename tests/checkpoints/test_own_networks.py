@@ -21,7 +21,7 @@ from proxdm.errors import CheckpointError
 from proxdm.models import ProxModel, ScoreModel
 from proxdm.networks import NETWORKS, ExternalNetwork, MLPConfig
 from proxdm.schedules import VPSDE
-from proxdm.training import train
+from proxdm.training import train_config as train
 
 
 class Linear(nn.Module):

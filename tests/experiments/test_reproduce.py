@@ -11,7 +11,6 @@ import pytest
 
 from pages import asked
 from proxdm.checkpoints.hub import OFFICIAL_MODELS, OFFICIAL_STATS
-from proxdm.checkpoints.load import fitting_samplers
 from proxdm.data.known import DATASETS
 from proxdm.evaluation import EvaluationPlan
 from proxdm.experiments.reproduce import (
@@ -26,6 +25,7 @@ from proxdm.experiments.reproduce import (
 )
 from proxdm.experiments.steps import Evaluate, Train
 from proxdm.experiments.toy import STEPS as TOY_STEPS
+from proxdm.generation import fitting_samplers
 from proxdm.metrics.inception import weights_path
 from proxdm.presets import PRESETS, get_preset
 from proxdm.samplers import find_sampler
@@ -61,7 +61,7 @@ def test_samplers_fit_their_models_and_are_defined_and_trained_there(one):
     assert one.sampler in fitting_samplers(config.model.kind)
     for steps in one.steps:
         sampler = find_sampler(one.sampler)
-        sampler.check(config.model.sde, sampler.grid(config.model.sde, steps))
+        sampler.check(config.model.schedule, sampler.grid(config.model.schedule, steps))
     assert one.steps == (config.conditioning.steps or STEPS)
     if config.conditioning.rule is not None:
         assert one.sampler == config.conditioning.rule

@@ -286,7 +286,7 @@ def test_what_is_there_is_not_touched(file, out, message, prox_config, pictures,
 
 def test_two_processes_cannot_train_in_one_folder(prox_config, pictures, tmp_path):
     store.create_run(tmp_path / "run", prox_config)
-    with store.locked(tmp_path / "run"), pytest.raises(OutputError, match="another process is training"):
+    with store.locked(tmp_path / "run"), pytest.raises(OutputError, match="another process holds"):
         train_config(prox_config, tmp_path / "run", resume=True, data=pictures, progress=False)
 
 

@@ -76,7 +76,7 @@ def choose(options: Download, known: Mapping[str, str]) -> list[str]:
 def offers(what: What) -> tuple[Mapping[str, str], Callable[[str, Path | None], Path]]:
     """Return the names that can be downloaded with where each comes from, and what fetches one of them."""
     if what == "datasets":
-        from proxdm.data.known import download
+        from proxdm.data.known import DATASETS, download
 
         return {name: "by torchvision" for name, known in DATASETS.items() if known.download is not None}, download
     if what == "inception":

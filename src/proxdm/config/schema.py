@@ -233,10 +233,10 @@ class Config:
                 f"conditioning.rule = {self.conditioning.rule!r} does not fit model.kind = {self.model.kind!r}: prox "
                 "models need a proximal rule such as 'prox-hybrid', score models none"
             )
-        if self.model.kind == "score" and (self.objective.loss, self.objective.target) != ("mse", "noise"):
+        if self.model.kind == "score" and (self.objective.loss != "mse" or self.objective.target == "prox"):
             raise ConfigError(
                 f"objective.loss = {self.objective.loss!r}, target = {self.objective.target!r} does not fit a score "
-                "model, which predicts the noise: use 'mse' and 'noise'"
+                "model, which has no prox: use 'mse', and 'noise' or 'output'"
             )
         if self.objective.l1_steps and self.objective.l1_steps >= self.training.steps:
             raise ConfigError(
@@ -280,7 +280,7 @@ def to_json(config: object) -> str:
     """
     data = to_dict(config)
     model = data.get("model", data)
-    if model.get("schedule", {}).get("type") == "vpsde":
+    if isinstance(model, dict) and model.get("schedule", {}).get("type") == "vpsde":
         model |= {key: value for key, value in model.pop("schedule").items() if key != "type"}
     return json.dumps(data, indent=2, allow_nan=False) + "\n"
 
