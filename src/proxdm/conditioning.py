@@ -19,6 +19,7 @@ Everything is float64 on the CPU; the caller moves and casts.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -27,8 +28,8 @@ import torch
 from torch import Tensor
 
 from proxdm.grids import TimeGrid
-from proxdm.samplers import ProxSampler, Sampler, find_sampler
-from proxdm.schedules import Schedule
+from proxdm.samplers import Sampler, find_sampler
+from proxdm.schedules import VPSDE, Schedule
 
 
 @dataclass(frozen=True)
@@ -97,8 +98,8 @@ def candidate_weights(steps: Sequence[int], weights: str | Sequence[float]) -> T
         odds = torch.ones_like(counts)
     elif weights == "log10":
         odds = counts.log10()
-    elif (power := _root(weights)) is not None:
-        odds = counts ** (1 / power)
+    elif (found := re.fullmatch(r"root-(\d+\.?\d*)", weights)) and float(found[1]) > 0:
+        odds = counts ** (1 / float(found[1]))
     else:
         raise ValueError(
             f"unknown weights {weights!r}; use 'uniform', 'log10', 'root-P' such as 'root-3', or one number for each"
@@ -106,16 +107,6 @@ def candidate_weights(steps: Sequence[int], weights: str | Sequence[float]) -> T
     if len(odds) and not (bool((odds >= 0).all()) and 0 < float(odds.sum()) < math.inf):
         raise ValueError(f"weights {odds.tolist()} of the candidates {tuple(steps)} must be at least 0 and not all 0")
     return odds / odds.sum()
-
-
-def _root(name: str) -> float | None:
-    """Return P of `root-P`, or None if the name is something else."""
-    head, _, tail = name.partition("-")
-    try:
-        power = float(tail)
-    except ValueError:
-        return None
-    return power if head == "root" and 0 < power < math.inf else None
 
 
 @dataclass(frozen=True)
@@ -132,13 +123,19 @@ class Conditions:
     lam: Tensor | None = None
     leaving: Tensor | None = None
 
-    def __getitem__(self, rows: slice) -> Conditions:
+    def __getitem__(self, rows: slice | Tensor) -> Conditions:
         """Return the conditions of some samples of the batch."""
-        lam, leaving = (None if value is None else value[rows] for value in (self.lam, self.leaving))
-        return Conditions(self.t[rows], lam, leaving)
+        return Conditions(self.t[rows], *(None if one is None else one[rows] for one in (self.lam, self.leaving)))
 
     def __len__(self) -> int:
         return len(self.t)
+
+    @staticmethod
+    def join(parts: Sequence[Conditions]) -> Conditions:
+        """Return the conditions of all parts, which are of one kind of model."""
+        more = zip(*((part.lam, part.leaving) for part in parts), strict=True)
+        joined = (None if column[0] is None else torch.cat(column) for column in more)
+        return Conditions(torch.cat([part.t for part in parts]), *joined)
 
 
 class Draws(Protocol):
@@ -169,23 +166,14 @@ class Knots:
         self.weights = weights
         self.sizes = torch.tensor([len(table) for table in tables])
         self.starts = self.sizes.cumsum(0) - self.sizes
-        self.t = torch.cat([table.t for table in tables])
-        self.lam = _cat([table.lam for table in tables])
-        self.leaving = _cat([table.leaving for table in tables])
+        self.knots = Conditions.join(tables)
 
     def draw(self, count: int, generator: torch.Generator) -> Conditions:
         """Return `count` independent knots, exactly the numbers that the samplers use."""
         chosen = torch.multinomial(self.weights, count, replacement=True, generator=generator)
         sizes = self.sizes[chosen]
         inside = (torch.rand(count, generator=generator, dtype=torch.float64) * sizes).long().clamp(max=sizes - 1)
-        rows = self.starts[chosen] + inside
-        lam, leaving = (None if value is None else value[rows] for value in (self.lam, self.leaving))
-        return Conditions(self.t[rows], lam, leaving)
-
-
-def _cat(values: list[Tensor | None]) -> Tensor | None:
-    present = [value for value in values if value is not None]
-    return torch.cat(present) if present else None
+        return self.knots[self.starts[chosen] + inside]
 
 
 class FreeSteps:
@@ -201,7 +189,7 @@ class FreeSteps:
         StepError: The rule does not define the longest step that can be drawn.
     """
 
-    def __init__(self, rule: ProxSampler, schedule: Schedule, steps: tuple[int, int], rho: tuple[float, float]) -> None:
+    def __init__(self, rule: Sampler, schedule: Schedule, steps: tuple[int, int], rho: tuple[float, float]) -> None:
         self.rule, self.schedule, self.steps, self.rho = rule, schedule, steps, rho
         longest = TimeGrid.power(steps[0], rho[1])
         rule.check(schedule, longest)
@@ -214,7 +202,7 @@ class FreeSteps:
         i = (u[1] * n).floor().clamp(max=n - 1)
         rho = self.rho[0] + (self.rho[1] - self.rho[0]) * u[2]
         s, t = (i / n) ** rho, ((i + 1) / n) ** rho
-        return Conditions(s, self.rule.coefficients(self.schedule, t, s).lam, t)
+        return Conditions(s, self.rule.lam(self.schedule, t, s), t)
 
 
 def make_draws(config: ConditioningConfig, schedule: Schedule) -> Draws:
@@ -232,28 +220,25 @@ def make_draws(config: ConditioningConfig, schedule: Schedule) -> Draws:
 
 def knot_tables(config: ConditioningConfig, schedule: Schedule) -> list[Conditions]:
     """Return, for every step candidate, the conditions of the N steps of its usual grid."""
+    sampler = find_sampler(config.rule or "euler-maruyama")
     tables = []
     for n in config.steps:
-        if config.rule is None:
-            tables.append(Conditions(find_sampler("euler-maruyama").grid(schedule, n).times[:-1]))
-        else:
-            rule = find_prox_sampler(config.rule)
-            grid = rule.grid(schedule, n)
-            rule.check(schedule, grid)
-            t, s = grid.times[:-1], grid.times[1:]
-            tables.append(Conditions(s, rule.coefficients(schedule, t, s).lam, t))
+        grid = sampler.grid(schedule, n)
+        sampler.check(schedule, grid)
+        t, s = grid.times[:-1], grid.times[1:]
+        tables.append(Conditions(t) if config.rule is None else Conditions(s, sampler.lam(schedule, t, s), t))
     return tables
 
 
-def find_prox_sampler(name: str) -> ProxSampler:
-    """Return the first-order proximal sampler of a text: those have weights that a network can be trained at.
+def find_prox_sampler(name: str) -> Sampler:
+    """Return the sampler of a text whose steps have a weight that a prox network can be trained at.
 
     Raises:
-        ValueError: There is no such sampler, or it is of another kind.
+        ValueError: There is no such sampler, or its steps have none.
     """
     sampler = find_sampler(name)
-    if not isinstance(sampler, ProxSampler):
-        raise ValueError(f"{name!r} asks for a {sampler.operator}; a prox network is trained for a step of one prox")
+    if sampler.lam(VPSDE(), 0.5, 0.4) is None:
+        raise ValueError(f"{name!r} asks for a {sampler.operator}; its steps have no prox weight to train at")
     return sampler
 
 
@@ -283,32 +268,22 @@ class TrainingRange:
         if self.config.rule is not None and lam is None:
             raise ValueError("a prox model is trained at (t, lam): give lam as well")
         if self.config.draw == "knots":
-            tables = knot_tables(self.config, self.schedule)
-            known_t = torch.cat([table.t for table in tables])
-            near = (t[:, None] - known_t).abs() <= 1e-6
-            known_lam = _cat([table.lam for table in tables])
-            if known_lam is not None and lam is not None:
-                near &= (lam.to(torch.float64)[:, None] - known_lam).abs() <= 1e-6 * known_lam
+            known = Conditions.join(knot_tables(self.config, self.schedule))
+            near = (t[:, None] - known.t).abs() <= 1e-6
+            if known.lam is not None and lam is not None:
+                near &= (lam.to(torch.float64)[:, None] - known.lam).abs() <= 1e-6 * known.lam
             return near.any(1)
         inside = (t >= 0) & (t <= 1)
         if self.config.rule is None or lam is None:
             return inside
-        low, high = self._lam_bounds(t)
-        return inside & (lam >= low * (1 - 1e-6)) & (lam <= high * (1 + 1e-6))
-
-    def _lam_bounds(self, s: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the smallest and the largest lam of continuous draws that land on `s`, up to the spacing of rho."""
-        rule = find_prox_sampler(str(self.config.rule))
+        # The smallest and the largest lam of steps that land on t, up to the spacing of rho: those of the grids with
+        # the most and the fewest steps. A step that would leave the unit interval starts at 1.
         rho = torch.linspace(*self.config.rho, 33, dtype=torch.float64)[:, None]
-
-        def ends(n: int) -> Tensor:
-            root = s.clamp(0, 1) ** (1 / rho)
-            # A step that would leave the unit interval starts at 1 at the latest.
-            t = (root + 1 / n).clamp(max=1.0) ** rho
-            return rule.coefficients(self.schedule, t, s.expand_as(t)).lam
-
-        shortest, longest = ends(max(self.config.steps)), ends(min(self.config.steps))
-        return shortest.amin(0), longest.amax(0)
+        ends = torch.stack([(t.clamp(0, 1) ** (1 / rho) + 1 / n).clamp(max=1.0) ** rho for n in self.config.steps])
+        weights = find_sampler(self.config.rule).lam(self.schedule, ends, t.expand_as(ends))
+        assert weights is not None
+        low, high = weights.flatten(0, 1).aminmax(dim=0)
+        return inside & (lam >= low * (1 - 1e-6)) & (lam <= high * (1 + 1e-6))
 
     def describe_unseen(self, sampler: Sampler, grid: TimeGrid) -> str | None:
         """Return one line on the steps of a sampler that the network was not trained for, or None if there are none.
@@ -318,12 +293,10 @@ class TrainingRange:
             grid: Its times.
         """
         t, s = grid.times[:-1], grid.times[1:]
-        if self.config.rule is None:
-            seen = self.covers(t)
-        elif isinstance(sampler, ProxSampler):
-            seen = self.covers(s, sampler.coefficients(self.schedule, t, s).lam)
-        else:
+        lam = None if self.config.rule is None else sampler.lam(self.schedule, t, s)
+        if self.config.rule is not None and lam is None:
             return None
+        seen = self.covers(t if lam is None else s, lam)
         if bool(seen.all()):
             return None
         count, first = int((~seen).sum()), int(torch.nonzero(~seen)[0, 0])

@@ -96,7 +96,7 @@ def trained_range(config: Config) -> tuple[Interval, Interval | None]:
     # gamma grows with the length of the step and with beta, so the extremes are those of the extreme grids.
     rule = find_prox_sampler(str(draws.rule))
     grids = [TimeGrid.power(n, rho).times for n in (min(draws.steps), max(draws.steps)) for rho in draws.rho]
-    lams = [rule.coefficients(schedule, grid[:-1], grid[1:]).lam for grid in grids]
+    lams = [lam for grid in grids if (lam := rule.lam(schedule, grid[:-1], grid[1:])) is not None]
     landed = max(float(grid[1]) for grid in grids)
     return (0.0, landed), (min(float(lam.min()) for lam in lams), max(float(lam.max()) for lam in lams))
 

@@ -34,7 +34,7 @@ from proxdm.noise import GeneratorNoise, NoiseSource, SeededNoise
 from proxdm.operators import METHODS, Ask, FunctionModel, Model, Operator
 from proxdm.runtime.registry import Registry
 from proxdm.runtime.spec import check_parameters, format_call, parse_call
-from proxdm.schedules import Schedule
+from proxdm.schedules import Schedule, Time
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,10 @@ class Sampler(ABC):
 
     def check(self, schedule: Schedule, grid: TimeGrid) -> None:  # noqa: B027 (most samplers take every step)
         """Raise StepError if a step of the grid is not defined, with the step, the value, the limit and the remedy."""
+
+    def lam(self, schedule: Schedule, t: Time, s: Time) -> Tensor | None:
+        """Return the prox weight of the step(s) from t to s, where a network can be trained for them; else None."""
+        return None
 
     def evaluations(self, grid: TimeGrid) -> int:
         """Return the evaluations that the grid takes, for estimates; what is reported is counted."""

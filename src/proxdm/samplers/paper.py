@@ -130,6 +130,10 @@ class ProxSampler(_FirstOrder):
     def coefficients(self, schedule: Schedule, t: Time, s: Time) -> ProxStep:
         """Return the coefficients of the step(s) from `t` to `s`; :meth:`check` says where they are defined."""
 
+    def lam(self, schedule: Schedule, t: Time, s: Time) -> Tensor:
+        """Return the prox weight of the step(s), as :meth:`coefficients` has it."""
+        return self.coefficients(schedule, t, s).lam
+
     def step(
         self, ask: Ask, x: Tensor, t: float, s: float, z: Callable[[], Tensor], carry: float
     ) -> tuple[Tensor, float]:
