@@ -27,6 +27,7 @@ CONFIG = Config(
     model=ModelConfig("prox", (2,), MLPConfig(dim=2, width=16, depth=1, conditioning="time-lam")),
     conditioning=ConditioningConfig("prox-hybrid", "knots", (5, 10)),
     training=TrainingConfig(steps=10, ema=(0.99,)),
+    imports=("/home/someone/secret/my_networks.py",),
 )
 
 
@@ -68,7 +69,9 @@ def test_folders_of_this_machine_stay_here(hub, run):
     push(run, "someone/tiny")
     repo = hub.folder / "someone" / "tiny"
     assert not any(b"secret" in path.read_bytes() for path in repo.iterdir())
-    assert load("someone/tiny").config == dataclasses.replace(CONFIG, data=DataConfig("faces"))
+    assert load("someone/tiny").config == dataclasses.replace(
+        CONFIG, data=DataConfig("faces"), imports=("my_networks.py",)
+    )
 
 
 def test_a_card_edited_by_hand_is_kept(hub, run):

@@ -164,7 +164,8 @@ def public_config(config: Config | ModelConfig) -> Config | ModelConfig:
     """Return a configuration without the folders of the machine it was used on."""
     if not isinstance(config, Config):
         return config
-    return replace(config, data=replace(config.data, name=PurePath(config.data.name).name, root=None))
+    data = replace(config.data, name=PurePath(config.data.name).name, root=None)
+    return replace(config, data=data, imports=tuple(PurePath(module).name for module in config.imports))
 
 
 def model_card(found: Found, repo: str, license: str | None = None, *, picture: bool = False) -> str:  # noqa: A002

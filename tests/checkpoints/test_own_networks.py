@@ -20,6 +20,7 @@ from proxdm.data.load import DataConfig
 from proxdm.errors import CheckpointError
 from proxdm.models import ProxModel, ScoreModel
 from proxdm.networks import NETWORKS, ExternalNetwork, MLPConfig
+from proxdm.runtime.registry import IMPORTED
 from proxdm.schedules import VPSDE
 from proxdm.training import train_config as train
 
@@ -106,13 +107,14 @@ def test_a_run_trains_resumes_and_loads_like_ours(tmp_path, monkeypatch):
     assert same(load(path, network=Linear(4, 2)), model)
 
 
-def test_its_settings_are_flags_of_the_command_line(tmp_path):
+def test_its_settings_are_flags_of_the_command_line_and_imports_are_noted(tmp_path, monkeypatch):
+    monkeypatch.setitem(IMPORTED, "more.py", None)
     file = tmp_path / "own.json"
     file.write_text('{"model": {"network": {"type": "linear"}}, "imports": ["my_networks"]}')
     arguments = ["digits-score", "--config", str(file), "--model.network.gain", "3", "--model.schedule.beta-max", "9"]
     config = parse_request(arguments, "proxdm train").config
     assert (config.model.network, config.model.schedule) == (LinearConfig(3.0), VPSDE(beta_max=9.0))
-    assert config.imports == ("my_networks",)
+    assert config.imports == ("my_networks", "more.py")
     assert config.model.build().network.inner.in_features == 65
 
 

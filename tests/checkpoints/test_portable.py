@@ -192,7 +192,7 @@ def test_files_of_other_kinds_are_recognised(tmp_path, content, message):
             {"config": to_json(SCORE).replace('"beta_min"', '"beta_least"'), "proxdm_version": "9.1"},
             r"'beta_least'.*written by proxdm 9\.1, and this is",
         ),
-        ({"config_kind": "Surprise"}, "'Surprise' is unknown"),
+        ({"config": "[]"}, "configuration .* cannot be read"),
         ({"step": "many"}, r"metadata .* are damaged"),
     ],
 )

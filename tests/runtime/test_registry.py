@@ -42,7 +42,9 @@ def test_modules_of_the_working_directory_and_files_add_entries(tmp_path, monkey
     (tmp_path / "own_plugin_a.py").write_text("VALUE = 1\n")
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "own_plugin_b.py").write_text("VALUE = 2\n")
+    monkeypatch.setattr(registry, "IMPORTED", {})
     import_plugins(["own_plugin_a", str(tmp_path / "sub" / "own_plugin_b.py")])
+    assert list(registry.IMPORTED) == ["own_plugin_a", str(tmp_path / "sub" / "own_plugin_b.py")]
     assert sys.modules["own_plugin_a"].VALUE + sys.modules["own_plugin_b"].VALUE == 3
 
 

@@ -10,7 +10,6 @@ metadata does.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from proxdm._version import __version__
-from proxdm.config import Config, ModelConfig, from_dict, from_json, to_json
+from proxdm.config import Config, ModelConfig, from_dict, to_json
+from proxdm.config.codec import parse_json
 from proxdm.errors import CheckpointError, OutputError, ProxdmError
 from proxdm.models import LearnedModel, ProxModel
 from proxdm.networks import NETWORKS, ExternalNetwork
@@ -33,7 +33,6 @@ FORMAT = 1
 MODEL_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
 
-_KINDS: dict[str, type[Config] | type[ModelConfig]] = {"Config": Config, "ModelConfig": ModelConfig}
 _OTHER_FILES = {
     b"version https://git-lfs": "is a Git LFS pointer, not the file itself; run `git lfs pull`",
     b"PK": "is a pickled PyTorch file under another name; if it is one of the paper's, proxdm.load_official reads it",
@@ -173,20 +172,17 @@ def read_model_file(path: Path, *, external: bool = False) -> ModelFile:
     config = None
     if (text := metadata.get("config")) is not None:
         newer = f"; it was written by proxdm {version}, and this is {__version__}" if version != __version__ else ""
-        config = parse_config(text, path, metadata.get("config_kind", "Config"), external=external, note=newer)
+        config = parse_config(text, path, external=external, note=newer)
     weights, origin, digest = (metadata.get(key) for key in ("weights", "origin", "sha256"))
     return ModelFile(path, config, weights, steps, origin, version, digest, parameters)
 
 
-def parse_config(
-    text: str, path: Path, kind: str | None = None, *, external: bool = False, note: str = ""
-) -> Config | ModelConfig:
-    """Return the configuration that a file holds as JSON.
+def parse_config(text: str, path: Path, *, external: bool = False, note: str = "") -> Config | ModelConfig:
+    """Return the configuration that a file holds as JSON: of a run, which has a `model`, or of a model.
 
     Args:
         text: JSON.
         path: Where it is from, for messages.
-        kind: `Config` or `ModelConfig`; None is seen by its keys.
         external: Whether the network will be given (:func:`read_model_file`).
         note: End of the message of an error.
 
@@ -194,17 +190,12 @@ def parse_config(
         CheckpointError: It cannot be read.
     """
     try:
-        data = json.loads(text)
-        kind = kind or ("Config" if "model" in data else "ModelConfig")
-        if kind not in _KINDS:
-            raise CheckpointError(f"the kind {kind!r} is unknown")
-        if not external:
-            return from_json(text, _KINDS[kind])
-        model = data["model"] if kind == "Config" else data
-        if (name := model["network"]["type"]) not in NETWORKS:
+        data = parse_json(text)
+        model = data.get("model", data)
+        if external and (name := model["network"]["type"]) not in NETWORKS:
             model["network"] = {"type": "external", "name": name}
-        return from_dict(data, _KINDS[kind])
-    except (ProxdmError, ValueError, KeyError, TypeError) as error:
+        return from_dict(data, Config) if "model" in data else from_dict(data, ModelConfig)
+    except (ProxdmError, AttributeError, KeyError, TypeError) as error:
         raise CheckpointError(f"the configuration in {path} cannot be read: {error}{note}") from error
 
 

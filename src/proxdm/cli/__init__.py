@@ -27,6 +27,7 @@ from typing import NoReturn, TypeVar
 
 from proxdm._version import __version__
 from proxdm.errors import ProxdmError, did_you_mean, one_line
+from proxdm.runtime.registry import import_plugins
 
 Arguments = TypeVar("Arguments")
 
@@ -88,10 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with warnings.catch_warnings():
             if not debug:
                 warnings.showwarning = _show_warning
-            if common.modules:
-                from proxdm.runtime.registry import import_plugins
-
-                import_plugins(common.modules)
+            import_plugins(common.modules)
             return _dispatch(arguments)
     except KeyboardInterrupt:
         print("proxdm: interrupted", file=sys.stderr)

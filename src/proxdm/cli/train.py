@@ -7,7 +7,7 @@ import json
 import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +16,7 @@ import tyro
 from proxdm.checkpoints import store
 from proxdm.config import Config, ConfigError, overlay, to_json
 from proxdm.presets import PRESETS, get_preset
+from proxdm.runtime.registry import IMPORTED
 from proxdm.runtime.words import duration
 
 USAGE = """usage: {prog} PRESET [--out RUN] [--resume] [--config FILE] [--dry-run] [--any.config.field VALUE]
@@ -93,6 +94,7 @@ def parse_request(arguments: Sequence[str], prog: str) -> Train:
             raise ConfigError(f"{out} is a run of the preset {base.preset!r}, not of {name!r}; name that one")
     if early.config is not None:
         base = overlay(base, _read_json(early.config))
+    base = replace(base, imports=tuple(dict.fromkeys((*base.imports, *IMPORTED))))
     return tyro.cli(
         Train,
         prog=f"{prog} {name}",

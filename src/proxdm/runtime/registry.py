@@ -24,6 +24,10 @@ GROUP = "proxdm.plugins"
 """Entry-point group of packages that add entries."""
 
 
+IMPORTED: dict[str, None] = {}
+"""Modules of the last :func:`import_plugins`, in their order: a run that needed them says so."""
+
+
 class PluginError(ProxdmError, ImportError):
     """A module that was to add entries cannot be imported."""
 
@@ -99,6 +103,7 @@ def import_plugins(modules: Iterable[str]) -> None:
     Raises:
         PluginError: A module is not there or fails; the message says which and why.
     """
+    IMPORTED.clear()
     for module in modules:
         path = Path(module)
         folder, name = (str(path.parent), path.stem) if path.suffix == ".py" else (".", module)
@@ -106,6 +111,7 @@ def import_plugins(modules: Iterable[str]) -> None:
             sys.path.insert(0, place)
         try:
             importlib.import_module(name)
+            IMPORTED[module] = None
         except Exception as error:
             raise PluginError(f"--import {module} failed: {type(error).__name__}: {error}") from error
 
