@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 import shlex
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from proxdm.cli import VERBS, parse
 from proxdm.cli.train import parse_request
 from proxdm.experiments.reproduce import Reproduction, make_steps
+from proxdm.runtime.registry import import_plugins
 
 
 def commands(text: str) -> list[list[str]]:
@@ -23,6 +25,10 @@ def commands(text: str) -> list[list[str]]:
 
 def asked(verb: str, arguments: list[str]) -> Any:
     """What a command asks for, as our command line takes it; unknown options and wrong values are errors."""
+    if "--import" in arguments:
+        place = arguments.index("--import")
+        import_plugins([str(Path(__file__).parents[1] / arguments[place + 1])])
+        arguments = arguments[:place] + arguments[place + 2 :]
     if verb == "train":
         return parse_request(arguments, "proxdm train")
     kind = Reproduction if verb == "reproduce" else getattr(import_module(VERBS[verb].module), verb.capitalize())
