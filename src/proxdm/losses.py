@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -100,8 +100,7 @@ def phase_at(config: ObjectiveConfig, step: int, total: int) -> Phase:
     return Phase("proximal-matching", config.zetas[min(stage, len(config.zetas) - 1)])
 
 
-@dataclass(frozen=True)
-class Losses:
+class Losses(NamedTuple):
     """Losses of a batch.
 
     Attributes:
@@ -111,22 +110,6 @@ class Losses:
 
     loss: Tensor
     mse: Tensor
-
-
-def mean_absolute_error(prediction: Tensor, target: Tensor) -> Tensor:
-    """Return the mean of `|prediction - target|` over the dimensions of each sample, `(B,)`, float32 at least."""
-    return _error(prediction, target).abs().mean(1)
-
-
-def mean_squared_error(prediction: Tensor, target: Tensor) -> Tensor:
-    """Return the mean of `(prediction - target)^2` over the dimensions of each sample, `(B,)`, float32 at least."""
-    return _error(prediction, target).square().mean(1)
-
-
-def _error(prediction: Tensor, target: Tensor) -> Tensor:
-    """Return `prediction - target` `(B, d)`; half precision would lose the small errors that zeta looks at."""
-    wide = torch.promote_types(torch.promote_types(prediction.dtype, target.dtype), torch.float32)
-    return (prediction.to(wide) - target.to(wide)).flatten(1)
 
 
 def proximal_matching(mse: Tensor, zeta: float) -> Tensor:
@@ -160,15 +143,16 @@ def losses(prediction: Tensor, target: Tensor, phase: Phase) -> Losses:
     """
     if prediction.shape != target.shape:
         raise ValueError(f"prediction {tuple(prediction.shape)} and target {tuple(target.shape)} differ in shape")
-    mse = mean_squared_error(prediction, target)
+    # Half precision would lose the small errors that zeta looks at.
+    wide = torch.promote_types(torch.promote_types(prediction.dtype, target.dtype), torch.float32)
+    error = (prediction.to(wide) - target.to(wide)).flatten(1)
+    mse = error.square().mean(1)
     if phase.loss == "mse":
-        loss = mse
-    elif phase.loss == "l1":
-        loss = mean_absolute_error(prediction, target)
-    else:
-        assert phase.zeta is not None
-        loss = proximal_matching(mse, phase.zeta)
-    return Losses(loss, mse.detach())
+        return Losses(mse, mse.detach())
+    if phase.loss == "l1":
+        return Losses(error.abs().mean(1), mse.detach())
+    assert phase.zeta is not None
+    return Losses(proximal_matching(mse, phase.zeta), mse.detach())
 
 
 Forward = Callable[..., Tensor]

@@ -49,10 +49,7 @@ class GeneratorNoise:
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> None:
-        self.shape = tuple(shape)
-        self.generator = generator
-        self.dtype = dtype
-        self.device = torch.device(device)
+        self.shape, self.generator, self.dtype, self.device = tuple(shape), generator, dtype, torch.device(device)
 
     def initial(self) -> Tensor:
         """Return the next tensor of the generator."""
@@ -65,12 +62,7 @@ class GeneratorNoise:
 
 
 def sample_generator(seed: int, index: int) -> torch.Generator:
-    """Return the CPU generator of sample `index` under `seed`; distinct pairs give independent streams.
-
-    Args:
-        seed: Seed of the whole set of samples, at least 0.
-        index: Number of the sample in the set, at least 0.
-    """
+    """Return the CPU generator of sample `index` under `seed`, both at least 0; pairs give independent streams."""
     if seed < 0 or index < 0:
         raise ValueError(f"seed = {seed} and index = {index} must both be at least 0")
     state = np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)[0]
@@ -100,9 +92,7 @@ class SeededNoise:
         device: torch.device | str = "cpu",
     ) -> None:
         self.generators = [sample_generator(seed, index) for index in indices]
-        self.shape = tuple(shape)
-        self.dtype = dtype
-        self.device = torch.device(device)
+        self.shape, self.dtype, self.device = tuple(shape), dtype, torch.device(device)
 
     def initial(self) -> Tensor:
         """Return the next numbers of every sample's own generator, shape `(B, *shape)`."""

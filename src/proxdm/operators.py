@@ -140,7 +140,6 @@ class FunctionModel:
     dtype: torch.dtype = torch.float32
 
 
-@dataclass(frozen=True)
 class ProxFromDenoiser:
     r"""The posterior mean `E[x_s | y]`, `y = x_s + sqrt(lam) z`, in place of the prox: one evaluation of a denoiser.
 
@@ -151,26 +150,12 @@ class ProxFromDenoiser:
     D at the time whose ratio is rho (at most 1). A network trained with a squared error instead of proximal matching
     learns this; of a Gaussian it is the prox itself.
 
-    Attributes:
+    Args:
         model: Has `denoise` or `score`.
     """
 
-    model: Model
-
-    @property
-    def schedule(self) -> Schedule:
-        """That of the model."""
-        return self.model.schedule
-
-    @property
-    def device(self) -> torch.device:
-        """Where the model computes."""
-        return self.model.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Floating type of the model's samples."""
-        return self.model.dtype
+    def __init__(self, model: Model) -> None:
+        self.model, self.schedule, self.device, self.dtype = model, model.schedule, model.device, model.dtype
 
     def prox(self, y: Tensor, t: Time, lam: Time) -> Tensor:
         """Return `E[x_t | y]`, of the shape of y.
