@@ -171,8 +171,9 @@ def test_missing_operators_say_what_would_do():
 
 
 def test_the_papers_samplers_name_the_schedules_they_are_for():
-    with pytest.raises(ValueError, match=r"prox-hybrid.*vpsde.*Flow.*ddim"):
-        sample(lambda x, t, lam: x, "prox-hybrid", 3, (2, 2), schedule=Flow())
+    for name in ("prox-hybrid", "ode-euler"):
+        with pytest.raises(ValueError, match=rf"{name}.*vpsde.*Flow.*ddim"):
+            sample(lambda x, t, lam=None: x, name, 3, (2, 2), schedule=Flow())
 
 
 def test_non_finite_samples_are_an_error():

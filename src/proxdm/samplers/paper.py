@@ -75,6 +75,10 @@ class _FirstOrder(Sampler):
             return known.beta(t) * (as_float64(t) - as_float64(s))
         return known.beta_integral(s, t)
 
+    def check(self, schedule: Schedule, grid: TimeGrid) -> None:
+        """Raise ScheduleError if the schedule is not variance-preserving."""
+        variance_preserving(schedule, self.name)
+
     def init(self, ask: Ask, x: Tensor, grid: TimeGrid) -> float:
         """Return the last time of the grid."""
         return float(grid.times[-1])
