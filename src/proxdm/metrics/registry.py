@@ -1,4 +1,4 @@
-'''The table of metrics: each is registered in one file, beside its function, with all that is said of it.
+"""The table of metrics: each is registered in one file, beside its function, with all that is said of it.
 
     @metric("spread", {"spread": Value("mean spread", better=None)}, least=2)
     def _spread(samples: Tensor, reference: Tensor) -> tuple[float]:
@@ -11,7 +11,7 @@ samples, and `against`, of the reference:
 - moments: mean `(D,)` and covariance `(D, D)` of the features of all, float64 arrays;
 - features: `(n, D)`, float32;
 - pixels: images `(n, C, H, W)` in [-1, 1].
-'''
+"""
 
 from __future__ import annotations
 
