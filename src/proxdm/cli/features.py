@@ -82,12 +82,7 @@ class Features:
 
 
 def main(arguments: Sequence[str], prog: str) -> int:
-    """Run the verb and return the exit status.
-
-    Args:
-        arguments: What stands after the verb.
-        prog: Name for help and messages.
-    """
+    """Run the verb and return the exit status."""
     command = parse(Features, arguments, prog).command
     return info(command) if isinstance(command, Info) else train(command)
 

@@ -58,12 +58,7 @@ class Stats:
 
 
 def main(arguments: Sequence[str], prog: str) -> int:
-    """Run the verb and return the exit status.
-
-    Args:
-        arguments: What stands after the verb.
-        prog: Name for help and messages.
-    """
+    """Run the verb and return the exit status."""
     options = parse(Stats, arguments, prog)
     if options.batch_size < 1:
         raise ValueError(f"--batch-size = {options.batch_size} must be at least 1")

@@ -20,11 +20,7 @@ MEMORY_LIMIT = 8 * 2**30
 
 
 def check_memory(name: str, shape: Sequence[int], bytes_per_value: int = 1) -> None:
-    """Refuse samples of this shape `(n, *)` if they need more than :data:`MEMORY_LIMIT`.
-
-    Raises:
-        DataError: They do.
-    """
+    """Refuse samples of this shape `(n, *)` if they need more than :data:`MEMORY_LIMIT`."""
     if (size := math.prod(shape) * bytes_per_value) > MEMORY_LIMIT:
         raise DataError(
             f"{name}: {shape[0]} samples of {'x'.join(map(str, shape[1:]))} need {size / 2**30:.3g} GiB, the limit is "
@@ -34,11 +30,7 @@ def check_memory(name: str, shape: Sequence[int], bytes_per_value: int = 1) -> N
 
 
 def to_model_range(images: Tensor) -> Tensor:
-    """Return `u / 127.5 - 1`, float32 in [-1, 1], for uint8 images `(*)`; floating-point ones pass as float32.
-
-    Raises:
-        DataError: The images are of another integer type.
-    """
+    """Return `u / 127.5 - 1`, float32 in [-1, 1], for uint8 images `(*)`; floating-point ones pass as float32."""
     if images.dtype == torch.uint8:
         return images.to(torch.float32).div_(127.5).sub_(1.0)
     if not images.dtype.is_floating_point:
@@ -50,9 +42,6 @@ def to_uint8(images: Tensor) -> Tensor:
     """Return `round(127.5 (x + 1))` clipped to [0, 255], uint8, for images `(*)` in [-1, 1].
 
     The inverse of :func:`to_model_range` on its range. Values beyond [-1, 1] are clipped, as samples need it.
-
-    Raises:
-        DataError: NaN among the values, which would become an arbitrary grey.
     """
     if images.dtype == torch.uint8:
         return images
@@ -103,11 +92,7 @@ class ImageData:
         return tuple(self.images.shape[1:])
 
     def head(self, count: int | None) -> ImageData:
-        """Return the first `count` samples (None or more than there are: all).
-
-        Raises:
-            DataError: `count` is below 1.
-        """
+        """Return the first `count` samples (None or more than there are: all)."""
         if count is None or count >= len(self):
             return self
         if count < 1:
@@ -120,9 +105,6 @@ def iterate(data: ImageData, batch_size: int, *, device: torch.device | str = "c
     """Yield every sample once, in order, in the model's range: float32 `(b, *)`, the last batch may be short.
 
     :func:`to_uint8` gives the stored bytes back exactly.
-
-    Raises:
-        DataError: `batch_size` is below 1.
     """
     if batch_size < 1:
         raise DataError(f"batch_size = {batch_size} must be at least 1")

@@ -44,12 +44,6 @@ def load_labels(config: DataConfig | str) -> Labels:
 
     Folders and archives of pictures have one sub-folder a class, as in torchvision's ImageFolder, in sorted order;
     pictures deeper in it belong to it. Folders that hold nothing but one folder are gone through.
-
-    Args:
-        config: The description, or only its name or path.
-
-    Raises:
-        DataError: The data set or its labels are not there or broken, or it has none.
     """
     config = DataConfig(config) if isinstance(config, str) else config
     root = None if config.root is None else Path(config.root).expanduser()

@@ -143,21 +143,13 @@ def encode_pictures(
 
 
 def read_stamp(path: Path) -> LatentStamp | None:
-    """Return how a file of latents was made, or None if there is no stamp beside it.
-
-    Raises:
-        DataError: The stamp is broken.
-    """
+    """Return how a file of latents was made, or None if there is no stamp beside it."""
     path = _beside(path, ".json")
     return _stamp(_json(path), path) if path.exists() else None
 
 
 def read_latents(path: Path) -> ImageData:
-    """Return the latents of a file that :func:`encode_pictures` made, mapped from disk.
-
-    Raises:
-        DataError: The file or its stamp is missing or broken, or they do not fit each other.
-    """
+    """Return the latents of a file that :func:`encode_pictures` made, mapped from disk."""
     stamp = read_stamp(path)
     if stamp is None:
         raise DataError(f"{path} has no stamp {path.name}.json beside it; make both with proxdm.data.latents")

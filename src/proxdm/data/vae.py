@@ -69,14 +69,7 @@ class LatentCoder:
 
     @torch.no_grad()
     def encode(self, images: Tensor, noise: Tensor | None = None) -> Tensor:
-        """Return the latents of pictures `(B, 3, H, W)` in [-1, 1]: the mean, or with noise z `mean + std z`.
-
-        Returns:
-            float32, on the device of the autoencoder.
-
-        Raises:
-            DataError: The latents are not finite.
-        """
+        """Return the latents of pictures `(B, 3, H, W)` in [-1, 1]: the mean, or with noise z `mean + std z`."""
         dist = self.module.encode(images.to(self.module.device, self.module.dtype)).latent_dist
         hidden = dist.mean.float()
         if noise is not None:
@@ -119,11 +112,7 @@ def load_vae(
 
 
 def decode_latents(latents: Tensor, coder: LatentCoder, *, batch_size: int = 16) -> Iterator[Tensor]:
-    """Yield the pictures of latents `(n, C, h, w)`, float32 `(b, 3, H, W)`, about [-1, 1] and not clipped.
-
-    Raises:
-        DataError: `batch_size` is below 1.
-    """
+    """Yield the pictures of latents `(n, C, h, w)`, float32 `(b, 3, H, W)`, about [-1, 1] and not clipped."""
     if batch_size < 1:
         raise DataError(f"batch_size = {batch_size} must be at least 1")
     for start in range(0, len(latents), batch_size):

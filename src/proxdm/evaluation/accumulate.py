@@ -69,17 +69,7 @@ class Accumulator:
         self._saved = 0
 
     def add(self, chunk: int, pixels: Tensor, features: Tensor | None, nfe: int) -> None:
-        """Take in a chunk.
-
-        Args:
-            chunk: Its number.
-            pixels: uint8 `(b, C, H, W)`.
-            features: `(b, D)`; None where nothing needs them.
-            nfe: Network evaluations of each sample.
-
-        Raises:
-            NonFiniteError: NaN or infinite features.
-        """
+        """Take in a chunk."""
         if features is not None and self.moments is not None:
             self.moments.add(features)
         for kind, rows in zip(KINDS, (features, pixels), strict=True):

@@ -41,12 +41,7 @@ class ChunkSampler:
     bf16: bool = False
 
     def draw(self, cell: Cell, number: int) -> tuple[Tensor, int]:
-        """Return the pictures of chunk `number`, uint8 `(size, C, H, W)`, and the network evaluations of each.
-
-        Raises:
-            NonFiniteError: Samples are not finite.
-            ProxdmError: The memory of the device is too small.
-        """
+        """Return the pictures of chunk `number`, uint8 `(size, C, H, W)`, and the network evaluations of each."""
         indices = range(number * self.size, (number + 1) * self.size)
         with arithmetic(self.model.device, bf16=self.bf16):
             try:

@@ -170,14 +170,6 @@ def make_panels(rows: Iterable[Measured], metrics: Sequence[str] = (), *, mix: b
     """Return a panel for every metric and setting: metrics in the order of their first row, settings too.
 
     Of several values of one measurement the one that was finished last counts.
-
-    Args:
-        rows: Rows of any number of results.
-        metrics: Names of metrics or of their values; empty is all. Standard errors of others are no curves.
-        mix: Put all settings of a metric into one panel; labels then say which is which.
-
-    Raises:
-        ValueError: No row has one of the wanted metrics.
     """
     ordered = sorted((one.row for one in rows), key=lambda row: row.finished)
     wanted = {value for name in metrics for value in _results(name)}
@@ -231,12 +223,7 @@ def describe_mixture(panels: Sequence[Panel]) -> str | None:
 
 
 def setting_of(row: EvaluationRow, value: str | None = None) -> Setting:
-    """Return how a value of a row was measured.
-
-    Args:
-        row: The row.
-        value: Name of the value, e.g. `fid` or `recall`; None is what all values of the row have in common.
-    """
+    """Return how a value of a row was measured."""
     metric = None if value is None else metric_of(value)
     features = tuple(str(row.features.get(name, "")) for name in ("name", "weights", "resize"))
     used: Sequence[int | None] = (row.samples, row.reference.get("n"))
@@ -248,12 +235,7 @@ def setting_of(row: EvaluationRow, value: str | None = None) -> Setting:
 
 
 def key_of(row: EvaluationRow, *, mixed: bool = False) -> Key:
-    """Return what makes a row a point of a curve.
-
-    Args:
-        row: The row.
-        mixed: Whether rows measured in different ways are to be different curves of one panel.
-    """
+    """Return what makes a row a point of a curve."""
     return Key(row.digest, row.sampler, grid_kind(row.grid), row.bf16, setting_of(row) if mixed else None)
 
 
@@ -272,12 +254,7 @@ def run_name(source: str) -> str:
 
 
 def labels(keys: Iterable[Key], sources: Mapping[str, str]) -> dict[Key, str]:
-    """Return a name for every curve: the sampler, with what tells curves of one sampler apart.
-
-    Args:
-        keys: The curves.
-        sources: Name of the model, by digest.
-    """
+    """Return a name for every curve: the sampler, with what tells curves of one sampler apart."""
     names = {key: key.sampler for key in keys}
     settings = {key: key.setting for key in names if key.setting is not None}
     parts: list[dict[Key, str]] = [

@@ -40,12 +40,7 @@ def find_results(path: Path) -> list[Path]:
 
 
 def read_results(path: Path) -> list[Measured]:
-    """Return all rows of a results file, or of a folder that holds one or has sub-folders that do.
-
-    Raises:
-        OutputError: A line is not JSON.
-        ValueError: There are no results, or a line is no row.
-    """
+    """Return all rows of a results file, or of a folder that holds one or has sub-folders that do."""
     if not (files := find_results(path)):
         what = f"{path} holds no {RESULTS}, and neither do its folders" if path.is_dir() else f"{path} does not exist"
         raise ValueError(f"no results found: {what}; make them with proxdm evaluate")

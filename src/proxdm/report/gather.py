@@ -99,14 +99,6 @@ def gather(sources: Sequence[str]) -> Material:
 
     With a run come its results: those in its folder, and those in `evaluations/NAME` whose rows name it. With results
     come the runs and model files that their rows name, where these are here. Nothing is fetched from the hub.
-
-    Args:
-        sources: Folders of runs, model files, or results as :func:`proxdm.evaluation.reading.read_results` takes them.
-
-    Raises:
-        ValueError: A source is neither, has no results, or holds a row that is damaged.
-        OutputError: A line of results or of a log is not JSON.
-        CheckpointError: A run cannot be read.
     """
     rows: list[Measured] = []
     named: list[str] = []
@@ -133,16 +125,7 @@ def gather(sources: Sequence[str]) -> Material:
 
 
 def open_run(source: str, *, required: bool = False) -> Run:
-    """Return what is known of the model that a row or a user names.
-
-    Args:
-        source: Its name.
-        required: Whether it is an error if it is not here or cannot be read.
-
-    Raises:
-        CheckpointError: As said.
-        OutputError: A line of its log is not JSON.
-    """
+    """Return what is known of the model that a row or a user names."""
     path = Path(source)
     if not path.exists():
         if required:

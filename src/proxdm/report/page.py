@@ -115,16 +115,7 @@ class Part:
 
 
 def render(material: Material, *, title: str = "", metrics: Sequence[str] = ()) -> str:
-    """Return the report as one HTML document that needs nothing else.
-
-    Args:
-        material: What it is made of.
-        title: Its heading; by default the names of the runs.
-        metrics: Metrics to show; empty is all.
-
-    Raises:
-        ValueError: No row has one of the metrics.
-    """
+    """Return the report as one HTML document that needs nothing else."""
     from jinja2 import Environment, FunctionLoader, StrictUndefined
     from markupsafe import Markup
 
