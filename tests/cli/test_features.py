@@ -36,8 +36,8 @@ def test_digits_then_statistics_then_an_evaluation(tmp_path, capsys):
     assert train("digits") == 0
     path = tmp_path / "features" / "digits.pt"
     out = capsys.readouterr().out
-    assert out.startswith("features/digits.pt: 128 features of digits, 8x8, grey; test accuracy ")
-    assert "of 359 images, 10 classes; 2 steps on 1438 images" in out
+    assert out.startswith("features/digits.pt: 128 features of digits, 1x8x8, 10 classes; test accuracy ")
+    assert "of 359 images; 2 steps on 1438 images" in out
     assert "proxdm evaluate RUN --features features/digits.pt" in out
     about = load_module(path)[1].about
     assert f"test accuracy {about['test_accuracy']:.2%} " in out
@@ -70,7 +70,7 @@ def test_info(tmp_path, capsys):
     assert features("info", "f.pt") == 0
     rows = dict(re.split(r"\s{2,}", line, maxsplit=1) for line in capsys.readouterr().out.splitlines())
     assert rows["name"] == "digits-classifier"
-    assert rows["takes"] == "1 channel, 8x8, values -1 to 1"
+    assert rows["takes"] == "channels: 1, 8x8, values -1 to 1"
     assert rows["sha256"] == sha256_of(tmp_path / "f.pt")
     assert (rows["seed"], rows["lr"], rows["classes"]) == ("5", "0.001", "0, 1, 2, 3, 4, 5, 6, 7, 8, 9")
     (tmp_path / "bad.pt").write_bytes(b"nothing")
@@ -90,7 +90,7 @@ def test_a_folder_of_pictures_resized(tmp_path, capsys):
                 tmp_path / "pets" / name / f"{number}.png"
             )
     assert train("pets", "--size", 10, "--flip", "random") == 0
-    assert "features/pets.pt: 128 features of pets, 10x10, RGB" in capsys.readouterr().out
+    assert "features/pets.pt: 128 features of pets, 3x10x10, 2 classes" in capsys.readouterr().out
     found = load_module(tmp_path / "features" / "pets.pt")[1]
     assert (found.about["classes"], found.about["flip"]) == (["cats", "dogs"], "random")
     assert load_extractor(tmp_path / "features" / "pets.pt", (3, 10, 10)).dim == 128
@@ -119,7 +119,7 @@ def test_without_a_sub_command(capsys):
         (["train", "digitz"], "unknown data set with labels 'digitz' (did you mean 'digits'?)"),
         (["train", "celebahq-latents"], "celebahq-latents has no labels"),
         (["train", "mnist", "--root", "."], "mnist (train) is not here"),
-        (["train", "digits", "--out", "f.pth"], "features are kept in .pt files, got f.pth; name it f.pt"),
+        (["train", "digits", "--out", "f.pth"], "results are kept in .pt files, got f.pth; name it f.pt"),
         (["train", "digits", "--out", "there.pt"], "there.pt is there already"),
         (["train", "digits", "--out", "there.pt/f.pt"], "results cannot be written to there.pt"),
         (["train", "digits", "--out", "folder.pt"], "folder.pt is a folder"),

@@ -26,7 +26,7 @@ def test_statistics_of_the_digits(tmp_path, capsys):
     assert (statistics.n, statistics.backend, statistics.dataset) == (1797, "pixels", "digits")
     assert (statistics.split, statistics.shape) == ("train", (1, 8, 8))
     out = capsys.readouterr()
-    assert out.out == f"{path}: 64 pixels features of 1797 images 8x8, grey, of digits train\n"
+    assert out.out == f"{path}: 64 pixels features of 1797 images 1x8x8, of digits train\n"
     assert "warning" not in out.err
 
 
@@ -53,7 +53,7 @@ def test_inception_weights_may_be_a_file(tmp_path):
     [
         (["digits", "-o", "s.npy"], r"kept in .npz files, got s.npy; name it s.npz"),
         (["digits", "-o", "there.npz"], r"there.npz is there already"),
-        (["digits", "-o", "s.npz", "--batch-size", "0"], "--batch-size = 0 must be at least 1"),
+        (["digits", "-o", "s.npz", "--features", "pixels", "--batch-size", "0"], "batch_size = 0 must be at least 1"),
         (["digitz", "-o", "s.npz"], "did you mean 'digits'"),
         (["digits", "-o", "s.npz", "--features", "pixel"], "unknown features 'pixel'"),
         (["digits", "-o", "s.npz", "--split", "test"], "digits has no split 'test'"),

@@ -27,8 +27,7 @@ from proxdm.grids import TimeGrid
 from proxdm.metrics.features import FeatureError, pixels
 from proxdm.metrics.frechet import fid_infinity, frechet_distance
 from proxdm.metrics.kernel import kid
-from proxdm.metrics.neighbours import copied, nearest
-from proxdm.metrics.precision_recall import precision_recall
+from proxdm.metrics.neighbours import copied, nearest, precision_recall
 from proxdm.metrics.registry import METRICS
 from proxdm.metrics.statistics import ReferenceStatistics, StatisticsError, compute_statistics
 from proxdm.metrics.wasserstein import sliced_wasserstein, w2

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+import scipy.linalg
 import torch
-from pytorch_fid import inception
+from pytorch_fid import fid_score, inception
 
 from proxdm.metrics.inception import fid_inception
 
@@ -65,3 +67,17 @@ def real_pictures(shared, cifar_pictures) -> tuple[torch.Tensor, torch.Tensor]:
 
     digits = load_data(DataConfig("mnist", root=str(shared / "data" / "mnist-t10k"), split="test", limit=200)).images
     return cifar_pictures[:200], digits.expand(-1, 3, -1, -1).contiguous()
+
+
+@pytest.fixture(scope="session")
+def textbook():
+    """pytorch-fid's distance, or the formula it computes where SciPy (1.18) no longer has the call it makes."""
+
+    def distance(mu1, sigma1, mu2, sigma2) -> float:
+        try:
+            return float(fid_score.calculate_frechet_distance(mu1, sigma1, mu2, sigma2))
+        except TypeError:
+            root = np.real(scipy.linalg.sqrtm(sigma1 @ sigma2))
+            return float(np.sum((mu1 - mu2) ** 2) + np.trace(sigma1 + sigma2 - 2 * root))
+
+    return distance

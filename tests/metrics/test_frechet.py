@@ -6,12 +6,9 @@ import re
 
 import numpy as np
 import pytest
-import scipy.linalg
 import torch
-from pytorch_fid.fid_score import calculate_frechet_distance
 
 from proxdm.errors import NonFiniteError
-from proxdm.metrics import frechet
 from proxdm.metrics.frechet import MomentAccumulator, fid_infinity, frechet_distance
 
 
@@ -24,12 +21,6 @@ def rows(seed: int, count: int, dim: int, shift: float = 0.0) -> np.ndarray:
 
 def moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return features.mean(0), np.cov(features, rowvar=False)
-
-
-def by_matrix_root(mu1, cov1, mu2, cov2) -> float:
-    """The textbook formula."""
-    root = np.real(scipy.linalg.sqrtm(cov1 @ cov2))
-    return float(np.sum((mu1 - mu2) ** 2) + np.trace(cov1 + cov2 - 2 * root))
 
 
 # The distance
@@ -75,36 +66,16 @@ def test_ill_conditioned_covariances_fall_back_to_singular_values():
     assert value == pytest.approx(np.sum((np.sqrt(a) - np.sqrt(b)) ** 2), rel=1e-7)
 
 
-def test_both_ways_to_the_nuclear_norm_agree():
-    matrix = np.random.default_rng(11).standard_normal((40, 60))
-    expected = np.linalg.svd(matrix, compute_uv=False).sum()
-    for tolerance in (1.0, 0.0):
-        for oriented in (matrix, matrix.T):
-            assert frechet._nuclear_norm(np.ascontiguousarray(oriented), tolerance) == pytest.approx(
-                expected, rel=1e-12
-            )
-
-
 def test_a_constant_set_has_no_covariance():
     value = frechet_distance(np.ones(3), np.zeros((3, 3)), np.zeros(3), np.diag([1.0, 2.0, 3.0]))
     assert value == pytest.approx(3 + 6)
 
 
-def test_distance_is_symmetric_and_takes_tensors():
-    first, second = moments(rows(12, 100, 16)), moments(rows(13, 80, 16))
-    forth = frechet_distance(*first, *second)
-    tensors = [torch.from_numpy(part) for part in (*second, *first)]
-    assert frechet_distance(*tensors) == pytest.approx(forth, rel=1e-10)
-
-
-def test_equals_pytorch_fid():
-    """Or, where its call to SciPy has been removed (1.18), the matrix root it is made of."""
+def test_equals_pytorch_fid_either_way_round_and_of_tensors(textbook):
     first, second = moments(rows(14, 400, 64)), moments(rows(15, 300, 64, shift=0.02))
-    try:
-        expected = calculate_frechet_distance(*first, *second)
-    except TypeError:
-        expected = by_matrix_root(*first, *second)
+    expected = textbook(*first, *second)
     assert frechet_distance(*first, *second) == pytest.approx(expected, rel=1e-8)
+    assert frechet_distance(*map(torch.from_numpy, (*second, *first))) == pytest.approx(expected, rel=1e-8)
 
 
 # Errors of the distance
@@ -113,8 +84,7 @@ def test_equals_pytorch_fid():
 @pytest.mark.parametrize(
     "which, mean, covariance, error, message",
     [
-        ("first", np.zeros(3), np.eye(2), ValueError, r"shape \(3,\) and a covariance of shape \(2, 2\)"),
-        ("first", np.zeros(3), np.eye(3), ValueError, "dimension 3, the second 2"),
+        ("first", np.zeros(3), np.eye(2), ValueError, r"is \(3,\) and \(2, 2\)"),
         ("second", np.array([0, np.nan]), np.eye(2), NonFiniteError, "contains NaN"),
         ("first", np.zeros(2), np.array([[1.0, 1.0], [0.0, 1.0]]), ValueError, "differs from its transpose by 1"),
         ("first", np.zeros(2), np.array([[1.0, 2.0], [2.0, 1.0]]), ValueError, "not positive semi-definite"),
@@ -130,17 +100,8 @@ def test_what_is_no_gaussian(which, mean, covariance, error, message):
 # Moments
 
 
-def test_moments_equal_numpy(generator):
-    features = torch.randn(257, 12, generator=generator, dtype=torch.float64) + 5
-    accumulator = MomentAccumulator(12)
-    accumulator.add(features)
-    np.testing.assert_allclose(accumulator.mean, features.numpy().mean(0), rtol=1e-13)
-    np.testing.assert_allclose(accumulator.cov, np.cov(features.numpy(), rowvar=False), atol=1e-13)
-    assert accumulator.count == 257
-
-
-@pytest.mark.parametrize("size", [1, 2, 7, 100])
-def test_moments_do_not_depend_on_the_batches_however_large_the_mean(size, generator):
+@pytest.mark.parametrize("size", [1, 7, 300])
+def test_moments_are_numpys_and_do_not_depend_on_the_batches_however_large_the_mean(size, generator):
     """A mean 1e6 times the spread: sums of squares would keep four digits."""
     features = torch.randn(300, 5, generator=generator, dtype=torch.float64) + 1e6
     accumulator = MomentAccumulator(5)
@@ -161,17 +122,12 @@ def test_moments_merge_across_processes(generator):
         merged.merge(MomentAccumulator.from_state(part.state()))
     whole = MomentAccumulator(4)
     whole.add(features)
+    assert whole.mean.dtype == whole.cov.dtype == torch.float64
+    assert torch.equal(whole.cov, whole.cov.T)
     assert merged.count == 100
     torch.testing.assert_close(merged.mean, whole.mean, rtol=1e-12, atol=1e-14)
     torch.testing.assert_close(merged.cov, whole.cov, rtol=1e-12, atol=1e-14)
     assert parts[0].count == 30
-
-
-def test_moments_are_float64_and_symmetric(generator):
-    accumulator = MomentAccumulator(6)
-    accumulator.add(torch.randn(20, 6, generator=generator))
-    assert accumulator.mean.dtype == accumulator.cov.dtype == torch.float64
-    assert torch.equal(accumulator.cov, accumulator.cov.T)
 
 
 def test_nothing_is_added_where_features_are_not_finite():
@@ -183,16 +139,12 @@ def test_nothing_is_added_where_features_are_not_finite():
 
 
 def test_errors_of_moments():
-    with pytest.raises(ValueError, match="dim = 0 must be at least 1"):
-        MomentAccumulator(0)
     accumulator = MomentAccumulator(2)
-    with pytest.raises(ValueError, match="needs 1 sample at least, there are 0"):
-        _ = accumulator.mean
     accumulator.add(torch.ones(1, 2))
     with pytest.raises(ValueError, match="needs 2 samples at least, there are 1"):
         _ = accumulator.cov
     for wrong in (lambda: accumulator.add(torch.ones(1, 3)), lambda: accumulator.merge(MomentAccumulator(3))):
-        with pytest.raises(ValueError, match="dimension 3 do not fit an accumulator of dimension 2"):
+        with pytest.raises(ValueError, match="dimension 3 do not fit moments of dimension 2"):
             wrong()
     for bad in (torch.ones(2), torch.ones(2, 2, dtype=torch.uint8), torch.ones(0, 2)):
         with pytest.raises(ValueError, match=re.escape(f"{bad.dtype} of shape {tuple(bad.shape)}")):
@@ -233,7 +185,7 @@ def test_extrapolation_is_the_least_squares_line(generator):
 @pytest.mark.parametrize("options", [{"points": 1}, {"smallest": 1}, {"smallest": 60}])
 def test_errors_of_the_extrapolation(options, generator):
     features = torch.randn(60, 3, generator=generator)
-    with pytest.raises(ValueError, match="must be at least 2 and smallest"):
+    with pytest.raises(ValueError, match=r"points = \d+ must be at least 2, smallest = \d+ from 2 to below the 60"):
         fid_infinity(features, torch.zeros(3), torch.eye(3), **{"smallest": 20, **options})
-    with pytest.raises(ValueError, match="sample Gaussian has dimension 3, the reference 2"):
+    with pytest.raises(ValueError, match="dimension 3 and 2 "):
         fid_infinity(features, torch.zeros(2), torch.eye(2), smallest=20)

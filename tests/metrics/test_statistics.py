@@ -6,7 +6,6 @@ import dataclasses
 
 import numpy as np
 import pytest
-import scipy.linalg
 import torch
 from PIL import Image
 from pytorch_fid import fid_score as score
@@ -15,7 +14,7 @@ from proxdm._version import __version__
 from proxdm.data import ImageData
 from proxdm.errors import OutputError
 from proxdm.metrics.features import load_extractor, pixels
-from proxdm.metrics.frechet import MomentAccumulator, frechet_distance
+from proxdm.metrics.frechet import frechet_distance
 from proxdm.metrics.statistics import ReferenceStatistics, StatisticsError, compute_statistics
 
 
@@ -50,7 +49,7 @@ def test_statistics_are_numpys_and_stamped(data, statistics):
     }
 
 
-@pytest.mark.parametrize("batch_size", [1, 7, 1000])
+@pytest.mark.parametrize("batch_size", [1, 7])
 def test_statistics_depend_neither_on_the_batch_size_nor_on_the_range(data, statistics, batch_size):
     signed = dataclasses.replace(data, images=data.images.float() / 127.5 - 1)
     for images in (data, signed):
@@ -62,24 +61,19 @@ def test_statistics_depend_neither_on_the_batch_size_nor_on_the_range(data, stat
 # Files
 
 
-def test_round_trip(statistics, tmp_path):
+def test_pytorch_fid_and_we_read_what_was_written(statistics, tmp_path):
     path = tmp_path / "new" / "stats.npz"
     statistics.save(path)
     loaded = ReferenceStatistics.load(path)
-    np.testing.assert_array_equal(loaded.mu, statistics.mu)
-    np.testing.assert_array_equal(loaded.sigma, statistics.sigma)
+    theirs = score.compute_statistics_of_path(str(path), None, 50, 2048, "cpu")
+    for mu, sigma in ((loaded.mu, loaded.sigma), theirs):
+        np.testing.assert_array_equal(mu, statistics.mu)
+        np.testing.assert_array_equal(sigma, statistics.sigma)
     for field in dataclasses.fields(statistics)[2:-1]:
         assert getattr(loaded, field.name) == getattr(statistics, field.name), field.name
     assert loaded.source == str(path)
     assert loaded.distance(statistics) < 1e-12
     assert [file.name for file in path.parent.iterdir()] == ["stats.npz"]
-
-
-def test_pytorch_fid_reads_ours(statistics, tmp_path):
-    statistics.save(tmp_path / "stats.npz")
-    mu, sigma = score.compute_statistics_of_path(str(tmp_path / "stats.npz"), None, 50, 2048, "cpu")
-    np.testing.assert_array_equal(mu, statistics.mu)
-    np.testing.assert_array_equal(sigma, statistics.sigma)
 
 
 def test_we_read_pytorch_fids_on_trust(statistics, tmp_path):
@@ -93,7 +87,7 @@ def test_we_read_pytorch_fids_on_trust(statistics, tmp_path):
             assert first.distance(second) < 1e-10
 
 
-def test_nothing_is_overwritten_unless_told(statistics, tmp_path):
+def test_nothing_is_overwritten_unless_told_nor_by_a_failed_save(statistics, tmp_path, monkeypatch):
     path = tmp_path / "stats.npz"
     path.write_text("precious")
     with pytest.raises(OutputError, match=r"stats.npz is there already; .* --overwrite"):
@@ -101,25 +95,12 @@ def test_nothing_is_overwritten_unless_told(statistics, tmp_path):
     assert path.read_text() == "precious"
     statistics.save(path, overwrite=True)
     assert ReferenceStatistics.load(path).n == 40
-
-
-def test_a_failed_save_leaves_the_earlier_file(statistics, tmp_path, monkeypatch):
-    path = tmp_path / "stats.npz"
-    statistics.save(path)
     before = path.read_bytes()
     monkeypatch.setattr(np, "savez", lambda file, **arrays: file.write(b"half") and 1 / 0)
     with pytest.raises(ZeroDivisionError):
         statistics.save(path, overwrite=True)
     assert path.read_bytes() == before
     assert len(list(tmp_path.iterdir())) == 1
-
-
-def test_names_that_cannot_be_written(statistics, tmp_path):
-    with pytest.raises(OutputError, match=r"kept in .npz files, got .*; name it stats.npz"):
-        statistics.save(tmp_path / "stats.npy")
-    (tmp_path / "folder.npz").mkdir()
-    with pytest.raises(OutputError, match=r"folder.npz is a folder"):
-        statistics.save(tmp_path / "folder.npz", overwrite=True)
 
 
 def cut(path, statistics):
@@ -132,11 +113,6 @@ def flipped(path, statistics):
     content = bytearray(path.read_bytes())
     content[200] ^= 0xFF  # within the numbers of mu
     path.write_bytes(content)
-
-
-def single_array(path, statistics):
-    with path.open("wb") as file:
-        np.save(file, statistics.mu)
 
 
 def archive(**changes):
@@ -154,13 +130,12 @@ def archive(**changes):
     [
         (lambda path, statistics: None, "there is no file .*stats.npz; make it with `proxdm stats"),
         (lambda path, statistics: path.write_text("no archive"), "cannot be read as statistics"),
-        (single_array, "cannot be read as statistics"),
         (cut, "cannot be read as statistics"),
         (flipped, "cannot be read as statistics .*CRC"),
         (archive(mu=np.array([{}], dtype=object)), "cannot be read as statistics .*pickle"),
-        (archive(sigma=None, x=np.ones(2)), r"lacks sigma \(its arrays: mu, x\)"),
-        (archive(mu=np.array(["a", "b"])), "an array has the wrong type"),
-        (archive(shape=np.array([1, 2])), "an array has the wrong type"),
+        (archive(sigma=None, x=np.ones(2)), r"lacks mu or sigma \(its arrays: mu, x\)"),
+        (archive(mu=np.array(["a", "b"])), "cannot be read as statistics .*float"),
+        (archive(shape=np.array([1, 2])), "cannot be read as statistics .*3"),
         (archive(mu=np.full(9, np.nan)), "mu or sigma contain NaN"),
         (archive(mu=np.ones(8)), r"must be \(D,\) and \(D, D\), they are \(8,\) and \(9, 9\)"),
         (archive(n=np.array(1)), "n = 1, but a covariance needs 2"),
@@ -221,24 +196,15 @@ def test_errors_of_computing(data):
         compute_statistics(data, extractor, batch_size=0)
     with pytest.raises(ValueError, match="set up for images 1x4x4, got a batch 40x1x3x3"):
         compute_statistics(data, pixels((1, 4, 4)))
-    with pytest.raises(StatisticsError, match="moments of dimension 2 are not of the 9 pixels features"):
-        ReferenceStatistics.of(MomentAccumulator(2), extractor, dataset="x")
 
 
 # The whole pipeline
 
 
-def textbook(mu1, sigma1, mu2, sigma2) -> float:
-    """pytorch-fid's distance, or the formula it computes where SciPy (1.18) no longer has the call it makes."""
-    try:
-        return float(score.calculate_frechet_distance(mu1, sigma1, mu2, sigma2))
-    except TypeError:
-        root = np.real(scipy.linalg.sqrtm(sigma1 @ sigma2))
-        return float(np.sum((mu1 - mu2) ** 2) + np.trace(sigma1 + sigma2 - 2 * root))
-
-
 @pytest.mark.slow
-def test_fid_of_real_pictures_equals_pytorch_fids(inception_file, pytorch_fid_network, real_pictures, tmp_path):
+def test_fid_of_real_pictures_equals_pytorch_fids(
+    inception_file, pytorch_fid_network, real_pictures, textbook, tmp_path
+):
     """200 CIFAR-10 pictures against 200 MNIST digits: pytorch-fid's PNG reader, network, moments and distance.
 
     Between sets that are alike its matrix root loses digits where there are fewer pictures than features (1e-4 between

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -13,15 +13,8 @@ from tyro.conf import Fixed, OmitArgPrefixes, OmitSubcommandPrefixes, Positional
 from proxdm.cli import parse
 from proxdm.cli.stats import Pictures
 from proxdm.data.known import Split
-from proxdm.metrics.classifier import (
-    ClassifierConfig,
-    about,
-    accuracy,
-    feature_module,
-    load_labelled,
-    train_classifier,
-)
-from proxdm.metrics.features import InputForm, load_extractor, load_module, save_module
+from proxdm.metrics.classifier import ClassifierConfig, accuracy, feature_module, load_labelled, train_classifier
+from proxdm.metrics.features import InputForm, load_extractor, load_module, save_module, sides
 from proxdm.metrics.statistics import check_target
 from proxdm.runtime.device import choose_device
 from proxdm.runtime.files import check_folder
@@ -90,23 +83,29 @@ def main(arguments: Sequence[str], prog: str) -> int:
 def train(options: Train) -> int:
     """Run `proxdm features train` and return the exit status."""
     path = options.out or Path("features", f"{Path(options.data.name).name}.pt")
-    check_target(path, overwrite=options.overwrite, suffix=".pt", what="features")
+    check_target(path, ".pt", overwrite=options.overwrite)
     device = choose_device(options.device)
     data, test = load_labelled(options.data)
-    config = options.config.resolved(data.images.name, len(data))
+    images, config = data.images, options.config.resolved(data.images.name, len(data.images))
     check_folder(path.parent, [path.name], overwrite=options.overwrite)
     start = time.perf_counter()
     network = train_classifier(data, config, device=device, progress=True)
-    found, seconds = accuracy(network, test), time.perf_counter() - start
-    channels, side, _ = data.images.shape
-    said = about(data, test, config, found)
-    form = InputForm(f"{data.images.name}-classifier", (-1.0, 1.0), channels, side, said)
+    about = {
+        "dataset": images.name,
+        "preprocessing": images.preprocessing,
+        "classes": list(data.names),
+        "images": len(images),
+        "test_images": len(test.images),
+        "test_accuracy": accuracy(network, test),
+        **asdict(config),
+    }
+    form = InputForm(f"{images.name}-classifier", (-1.0, 1.0), images.shape[0], images.shape[1], about)
     save_module(feature_module(network), path, form)
-    extractor = load_extractor(path, data.images.shape)
+    extractor = load_extractor(path, images.shape)
     print(
-        f"{path}: {extractor.dim} features of {data.images.name}, {side}x{side}, {'grey' if channels == 1 else 'RGB'}; "
-        f"test accuracy {found:.2%} of {len(test)} images, {len(data.names)} classes; {config.steps} "
-        f"steps on {len(data)} images, {duration(seconds)}; SHA-256 {extractor.weights[:12]}..."
+        f"{path}: {extractor.dim} features of {images.name}, {sides(images.shape)}, {len(data.names)} classes; test "
+        f"accuracy {about['test_accuracy']:.2%} of {len(test.images)} images; {config.steps} steps on {len(images)} "
+        f"images, {duration(time.perf_counter() - start)}; SHA-256 {extractor.weights[:12]}..."
     )
     print(f"Measure a model with them: proxdm evaluate RUN --features {path}")
     print(f"Reference statistics: proxdm stats {options.data.name} --features {path} --out STATS.npz")
@@ -118,12 +117,7 @@ def info(options: Info) -> int:
     _, form = load_module(options.file)
     low, high = form.input_range
     size = "any size" if form.size is None else f"{form.size}x{form.size}"
-    rows = {
-        "name": form.name,
-        "takes": f"{form.channels} channel{'s' * (form.channels > 1)}, {size}, values {low:g} to {high:g}",
-        "sha256": form.sha256,
-        **{key: ", ".join(map(str, value)) if isinstance(value, list) else value for key, value in form.about.items()},
-    }
-    width = max(map(len, rows)) + 2
-    print("\n".join(f"{key:<{width}}{value}" for key, value in rows.items()))
+    takes = f"channels: {form.channels}, {size}, values {low:g} to {high:g}"
+    for key, value in {"name": form.name, "takes": takes, "sha256": form.sha256, **form.about}.items():
+        print(f"{key:<16}{', '.join(map(str, value)) if isinstance(value, list) else value}")
     return 0

@@ -12,7 +12,7 @@ from tyro.conf import Fixed, OmitArgPrefixes, Positional, Suppress, arg
 
 from proxdm.cli import parse
 from proxdm.data.load import DataConfig, Flip, load_data
-from proxdm.metrics.features import load_extractor
+from proxdm.metrics.features import load_extractor, sides
 from proxdm.metrics.statistics import check_target, compute_statistics
 from proxdm.runtime.device import choose_device
 from proxdm.runtime.files import check_folder
@@ -60,9 +60,7 @@ class Stats:
 def main(arguments: Sequence[str], prog: str) -> int:
     """Run the verb and return the exit status."""
     options = parse(Stats, arguments, prog)
-    if options.batch_size < 1:
-        raise ValueError(f"--batch-size = {options.batch_size} must be at least 1")
-    check_target(options.out, overwrite=options.overwrite)
+    check_target(options.out, ".npz", overwrite=options.overwrite)
     device = choose_device(options.device)
     data = load_data(options.data)
     extractor = load_extractor(options.features, data.shape, inception_weights=options.inception_weights, device=device)
@@ -75,9 +73,6 @@ def main(arguments: Sequence[str], prog: str) -> int:
             "to so few are far too large, 10000 and more are usual",
             file=sys.stderr,
         )
-    channels, height, width = data.shape
-    print(
-        f"{options.out}: {extractor.dim} {extractor.name} features of {len(data)} images {width}x{height}, "
-        f"{'grey' if channels == 1 else f'{channels} channels'}, of {statistics.label}"
-    )
+    what = f"{extractor.dim} {extractor.name} features of {len(data)} images {sides(data.shape)}"
+    print(f"{options.out}: {what}, of {statistics.label}")
     return 0

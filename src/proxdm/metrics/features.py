@@ -37,28 +37,17 @@ from proxdm.metrics.inception import SIZE, FeatureError, load_inception
 from proxdm.runtime.digests import sha256_of
 from proxdm.runtime.files import replacing
 
-METADATA = "proxdm.json"
-"""Name of the extra file inside a module file."""
-
-Shape = tuple[int, ...]
-"""(C, H, W) of one image."""
-
-Network = Callable[[Tensor], Tensor]
-"""Images as a form says to features `(B, D)`."""
+METADATA = "proxdm.json"  # the extra file inside a module file
+Shape = tuple[int, ...]  # (C, H, W)
+Network = Callable[[Tensor], Tensor]  # images as a form says to features (B, D)
 
 
 @dataclass(frozen=True, eq=False)
 class FeatureExtractor:
-    """A map from images of one shape to features, and what it must say of itself in a stamp.
+    """A map from images of one shape (C, H, W) to `dim` features, and what it must say of itself in a stamp.
 
-    Attributes:
-        name: `inception`, `pixels`, or the name of a module file.
-        dim: D, the number of features.
-        shape: (C, H, W) of the images it was made for.
-        weights: SHA-256 of its weights, empty if it has none.
-        resize: What is done to the size of the images, in words.
-        function: uint8 images `(B, C, H, W)` on `device` to features `(B, D)`.
-        device: Where it runs.
+    `weights` is the SHA-256 of the network, empty if there is none; `resize` says in words what is done to the size;
+    `function` takes uint8 images on `device`.
     """
 
     name: str
@@ -70,24 +59,16 @@ class FeatureExtractor:
     device: torch.device
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Return the features `(B, dim)`, float32 on the extractor's device.
+        """Return the features `(B, dim)`, float32 on the extractor's device, of uint8 images or others in [-1, 1].
 
         It runs without gradients, in full float32 whatever autocast or TF32 setting is around it.
-
-        Args:
-            images: `(B, C, H, W)`, uint8, or floating point in [-1, 1], which is rounded to uint8.
-
-        Raises:
-            FeatureError: The images have another shape, or the network fails on them.
-            DataError: NaN among the images.
         """
         if images.ndim != 4 or tuple(images.shape[1:]) != self.shape:
             raise FeatureError(
                 f"{self.name} features were set up for images {sides(self.shape)}, got a batch {sides(images.shape)}"
             )
-        pixels = to_uint8(images.detach().to(self.device))
-        with torch.inference_mode(), _full_precision(self.device):
-            return self.function(pixels).to(torch.float32)
+        with _full_precision(self.device):
+            return self.function(to_uint8(images.detach().to(self.device))).to(torch.float32)
 
     @property
     def stamp(self) -> dict[str, Any]:
@@ -98,18 +79,8 @@ class FeatureExtractor:
 def load_extractor(
     spec: str | Path, shape: Shape, *, inception_weights: Path | None = None, device: torch.device | str = "cpu"
 ) -> FeatureExtractor:
-    """Return the extractor that `spec` names, for images of one shape.
-
-    Args:
-        spec: `inception`, `pixels`, or the path of a module file.
-        shape: (C, H, W) of the images.
-        inception_weights: File of the Inception weights; None takes the usual ones, downloaded if need be.
-        device: Where to run it.
-
-    Raises:
-        FeatureError: There is no such extractor, its file or metadata are broken, or it does not take such images.
-    """
-    device = torch.device(device)
+    """Return the extractor that `spec` names (`inception`, `pixels`, or a module file), for images of one shape."""
+    device, path = torch.device(device), Path(spec).expanduser()
     if len(shape) != 3 or min(shape) < 1:
         raise FeatureError(f"features are taken of images (C, H, W), got the shape {sides(shape)}")
     if inception_weights is not None and str(spec) != "inception":
@@ -120,12 +91,8 @@ def load_extractor(
         network, digest = load_inception(inception_weights)
         form = InputForm("inception", (-1.0, 1.0), 3, SIZE, sha256=digest)
         return _from_network(network.to(device), form, shape, device)
-    path = Path(spec).expanduser()
     if path.suffix not in (".pt", ".pt2"):
-        raise FeatureError(
-            f"unknown features {str(spec)!r}; they are inception, pixels, or the path of a TorchScript .pt or exported "
-            ".pt2 file"
-        )
+        raise FeatureError(f"unknown features {str(spec)!r}; they are inception, pixels, or a .pt or .pt2 file")
     return _from_network(*load_module(path, device), shape, device)
 
 
@@ -140,16 +107,7 @@ def pixels(shape: Shape, *, device: torch.device | str = "cpu") -> FeatureExtrac
 
 @dataclass(frozen=True)
 class InputForm:
-    """What a network takes: the JSON of a module file.
-
-    Attributes:
-        name: Name of the features.
-        input_range: Values of black and white.
-        channels: 1 or 3.
-        size: Height and width; None takes images as they are.
-        about: What people may want to know of the network, in plain types.
-        sha256: Of the module file; empty before there is one.
-    """
+    """What a network takes: the JSON of a module file, whose values are checked (FeatureError)."""
 
     name: str
     input_range: tuple[float, float]
@@ -159,16 +117,12 @@ class InputForm:
     sha256: str = ""
 
     def __post_init__(self) -> None:
-        """Check every value, which may come from anybody's file.
-
-        Raises:
-            FeatureError: One is wrong.
-        """
+        """Check every value, which may come from anybody's file."""
         span, size = self.input_range, self.size
-        numbers = isinstance(span, list | tuple) and len(span) == 2 and all(map(_is_number, span))
+        numbers = isinstance(span, list | tuple) and [type(value) in (int, float) for value in span] == [True, True]
         for fits, key, limit in (
             (isinstance(self.name, str) and self.name != "", "name", "a name of its own"),
-            (numbers and span[0] < span[1], "input_range", "[low, high], e.g. [-1, 1] or [0, 255]"),
+            (numbers and -math.inf < span[0] < span[1] < math.inf, "input_range", "[low, high], e.g. [-1, 1]"),
             (self.channels in (1, 3) and self.channels is not True, "channels", "1 or 3"),
             (size is None or (type(size) is int and size >= 1), "size", "a whole number of at least 1, or left out"),
             (isinstance(self.about, Mapping), "about", "a JSON object"),
@@ -188,88 +142,55 @@ class InputForm:
         return x * (high - low) + low
 
 
-def _read_form(metadata: Mapping[str, Any], source: str, default_name: str) -> InputForm:
-    """Return what a module takes from the JSON object that stands at `source`."""
-    known = [one.name for one in fields(InputForm)]
-    if unknown := sorted(set(metadata) - set(known)):
-        raise FeatureError(f"{source} has the unknown key {unknown[0]!r}; known are {', '.join(known)}")
-    given = {"name": default_name, "input_range": None, "channels": None, **metadata}
-    if given["name"] in ("inception", "pixels"):
-        raise FeatureError(f"{source}: name = {given['name']!r} must be a name of its own")
-    try:
-        return InputForm(**given)
-    except FeatureError as error:
-        raise FeatureError(f"{source}: {error}") from None
-
-
 def save_module(module: nn.Module, path: Path, form: InputForm) -> None:
-    """Write a TorchScript file that :func:`load_extractor` takes; what is at `path` is replaced at once or not at all.
+    """Write a `.pt` file that :func:`load_extractor` takes; what is at `path` is replaced at once or not at all.
 
-    Args:
-        module: Maps images as the form says to features `(B, D)`; on the CPU, in evaluation mode.
-        path: The `.pt` file, in a folder that exists.
-        form: What it takes.
-
-    Raises:
-        FeatureError: The name does not end in `.pt`.
+    The module maps images as the form says to features `(B, D)`; it is on the CPU, in evaluation mode.
     """
-    if path.suffix != ".pt":
-        raise FeatureError(f"TorchScript modules are kept in .pt files, got {path}; name it {path.stem}.pt")
     metadata = {name: value for name, value in asdict(form).items() if name != "sha256" and value is not None}
+    extra = {METADATA: json.dumps(metadata, indent=2, allow_nan=False)}
     # In memory first: torch writes the name of the file into it, and the temporary one would change the digest.
     content = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # exported programs load in few other versions of torch
-        extra = {METADATA: json.dumps(metadata, indent=2, allow_nan=False)}
+    with warnings.catch_warnings(action="ignore", category=FutureWarning):  # exported programs load in few versions
         torch.jit.save(torch.jit.script(module), content, _extra_files=extra)
     with replacing(path) as part:
         part.write_bytes(content.getvalue())
 
 
 def load_module(path: Path, device: torch.device | str = "cpu") -> tuple[Network, InputForm]:
-    """Return the network of a module file and what it takes, with the digest of the file.
-
-    Args:
-        path: A `.pt` or `.pt2` file.
-        device: Where to run it.
-
-    Raises:
-        FeatureError: The file or its metadata are broken or missing.
-    """
+    """Return the network of a `.pt` or `.pt2` file and what it takes, with the digest of the file."""
     if not path.is_file():
         raise FeatureError(f"there is no file {path}; features are inception, pixels, or the path of a module file")
     digest, beside, extra = sha256_of(path), path.with_name(path.name + ".json"), {METADATA: ""}
     module: Network
     try:
         if path.suffix == ".pt":
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", FutureWarning)  # torch recommends the other format for new files
+            with warnings.catch_warnings(action="ignore", category=FutureWarning):  # torch wants the other format
                 module = torch.jit.load(path, map_location=device, _extra_files=extra).eval()  # type: ignore[no-untyped-call]
         else:
             module = torch.export.load(path, extra_files=extra).module().to(device)
     except Exception as error:  # the loaders raise whatever comes to their mind
-        raise FeatureError(
-            f"{path} cannot be loaded as a module ({one_line(error)[:200]}); write .pt with torch.jit.save and .pt2 "
-            "with torch.export.save"
-        ) from error
+        remedy = "write .pt with torch.jit.save and .pt2 with torch.export.save"
+        raise FeatureError(f"{path} cannot be loaded as a module ({one_line(error)[:200]}); {remedy}") from error
     inside: str | bytes = extra[METADATA]
     if not inside and not beside.is_file():
         raise FeatureError(
             f'{path} does not say what it takes; put {{"input_range": [-1, 1], "channels": 3}} with its own values '
             f"into {beside.name} beside it"
         )
-    source = f"{METADATA} in {path}" if inside else str(beside)
+    source, known = f"{METADATA} in {path}" if inside else str(beside), [one.name for one in fields(InputForm)]
     try:
         metadata = json.loads(inside or beside.read_bytes())
-    except ValueError as error:
-        raise FeatureError(f"{source} is not JSON ({one_line(error)})") from error
-    if not isinstance(metadata, dict):
-        raise FeatureError(f"{source} is not a JSON object")
-    if (expected := metadata.get("sha256", digest)) != digest:
-        raise FeatureError(
-            f"{path} has the SHA-256 {digest[:12]}..., but {source} says {str(expected)[:12]}...; get the file again"
-        )
-    return module, replace(_read_form(metadata, source, path.stem), sha256=digest)
+        if unknown := sorted(metadata.keys() - known):
+            raise FeatureError(f"unknown key {unknown[0]!r}; known are {', '.join(known)}")
+        form = InputForm(**{"name": path.stem, "input_range": None, "channels": None, **metadata})
+    except (ValueError, AttributeError) as error:
+        raise FeatureError(f"{source} does not say what the module takes ({one_line(error)})") from error
+    if form.name in ("inception", "pixels"):
+        raise FeatureError(f"{source}: name = {form.name!r} must be a name of its own")
+    if form.sha256 not in ("", digest):
+        raise FeatureError(f"{path} has the SHA-256 {digest[:12]}..., but {source} says {form.sha256!s:.12}...")
+    return module, replace(form, sha256=digest)
 
 
 def _from_network(network: Network, form: InputForm, shape: Shape, device: torch.device) -> FeatureExtractor:
@@ -281,16 +202,14 @@ def _from_network(network: Network, form: InputForm, shape: Shape, device: torch
         try:
             features = network(form.prepare(images))
         except RuntimeError as error:
-            raise FeatureError(
-                f"{form.name} fails on a batch {sides(images.shape)} ({one_line(error)[-200:]}); see its input size, "
-                "and export it for any number of images"
-            ) from error
+            batch = sides(images.shape)
+            raise FeatureError(f"{form.name} fails on a batch {batch} ({one_line(error)[-200:]})") from error
         if not isinstance(features, Tensor) or features.ndim < 2 or len(features) != len(images):
-            what = f"shape {tuple(features.shape)}" if isinstance(features, Tensor) else type(features).__name__
-            raise FeatureError(f"{form.name} must return a tensor (B, D) for {len(images)} images, it returns {what}")
+            found = getattr(features, "shape", type(features).__name__)
+            raise FeatureError(f"{form.name} must return a tensor (B, D) for {len(images)} images, it returns {found}")
         return features.flatten(1)
 
-    with torch.inference_mode(), _full_precision(device):
+    with _full_precision(device):
         dim = function(torch.zeros(1, *shape, dtype=torch.uint8, device=device)).shape[1]
     same = form.size is None or shape[1:] == (form.size, form.size)
     resize = "none" if same else f"bilinear to {form.size}x{form.size}, half-pixel centres, no antialiasing"
@@ -304,14 +223,8 @@ def sides(shape: Iterable[int]) -> str:
 
 @contextmanager
 def _full_precision(device: torch.device) -> Iterator[None]:
-    """Switch off autocast and, for convolutions, TF32: features must not depend on how the model was run."""
+    """Switch off gradients, autocast and, for convolutions, TF32: how the model was run has no influence."""
     cudnn = torch.backends.cudnn
-    flags = cudnn.flags(
-        enabled=cudnn.enabled, benchmark=cudnn.benchmark, deterministic=cudnn.deterministic, allow_tf32=False
-    )
-    with flags, torch.autocast(device.type, enabled=False):
+    flags = {name: getattr(cudnn, name) for name in ("enabled", "benchmark", "deterministic")}
+    with cudnn.flags(**flags, allow_tf32=False), torch.inference_mode(), torch.autocast(device.type, enabled=False):
         yield
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -2,7 +2,7 @@
 
     @metric("spread", {"spread": Value("mean spread", better=None)}, least=2)
     def _spread(samples: Tensor, reference: Tensor) -> tuple[float]:
-        \"""What it says, in a few words, for the help.\"""
+        "What it says, in a few words, for the help."
 
 makes `spread` known to evaluation, its results, figures, tables and help. The function takes what is kept of the
 samples, then what they are compared with, and returns the values in their order. What it gets say `keeps`, of the
@@ -27,16 +27,14 @@ Keeps = Literal["moments", "features", "pixels"]
 Against = Literal["moments", "some", "all"]
 """What it needs of the reference: moments; or features or pixels, whichever it keeps, of some images or of all."""
 
+Compute = Callable[[Any, Any], tuple[float, ...]]
+
 
 @dataclass(frozen=True)
 class Value:
-    """What is said of one number of a metric.
+    """What is said of one number of a metric: its title in figures, and which values are better, where they are.
 
-    Attributes:
-        title: What it is called in figures.
-        better: Which values are better; None where that cannot be said.
-        fraction: Whether it is from 0 to 1.
-        error: Whether it is the standard error of another value, and no result of its own.
+    A fraction is from 0 to 1; an error is the standard error of another value, and no result of its own.
     """
 
     title: str
@@ -50,9 +48,6 @@ class Value:
         return f"{self.better} is better" if self.better else ""
 
 
-Compute = Callable[[Any, Any], tuple[float, ...]]
-"""Samples and reference to the values of a metric."""
-
 ERROR = Value("standard error", error=True)
 """The standard error of a value; its name is that of the value with `_standard_error`."""
 
@@ -62,7 +57,7 @@ class Metric:
     """A metric.
 
     Attributes:
-        name: Name in the API and on the command line.
+        name: Name on the command line.
         values: What is said of its values, by their names in results.
         compute: The function.
         keeps: What it needs of the samples.
@@ -83,13 +78,6 @@ class Metric:
         """Let the registry tell metrics of one name apart by their functions."""
         vars(self).update(__module__=self.compute.__module__, __qualname__=self.compute.__qualname__)
 
-    @property
-    def help(self) -> str:
-        """What it says and on how many samples, in a few words."""
-        said = (self.compute.__doc__ or self.name).splitlines()[0].rstrip(".")
-        count = "all samples" if self.most is None else f"the first {self.most:,}"
-        return f"{said}, of {'the pixels of ' * (self.keeps == 'pixels')}{count}"
-
     def used(self, samples: int, images: int | None) -> list[int | None]:
         """Return the numbers of samples and of reference images (None: not known), of so many, that it is taken on."""
         limit = self.most if self.against == "some" else None
@@ -100,23 +88,11 @@ METRICS: Registry[Metric] = Registry("metric")
 """Every metric by name."""
 
 
-def metric(
-    name: str,
-    values: Mapping[str, Value],
-    *,
-    keeps: Keeps = "features",
-    against: Against = "some",
-    least: int = 1,
-    most: int | None = None,
-) -> Callable[[Compute], Compute]:
-    """Return a decorator that registers a function as a :class:`Metric` and gives it back.
-
-    Raises:
-        ValueError: The name is taken by another metric.
-    """
+def metric(name: str, values: Mapping[str, Value], **fields: Any) -> Callable[[Compute], Compute]:
+    """Return a decorator that registers a function as a :class:`Metric` (ValueError: there is one of that name)."""
 
     def add(compute: Compute) -> Compute:
-        METRICS.add(name, Metric(name, values, compute, keeps, against, least, most))
+        METRICS.add(name, Metric(name, values, compute, **fields))
         return compute
 
     return add
@@ -136,4 +112,10 @@ def value_of(name: str) -> Value:
 
 def metrics_help() -> str:
     """Return names and meanings of all metrics, for the help of the command line."""
-    return "; ".join(f"{metric.name}: {metric.help}" for metric in METRICS.values())
+    lines = []
+    for one in METRICS.values():
+        said = (one.compute.__doc__ or one.name).splitlines()[0].rstrip(".")
+        pixels = "the pixels of " if one.keeps == "pixels" else ""
+        count = "all samples" if one.most is None else f"the first {one.most:,}"
+        lines.append(f"{one.name}: {said}, of {pixels}{count}")
+    return "; ".join(lines)

@@ -21,21 +21,14 @@ from proxdm.errors import NonFiniteError, ProxdmError
 from proxdm.metrics.registry import Value, metric
 
 Order = Literal[1, 2]
-"""p: 1 for the mean distance moved, 2 for the root mean squared distance."""
-
-Points = Tensor | NDArray[Any] | ArrayLike
-"""Points `(n, *dims)`: a tensor on any device, an array, or nested lists."""
+Points = Tensor | NDArray[Any] | ArrayLike  # (n, *dims)
+_Array = NDArray[np.float64]
 
 MAX_PAIRS = 10_000 * 10_000
 """Largest `n m` of an exact distance: a cost matrix of 0.8 GB, and minutes of work."""
 
-PROJECTED = 8_000_000
-"""Numbers that a sliced distance holds at a time, about 64 MB; more directions are taken in chunks."""
-
-ITERATIONS = 10_000_000
-"""Pivots after which the network simplex gives up; a thousand points need some thousands."""
-
-_Array = NDArray[np.float64]
+PROJECTED = 8_000_000  # numbers that a sliced distance holds at a time, about 64 MB: directions in chunks
+ITERATIONS = 10_000_000  # pivots after which the network simplex gives up; a thousand points need some thousands
 
 
 class TransportError(ProxdmError, RuntimeError):
@@ -53,144 +46,106 @@ def w2(x: Points, y: Points, *, x_weights: ArrayLike | None = None, y_weights: A
 
 
 def wasserstein(
-    x: Points,
-    y: Points,
-    order: Order = 2,
-    *,
-    x_weights: ArrayLike | None = None,
-    y_weights: ArrayLike | None = None,
-    max_iterations: int = ITERATIONS,
+    x: Points, y: Points, order: Order = 2, *, x_weights: ArrayLike | None = None, y_weights: ArrayLike | None = None
 ) -> float:
-    """Return the exact Wasserstein distance of order 1 or 2.
+    """Return the exact Wasserstein distance of order 1 or 2 between points `(n, *dims)` and `(m, *dims)`.
 
-    Args:
-        x: Points `(n, *dims)`; flattened to `(n, d)`.
-        y: Points `(m, *dims)`; flattened to `(m, d)`.
-        order: p, 1 or 2.
-        x_weights: Masses `(n,)` of x, at least 0, rescaled to sum 1; equal masses by default.
-        y_weights: Masses `(m,)` of y, likewise.
-        max_iterations: Pivots after which the solver gives up.
+    Weights `(n,)` and `(m,)`, at least 0, are rescaled to sum 1; the points are equally heavy by default.
 
     Raises:
         ValueError: The sets are empty, of different dimension, or larger than :data:`MAX_PAIRS`; the weights do
             not fit; another order.
         NonFiniteError: A set or its weights contain NaN or infinite numbers.
-        TransportError: The solver did not reach the optimum.
+        TransportError: The solver did not reach the optimum in :data:`ITERATIONS` pivots.
     """
-    xs, ys = _pair(x, y, order)
-    if len(xs) * len(ys) > MAX_PAIRS:
-        raise ValueError(
-            f"an exact distance between {len(xs)} and {len(ys)} points needs {len(xs) * len(ys):,} costs, the limit "
-            f"is {MAX_PAIRS:,}; take fewer points or sliced_wasserstein"
-        )
-    a, b = _weights(x_weights, len(xs), "x"), _weights(y_weights, len(ys), "y")
     import ot
     from scipy.spatial.distance import cdist
 
+    xs, ys = _pair(x, y, order)
+    if (pairs := len(xs) * len(ys)) > MAX_PAIRS:
+        raise ValueError(
+            f"an exact distance between {len(xs)} and {len(ys)} points needs {pairs:,} costs, the limit is "
+            f"{MAX_PAIRS:,}; take fewer points or sliced_wasserstein"
+        )
+    a, b = _masses(x_weights, len(xs), "x"), _masses(y_weights, len(ys), "y")
     # Differences, not the expansion |x|^2 + |y|^2 - 2 x.y, whose rounding would dominate small distances.
     cost = cdist(xs, ys, "euclidean" if order == 1 else "sqeuclidean")
-    _, log = ot.emd2(a, b, cost, numItermax=max_iterations, log=True)
+    _, log = ot.emd2(a, b, cost, numItermax=ITERATIONS, log=True)
     if log["warning"] is not None:
         raise TransportError(
-            f"the exact distance between {len(xs)} and {len(ys)} points is not optimal after {max_iterations:,} "
-            f"pivots ({str(log['warning']).rstrip('.')}); raise max_iterations"
+            f"the distance between {len(xs)} and {len(ys)} points is not optimal after {ITERATIONS:,} pivots; take "
+            "fewer points or sliced_wasserstein"
         )
     return float(max(log["cost"], 0.0) ** (1 / order))
 
 
-def sliced_wasserstein(
-    x: Points,
-    y: Points,
-    order: Order = 2,
-    *,
-    projections: int = 500,
-    seed: int = 0,
-    x_weights: ArrayLike | None = None,
-    y_weights: ArrayLike | None = None,
-) -> float:
+def sliced_wasserstein(x: Points, y: Points, order: Order = 2, *, projections: int = 500, seed: int = 0) -> float:
     r"""Return the sliced Wasserstein distance `(mean over directions θ of W_p(θ·x, θ·y)^p)^(1/p)`.
 
     It is a lower bound of the exact distance, `O(projections n (d + log n))`, and its error falls as
-    `1 / sqrt(projections)`. In d dimensions a translation by `v` has sliced W2 `|v| / sqrt(d)`.
-
-    Args:
-        x: As of :func:`wasserstein`, in any number.
-        y: Likewise.
-        order: p, 1 or 2.
-        projections: Number of directions, uniform on the sphere.
-        seed: Seed of the directions: the same seed gives the same directions, whatever the sets.
-        x_weights: As of :func:`wasserstein`.
-        y_weights: Likewise.
+    `1 / sqrt(projections)`. In d dimensions a translation by `v` has sliced W2 `|v| / sqrt(d)`. The same seed gives the
+    same directions, uniform on the sphere, whatever the sets.
 
     Raises:
-        ValueError: As :func:`wasserstein`, or fewer than one projection.
-        NonFiniteError: A set or its weights contain NaN or infinite numbers.
+        ValueError: As :func:`wasserstein`, for sets of any size; or fewer than one projection.
+        NonFiniteError: A set contains NaN or infinite numbers.
     """
+    import ot
+
     if projections < 1:
         raise ValueError(f"projections = {projections} must be at least 1; 500 are usual")
     xs, ys = _pair(x, y, order)
-    a, b = _weights(x_weights, len(xs), "x"), _weights(y_weights, len(ys), "y")
-    equal = len(xs) == len(ys) and x_weights is None and y_weights is None
-    import ot
-
     theta: _Array = np.random.default_rng(seed).standard_normal((projections, xs.shape[1]))
     theta /= np.linalg.norm(theta, axis=1, keepdims=True)
     total = 0.0
     chunk = max(1, PROJECTED // (len(xs) + len(ys)))
     for start in range(0, projections, chunk):
         px, py = (theta[start : start + chunk] @ points.T for points in (xs, ys))
-        if equal:
+        if len(xs) == len(ys):
             distances = (np.abs(np.sort(px) - np.sort(py)) ** order).mean(axis=1)
         else:
-            distances = np.asarray(ot.wasserstein_1d(px.T, py.T, a, b, p=order))
+            distances = np.asarray(ot.wasserstein_1d(px.T, py.T, p=order))
         total += float(distances.sum())
     return float((total / projections) ** (1 / order))
 
 
 def _pair(x: Points, y: Points, order: int) -> tuple[_Array, _Array]:
-    """Return both sets as float64 `(n, d)`, checked."""
+    """Return both sets `(n, d)`, float64, checked."""
     if order not in (1, 2):
         raise ValueError(f"order = {order} must be 1 or 2")
-    xs, ys = _flat(x, "x"), _flat(y, "y")
+    xs, ys = _points(x, "x"), _points(y, "y")
     if xs.shape[1] != ys.shape[1]:
-        raise ValueError(
-            f"x has points of dimension {xs.shape[1]} and y of dimension {ys.shape[1]}; they must be equal"
-        )
+        raise ValueError(f"x of dimension {xs.shape[1]} and y of dimension {ys.shape[1]} cannot be compared")
     return xs, ys
 
 
-def _flat(points: Points, name: str) -> _Array:
-    if isinstance(points, Tensor):
-        points = points.detach().cpu().double().numpy()
-    array = np.asarray(points, dtype=np.float64)
+def _points(points: Points, name: str) -> _Array:
+    array = _float64(points)
     if array.ndim == 0 or array.size == 0:
         raise ValueError(f"{name} has shape {array.shape} and holds no points; give at least one, shape (n, *dims)")
     flat = array.reshape(len(array), -1)
     if bad := int((~np.isfinite(flat).all(axis=1)).sum()):
-        raise NonFiniteError(
-            f"{bad} of the {len(flat)} points of {name} contain NaN or infinite numbers; a distance needs finite points"
-        )
+        raise NonFiniteError(f"{bad} of the {len(flat)} points of {name} contain NaN or infinite numbers")
     return flat
 
 
-def _weights(weights: ArrayLike | None, count: int, name: str) -> _Array:
-    """Return masses `(count,)` with sum 1, checked."""
+def _masses(weights: ArrayLike | None, count: int, name: str) -> _Array:
+    """Return weights with sum 1, checked."""
     if weights is None:
         return np.full(count, 1 / count)
-    array = np.asarray(weights.detach().cpu() if isinstance(weights, Tensor) else weights, dtype=np.float64)
+    array = _float64(weights)
     if array.shape != (count,):
-        raise ValueError(
-            f"the weights of {name} have shape {array.shape}, but there are {count} points: give ({count},)"
-        )
+        raise ValueError(f"weights of {name} of shape {array.shape} do not fit {count} points; give ({count},)")
     if bad := int((~np.isfinite(array)).sum()):
         raise NonFiniteError(f"{bad} of the {count} weights of {name} are NaN or infinite; give finite weights")
     if (array < 0).any() or array.sum() <= 0:
-        raise ValueError(
-            f"the weights of {name} reach from {array.min():g} and sum to {array.sum():g}; they must be at least 0 "
-            "and not all 0"
-        )
+        raise ValueError(f"weights of {name} from {array.min():g} on must be at least 0, and not all 0")
     masses: _Array = array / array.sum()
     return masses
+
+
+def _float64(values: Points) -> _Array:
+    return np.asarray(values.detach().cpu().double() if isinstance(values, Tensor) else values, dtype=np.float64)
 
 
 @metric("w2", {"w2": Value("W2")}, keeps="pixels", most=2_000)
