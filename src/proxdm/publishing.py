@@ -87,19 +87,12 @@ pass them on.{% endif %}
 
 @dataclass(frozen=True)
 class Published:
-    """What was put on the hub, or would be.
+    """What was put on the hub, or would be."""
 
-    Attributes:
-        url: Address of the commit; None if nothing was sent.
-        weights: Weight set that was published.
-        sizes: Bytes of every file, by name.
-        card: The model card.
-    """
-
-    url: str | None
-    weights: str
-    sizes: Mapping[str, int]
-    card: str
+    url: str | None  # Address of the commit; None if nothing was sent
+    weights: str  # Weight set that was published
+    sizes: Mapping[str, int]  # Bytes of every file, by name
+    card: str  # The model card
 
 
 def push(

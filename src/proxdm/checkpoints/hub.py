@@ -66,15 +66,10 @@ class HubError(ProxdmError, OSError):
 
 @dataclass(frozen=True)
 class RepoId:
-    """A repository on the hub.
+    """A repository on the hub."""
 
-    Attributes:
-        name: `owner/name`.
-        revision: Branch, tag or commit; None is the main branch.
-    """
-
-    name: str
-    revision: str | None = None
+    name: str  # `owner/name`
+    revision: str | None = None  # Branch, tag or commit; None is the main branch
 
     def __str__(self) -> str:
         return self.name if self.revision is None else f"{self.name}@{self.revision}"

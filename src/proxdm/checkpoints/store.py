@@ -89,15 +89,10 @@ class _StateFile:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A whole checkpoint on disk.
+    """A whole checkpoint on disk."""
 
-    Attributes:
-        path: Its folder, `.../step-00001000`.
-        state: Position and counters.
-    """
-
-    path: Path
-    state: TrainingState
+    path: Path  # Its folder, `.../step-00001000`
+    state: TrainingState  # Position and counters
 
     @property
     def step(self) -> int:

@@ -34,15 +34,10 @@ Arguments = TypeVar("Arguments")
 
 @dataclass(frozen=True)
 class Verb:
-    """A verb of the command line.
+    """A verb of the command line."""
 
-    Attributes:
-        module: Module with `main(arguments: Sequence[str], prog: str) -> int`.
-        help: What it does, in one line.
-    """
-
-    module: str
-    help: str
+    module: str  # Module with `main(arguments: Sequence[str], prog: str) -> int`
+    help: str  # What it does, in one line
 
 
 VERBS: dict[str, Verb] = {

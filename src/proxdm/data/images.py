@@ -53,25 +53,15 @@ def to_uint8(images: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class ImageData:
-    """A set of samples: pictures mostly, or latents of an autoencoder, points, any numbers.
+    """A set of samples: pictures mostly, or latents of an autoencoder, points, any numbers."""
 
-    Attributes:
-        images: Pictures `(n, C, H, W)`, uint8 in [0, 255]; or float32 `(n, *)` as the model sees them.
-        name: What it is, e.g. `mnist` or the name of a folder.
-        split: `train` or `test`.
-        preprocessing: What was done to the pixels, in words; goes into the stamp of reference statistics.
-        memory_mapped: Whether the pixels stay on disk until they are read.
-        skipped: Number of broken pictures that were left out.
-        latent: Whether these are latents of an autoencoder: numbers without a fixed range, not pixels.
-    """
-
-    images: Tensor
-    name: str
-    split: str = "train"
-    preprocessing: str = ""
-    memory_mapped: bool = False
-    skipped: int = 0
-    latent: bool = False
+    images: Tensor  # Pictures `(n, C, H, W)`, uint8 in [0, 255]; or float32 `(n, *)` as the model sees them
+    name: str  # What it is, e.g. `mnist` or the name of a folder
+    split: str = "train"  # `train` or `test`
+    preprocessing: str = ""  # What was done to the pixels, in words; goes into the stamp of reference statistics
+    memory_mapped: bool = False  # Whether the pixels stay on disk until they are read
+    skipped: int = 0  # Number of broken pictures that were left out
+    latent: bool = False  # Whether these are latents of an autoencoder: numbers without a fixed range, not pixels
 
     def __post_init__(self) -> None:
         """Check type and shape."""

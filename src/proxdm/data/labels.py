@@ -20,15 +20,10 @@ from proxdm.data.pictures import is_archive, open_pictures
 
 @dataclass(frozen=True, eq=False)
 class Labels:
-    """The classes of a set of images.
+    """The classes of a set of images."""
 
-    Attributes:
-        values: int64 `(n,)`, from 0 to one below the number of classes.
-        names: Names of the classes, by their number.
-    """
-
-    values: Tensor
-    names: tuple[str, ...]
+    values: Tensor  # int64 `(n,)`, from 0 to one below the number of classes
+    names: tuple[str, ...]  # Names of the classes, by their number
 
     def __len__(self) -> int:
         return len(self.values)

@@ -41,37 +41,21 @@ _FLUSH_EVERY = 16
 
 @dataclass(frozen=True)
 class LatentStamp:
-    """How a file of latents was made; stored beside it as `FILE.npy.json`.
+    """How a file of latents was made; stored beside it as `FILE.npy.json`."""
 
-    Attributes:
-        source: Name of the pictures.
-        names: SHA-256 of the pictures' names, or of their pixels where they have no names.
-        preprocessing: What was done to the pictures before encoding.
-        images: Number of pictures.
-        shape: Shape of one latent, (C, H, W).
-        vae: Name or path of the autoencoder.
-        weights: SHA-256 of its weights.
-        scaling_factor: Factor of the latents.
-        shift: What is subtracted before scaling.
-        mode: `mean` or `sample`.
-        seed: Seed of the draws; latent i depends on (seed, i) alone.
-        mirrored: Whether the second half of the file holds the mirrored pictures.
-        format: Name of this layout.
-    """
-
-    source: str
-    names: str
-    preprocessing: str
-    images: int
-    shape: tuple[int, int, int]
-    vae: str
-    weights: str
-    scaling_factor: float
-    shift: float
-    mode: LatentMode
-    seed: int
-    mirrored: bool
-    format: str = _FORMAT
+    source: str  # Name of the pictures
+    names: str  # SHA-256 of the pictures' names, or of their pixels where they have no names
+    preprocessing: str  # What was done to the pictures before encoding
+    images: int  # Number of pictures
+    shape: tuple[int, int, int]  # Shape of one latent, (C, H, W)
+    vae: str  # Name or path of the autoencoder
+    weights: str  # SHA-256 of its weights
+    scaling_factor: float  # Factor of the latents
+    shift: float  # What is subtracted before scaling
+    mode: LatentMode  # `mean` or `sample`
+    seed: int  # Seed of the draws; latent i depends on (seed, i) alone
+    mirrored: bool  # Whether the second half of the file holds the mirrored pictures
+    format: str = _FORMAT  # Name of this layout
 
 
 def encode_pictures(

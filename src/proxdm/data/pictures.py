@@ -44,19 +44,12 @@ _CHUNK = 128
 
 @dataclass(frozen=True)
 class Pictures:
-    """The encoded pictures of a folder or an archive.
+    """The encoded pictures of a folder or an archive."""
 
-    Attributes:
-        source: The folder or archive.
-        names: Names relative to it, sorted; their order is the order of the data set.
-        places: Where each stands in an archive: in the order of these, reading is quick.
-        content: Returns the bytes of the picture of a name.
-    """
-
-    source: Path
-    names: tuple[str, ...]
-    places: tuple[int, ...]
-    content: Callable[[str], bytes]
+    source: Path  # The folder or archive
+    names: tuple[str, ...]  # Names relative to it, sorted; their order is the order of the data set
+    places: tuple[int, ...]  # Where each stands in an archive: in the order of these, reading is quick
+    content: Callable[[str], bytes]  # Returns the bytes of the picture of a name
 
     def __len__(self) -> int:
         return len(self.names)

@@ -25,15 +25,10 @@ DEFAULT_VAE = "stabilityai/sd-vae-ft-ema"
 
 @dataclass(frozen=True, eq=False)
 class LatentCoder:
-    """An autoencoder of diffusers with its scaling.
+    """An autoencoder of diffusers with its scaling."""
 
-    Attributes:
-        module: The `AutoencoderKL`, in eval mode.
-        name: Where it came from.
-    """
-
-    module: Any
-    name: str
+    module: Any  # The `AutoencoderKL`, in eval mode
+    name: str  # Where it came from
 
     @property
     def scaling_factor(self) -> float:

@@ -24,19 +24,12 @@ KINDS: tuple[Kind, ...] = ("features", "pixels")
 
 @dataclass(frozen=True)
 class Limits:
-    """What to keep.
+    """What to keep."""
 
-    Attributes:
-        size: Samples of a chunk.
-        dim: Number of features of which moments are taken; 0 for none.
-        features: Samples whose features are kept.
-        pixels: Samples whose pixels are kept.
-    """
-
-    size: int
-    dim: int
-    features: int
-    pixels: int
+    size: int  # Samples of a chunk
+    dim: int  # Number of features of which moments are taken; 0 for none
+    features: int  # Samples whose features are kept
+    pixels: int  # Samples whose pixels are kept
 
     def room(self, kind: Kind, chunk: int) -> int:
         """Return how many samples of a chunk are kept."""

@@ -52,36 +52,22 @@ class Setting:
 
 @dataclass(frozen=True)
 class Key:
-    """What makes rows points of one curve.
+    """What makes rows points of one curve."""
 
-    Attributes:
-        digest: SHA-256 of the weights.
-        sampler: Text of the sampler.
-        grid: Kind of the grid and its parameters without the number of steps, e.g. `denoising, eps=0.001`.
-        bf16: Whether the network ran in bfloat16.
-        setting: Where curves of several settings stand together, the setting, else None.
-    """
-
-    digest: str
-    sampler: str
-    grid: str
-    bf16: bool
-    setting: Setting | None = None
+    digest: str  # SHA-256 of the weights
+    sampler: str  # Text of the sampler
+    grid: str  # Kind of the grid and its parameters without the number of steps, e.g. `denoising, eps=0.001`
+    bf16: bool  # Whether the network ran in bfloat16
+    setting: Setting | None = None  # Where curves of several settings stand together, the setting, else None
 
 
 @dataclass(frozen=True)
 class Point(Spread):
-    """A metric at one number of steps.
+    """A metric at one number of steps."""
 
-    Attributes:
-        seeds: Of the values.
-        steps: N.
-        nfe: Network evaluations per sample, measured.
-    """
-
-    seeds: tuple[int, ...]
-    steps: int
-    nfe: int
+    seeds: tuple[int, ...]  # Of the values
+    steps: int  # N
+    nfe: int  # Network evaluations per sample, measured
 
     def __str__(self) -> str:
         """Return `mean ± deviation`, both to the second figure of the deviation; of one seed, four figures."""
@@ -95,19 +81,12 @@ class Point(Spread):
 
 @dataclass(frozen=True)
 class Series:
-    """A curve.
+    """A curve."""
 
-    Attributes:
-        key: What its rows have in common.
-        label: Name in figures and tables: the sampler, and what tells it from others of the same sampler.
-        source: Name that the model was asked for by, the latest if there are several.
-        points: By increasing N.
-    """
-
-    key: Key
-    label: str
-    source: str
-    points: tuple[Point, ...]
+    key: Key  # What its rows have in common
+    label: str  # Name in figures and tables: the sampler, and what tells it from others of the same sampler
+    source: str  # Name that the model was asked for by, the latest if there are several
+    points: tuple[Point, ...]  # By increasing N
 
     def record(self) -> dict[str, Any]:
         """Return it in plain types."""
@@ -117,17 +96,11 @@ class Series:
 
 @dataclass(frozen=True)
 class Panel:
-    """What one metric says in one setting.
+    """What one metric says in one setting."""
 
-    Attributes:
-        metric: Name of the value, e.g. `fid`.
-        settings: The setting; several where they were mixed on request.
-        series: Curves.
-    """
-
-    metric: str
-    settings: tuple[Setting, ...]
-    series: tuple[Series, ...]
+    metric: str  # Name of the value, e.g. `fid`
+    settings: tuple[Setting, ...]  # The setting; several where they were mixed on request
+    series: tuple[Series, ...]  # Curves
 
     @property
     def nfe(self) -> tuple[int, ...]:

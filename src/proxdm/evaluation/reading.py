@@ -19,15 +19,10 @@ _TYPES: dict[type, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Measured:
-    """A row, and where it was read.
+    """A row, and where it was read."""
 
-    Attributes:
-        row: The row.
-        folder: Folder of its results, where its picture is; None if it is in no folder.
-    """
-
-    row: EvaluationRow
-    folder: Path | None = None
+    row: EvaluationRow  # The row
+    folder: Path | None = None  # Folder of its results, where its picture is; None if it is in no folder
 
 
 def find_results(path: Path) -> list[Path]:

@@ -29,27 +29,16 @@ _SUBSET_SEED = 0
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """Statistics, or images of which statistics, features and pixels are taken when they are first asked for.
+    """Statistics, or images of which statistics, features and pixels are taken when they are first asked for."""
 
-    Attributes:
-        name: What it is, for people.
-        digest: SHA-256 of the file of statistics, or of the images.
-        extractor: What makes the features.
-        given: Statistics of a file.
-        images: Images of a data set, unless there are statistics.
-        cache: Folder in which the statistics of a data set are kept.
-        forced: What makes the statistics unfit for the features, if they are used all the same.
-        progress: Show progress bars where there is a terminal.
-    """
-
-    name: str
-    digest: str
-    extractor: FeatureExtractor
-    given: ReferenceStatistics | None = None
-    images: ImageData | None = None
-    cache: Path | None = None
-    forced: str | None = None
-    progress: bool = False
+    name: str  # What it is, for people
+    digest: str  # SHA-256 of the file of statistics, or of the images
+    extractor: FeatureExtractor  # What makes the features
+    given: ReferenceStatistics | None = None  # Statistics of a file
+    images: ImageData | None = None  # Images of a data set, unless there are statistics
+    cache: Path | None = None  # Folder in which the statistics of a data set are kept
+    forced: str | None = None  # What makes the statistics unfit for the features, if they are used all the same
+    progress: bool = False  # Show progress bars where there is a terminal
     _features: dict[int | None, Tensor] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property

@@ -51,19 +51,12 @@ MEMBERS = len(MARKERS) ** 2
 
 @dataclass(frozen=True)
 class Style:
-    """How a method is drawn.
+    """How a method is drawn."""
 
-    Attributes:
-        colour: Of its line and particles.
-        marker: Of its points in curves.
-        line: Dashes for score methods, solid for prox methods.
-        face: Fill of its markers: white for score methods, `colour` for prox methods.
-    """
-
-    colour: str
-    marker: str
-    line: str
-    face: str
+    colour: str  # Of its line and particles
+    marker: str  # Of its points in curves
+    line: str  # Dashes for score methods, solid for prox methods
+    face: str  # Fill of its markers: white for score methods, `colour` for prox methods
 
     @property
     def weight(self) -> str:

@@ -32,19 +32,12 @@ PICTURED = 64
 
 @dataclass(frozen=True)
 class Part:
-    """Rows of one reference, kind of features and number of samples, as the template shows them.
+    """Rows of one reference, kind of features and number of samples, as the template shows them."""
 
-    Attributes:
-        number: Of the part, from 1.
-        rows: The rows.
-        panels: A panel for every metric to be shown.
-        styles: Look of the curves of the whole page.
-    """
-
-    number: int
-    rows: Sequence[Measured]
-    panels: Sequence[Panel]
-    styles: Mapping[Key, Style]
+    number: int  # Of the part, from 1
+    rows: Sequence[Measured]  # The rows
+    panels: Sequence[Panel]  # A panel for every metric to be shown
+    styles: Mapping[Key, Style]  # Look of the curves of the whole page
 
     @property
     def setting(self) -> Setting | None:
