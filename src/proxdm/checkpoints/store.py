@@ -176,12 +176,8 @@ def check_same_run(stored: object, wanted: object) -> None:
 
 def checkpoints(folder: Path) -> list[Checkpoint]:
     """Return the whole checkpoints of a run, the earliest first."""
-    found = [
-        read_checkpoint(path)
-        for path in (folder / CHECKPOINTS).glob("step-*")
-        if re.fullmatch(r"step-\d{8,}", path.name)
-    ]
-    return sorted((one for one in found if one is not None), key=lambda one: one.step)
+    paths = [path for path in (folder / CHECKPOINTS).glob("step-*") if re.fullmatch(r"step-\d{8,}", path.name)]
+    return sorted(filter(None, map(read_checkpoint, paths)), key=lambda one: one.step)
 
 
 def latest(folder: Path) -> Checkpoint | None:

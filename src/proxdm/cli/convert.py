@@ -20,20 +20,14 @@ from proxdm.runtime.files import check_folder
 class Convert:
     """Write one of the paper's .pth files as a model that says by itself what it holds, without pickles."""
 
-    official: Positional[Path]
-    """The .pth file."""
-
-    out: Annotated[Path, arg(aliases=("-o",))]
-    """A .safetensors file, or a folder for model.safetensors and config.json."""
-
+    official: Positional[Path]  # The .pth file.
+    out: Annotated[
+        Path, arg(aliases=("-o",))
+    ]  # A .safetensors file, or a folder for model.safetensors and config.json.
+    # The preset it belongs to, e.g. cifar10-prox-hybrid; may be left out while the file has its published name.
     preset: str | None = None
-    """The preset it belongs to, e.g. cifar10-prox-hybrid; may be left out while the file has its published name."""
-
-    weights: str = "ema0.9999"
-    """Weight set: ema0.9999 (moving average) or model."""
-
-    overwrite: bool = False
-    """Replace what is there."""
+    weights: str = "ema0.9999"  # Weight set: ema0.9999 (moving average) or model.
+    overwrite: bool = False  # Replace what is there.
 
 
 def main(arguments: Sequence[str], prog: str) -> int:

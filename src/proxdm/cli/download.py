@@ -27,41 +27,29 @@ class Download:
     ~/.cache/proxdm/data; what is there already is kept. Checksums are verified.
     """
 
-    what: Positional[What]
-    """models, stats, datasets or inception."""
-
-    names: Positional[tuple[str, ...]] = ()
-    """Which ones; see --list. `all` is all of them."""
-
-    list: bool = False
-    """Say what there is, and download nothing."""
-
+    what: Positional[What]  # models, stats, datasets or inception.
+    names: Positional[tuple[str, ...]] = ()  # Which ones; see --list. `all` is all of them.
+    list: bool = False  # Say what there is, and download nothing.
+    # Put them into this folder as well (data sets: into this folder instead of the usual one).
     out: Annotated[Path | None, arg(aliases=("-o",))] = None
-    """Put them into this folder as well (data sets: into this folder instead of the usual one)."""
 
 
 def main(arguments: Sequence[str], prog: str) -> int:
     """Run the verb and return the exit status."""
     options = parse(Download, arguments, prog)
     known, fetch = offers(options.what)
+    names = dict.fromkeys(known if options.what == "inception" or options.names == ("all",) else options.names)
     if options.list:
         print(table(["name", "file"], [[name, where] for name, where in known.items()]))
         return 0
-    for name in choose(options, known):
-        print(f"{name}: {fetch(name, options.out)}")
-    return 0
-
-
-def choose(options: Download, known: Mapping[str, str]) -> list[str]:
-    """Return the names asked for, checked before anything is downloaded."""
-    if options.what == "inception" or options.names == ("all",):
-        return list(known)
-    if not options.names:
+    if not names:
         raise ValueError(f"say which {options.what}: {', '.join(known)}, or all; --list says where they come from")
-    for name in options.names:
+    for name in names:  # all of them are checked before anything is downloaded
         if name not in known:
             raise unknown_name(options.what.removesuffix("s"), name, known, ", or all")
-    return list(dict.fromkeys(options.names))
+    for name in names:
+        print(f"{name}: {fetch(name, options.out)}")
+    return 0
 
 
 def offers(what: What) -> tuple[Mapping[str, str], Callable[[str, Path | None], Path]]:

@@ -29,14 +29,9 @@ WHAT = {
 class Info:
     """Say what a run, a checkpoint, a model file or folder, a hub repository or one of the paper's .pth files holds."""
 
-    source: Positional[str]
-    """The source."""
-
-    weights: str | None = None
-    """Weight set to look at; by default the moving average."""
-
-    json: bool = False
-    """Print one JSON object, the whole configuration included."""
+    source: Positional[str]  # The source.
+    weights: str | None = None  # Weight set to look at; by default the moving average.
+    json: bool = False  # Print one JSON object, the whole configuration included.
 
 
 def main(arguments: Sequence[str], prog: str) -> int:
@@ -46,8 +41,7 @@ def main(arguments: Sequence[str], prog: str) -> int:
     if options.json:
         print(json.dumps(facts, indent=2, allow_nan=False))
         return 0
-    facts.pop("config", None)
-    shown = in_words(facts)
+    shown = in_words({key: value for key, value in facts.items() if key != "config"})
     width = max(map(len, shown))
     print("\n".join(f"{key:<{width}}  {value}" for key, value in shown.items()))
     return 0
@@ -69,5 +63,4 @@ def describe(source: str, weights: str | None = None) -> dict[str, Any]:
         }
     found = find(source, weights)
     place = {"source": found.source, "what": WHAT[found.kind], "file": str(found.file.path)}
-    facts = {**place, **model_facts(found), **training_facts(found)}
-    return {**facts, "config": json.loads(to_json(found.config))}
+    return {**place, **model_facts(found), **training_facts(found), "config": json.loads(to_json(found.config))}

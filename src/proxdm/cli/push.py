@@ -18,29 +18,14 @@ class Push:
     Log in first: `hf auth login`, or set HF_TOKEN.
     """
 
-    source: Positional[str]
-    """A run, a checkpoint, or a model file or folder."""
-
-    repo: Positional[str]
-    """The repository, owner/name; it is made if there is none."""
-
-    weights: str | None = None
-    """Weight set: ema-0.9999, raw; by default the moving average."""
-
-    license: str | None = None
-    """Licence of the weights, e.g. apache-2.0."""
-
-    private: bool = False
-    """Make a new repository private."""
-
-    message: str = "Upload a proxdm model"
-    """Of the commit."""
-
-    replace_card: bool = False
-    """Replace the card that the repository has; by default it is left alone."""
-
-    dry_run: bool = False
-    """Send nothing: print the card and name the files."""
+    source: Positional[str]  # A run, a checkpoint, or a model file or folder.
+    repo: Positional[str]  # The repository, owner/name; it is made if there is none.
+    weights: str | None = None  # Weight set: ema-0.9999, raw; by default the moving average.
+    license: str | None = None  # Licence of the weights, e.g. apache-2.0.
+    private: bool = False  # Make a new repository private.
+    message: str = "Upload a proxdm model"  # Of the commit.
+    replace_card: bool = False  # Replace the card that the repository has; by default it is left alone.
+    dry_run: bool = False  # Send nothing: print the card and name the files.
 
 
 def main(arguments: Sequence[str], prog: str) -> int:

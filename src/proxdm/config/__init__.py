@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -35,21 +36,17 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """A score model or a prox model.
+    """A score model or a prox model."""
 
-    Attributes:
-        kind: `score` (score or denoiser at t) or `prox` (proximal operator at (t, lam)).
-        shape: Shape of one sample, without the batch dimension: (C, H, W).
-        network: Architecture, an entry of :data:`~proxdm.networks.NETWORKS`.
-        parametrisation: What the output of the network means: a name in :data:`~proxdm.models.SCORE_PARAMETRISATIONS`
-            or :data:`~proxdm.models.PARAMETRISATIONS`.
-        schedule: How data turn into noise, one of :data:`~proxdm.schedules.SCHEDULES`.
-    """
-
+    # `score` (score or denoiser at t) or `prox` (proximal operator at (t, lam)).
     kind: Literal["score", "prox"] = "score"
-    shape: tuple[int, ...] = (3, 32, 32)
+    shape: tuple[int, ...] = (3, 32, 32)  # Shape of one sample, without the batch dimension: (C, H, W).
+    # Architecture, an entry of :data:`~proxdm.networks.NETWORKS`.
     network: NetworkConfig = field(default_factory=UNetConfig)
+    # What the output of the network means: a name in :data:`~proxdm.models.SCORE_PARAMETRISATIONS` or
+    # :data:`~proxdm.models.PARAMETRISATIONS`.
     parametrisation: str = "epsilon"
+    # How data turn into noise, one of :data:`~proxdm.schedules.SCHEDULES`.
     schedule: Schedule = field(default_factory=VPSDE)
 
     def __post_init__(self) -> None:
@@ -97,25 +94,15 @@ def _at_least(part: str, config: object, **least: int) -> None:
 
 @dataclass(frozen=True)
 class OptimiserConfig:
-    """AdamW, its learning rates and gradient clipping.
+    """AdamW, its learning rates and gradient clipping."""
 
-    Attributes:
-        lr: Learning rate (of the proximal-matching phase, where there are two phases).
-        l1_lr: Learning rate of the l1 phase; None means `lr`.
-        warmup: Steps over which the learning rate rises linearly from 0.
-        clip: Largest norm of the gradient; longer ones are shortened to it. None leaves them alone.
-        betas: AdamW's decay rates of the first and the second moment.
-        weight_decay: AdamW's decoupled weight decay.
-        eps: AdamW's eps.
-    """
-
-    lr: float = 2e-4
-    l1_lr: float | None = None
-    warmup: int = 0
-    clip: float | None = None
-    betas: tuple[float, float] = (0.9, 0.999)
-    weight_decay: float = 0.01
-    eps: float = 1e-8
+    lr: float = 2e-4  # Learning rate (of the proximal-matching phase, where there are two phases).
+    l1_lr: float | None = None  # Learning rate of the l1 phase; None means `lr`.
+    warmup: int = 0  # Steps over which the learning rate rises linearly from 0.
+    clip: float | None = None  # Largest norm of the gradient; longer ones are shortened to it. None leaves them alone.
+    betas: tuple[float, float] = (0.9, 0.999)  # AdamW's decay rates of the first and the second moment.
+    weight_decay: float = 0.01  # AdamW's decoupled weight decay.
+    eps: float = 1e-8  # AdamW's eps.
 
     def __post_init__(self) -> None:
         """Reject values out of range."""
@@ -130,32 +117,21 @@ class OptimiserConfig:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """Length, batch, seed, averages and arithmetic of a run.
+    """Length, batch, seed, averages and arithmetic of a run."""
 
-    Attributes:
-        steps: Optimiser steps.
-        batch_size: Samples per optimiser step, over all processes and accumulation.
-        micro_batch: Most samples per process and forward pass; smaller means less memory, the same result. None: no
-            limit.
-        seed: Seed of the initial weights, the order of the data and every random number of the training.
-        ema: Decays of the exponential moving averages of the weights; the first one samples by default.
-        bf16: Run the network in bfloat16 autocast; weights, averages and losses stay float32.
-        compile: Compile the network with torch.compile.
-        channels_last: Keep images in channels-last memory format (faster convolutions on recent GPUs).
-        patience: Consecutive steps with a loss or gradient that is not finite, which are skipped, before the run stops.
-        device: `auto` (a GPU where there is one) or `cpu`.
-    """
-
-    steps: int = 100_000
-    batch_size: int = 512
+    steps: int = 100_000  # Optimiser steps.
+    batch_size: int = 512  # Samples per optimiser step, over all processes and accumulation.
+    # Most samples per process and forward pass; smaller means less memory, the same result. None: no limit.
     micro_batch: int | None = None
-    seed: int = 0
+    seed: int = 0  # Seed of the initial weights, the order of the data and every random number of the training.
+    # Decays of the exponential moving averages of the weights; the first one samples by default.
     ema: tuple[float, ...] = (0.9999,)
-    bf16: bool = False
-    compile: bool = False
-    channels_last: bool = False
+    bf16: bool = False  # Run the network in bfloat16 autocast; weights, averages and losses stay float32.
+    compile: bool = False  # Compile the network with torch.compile.
+    channels_last: bool = False  # Keep images in channels-last memory format (faster convolutions on recent GPUs).
+    # Consecutive steps with a loss or gradient that is not finite, which are skipped, before the run stops.
     patience: int = 10
-    device: Literal["auto", "cpu"] = "auto"
+    device: Literal["auto", "cpu"] = "auto"  # `auto` (a GPU where there is one) or `cpu`.
 
     def __post_init__(self) -> None:
         """Reject values out of range."""
@@ -166,24 +142,15 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class LoggingConfig:
-    """What a run writes, and how often; it has no influence on the weights.
+    """What a run writes, and how often; it has no influence on the weights."""
 
-    Attributes:
-        every: Steps between two lines of log.jsonl.
-        checkpoint_every: Steps between two checkpoints (one is always written at the end).
-        keep: Checkpoints kept, the latest ones; 0 keeps all.
-        preview_every: Steps between two grids of samples in previews/; 0 makes none.
-        preview_samples: Samples of a preview grid, always from the same noise.
-        preview_steps: Steps of its sampler.
-        tracker: Where else the log goes: `none`, `tensorboard`, `wandb` or `trackio`.
-    """
-
-    every: int = 100
-    checkpoint_every: int = 10_000
-    keep: int = 3
-    preview_every: int = 10_000
-    preview_samples: int = 64
-    preview_steps: int = 20
+    every: int = 100  # Steps between two lines of log.jsonl.
+    checkpoint_every: int = 10_000  # Steps between two checkpoints (one is always written at the end).
+    keep: int = 3  # Checkpoints kept, the latest ones; 0 keeps all.
+    preview_every: int = 10_000  # Steps between two grids of samples in previews/; 0 makes none.
+    preview_samples: int = 64  # Samples of a preview grid, always from the same noise.
+    preview_steps: int = 20  # Steps of its sampler.
+    # Where else the log goes: `none`, `tensorboard`, `wandb` or `trackio`.
     tracker: Literal["none", "tensorboard", "wandb", "trackio"] = "none"
 
     def __post_init__(self) -> None:
@@ -194,31 +161,19 @@ class LoggingConfig:
 
 @dataclass(frozen=True)
 class Config:
-    """Everything that a training run depends on.
+    """Everything that a training run depends on."""
 
-    Attributes:
-        preset: Name of the preset it started from, or any name.
-        data: Data set and what is done to it.
-        model: Score model or prox model.
-        objective: Loss and its phases.
-        conditioning: Where, in t or (t, lam), the network is trained.
-        optimiser: AdamW, learning rates, clipping.
-        training: Length, batch, seed, averages, arithmetic.
-        logging: What is written, and how often.
-        imports: Modules of own networks, samplers and data sets that were imported for it (`--import`). A record:
-            nothing is imported because a file names it.
-    """
-
-    preset: str
-    data: DataConfig
-    model: ModelConfig = field(default_factory=ModelConfig)
-    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
-    conditioning: ConditioningConfig = field(
-        default_factory=lambda: ConditioningConfig(rule=None, draw="continuous", steps=())
-    )
-    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
-    training: TrainingConfig = field(default_factory=TrainingConfig)
-    logging: LoggingConfig = field(default_factory=LoggingConfig)
+    preset: str  # Name of the preset it started from, or any name.
+    data: DataConfig  # Data set and what is done to it.
+    model: ModelConfig = field(default_factory=ModelConfig)  # Score model or prox model.
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)  # Loss and its phases.
+    # Where, in t or (t, lam), the network is trained.
+    conditioning: ConditioningConfig = field(default_factory=partial(ConditioningConfig, None, "continuous", ()))
+    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)  # AdamW, learning rates, clipping.
+    training: TrainingConfig = field(default_factory=TrainingConfig)  # Length, batch, seed, averages, arithmetic.
+    logging: LoggingConfig = field(default_factory=LoggingConfig)  # What is written, and how often.
+    # Modules of own networks, samplers and data sets that were imported for it (`--import`). A record: nothing is
+    # imported because a file names it.
     imports: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

@@ -27,18 +27,8 @@ LOG_LAM_SCALE = 100.0
 def sinusoidal_features(value: Tensor, width: int, scale: float = TIME_SCALE) -> Tensor:
     """Return `[sin(w_k value), cos(w_k value)]`, `w_k = scale 10000^(-k/(half-1))`, `half = width / 2`.
 
-    Computed in float32 at least: a half-precision angle of up to 1000 radians would be noise.
-
-    Args:
-        value: Numbers, shape `(B,)`.
-        width: Number of features, even and at least 4.
-        scale: Factor on `value`.
-
-    Returns:
-        Shape `(B, width)`: all sines, then all cosines.
-
-    Raises:
-        ValueError: `width` is odd or below 4.
+    `(B,)` to `(B, width)`, all sines, then all cosines; the width is even and at least 4. Computed in float32 at least:
+    a half-precision angle of up to 1000 radians would be noise.
     """
     if width < 4 or width % 2:
         raise ValueError(f"a sinusoidal embedding has width {width}, but it must be even and at least 4")
@@ -50,13 +40,7 @@ def sinusoidal_features(value: Tensor, width: int, scale: float = TIME_SCALE) ->
 
 
 class ScalarEmbedding(nn.Module):
-    """Sinusoidal features of a number, then Linear, SiLU, Linear; float32 at least, autocast or not.
-
-    Args:
-        features: Number of sinusoidal features.
-        width: Width of the hidden layer and of the result.
-        scale: Factor on the number before the sinusoids.
-    """
+    """Sinusoidal features of a number, `(B,)`, then Linear, SiLU, Linear, `(B, width)`; float32 at least."""
 
     def __init__(self, features: int, width: int, scale: float = TIME_SCALE) -> None:
         super().__init__()
@@ -66,7 +50,7 @@ class ScalarEmbedding(nn.Module):
         self.out = nn.Linear(width, width)
 
     def forward(self, value: Tensor) -> Tensor:
-        """Return the embedding `(B, width)` of `value` `(B,)`."""
+        """Return the embedding."""
         waves = sinusoidal_features(value, self.features, self.scale)
         # Autocast would round the features to 8 bits; two small layers gain nothing from it. (Autocast does not know
         # the meta device, where nothing is computed.)
@@ -77,14 +61,7 @@ class ScalarEmbedding(nn.Module):
 
 
 class ConditionEmbedding(nn.Module):
-    """The embedding of `t`, or of `t` and `lam`, of a whole network.
-
-    Args:
-        conditioning: `time` or `time-lam`.
-        features: Number of sinusoidal features of each number.
-        width: Width of the result, even for `time-lam`: each number gets half of it.
-        log_lam: Embed `log(lam)` in place of `lam`.
-    """
+    """The embedding `(B, width)` of `t`, or of `t` and `lam` (or `log(lam)`) in a half of the width each."""
 
     def __init__(self, conditioning: Conditioning, features: int, width: int, *, log_lam: bool = False) -> None:
         super().__init__()
@@ -95,15 +72,7 @@ class ConditionEmbedding(nn.Module):
         self.lam = ScalarEmbedding(features, each, LOG_LAM_SCALE if log_lam else TIME_SCALE) if with_lam else None
 
     def forward(self, t: Tensor, lam: Tensor | None = None) -> Tensor:
-        """Return the embedding `(B, width)`.
-
-        Args:
-            t: Times, shape `(B,)`.
-            lam: Prox weights, shape `(B,)`, for `time-lam` conditioning only.
-
-        Raises:
-            ValueError: `lam` is missing, or given to a network that does not know it.
-        """
+        """Return the embedding of `t` `(B,)` and, where the network knows it, `lam` `(B,)`; else raise a ValueError."""
         if self.lam is None:
             if lam is not None:
                 raise ValueError("this network is conditioned on t alone, leave lam out (it is a score network)")
@@ -113,26 +82,20 @@ class ConditionEmbedding(nn.Module):
         return torch.cat([self.time(t), self.lam(lam.log() if self.log_lam else lam)], dim=1)
 
 
-def check_conditioning(conditioning: str, width: int, *, log_lam: bool) -> None:
-    """Check what the configurations of all networks have in common.
-
-    Raises:
-        ValueError: An unknown conditioning, a width that is odd or below 4, or `log_lam` without `lam`.
-    """
+def check_conditioning(conditioning: str, width: int, dropout: float, *, log_lam: bool) -> None:
+    """Raise a ValueError unless what the settings of all networks have in common can be built."""
     if conditioning not in ("time", "time-lam"):
         raise ValueError(f"unknown conditioning {conditioning!r}; use 'time' (score) or 'time-lam' (prox)")
     if width < 4 or width % 2:
         raise ValueError(f"width = {width} must be even and at least 4")
+    if not 0 <= dropout < 1:
+        raise ValueError(f"dropout = {dropout} must lie in [0, 1)")
     if log_lam and conditioning == "time":
         raise ValueError("log_lam = True needs conditioning = 'time-lam': a score network does not see lam")
 
 
 def check_conditions(conditioning: Conditioning, conditions: int) -> None:
-    """Check that a network is told as many conditions as its model has: 1, `t`, or 2, `t` and `lam`.
-
-    Raises:
-        ValueError: It is not.
-    """
+    """Raise a ValueError unless a network is told what its model has: 1, `t`, or 2, `t` and `lam`."""
     wanted = {1: "time", 2: "time-lam"}[conditions]
     if conditioning != wanted:
         raise ValueError(f"conditioning = {conditioning!r} is for other models; use {wanted!r}")

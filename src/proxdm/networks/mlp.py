@@ -14,36 +14,25 @@ from proxdm.networks.embeddings import ConditionEmbedding, Conditioning, check_c
 
 @dataclass(frozen=True)
 class MLPConfig:
-    """Architecture of an :class:`MLP`.
+    """Architecture of an :class:`MLP`."""
 
-    Attributes:
-        dim: Numbers per sample: 2 for points of the plane, 64 for 8x8 images.
-        width: Width of the residual stream and of the embedding, even and at least 4.
-        depth: Residual blocks.
-        dropout: Dropout probability inside the blocks, in [0, 1).
-        conditioning: `time` (score networks) or `time-lam` (prox networks).
-        log_lam: Embed `log(lam)` in place of `lam`.
-        frequencies: K, at least 0: besides x the network is shown `sin(2^k pi x)` and `cos(2^k pi x)` for k < K,
-            without which it learns fine structure slowly (Tancik et al. 2020).
-    """
-
-    dim: int = 2
-    width: int = 256
-    depth: int = 4
-    dropout: float = 0.0
-    conditioning: Conditioning = "time"
-    log_lam: bool = False
+    dim: int = 2  # Numbers per sample: 2 for points of the plane, 64 for 8x8 images.
+    width: int = 256  # Width of the residual stream and of the embedding, even and at least 4.
+    depth: int = 4  # Residual blocks.
+    dropout: float = 0.0  # Dropout probability inside the blocks, in [0, 1).
+    conditioning: Conditioning = "time"  # `time` (score networks) or `time-lam` (prox networks).
+    log_lam: bool = False  # Embed `log(lam)` in place of `lam`.
+    # K, at least 0: besides x the network is shown `sin(2^k pi x)` and `cos(2^k pi x)` for k < K, without which it
+    # learns fine structure slowly (Tancik et al. 2020).
     frequencies: int = 0
 
     def __post_init__(self) -> None:
         """Reject architectures that cannot be built."""
-        check_conditioning(self.conditioning, self.width, log_lam=self.log_lam)
+        check_conditioning(self.conditioning, self.width, self.dropout, log_lam=self.log_lam)
         if self.dim < 1 or self.depth < 1:
             raise ValueError(f"dim = {self.dim} and depth = {self.depth} must both be at least 1")
         if self.frequencies < 0:
             raise ValueError(f"frequencies = {self.frequencies} must be at least 0; 0 shows the network x alone")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout = {self.dropout} must lie in [0, 1)")
 
     def check(self, shape: tuple[int, ...], conditions: int) -> None:
         """Raise a ValueError if a network of these settings does not take such samples or conditions."""
@@ -61,12 +50,7 @@ class MLPConfig:
 
 
 class ResidualLayer(nn.Module):
-    """`x + Linear(dropout(SiLU(norm(Linear(SiLU(norm(x))) + Linear(SiLU(embedding))))))`.
-
-    Args:
-        width: Width of the input, the output and the embedding.
-        dropout: Dropout probability.
-    """
+    """`x + Linear(dropout(SiLU(norm(Linear(SiLU(norm(x))) + Linear(SiLU(embedding))))))`."""
 
     def __init__(self, width: int, dropout: float) -> None:
         super().__init__()
@@ -80,18 +64,14 @@ class ResidualLayer(nn.Module):
         nn.init.zeros_(self.linear2.bias)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """Return features `(B, width)` from features and embedding, both `(B, width)`."""
+        """Return features from features and embedding, all `(B, width)`."""
         h = self.linear1(F.silu(self.norm1(x))) + self.condition(F.silu(embedding))
         out: Tensor = x + self.linear2(self.dropout(F.silu(self.norm2(h))))
         return out
 
 
 class MLP(nn.Module):
-    """Residual MLP on flattened samples.
-
-    Args:
-        config: Architecture.
-    """
+    """Residual MLP on flattened samples."""
 
     def __init__(self, config: MLPConfig) -> None:
         super().__init__()
@@ -102,16 +82,7 @@ class MLP(nn.Module):
         self.tail = nn.Sequential(nn.LayerNorm(config.width), nn.SiLU(), nn.Linear(config.width, config.dim))
 
     def forward(self, x: Tensor, t: Tensor, lam: Tensor | None = None) -> Tensor:
-        """Return the network's output, of the shape and dtype of `x`.
-
-        Args:
-            x: Samples, shape `(B, *)` with `config.dim` numbers each.
-            t: Times, shape `(B,)`, raw (in [0, 1]).
-            lam: Prox weights, shape `(B,)`, raw; for `time-lam` conditioning only.
-
-        Raises:
-            ValueError: `x` has another number of entries per sample, or `lam` does not fit the conditioning.
-        """
+        """Return the output, of the shape and dtype of `x`: samples `(B, *)` of `config.dim` numbers; t, lam `(B,)`."""
         if x.ndim < 2 or x.shape[1:].numel() != self.config.dim:
             raise ValueError(
                 f"x has shape {tuple(x.shape)}, but this network takes (B, *) with {self.config.dim} numbers per sample"

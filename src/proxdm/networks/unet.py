@@ -4,9 +4,6 @@ Per level `num_res_blocks` residual blocks, strided 3x3 convolutions down, a mid
 level on the way up with skip concatenation, nearest-neighbour x2 and 3x3 up; self-attention on the listed levels and
 in the first middle block. With the settings of arXiv 2507.08956 the parameters, and the arithmetic, are those of the
 paper's networks.
-
-The network is plain: `(x, t, lam) -> tensor of x's height and width`. What its output means is the business of
-:mod:`proxdm.models`.
 """
 
 from __future__ import annotations
@@ -24,39 +21,26 @@ from proxdm.networks.embeddings import ConditionEmbedding, Conditioning, check_c
 
 @dataclass(frozen=True)
 class UNetConfig:
-    """Architecture of a :class:`UNet`; the defaults are the paper's CIFAR-10 score network.
+    """Architecture of a :class:`UNet`; the defaults are the paper's CIFAR-10 score network."""
 
-    Attributes:
-        channels: Channels of the input.
-        width: Channels at the first level (`ch`), even and at least 4; the embedding is four times as wide.
-        mult: Width multiplier of every level, from fine to coarse.
-        attention: Levels (0 is the finest) with self-attention.
-        num_res_blocks: Residual blocks per level on the way down.
-        dropout: Dropout probability inside the residual blocks, in [0, 1).
-        conditioning: `time` (score networks) or `time-lam` (prox networks).
-        out_channels: Channels of the output; None means `channels`.
-        patch: Space-to-depth factor at the input, undone at the output: the network works on images smaller by this
-            factor, and where input and output have as many channels, the input times a learned function of the
-            conditions, one factor for every pixel of a patch, is added to the output. 1 changes nothing.
-        checkpoint: Recompute activations in the backward pass: less memory, more time, the same gradients.
-        log_lam: Embed `log(lam)` in place of `lam`.
-    """
-
-    channels: int = 3
-    width: int = 128
-    mult: tuple[int, ...] = (1, 2, 2, 2)
-    attention: tuple[int, ...] = (1,)
-    num_res_blocks: int = 2
-    dropout: float = 0.1
-    conditioning: Conditioning = "time"
-    out_channels: int | None = None
+    channels: int = 3  # Channels of the input.
+    width: int = 128  # Channels at the first level (`ch`), even and at least 4; the embedding is four times as wide.
+    mult: tuple[int, ...] = (1, 2, 2, 2)  # Width multiplier of every level, from fine to coarse.
+    attention: tuple[int, ...] = (1,)  # Levels (0 is the finest) with self-attention.
+    num_res_blocks: int = 2  # Residual blocks per level on the way down.
+    dropout: float = 0.1  # Dropout probability inside the residual blocks, in [0, 1).
+    conditioning: Conditioning = "time"  # `time` (score networks) or `time-lam` (prox networks).
+    out_channels: int | None = None  # Channels of the output; None means `channels`.
+    # Space-to-depth factor at the input, undone at the output: the network works on images smaller by this factor, and
+    # where input and output have as many channels, the input times a learned function of the conditions, one factor for
+    # every pixel of a patch, is added to the output. 1 changes nothing.
     patch: int = 1
-    checkpoint: bool = False
-    log_lam: bool = False
+    checkpoint: bool = False  # Recompute activations in the backward pass: less memory, more time, the same gradients.
+    log_lam: bool = False  # Embed `log(lam)` in place of `lam`.
 
     def __post_init__(self) -> None:
         """Reject architectures that cannot be built."""
-        check_conditioning(self.conditioning, self.width, log_lam=self.log_lam)
+        check_conditioning(self.conditioning, self.width, self.dropout, log_lam=self.log_lam)
         counts = {"channels": self.channels, "num_res_blocks": self.num_res_blocks, "patch": self.patch}
         counts["out_channels"] = self.channels if self.out_channels is None else self.out_channels
         if bad := next((f"{name} = {value}" for name, value in counts.items() if value < 1), None):
@@ -65,8 +49,6 @@ class UNetConfig:
             raise ValueError(f"mult = {self.mult} must hold one multiplier of at least 1 for every level")
         if wrong := [level for level in self.attention if not 0 <= level < len(self.mult)]:
             raise ValueError(f"attention level {wrong[0]} does not exist: mult has levels 0 to {len(self.mult) - 1}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout = {self.dropout} must lie in [0, 1)")
 
     @property
     def size_multiple(self) -> int:
@@ -76,20 +58,20 @@ class UNetConfig:
     def check(self, shape: tuple[int, ...], conditions: int) -> None:
         """Raise a ValueError if a network of these settings does not take such samples or conditions."""
         check_conditions(self.conditioning, conditions)
-        if len(shape) != 3 or shape[0] != self.channels:
-            raise ValueError(
-                f"samples of shape {shape} must have shape ({self.channels}, height, width) for channels = "
-                f"{self.channels}"
-            )
+        self.check_shape(shape)
         if self.out_channels not in (None, self.channels):
+            raise ValueError(f"out_channels = {self.out_channels} must be channels = {self.channels}, as in the input")
+
+    def check_shape(self, shape: tuple[int, ...]) -> None:
+        """Raise a ValueError if a network of these settings does not take samples of this shape."""
+        if len(shape) != 3 or shape[0] != self.channels:
+            raise ValueError(f"samples of shape {tuple(shape)} must have shape ({self.channels}, height, width)")
+        multiple, (height, width) = self.size_multiple, shape[1:]
+        if height % multiple or width % multiple or not height or not width:
+            fits = "x".join(str(max(1, math.ceil(side / multiple)) * multiple) for side in (height, width))
             raise ValueError(
-                f"out_channels = {self.out_channels} must be channels = {self.channels}: the output has the shape of "
-                "the input"
-            )
-        if any(side % self.size_multiple for side in shape[1:]):
-            raise ValueError(
-                f"height and width of samples of shape {shape} must be multiples of {self.size_multiple} (patch times "
-                "2^(levels - 1)); pad the data"
+                f"samples of {height}x{width} must have sides that are multiples of {multiple} (patch times "
+                f"2^(levels - 1)), such as {fits}; pad or resize them"
             )
 
     def build(self, shape: tuple[int, ...], conditions: int) -> UNet:
@@ -123,11 +105,7 @@ NEARLY_ZERO = 1e-5
 
 
 class SelfAttention(nn.Module):
-    """`x + out(softmax(q k^T / sqrt(C)) v)` over the pixels of GroupNorm(x), one head.
-
-    Args:
-        channels: C, channels of the input and the output.
-    """
+    """`x + out(softmax(q k^T / sqrt(C)) v)` over the pixels of GroupNorm(x), one head."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -140,8 +118,7 @@ class SelfAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return `x` `(B, C, H, W)` plus what its pixels tell each other."""
         h = self.norm(x)
-        q, k, v = (_tokens(layer(h)) for layer in (self.query, self.key, self.value))
-        mixed = _attend(q, k, v)
+        mixed = _attend(*(_tokens(layer(h)) for layer in (self.query, self.key, self.value)))
         out: Tensor = x + self.out(mixed.squeeze(1).transpose(1, 2).reshape(x.shape))
         return out
 
@@ -163,14 +140,9 @@ def _tokens(x: Tensor) -> Tensor:
 
 
 class ResidualBlock(nn.Module):
-    """GroupNorm, SiLU, 3x3; plus the embedding; GroupNorm, SiLU, dropout, 3x3; plus the input; attention.
+    """GroupNorm, SiLU, 3x3; plus the embedding; GroupNorm, SiLU, dropout, 3x3; plus the input, attention.
 
-    Args:
-        in_channels: Channels of the input.
-        out_channels: Channels of the output; a 1x1 convolution carries the input over where they differ.
-        embedding: Width of the embedding.
-        dropout: Dropout probability.
-        attention: Whether self-attention follows.
+    A 1x1 convolution carries the input over where the channels differ; `embedding` is the width of the embedding.
     """
 
     def __init__(self, in_channels: int, out_channels: int, embedding: int, dropout: float, *, attention: bool) -> None:
@@ -195,11 +167,7 @@ class ResidualBlock(nn.Module):
 
 
 class Downsample(nn.Module):
-    """3x3 convolution with stride 2: halves height and width.
-
-    Args:
-        channels: Channels of the input and the output.
-    """
+    """3x3 convolution with stride 2: halves height and width."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -212,11 +180,7 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Nearest-neighbour x2, then a 3x3 convolution.
-
-    Args:
-        channels: Channels of the input and the output.
-    """
+    """Nearest-neighbour x2, then a 3x3 convolution."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -229,11 +193,7 @@ class Upsample(nn.Module):
 
 
 class UNet(nn.Module):
-    """DDPM's U-Net.
-
-    Args:
-        config: Architecture.
-    """
+    """DDPM's U-Net."""
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
@@ -290,17 +250,8 @@ class UNet(nn.Module):
         return blocks
 
     def forward(self, x: Tensor, t: Tensor, lam: Tensor | None = None) -> Tensor:
-        """Return the network's output `(B, out_channels, H, W)`, in the dtype of `x`.
-
-        Args:
-            x: Images, shape `(B, channels, H, W)`, H and W multiples of `config.size_multiple`.
-            t: Times, shape `(B,)`, raw (in [0, 1]).
-            lam: Prox weights, shape `(B,)`, raw; for `time-lam` conditioning only.
-
-        Raises:
-            ValueError: `x` has another shape than the network takes, or `lam` does not fit the conditioning.
-        """
-        self._check(x)
+        """Return the output `(B, out_channels, H, W)`, in the dtype of `x` `(B, channels, H, W)`; t and lam `(B,)`."""
+        self.config.check_shape(x.shape[1:])
         embedding = self.embedding(t, lam)
         patches = x if self.config.patch == 1 else F.pixel_unshuffle(x, self.config.patch)
         h = self.head(patches)
@@ -324,20 +275,3 @@ class UNet(nn.Module):
         if self.config.checkpoint and torch.is_grad_enabled():
             return checkpoint(block, *inputs, use_reentrant=False)  # type: ignore[no-any-return]
         return block(*inputs)  # type: ignore[no-any-return]
-
-    def _check(self, x: Tensor) -> None:
-        if x.ndim != 4 or x.shape[1] != self.config.channels:
-            raise ValueError(
-                f"x has shape {tuple(x.shape)}, but this network takes (B, {self.config.channels}, height, width)"
-            )
-        multiple = self.config.size_multiple
-        if x.shape[2] % multiple or x.shape[3] % multiple or not x.shape[2] or not x.shape[3]:
-            raise ValueError(
-                f"images of {x.shape[2]}x{x.shape[3]} do not fit this network: height and width must be multiples of "
-                f"{multiple} (patch {self.config.patch} x 2^{len(self.config.mult) - 1}), such as "
-                f"{_round_up(x.shape[2], multiple)}x{_round_up(x.shape[3], multiple)}; pad or resize them"
-            )
-
-
-def _round_up(size: int, multiple: int) -> int:
-    return max(1, -(-size // multiple)) * multiple
