@@ -35,7 +35,9 @@ def test_statistics_of_a_folder_resized(tmp_path, capsys, generator):
     folder.mkdir()
     imaging.save_pictures(torch.rand(6, 3, 8, 8, generator=generator) * 2 - 1, folder)
     path = tmp_path / "s.npz"
-    assert run(folder, "-o", path, "--features", "pixels", "--size", 4, "--grey", "--limit", 5, "--batch-size", 2) == 0
+    path.write_text("old")
+    options = ["--features", "pixels", "--size", 4, "--grey", "--limit", 5, "--batch-size", 2, "--overwrite"]
+    assert run(folder, "-o", path, *options) == 0
     statistics = ReferenceStatistics.load(path)
     assert (statistics.n, statistics.shape) == (5, (1, 4, 4))
     assert "4x4" in statistics.preprocessing
@@ -69,10 +71,3 @@ def test_wrong_input_is_refused(arguments, message, tmp_path, monkeypatch):
     assert "\n" not in str(caught.value)
     assert [path.name for path in tmp_path.iterdir()] == ["there.npz"]
     assert (tmp_path / "there.npz").read_text() == "precious"
-
-
-def test_overwrite(tmp_path):
-    path = tmp_path / "s.npz"
-    path.write_text("old")
-    assert run("digits", "-o", path, "--features", "pixels", "--overwrite") == 0
-    assert ReferenceStatistics.load(path).n == 1797

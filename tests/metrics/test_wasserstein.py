@@ -92,13 +92,10 @@ def test_sliced_is_the_mean_over_its_directions_in_any_chunks(rng, monkeypatch, 
     assert sliced_wasserstein(x, y, 1, projections=11, seed=5) == pytest.approx(expected, rel=1e-10)
 
 
-def test_sliced_depends_on_its_seed_alone(rng):
+def test_sliced_depends_on_its_seed(rng):
     x, y = rng.normal(size=(30, 3)), rng.normal(size=(30, 3))
-    torch.manual_seed(1)
-    np.random.seed(1)  # noqa: NPY002 (the global state must not matter)
-    first = sliced_wasserstein(x, y, projections=10, seed=3)
-    assert first == sliced_wasserstein(x, y, projections=10, seed=3)
-    assert first != sliced_wasserstein(x, y, projections=10, seed=4)
+    first, same, other = (sliced_wasserstein(x, y, projections=10, seed=seed) for seed in (3, 3, 4))
+    assert first == same != other
 
 
 def test_tensors_arrays_lists_and_shapes_are_the_same(generator):
@@ -139,16 +136,12 @@ def test_errors_of_weights(weights, error, message):
 
 
 def test_settings_out_of_range():
-    x = np.zeros((2, 1))
+    x = np.zeros((10_001, 1))
     for distance in (wasserstein, sliced_wasserstein):
         with pytest.raises(ValueError, match="order = 3 must be 1 or 2"):
             distance(x, x, 3)
     with pytest.raises(ValueError, match="projections = 0 must be at least 1"):
         sliced_wasserstein(x, x, projections=0)
-
-
-def test_exact_names_its_limit_and_the_remedy():
-    x = np.zeros((10_001, 1))
     with pytest.raises(ValueError, match=r"10001 and 10001 points needs 100,020,001 costs.*sliced_wasserstein"):
         w2(x, x)
     assert sliced_wasserstein(x, x + 1, projections=2) == pytest.approx(1)
