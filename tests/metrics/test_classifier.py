@@ -44,14 +44,11 @@ def stripes(seed=0):
 def random_classifier(channels=1, side=8):
     """Weights and batch statistics away from where they start."""
     torch.manual_seed(0)
-    network = ImageClassifier(channels, side, 3)
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            for tensor in (module.weight.data, module.running_var):
-                tensor.uniform_(0.5, 2)
-            for tensor in (module.bias.data, module.running_mean):
-                tensor.normal_()
-    return network.eval()
+    network = ImageClassifier(channels, side, 3).eval()
+    for tensor in network.state_dict().values():
+        if tensor.ndim == 1:
+            tensor.uniform_(0.5, 2)
+    return network
 
 
 # The network
@@ -113,7 +110,6 @@ def test_shifts_are_whole_pixels_with_repeated_borders(generator):
     "name, count, steps, flip",
     [
         ("digits", 1438, 562, "none"),  # 50 epochs
-        ("mnist", 60_000, 3000, "none"),
         ("fashion-mnist", 60_000, 3000, "random"),
         ("cifar10", 50_000, 3000, "random"),
         ("pictures", 100, 40, "none"),
@@ -169,9 +165,6 @@ def test_what_cannot_be_classified(shape, names, latent, message):
     with pytest.raises(FeatureError, match=message) as caught:
         train_classifier(LabelledImages(images, torch.arange(shape[0]) % len(names), names), ClassifierConfig())
     assert "\n" not in str(caught.value)
-
-
-def test_every_image_needs_a_label():
     with pytest.raises(FeatureError, match="stripes: 64 images have 3 labels"):
         train_classifier(dataclasses.replace(stripes(), labels=torch.zeros(3)), ClassifierConfig())
 

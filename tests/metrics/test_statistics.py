@@ -11,7 +11,7 @@ from PIL import Image
 from pytorch_fid import fid_score as score
 
 from proxdm._version import __version__
-from proxdm.data import ImageData
+from proxdm.data import DataConfig, ImageData, load_data
 from proxdm.errors import OutputError
 from proxdm.metrics.features import load_extractor, pixels
 from proxdm.metrics.statistics import ReferenceStatistics, StatisticsError, compute_statistics
@@ -176,29 +176,27 @@ def test_dimensions_cannot_be_forced(statistics):
 
 
 def test_errors_of_computing(data):
-    extractor = pixels(data.shape)
-    with pytest.raises(StatisticsError, match="noise has 1 image; a covariance needs 2"):
-        compute_statistics(data.head(1), extractor)
-    with pytest.raises(StatisticsError, match="noise holds latents"):
-        compute_statistics(dataclasses.replace(data, latent=True), extractor)
-    with pytest.raises(StatisticsError, match="batch_size = 0 must be at least 1"):
-        compute_statistics(data, extractor, batch_size=0)
-    with pytest.raises(ValueError, match="set up for images 1x4x4, got a batch 40x1x3x3"):
-        compute_statistics(data, pixels((1, 4, 4)))
-
-
-# The whole pipeline
+    for images, batch_size, message in (
+        (data.head(1), 1, "noise has 1 image"),
+        (dataclasses.replace(data, latent=True), 1, "noise holds latents"),
+        (data, 0, "batch_size = 0"),
+        (dataclasses.replace(data, images=data.images[..., 1:]), 1, "set up for images 1x3x3, got a batch 1x1x3x2"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            compute_statistics(images, pixels(data.shape), batch_size=batch_size)
 
 
 @pytest.mark.slow
 def test_fid_of_real_pictures_equals_pytorch_fids(
-    inception_file, pytorch_fid_network, real_pictures, textbook, tmp_path
+    inception_file, pytorch_fid_network, cifar_pictures, shared, textbook, tmp_path
 ):
     """200 CIFAR-10 pictures against 200 MNIST digits: pytorch-fid's PNG reader, network, moments and distance.
 
     Between sets that are alike its matrix root loses digits where there are fewer pictures than features (1e-4 between
     two halves of 400 CIFAR-10 pictures): what is right there, the singular values of `test_frechet.py` say.
     """
+    digits = load_data(DataConfig("mnist", root=str(shared / "data" / "mnist-t10k"), split="test", limit=200)).images
+    real_pictures = cifar_pictures[:200], digits.expand(-1, 3, -1, -1)
     theirs = []
     for number, pictures in enumerate(real_pictures):
         folder = tmp_path / str(number)
