@@ -86,7 +86,7 @@ def check(config: Config, data: ImageData, phase: Phase) -> None:
     )
     stepper = make_stepper(config, data)
     plain = PlainTraining(config, stepper.model.network, data.images.numpy())
-    noises, seed = stepper.objective.noises, config.training.seed
+    noises, seed = stepper.predict.noises, config.training.seed
     for step in range(3):
         drawn = stepper.draws.draw(size, step_generator(seed, CONDITIONS, step))
         noise = torch.randn((noises, size, *config.model.shape), generator=step_generator(seed, NOISE, step))

@@ -36,15 +36,7 @@ def is_image_shape(shape: Sequence[int]) -> bool:
 
 
 def to_pixels(images: Tensor) -> list[Pixels]:
-    """Return every image as a picture.
-
-    Args:
-        images: `(n, C, H, W)`, uint8 or floating point in [-1, 1].
-
-    Raises:
-        ValueError: These are no pictures of one or three channels.
-        DataError: NaN among the values.
-    """
+    """Return every image as a picture."""
     if images.ndim != 4 or not is_image_shape(images.shape[1:]):
         raise ValueError(
             f"samples of shape {tuple(images.shape[1:])} are not pictures of 1 or 3 channels; write them to an .npz"
@@ -54,16 +46,7 @@ def to_pixels(images: Tensor) -> list[Pixels]:
 
 
 def grid(images: Tensor, *, columns: int | None = None, zoom: int | None = None) -> Pixels:
-    """Return all images in one picture, row by row, two white pixels between them.
-
-    Args:
-        images: `(n, C, H, W)`, uint8 or floating point in [-1, 1].
-        columns: Images in a row; about the square root of n by default.
-        zoom: Every pixel becomes a square of that many; by default images below 32 pixels are enlarged to about that.
-
-    Raises:
-        ValueError: There are no images, or `columns` or `zoom` is below 1.
-    """
+    """Return all images in one picture, row by row, two white pixels between them."""
     pictures = to_pixels(images)
     if not pictures:
         raise ValueError("there are no images to draw: give at least one")
@@ -84,13 +67,7 @@ def grid(images: Tensor, *, columns: int | None = None, zoom: int | None = None)
 
 
 def save_png(pixels: Pixels, path: Path, metadata: Mapping[str, Any] | None = None) -> None:
-    """Write one picture as PNG.
-
-    Args:
-        pixels: The picture.
-        path: The file.
-        metadata: Put into the text chunk `proxdm` as JSON; :func:`read_png_metadata` gives it back.
-    """
+    """Write one picture as PNG."""
     from PIL import Image
     from PIL.PngImagePlugin import PngInfo
 
@@ -128,25 +105,13 @@ def picture_name(index: int) -> str:
 
 
 def save_pictures(images: Tensor, folder: Path, start: int = 0) -> None:
-    """Write every image into its own PNG, `000000.png` and so on.
-
-    Args:
-        images: `(n, C, H, W)`, uint8 or floating point in [-1, 1].
-        folder: An existing folder.
-        start: Number of the first image.
-    """
+    """Write every image into its own PNG, `000000.png` and so on."""
     for index, picture in enumerate(to_pixels(images), start):
         save_png(picture, folder / picture_name(index))
 
 
 def save_npz(samples: Tensor, path: Path, metadata: Mapping[str, Any]) -> None:
-    """Write samples as the array `samples` of an NPZ file, with `metadata`, a JSON string; nothing in it is pickled.
-
-    Args:
-        samples: `(n, *)`; uint8 stays as it is, everything else becomes float32.
-        path: The file.
-        metadata: How they were made.
-    """
+    """Write samples as the array `samples` of an NPZ file, with `metadata`, a JSON string; nothing in it is pickled."""
     values = samples.detach()
     values = values if values.dtype == torch.uint8 else values.to(torch.float32)
     with path.open("wb") as file:
@@ -163,20 +128,7 @@ def save_gif(
     hold: int = 2000,
     metadata: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write an animation of grids that repeats for ever.
-
-    Args:
-        frames: Batches of images, all of the shape `(n, C, H, W)`.
-        path: The file.
-        columns: Images in a row.
-        zoom: As in :func:`grid`.
-        milliseconds: Time of a frame.
-        hold: Time of the last frame.
-        metadata: Goes into the comment as JSON.
-
-    Raises:
-        ValueError: There are no frames.
-    """
+    """Write an animation of grids that repeats for ever."""
     from PIL import Image
 
     if not frames:

@@ -87,19 +87,12 @@ pass them on.{% endif %}
 
 @dataclass(frozen=True)
 class Published:
-    """What was put on the hub, or would be.
+    """What was put on the hub, or would be."""
 
-    Attributes:
-        url: Address of the commit; None if nothing was sent.
-        weights: Weight set that was published.
-        sizes: Bytes of every file, by name.
-        card: The model card.
-    """
-
-    url: str | None
-    weights: str
-    sizes: Mapping[str, int]
-    card: str
+    url: str | None  # Address of the commit; None if nothing was sent
+    weights: str  # Weight set that was published
+    sizes: Mapping[str, int]  # Bytes of every file, by name
+    card: str  # The model card
 
 
 def push(
@@ -117,20 +110,6 @@ def push(
 
     One commit with `model.safetensors` (which carries its configuration), `config.json` and a model card; of a run
     also its latest preview of samples. Needs credentials: `hf auth login`, or `HF_TOKEN`.
-
-    Args:
-        source: Anything that :func:`~proxdm.checkpoints.load.find` takes: a run, a checkpoint, a file, a folder.
-        repo_id: `owner/name` or `owner/name@branch`; a repository is made if there is none.
-        weights: Weight set; by default the first moving average.
-        license: Identifier of the weights' licence, e.g. `apache-2.0`; None says that it is not stated.
-        private: Make a new repository private.
-        message: Of the commit.
-        replace_card: Replace a card that the repository has already; it may have been edited by hand.
-        dry_run: Send nothing.
-
-    Raises:
-        CheckpointError: The source is no model or a damaged one, or `repo_id` is no name of a repository.
-        HubError: No connection or no permission.
     """
     from huggingface_hub import CommitOperationAdd, HfApi
 
@@ -169,14 +148,7 @@ def public_config(config: Config | ModelConfig) -> Config | ModelConfig:
 
 
 def model_card(found: Found, repo: str, license: str | None = None, *, picture: bool = False) -> str:  # noqa: A002
-    """Return the card of a model, Markdown with a YAML header.
-
-    Args:
-        found: The model.
-        repo: The repository, `owner/name`.
-        license: Identifier of the weights' licence; None says that it is not stated.
-        picture: Whether the repository has a picture of samples.
-    """
+    """Return the card of a model, Markdown with a YAML header."""
     from huggingface_hub import ModelCard, ModelCardData
 
     found = replace(found, config=public_config(found.config))

@@ -19,19 +19,12 @@ REFINED = 64
 
 @dataclass(frozen=True)
 class Atoms:
-    """Means, weights and variances of a mixture, float64, moved so that their bounding box is centred at 0.
+    """Means, weights and variances of a mixture, float64, moved so that their bounding box is centred at 0."""
 
-    Attributes:
-        points: Means, `(K, n)`.
-        centre: What was subtracted from them, `(n,)`.
-        log_weights: Logarithms of the normalised weights, `(K,)`.
-        variances: Variances of the components at t = 0: `(1,)` where all are equal, else `(K,)`.
-    """
-
-    points: Tensor
-    centre: Tensor
-    log_weights: Tensor
-    variances: Tensor
+    points: Tensor  # Means, `(K, n)`
+    centre: Tensor  # What was subtracted from them, `(n,)`
+    log_weights: Tensor  # Logarithms of the normalised weights, `(K,)`
+    variances: Tensor  # Variances of the components at t = 0: `(1,)` where all are equal, else `(K,)`
 
     @property
     def count(self) -> int:
@@ -99,12 +92,6 @@ def log_weights_at(atoms: Atoms, x: Tensor, scale: Tensor, norm: Tensor) -> Tens
 
     From a matrix product: rounding is about eps `(|x| + R)^2 / scale`, R the radius of the atoms. With equal
     variances only `x . mu_i` counts, so that a distant x costs little.
-
-    Args:
-        atoms: Components.
-        x: Points, `(b, n)`, centred as the atoms are.
-        scale: Variances in the exponent, `(b, 1)` where all components have the same, else `(b, K)`.
-        norm: Variances in the normalisation, of the same shape.
     """
     cross = x @ atoms.points.T
     if atoms.equal:
@@ -118,14 +105,6 @@ def log_joint(atoms: Atoms, x: Tensor, variance: Tensor) -> tuple[Tensor, Tensor
 
     Where the matrix product would lose digits (variances that are tiny beside the spread of the atoms, x far
     away), the components that compete are recomputed from differences with the strongest one.
-
-    Args:
-        atoms: Components.
-        x: Points, `(b, n)`, centred as the atoms are.
-        variance: V, positive, `(b, 1)` or `(b, K)`.
-
-    Returns:
-        float64 `(b, K)` and `(b, 1)`.
     """
     relative = log_weights_at(atoms, x, variance, variance)
     if atoms.equal:

@@ -32,25 +32,15 @@ SMALL_TRACE = 0.5
 
 @dataclass(frozen=True)
 class Climb:
-    """Where climbs ended, row by row.
+    """Where climbs ended, row by row."""
 
-    Attributes:
-        y: The modes, `(f, n)`.
-        value: Negative log density there (in the units of the problem), `(f,)`.
-        iterations: Evaluations used, `(f,)`.
-        converged: Whether the mode was reached to rounding error, `(f,)`.
-        softness: Largest eigenvalue of M: 0 for a lone component, 1 where the mode is about to vanish, `(f,)`.
-        direction: Its eigenvector, `(f, n)`.
-        length: Local scale there, `(f,)`.
-    """
-
-    y: Tensor
-    value: Tensor
-    iterations: Tensor
-    converged: Tensor
-    softness: Tensor
-    direction: Tensor
-    length: Tensor
+    y: Tensor  # The modes, `(f, n)`
+    value: Tensor  # Negative log density there (in the units of the problem), `(f,)`
+    iterations: Tensor  # Evaluations used, `(f,)`
+    converged: Tensor  # Whether the mode was reached to rounding error, `(f,)`
+    softness: Tensor  # Largest eigenvalue of M: 0 for a lone component, 1 where the mode is about to vanish, `(f,)`
+    direction: Tensor  # Its eigenvector, `(f, n)`
+    length: Tensor  # Local scale there, `(f,)`
 
 
 class _Newton(NamedTuple):
@@ -62,13 +52,7 @@ class _Newton(NamedTuple):
 
 
 def climb(problem: Problem, y: Tensor, max_iterations: int) -> Climb:
-    """Climb from y `(f, n)` to a mode each.
-
-    Args:
-        problem: Densities.
-        y: Starts.
-        max_iterations: Evaluations at most; the rows not done by then are marked.
-    """
+    """Climb from y `(f, n)` to a mode each."""
     f = y.shape[0]
     out = Climb(
         y=y.clone(),

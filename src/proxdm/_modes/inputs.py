@@ -24,17 +24,11 @@ NUMBERS_AT_ONCE = 2**21
 
 @dataclass(frozen=True)
 class Query:
-    """A batch in data space.
+    """A batch in data space."""
 
-    Attributes:
-        x: `x / sqrt(alpha_bar)`, centred as the atoms are, `(B, n)`.
-        noise: `(1 - alpha_bar) / alpha_bar`, `(B,)`.
-        signal: `sqrt(alpha_bar)`, `(B,)`.
-    """
-
-    x: Tensor
-    noise: Tensor
-    signal: Tensor
+    x: Tensor  # `x / sqrt(alpha_bar)`, centred as the atoms are, `(B, n)`
+    noise: Tensor  # `(1 - alpha_bar) / alpha_bar`, `(B,)`
+    signal: Tensor  # `sqrt(alpha_bar)`, `(B,)`
 
     @classmethod
     def make(cls, x: Tensor, t: Tensor, schedule: Schedule, centre: Tensor) -> Query:

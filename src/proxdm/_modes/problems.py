@@ -25,25 +25,15 @@ DENSE_DIM = 16
 
 
 class Evaluation(NamedTuple):
-    """What a problem says about a batch of points.
+    """What a problem says about a batch of points."""
 
-    Attributes:
-        value: Negative log density, up to one number per row, `(f,)`.
-        step: Mean shift (EM) step, `(f, n)`.
-        length: Local scale sqrt(1 / D), `(f,)`.
-        floor: Size of the rounding error of `step`, `(f,)`.
-        matrix: M, `(f, n, n)`, or None in high dimension.
-        trace: The trace of M, which bounds its eigenvalues, `(f,)`.
-        apply: `p -> M p` for p `(f, n)`.
-    """
-
-    value: Tensor
-    step: Tensor
-    length: Tensor
-    floor: Tensor
-    matrix: Tensor | None
-    trace: Tensor
-    apply: Callable[[Tensor], Tensor]
+    value: Tensor  # Negative log density, up to one number per row, `(f,)`
+    step: Tensor  # Mean shift (EM) step, `(f, n)`
+    length: Tensor  # Local scale sqrt(1 / D), `(f,)`
+    floor: Tensor  # Size of the rounding error of `step`, `(f,)`
+    matrix: Tensor | None  # M, `(f, n, n)`, or None in high dimension
+    trace: Tensor  # The trace of M, which bounds its eigenvalues, `(f,)`
+    apply: Callable[[Tensor], Tensor]  # `p -> M p` for p `(f, n)`
 
 
 class Problem(Protocol):
@@ -60,19 +50,12 @@ class Problem(Protocol):
 
 @dataclass(frozen=True)
 class SharedProblem:
-    """All components for every row, equal variances, in the coordinate y of the hull of the atoms.
+    """All components for every row, equal variances, in the coordinate y of the hull of the atoms."""
 
-    Attributes:
-        atoms: Components.
-        base: `X / (V + Lambda)`, `(f, n)`.
-        inverse: `1 / V`, `(f, 1)`.
-        precision: `1 / T = Lambda / (V (V + Lambda))`, `(f,)`.
-    """
-
-    atoms: Atoms
-    base: Tensor
-    inverse: Tensor
-    precision: Tensor
+    atoms: Atoms  # Components
+    base: Tensor  # `X / (V + Lambda)`, `(f, n)`
+    inverse: Tensor  # `1 / V`, `(f, 1)`
+    precision: Tensor  # `1 / T = Lambda / (V (V + Lambda))`, `(f,)`
 
     @classmethod
     def make(cls, atoms: Atoms, x: Tensor, v: Tensor, lam: Tensor) -> SharedProblem:
@@ -122,17 +105,11 @@ class SharedProblem:
 
 @dataclass(frozen=True)
 class GatheredProblem:
-    """K' components of its own for every row, any variances, in coordinates centred at the first of them.
+    """K' components of its own for every row, any variances, in coordinates centred at the first of them."""
 
-    Attributes:
-        centres: c_i minus the first of them, `(f, K', n)`.
-        precision: `1 / s_i`, `(f, K')` or `(f, 1)`.
-        peaks: Logarithms of `W_i / s_i^(n/2)` of the whole space, the largest of each row about 0, `(f, K')`.
-    """
-
-    centres: Tensor
-    precision: Tensor
-    peaks: Tensor
+    centres: Tensor  # c_i minus the first of them, `(f, K', n)`
+    precision: Tensor  # `1 / s_i`, `(f, K')` or `(f, 1)`
+    peaks: Tensor  # Logarithms of `W_i / s_i^(n/2)` of the whole space, the largest of each row about 0, `(f, K')`
 
     def take(self, rows: Tensor) -> GatheredProblem:
         """Return the problem of these rows."""
@@ -177,19 +154,12 @@ class GatheredProblem:
 
 @dataclass(frozen=True)
 class FullProblem:
-    """All components for every row, any variances, in data space: where very many components matter to a row.
+    """All components for every row, any variances, in data space: where very many components matter to a row."""
 
-    Attributes:
-        atoms: Components.
-        x: X, `(f, n)`.
-        v: V, `(f, 1)` or `(f, K)`.
-        lam: Lambda, `(f,)`.
-    """
-
-    atoms: Atoms
-    x: Tensor
-    v: Tensor
-    lam: Tensor
+    atoms: Atoms  # Components
+    x: Tensor  # X, `(f, n)`
+    v: Tensor  # V, `(f, 1)` or `(f, K)`
+    lam: Tensor  # Lambda, `(f,)`
 
     def take(self, rows: Tensor) -> FullProblem:
         """Return the problem of these rows."""
@@ -229,19 +199,7 @@ class FullProblem:
 def gather(
     atoms: Atoms, x: Tensor, v: Tensor, lam: Tensor, index: Tensor
 ) -> tuple[GatheredProblem, Tensor | None, Tensor]:
-    """Return the problem of chosen components, how to come back from its coordinates, and where x stands in them.
-
-    Args:
-        atoms: Components.
-        x: Points X, `(f, n)`, centred as the atoms are.
-        v: V, positive, `(f, 1)` or `(f, K)`.
-        lam: Lambda, positive, `(f,)`.
-        index: Chosen components of each row, the strongest first, `(f, K')`.
-
-    Returns:
-        The problem in n' <= n dimensions; an orthonormal basis `(f, n, n')`, or None where it is the identity; the
-        coordinates of x `(f, n')`. A point y of the problem is `c_0 + basis y` in data space.
-    """
+    """Return the problem of chosen components, how to come back from its coordinates, and where x stands in them."""
     chosen = atoms.points[index]
     vi = v if v.shape[1] == 1 else v.gather(1, index)
     v0, lam = vi[:, :1], lam[:, None]

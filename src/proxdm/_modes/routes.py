@@ -38,19 +38,12 @@ class Rows:
 
 @dataclass(frozen=True)
 class Modes:
-    """Modes in data space.
+    """Modes in data space."""
 
-    Attributes:
-        z: The modes, `(b, n)`, centred as the atoms are.
-        iterations: Evaluations of the density, all starts of a row together, `(b,)`.
-        converged: Whether the mode was reached to rounding error, `(b,)`.
-        unimodal: Whether it is proved that no other is as high, `(b,)`.
-    """
-
-    z: Tensor
-    iterations: Tensor
-    converged: Tensor
-    unimodal: Tensor
+    z: Tensor  # The modes, `(b, n)`, centred as the atoms are
+    iterations: Tensor  # Evaluations of the density, all starts of a row together, `(b,)`
+    converged: Tensor  # Whether the mode was reached to rounding error, `(b,)`
+    unimodal: Tensor  # Whether it is proved that no other is as high, `(b,)`
 
     @classmethod
     def empty(cls, x: Tensor) -> Modes:
@@ -127,15 +120,7 @@ def _shared_starts(
 
 
 def solve_gathered(atoms: Atoms, rows: Rows, index: Tensor, first: Tensor | None, options: Options) -> Modes:
-    """Solve rows from the components that matter to each.
-
-    Args:
-        atoms: Components.
-        rows: What to solve.
-        index: The components of every row, the strongest first, `(b, K')`.
-        first: Start of every row in data space `(b, n)`, or None to look for the highest mode.
-        options: How to search.
-    """
+    """Solve rows from the components that matter to each."""
     problem, basis, here = gather(atoms, rows.x, rows.v, rows.lam, index)
     v0 = rows.v if atoms.equal else rows.v.gather(1, index[:, :1])
     reference = rows.between(atoms.points[index[:, 0]], v0)
@@ -172,15 +157,7 @@ def _proved_unimodal(problem: GatheredProblem) -> Tensor:
 
 
 def solve_full(atoms: Atoms, rows: Rows, log_weights: Tensor, first: Tensor, options: Options) -> Modes:
-    """Solve rows to which very many components matter, by products with all of them.
-
-    Args:
-        atoms: Components.
-        rows: What to solve.
-        log_weights: Heights of the components' peaks, `(b, K)`.
-        first: Mean-shift image of X in data space, `(b, n)`.
-        options: How to search.
-    """
+    """Solve rows to which very many components matter, by products with all of them."""
     problem = FullProblem(atoms, rows.x, rows.v, rows.lam)
     batch = BUDGET // (atoms.count + min(atoms.count, 64) * atoms.dim)
     row, y = arange(rows.x), first

@@ -21,19 +21,7 @@ MERGED = 0.05
 def best_of(
     problem: Problem, row: Tensor, y: Tensor, *, siblings: Tensor, batch: int, max_iterations: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Climb from every start and return the best end of every row.
-
-    Args:
-        problem: One density per row of the batch.
-        row: Row of each start, `(f,)`; every row has at least one.
-        y: The starts, `(f, n)`.
-        siblings: Whether to look for a better mode beside a soft one, `(b,)`.
-        batch: Starts to climb from at the same time, for memory.
-        max_iterations: Evaluations per climb at most.
-
-    Returns:
-        Ends `(b, n)`, evaluations used by all climbs of the row `(b,)`, and whether the best one converged `(b,)`.
-    """
+    """Climb from every start and return the best end of every row."""
     ends = _climb_in_batches(problem, row, y, batch, max_iterations)
     pick = _lowest(row, ends.value, len(siblings))
     iterations = torch.zeros_like(pick).scatter_add(0, row, ends.iterations)

@@ -24,16 +24,7 @@ NEAREST = 8
 
 
 def find_modes(atoms: Atoms, x: Tensor, noise: Tensor, lam: Tensor, *, local: bool, max_iterations: int) -> Modes:
-    """Return the modes of `sum_i w_i N(z; mu_i, V_i I) N(z; X, Lambda I)`.
-
-    Args:
-        atoms: Components.
-        x: X, float64 `(b, n)`, centred as the atoms are.
-        noise: `V_i - std_i^2`, such that every V_i is positive, `(b,)`.
-        lam: Lambda, positive, `(b,)`.
-        local: Climb from X alone instead of looking for the highest mode.
-        max_iterations: Evaluations per climb at most.
-    """
+    """Return the modes of `sum_i w_i N(z; mu_i, V_i I) N(z; X, Lambda I)`."""
     out = Modes.empty(x)
     options = Options(local, max_iterations)
     for chunk in parts(arange(x), BUDGET // max(atoms.count, SHARED_ATOMS)):

@@ -45,14 +45,7 @@ def grid_counts(atoms: Atoms, length: float) -> list[int] | None:
 
 
 def grid_starts(atoms: Atoms, log_weights: Tensor, t: float, counts: list[int]) -> tuple[Tensor, Tensor]:
-    """Return starts for rows of one T: `(row, y)`, `(S,)` and `(S, n)`, at least one for each row.
-
-    Args:
-        atoms: Components, equal variances.
-        log_weights: Posterior log weights, `(b, K)`.
-        t: T, the variance of the kernel.
-        counts: Points per axis.
-    """
+    """Return starts for rows of one T: `(row, y)`, `(S,)` and `(S, n)`, at least one for each row."""
     half = atoms.half_extent
     axes = [
         torch.linspace(-1, 1, count, dtype=half.dtype, device=half.device) * side
@@ -105,15 +98,7 @@ def gathered_starts(problem: GatheredProblem) -> tuple[Tensor, Tensor]:
 
 
 def suppress(score: Tensor, near: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
-    """Choose candidates greedily: the best of each row, then the best that is not near a chosen one, and so on.
-
-    Args:
-        score: Log density of the candidates, `(b, C)`; changed in place.
-        near: From the chosen candidate of each row `(b,)`, which candidates are near it, `(b, C)`.
-
-    Returns:
-        Row and candidate of every choice.
-    """
+    """Choose candidates greedily: the best of each row, then the best that is not near a chosen one, and so on."""
     rows, columns = [], []
     everyone = torch.arange(len(score), device=score.device)
     limit = score.amax(1) - CENTRE_MARGIN

@@ -66,15 +66,10 @@ class HubError(ProxdmError, OSError):
 
 @dataclass(frozen=True)
 class RepoId:
-    """A repository on the hub.
+    """A repository on the hub."""
 
-    Attributes:
-        name: `owner/name`.
-        revision: Branch, tag or commit; None is the main branch.
-    """
-
-    name: str
-    revision: str | None = None
+    name: str  # `owner/name`
+    revision: str | None = None  # Branch, tag or commit; None is the main branch
 
     def __str__(self) -> str:
         return self.name if self.revision is None else f"{self.name}@{self.revision}"
@@ -89,16 +84,7 @@ def parse_repo_id(text: str) -> RepoId | None:
 
 
 def fetch(repo: RepoId, filename: str) -> Path:
-    """Return a file of a repository, from the cache or freshly downloaded, its checksum verified.
-
-    Args:
-        repo: The repository.
-        filename: Path in it.
-
-    Raises:
-        HubError: There is no such repository, revision or file; no connection and nothing in the cache; or the
-            content does not have the checksum that the hub announced (it is then removed from the cache).
-    """
+    """Return a file of a repository, from the cache or freshly downloaded, its checksum verified."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
 
     checksum, offline = None, False
@@ -116,12 +102,7 @@ def fetch(repo: RepoId, filename: str) -> Path:
 
 
 def fetch_model(repo: RepoId) -> Path:
-    """Return the model file of a repository.
-
-    Raises:
-        CheckpointError: It is that of the paper's authors, who keep `.pth` files there.
-        HubError: As :func:`fetch`.
-    """
+    """Return the model file of a repository."""
     if repo.name == OFFICIAL_REPO:
         raise CheckpointError(
             f"{repo} holds the paper's .pth files; get one with `proxdm download models NAME`, and load it with "
@@ -134,30 +115,14 @@ def fetch_model(repo: RepoId) -> Path:
 
 
 def fetch_official(files: Mapping[str, str], name: str) -> Path:
-    """Return one of the paper's files, downloaded if need be.
-
-    Args:
-        files: :data:`OFFICIAL_MODELS` or :data:`OFFICIAL_STATS`.
-        name: One of its keys.
-
-    Raises:
-        HubError: The paper published none of that name, or :func:`fetch` fails.
-    """
+    """Return one of the paper's files, downloaded if need be."""
     if name not in files:
         raise HubError(f"the paper published nothing for {name!r}; there are files for {', '.join(files)}")
     return fetch(RepoId(OFFICIAL_REPO), files[name])
 
 
 def verify(path: Path, checksum: str | None = None) -> None:
-    """Check a file of the cache against its checksum: SHA-256 (64 digits) or Git object name (40 digits).
-
-    Args:
-        path: The file in the cache, mostly a link to content that is kept under its checksum.
-        checksum: What the hub says; by default the name of the content. With neither, nothing is checked.
-
-    Raises:
-        HubError: The content has another checksum; it has been removed, so that the next call downloads it anew.
-    """
+    """Check a file of the cache against its checksum: SHA-256 (64 digits) or Git object name (40 digits)."""
     # One link only: the content itself may be a link into a store with other names.
     content = path.parent / path.readlink() if path.is_symlink() else path
     expected = checksum or content.name
@@ -184,13 +149,7 @@ def copy_to(path: Path, target: Path) -> None:
 
 @contextmanager
 def explained(repo: RepoId, filename: str, *, writing: bool = False) -> Iterator[None]:
-    """Turn what huggingface_hub raises inside the block into a :class:`HubError` of one line.
-
-    Args:
-        repo: The repository at hand.
-        filename: The file at hand.
-        writing: Whether something is written, for the remedy.
-    """
+    """Turn what huggingface_hub raises inside the block into a :class:`HubError` of one line."""
     from huggingface_hub.utils import logging as hub_logging
 
     verbosity = hub_logging.get_verbosity()

@@ -54,14 +54,7 @@ class Found:
     checkpoint: Path | None = None
 
     def read(self, network: nn.Module | None = None) -> LearnedModel:
-        """Return the model in evaluation mode, on the CPU.
-
-        Args:
-            network: The network that takes the weights; None makes that of the configuration.
-
-        Raises:
-            CheckpointError: The weights are damaged or are not those of the network.
-        """
+        """Return the model in evaluation mode, on the CPU."""
         return build_model(self.file, self.config, network)
 
 
@@ -141,18 +134,7 @@ def open_source(
     *,
     device: str | torch.device = "cpu",
 ) -> Opened:
-    """Return the model of any source, the paper's `.pth` files included: what the command line takes.
-
-    Args:
-        source: As :func:`load`, or a `.pth` file.
-        weights: Weight set; None is the usual one.
-        preset: Of `.pth` files, as in :func:`load_official`.
-        device: Where it goes; `auto` is a GPU where there is one.
-
-    Raises:
-        CheckpointError: As :func:`load` and :func:`load_official`; or a preset is given for another kind of source.
-        HubError: The repository cannot be had.
-    """
+    """Return the model of any source, the paper's `.pth` files included: what the command line takes."""
     if is_official(source):
         chosen = weights or OFFICIAL_WEIGHTS
         return Opened(load_official(source, preset, chosen, device=device), chosen)
@@ -170,17 +152,7 @@ def is_official(source: str | Path) -> bool:
 
 
 def find(source: str | Path, weights: str | None = None, *, external: bool = False) -> Found:
-    """Return where a model is and what it says of itself; its weights stay on disk.
-
-    Args:
-        source: As :func:`load`.
-        weights: Weight set; None is the usual one.
-        external: Whether the network will be given to :meth:`Found.read`, so that it need not be known here.
-
-    Raises:
-        CheckpointError: As :func:`load`.
-        HubError: The repository cannot be had.
-    """
+    """Return where a model is and what it says of itself; its weights stay on disk."""
     path, name = Path(source), str(source)
     kind: Kind = "folder" if path.is_dir() else "file"
     checkpoint = None

@@ -95,14 +95,7 @@ def official_key(key: str) -> str:
 
 
 def read_official(path: str | Path) -> OfficialFile:
-    """Return what an official file holds, without building a network.
-
-    Args:
-        path: The `.pth` file.
-
-    Raises:
-        CheckpointError: It is missing, damaged, or no official checkpoint.
-    """
+    """Return what an official file holds, without building a network."""
     path = Path(path)
     content = _read(path)
     sets: dict[str, Mapping[str, Tensor]] = {}
@@ -121,18 +114,7 @@ def read_official(path: str | Path) -> OfficialFile:
 
 
 def build_official(path: str | Path, config: ModelConfig, weights: str = OFFICIAL_WEIGHTS) -> LearnedModel:
-    """Return a model of that configuration with the weights of an official file, in evaluation mode, on the CPU.
-
-    Args:
-        path: The `.pth` file.
-        config: Description of the model.
-        weights: Name of the weight set: `ema0.9999`, `model`.
-
-    Raises:
-        CheckpointError: The file is missing, damaged, or no official checkpoint, or has no such weight set; or the
-            weights do not fit the model, and the message names the first parameter that differs, what network the file
-            holds and the presets that it fits.
-    """
+    """Return a model of that configuration with the weights of an official file, in evaluation mode, on the CPU."""
     file = read_official(path)
     if weights not in file.weight_sets:
         raise CheckpointError(f"{path} has no weights named {weights!r}; it has {', '.join(file.weight_sets)}")
@@ -145,11 +127,7 @@ def build_official(path: str | Path, config: ModelConfig, weights: str = OFFICIA
 
 
 def fitting_presets(network: UNetConfig) -> tuple[str, ...]:
-    """Return the names of the presets with this architecture; dropout, which weights do not show, may differ.
-
-    Args:
-        network: Architecture, as :func:`read_official` finds it.
-    """
+    """Return the names of the presets with this architecture; dropout, which weights do not show, may differ."""
 
     def same(other: object) -> bool:
         return isinstance(other, UNetConfig) and network == replace(
@@ -160,14 +138,7 @@ def fitting_presets(network: UNetConfig) -> tuple[str, ...]:
 
 
 def infer_network(state: Mapping[str, Tensor]) -> UNetConfig:
-    """Return the architecture that a state dict (our names) belongs to; dropout stays at its default.
-
-    Args:
-        state: Parameters of a :class:`~proxdm.networks.UNet`.
-
-    Raises:
-        CheckpointError: It belongs to no such network; the message names the first parameter that is amiss.
-    """
+    """Return the architecture that a state dict (our names) belongs to; dropout stays at its default."""
     try:
         config = _read_off(state)
     except (KeyError, ValueError, IndexError) as error:

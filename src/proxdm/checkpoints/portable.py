@@ -120,12 +120,7 @@ def save_model(
 
 
 def write_model_file(record: ModelFile, state: Mapping[str, Tensor]) -> None:
-    """Write tensors with what `record` says of them to `record.path`, atomically.
-
-    Args:
-        record: Its version, digest and parameter count are filled in here.
-        state: Parameters by name.
-    """
+    """Write tensors with what `record` says of them to `record.path`, atomically."""
     from safetensors.torch import save_file
 
     # Parameters that share memory cannot be stored twice; a copy of each can.
@@ -146,15 +141,7 @@ def write_model_file(record: ModelFile, state: Mapping[str, Tensor]) -> None:
 
 
 def read_model_file(path: Path, *, external: bool = False) -> ModelFile:
-    """Return what a safetensors file says of itself; the tensors stay on disk.
-
-    Args:
-        path: The file.
-        external: Whether the network will be given: then it need not be one of :data:`~proxdm.networks.NETWORKS`.
-
-    Raises:
-        CheckpointError: The file is missing, cut short or not of this format, or written by a newer version.
-    """
+    """Return what a safetensors file says of itself; the tensors stay on disk."""
     with _opened(path) as file:
         metadata: dict[str, str] = file.metadata() or {}
         parameters = sum(torch.Size(file.get_slice(key).get_shape()).numel() for key in file.keys())  # noqa: SIM118
@@ -178,17 +165,7 @@ def read_model_file(path: Path, *, external: bool = False) -> ModelFile:
 
 
 def parse_config(text: str, path: Path, *, external: bool = False, note: str = "") -> Config | ModelConfig:
-    """Return the configuration that a file holds as JSON: of a run, which has a `model`, or of a model.
-
-    Args:
-        text: JSON.
-        path: Where it is from, for messages.
-        external: Whether the network will be given (:func:`read_model_file`).
-        note: End of the message of an error.
-
-    Raises:
-        CheckpointError: It cannot be read.
-    """
+    """Return the configuration that a file holds as JSON: of a run, which has a `model`, or of a model."""
     try:
         data = parse_json(text)
         model = data.get("model", data)
@@ -200,11 +177,7 @@ def parse_config(text: str, path: Path, *, external: bool = False, note: str = "
 
 
 def read_tensors(record: ModelFile) -> dict[str, Tensor]:
-    """Return the tensors of a file, checked against its digest if it has one.
-
-    Raises:
-        CheckpointError: The content has changed since it was written.
-    """
+    """Return the tensors of a file, checked against its digest if it has one."""
     with _opened(record.path) as file:
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     if record.digest is not None and digest_of(tensors) != record.digest:
@@ -216,15 +189,6 @@ def build_model(record: ModelFile, config: Config | ModelConfig, network: nn.Mod
     """Return the model of a configuration with the weights of a file, in evaluation mode.
 
     It is on the CPU, or where the given network is. Torch's global generator is left as it was.
-
-    Args:
-        record: The file.
-        config: Description of the model; becomes its `config`.
-        network: The network to take the weights; None makes that of the configuration.
-
-    Raises:
-        CheckpointError: The file is damaged, its tensors are not those of the network, or the network was made by its
-            user and is not given.
     """
     state = read_tensors(record)
     try:
@@ -242,14 +206,7 @@ def build_model(record: ModelFile, config: Config | ModelConfig, network: nn.Mod
 def first_difference(
     state: Mapping[str, Tensor], expected: Mapping[str, Tensor], holder: str = "file", other: str = "network"
 ) -> str | None:
-    """Return the first difference of keys or shapes between two state dicts in words, or None.
-
-    Args:
-        state: What a file holds.
-        expected: What the network has.
-        holder: The word for what holds `state`.
-        other: The word for what holds `expected`.
-    """
+    """Return the first difference of keys or shapes between two state dicts in words, or None."""
     for key, tensor in expected.items():
         if key not in state:
             return f"the {other}'s {key} {tuple(tensor.shape)} is not in the {holder}"

@@ -89,15 +89,10 @@ class _StateFile:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A whole checkpoint on disk.
+    """A whole checkpoint on disk."""
 
-    Attributes:
-        path: Its folder, `.../step-00001000`.
-        state: Position and counters.
-    """
-
-    path: Path
-    state: TrainingState
+    path: Path  # Its folder, `.../step-00001000`
+    state: TrainingState  # Position and counters
 
     @property
     def step(self) -> int:
@@ -120,11 +115,7 @@ class Checkpoint:
         return self.read("optimizer")
 
     def read(self, name: str) -> dict[str, Tensor]:
-        """Return a weight set, e.g. `raw` or `ema-0.9999`, or the tensors of the `optimizer`, named `MOMENT.PARAMETER`.
-
-        Raises:
-            CheckpointError: There is no such set, or its file is damaged.
-        """
+        """Return a weight set, e.g. `raw` or `ema-0.9999`, or the tensors of the `optimizer` (`MOMENT.PARAMETER`)."""
         return read_tensors(read_model_file(self.path / tensor_file(name)))
 
 
@@ -139,15 +130,7 @@ def is_run(folder: Path) -> bool:
 
 
 def create_run(folder: Path, config: object) -> None:
-    """Make the folder of a new run; an empty folder may be there.
-
-    Args:
-        folder: The run.
-        config: A :class:`~proxdm.config.Config`, or another dataclass that describes the run and has `training`.
-
-    Raises:
-        OutputError: There is a run already, or something else; nothing is touched.
-    """
+    """Make the folder of a new run; an empty folder may be there."""
     check_free(folder)
     try:
         (folder / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
@@ -157,11 +140,7 @@ def create_run(folder: Path, config: object) -> None:
 
 
 def check_free(folder: Path) -> None:
-    """Check that a new run can be made in a folder: it is not there, or is empty, or a killed process began it.
-
-    Raises:
-        OutputError: There is a run already, or something else.
-    """
+    """Check that a new run can be made in a folder: it is not there, or is empty, or a killed process began it."""
     if is_run(folder):
         raise OutputError(
             f"{folder} holds a run already; continue it with --resume, or choose another folder with --out"
@@ -178,11 +157,7 @@ def read_config(folder: Path) -> Config: ...
 @overload
 def read_config(folder: Path, kind: type[T]) -> T: ...
 def read_config(folder: Path, kind: type[Any] = Config) -> Any:
-    """Return the configuration of a run, a :class:`~proxdm.config.Config` or another dataclass.
-
-    Raises:
-        CheckpointError: The folder is no run, or its configuration cannot be read.
-    """
+    """Return the configuration of a run, a :class:`~proxdm.config.Config` or another dataclass."""
     if not is_run(folder):
         raise CheckpointError(f"{folder} is not the folder of a training run (it has no {CONFIG_FILE} and checkpoints)")
     return _read_config(folder, kind)
@@ -202,11 +177,7 @@ def write_config(folder: Path, config: object) -> None:
 
 
 def check_same_run(stored: object, wanted: object) -> None:
-    """Check that a run can go on with another configuration than the one it has.
-
-    Raises:
-        ConfigError: A field differs that would alter what the run is; the message names all of them.
-    """
+    """Check that a run can go on with another configuration than the one it has."""
     different = [line for line in differences(stored, wanted) if not line.startswith(MAY_CHANGE)]
     if different:
         raise ConfigError(
@@ -239,23 +210,7 @@ def save_checkpoint(
     keep: int = 0,
     model: object = None,
 ) -> Checkpoint:
-    """Write a checkpoint of a run, then remove all but the latest `keep`.
-
-    Args:
-        folder: The run.
-        config: Its configuration.
-        state: Position and counters.
-        weights: Weight sets by name: `raw` and `ema-DECAY`.
-        optimizer: The optimiser's tensors by name.
-        keep: Checkpoints to keep; 0 keeps all.
-        model: A `ModelConfig` for the files of weights, where `config` does not describe the model; else it is unused.
-
-    Returns:
-        The checkpoint, whole and synced to disk.
-
-    Raises:
-        OutputError: The disk is full, or the folder cannot be written. Earlier checkpoints are untouched.
-    """
+    """Write a checkpoint of a run, then remove all but the latest `keep`."""
     from safetensors import SafetensorError
 
     target = folder / CHECKPOINTS / f"step-{state.step:08d}"
@@ -318,11 +273,7 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
 
 
 def locked(folder: Path) -> AbstractContextManager[None]:
-    """Hold the run for this process; the lock goes with the process, however it ends.
-
-    Raises:
-        OutputError: Another process is training in this folder.
-    """
+    """Hold the run for this process; the lock goes with the process, however it ends."""
     return lock(folder / LOCK_FILE, wait=False)
 
 

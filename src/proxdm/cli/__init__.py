@@ -34,15 +34,10 @@ Arguments = TypeVar("Arguments")
 
 @dataclass(frozen=True)
 class Verb:
-    """A verb of the command line.
+    """A verb of the command line."""
 
-    Attributes:
-        module: Module with `main(arguments: Sequence[str], prog: str) -> int`.
-        help: What it does, in one line.
-    """
-
-    module: str
-    help: str
+    module: str  # Module with `main(arguments: Sequence[str], prog: str) -> int`
+    help: str  # What it does, in one line
 
 
 VERBS: dict[str, Verb] = {
@@ -77,11 +72,7 @@ class _Common(argparse.ArgumentParser):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return the exit status.
-
-    Args:
-        argv: Arguments without the program's name; those of the process by default.
-    """
+    """Run the command line and return the exit status."""
     debug = os.environ.get("PROXDM_DEBUG", "") not in ("", "0")
     try:
         common, arguments = _Common().parse_known_args(sys.argv[1:] if argv is None else list(argv))
@@ -112,11 +103,6 @@ def parse(kind: type[Arguments], arguments: Sequence[str], prog: str) -> Argumen
 
     Wrong arguments print what is wrong, and the closest option, and leave with status 2. What the dataclass, or one
     inside it, itself refuses is raised as it is: one line for :func:`main`, instead of the parser's box.
-
-    Args:
-        kind: The dataclass.
-        arguments: What stands after the verb.
-        prog: Name for help and messages, e.g. `proxdm toy`.
     """
     import tyro
 

@@ -81,22 +81,12 @@ class Compare(ModelOptions, EvaluationPlan):
 
 
 def main(arguments: Sequence[str], prog: str) -> int:
-    """Run the verb and return the exit status.
-
-    Args:
-        arguments: What stands after the verb.
-        prog: Name for help and messages.
-    """
+    """Run the verb and return the exit status."""
     return run(parse(Compare, arguments, prog), prog)
 
 
 def run(options: Compare, prog: str) -> int:
-    """Compare, write and print.
-
-    Raises:
-        ValueError: There is nothing to compare, or rows were measured in different ways, and not by --force.
-        OutputError: The folder cannot be written, or holds a comparison.
-    """
+    """Compare, write and print."""
     if not options.sources:
         raise ValueError(f"there is nothing to compare: name models or results; see {prog} --help")
     names = "-".join(dict.fromkeys(folder_name(source) for source in options.sources))[:80]
@@ -118,12 +108,7 @@ def run(options: Compare, prog: str) -> int:
 
 
 def gather(options: Compare, prog: str) -> list[Measured]:
-    """Return the rows of all sources: results read first, then models evaluated.
-
-    Raises:
-        ValueError: A source is neither, or its results are damaged.
-        ProxdmError: A model cannot be opened or evaluated.
-    """
+    """Return the rows of all sources: results read first, then models evaluated."""
     results = [source for source in options.sources if is_results(Path(source))]
     shown = None
     if options.samplers and ALL not in options.samplers:
@@ -158,11 +143,7 @@ def gather(options: Compare, prog: str) -> list[Measured]:
 
 
 def is_results(path: Path) -> bool:
-    """Return whether a source is results to read, not a model: a folder that holds a model is a model.
-
-    Raises:
-        ValueError: It is a folder that holds neither.
-    """
+    """Return whether a source is results to read, not a model: a folder that holds a model is a model."""
     if not path.is_dir():
         return path.suffix == ".jsonl"
     if any((path / name).exists() for name in (CHECKPOINTS, STATE_FILE, MODEL_FILE)):
@@ -194,12 +175,7 @@ def report(panel: Panel) -> str:
 
 
 def write(panels: Sequence[Panel], folder: Path) -> None:
-    """Write figure and series into the folder, all at once.
-
-    Args:
-        panels: What was compared.
-        folder: Where to, an existing folder; files of the same names are replaced.
-    """
+    """Write figure and series into the folder, all at once."""
     from proxdm.plotting.curves import metric_curves
     from proxdm.plotting.style import save
 

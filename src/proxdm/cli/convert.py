@@ -37,12 +37,7 @@ class Convert:
 
 
 def main(arguments: Sequence[str], prog: str) -> int:
-    """Run the verb and return the exit status.
-
-    Args:
-        arguments: What stands after the verb.
-        prog: Name for help and messages.
-    """
+    """Run the verb and return the exit status."""
     options = parse(Convert, arguments, prog)
     single = options.out.suffix == ".safetensors"
     names = [options.out.name] if single else [CONFIG_FILE, MODEL_FILE]

@@ -41,12 +41,7 @@ class Download:
 
 
 def main(arguments: Sequence[str], prog: str) -> int:
-    """Run the verb and return the exit status.
-
-    Args:
-        arguments: What stands after the verb.
-        prog: Name for help and messages.
-    """
+    """Run the verb and return the exit status."""
     options = parse(Download, arguments, prog)
     known, fetch = offers(options.what)
     if options.list:
@@ -58,11 +53,7 @@ def main(arguments: Sequence[str], prog: str) -> int:
 
 
 def choose(options: Download, known: Mapping[str, str]) -> list[str]:
-    """Return the names asked for, checked before anything is downloaded.
-
-    Raises:
-        ValueError: None is named, or one is unknown.
-    """
+    """Return the names asked for, checked before anything is downloaded."""
     if options.what == "inception" or options.names == ("all",):
         return list(known)
     if not options.names:
@@ -89,11 +80,7 @@ def offers(what: What) -> tuple[Mapping[str, str], Callable[[str, Path | None], 
 
 
 def _placed(path: Path, out: Path | None) -> Path:
-    """Return the file, or its copy in the wanted folder.
-
-    Raises:
-        OutputError: Another file of that name is there.
-    """
+    """Return the file, or its copy in the wanted folder."""
     if out is None:
         return path
     target = out / path.name

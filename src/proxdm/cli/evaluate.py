@@ -53,12 +53,7 @@ class Evaluate(ModelOptions, EvaluationPlan):
 
 
 def main(arguments: Sequence[str], prog: str) -> int:
-    """Run the verb and return the exit status.
-
-    Args:
-        arguments: What stands after the verb.
-        prog: Name for help and messages.
-    """
+    """Run the verb and return the exit status."""
     options = parse(Evaluate, arguments, prog)
     out = options.out or Path("evaluations", folder_name(options.source))
     with leaving_the_group():

@@ -40,12 +40,7 @@ class Info:
 
 
 def main(arguments: Sequence[str], prog: str) -> int:
-    """Run the verb and return the exit status.
-
-    Args:
-        arguments: What stands after the verb.
-        prog: Name for help and messages.
-    """
+    """Run the verb and return the exit status."""
     options = parse(Info, arguments, prog)
     facts = describe(options.source, options.weights)
     if options.json:
@@ -59,16 +54,7 @@ def main(arguments: Sequence[str], prog: str) -> int:
 
 
 def describe(source: str, weights: str | None = None) -> dict[str, Any]:
-    """Return the facts about a source, in plain types; no weights are read, except to check a `.pth` file.
-
-    Args:
-        source: As `proxdm.load`, or a `.pth` file.
-        weights: Weight set; None is the usual one.
-
-    Raises:
-        CheckpointError: There is nothing there, or it is damaged.
-        HubError: A repository cannot be had.
-    """
+    """Return the facts about a source, in plain types; no weights are read, except to check a `.pth` file."""
     if is_official(source):
         file = read_official(source)
         return {

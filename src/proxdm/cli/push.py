@@ -44,12 +44,7 @@ class Push:
 
 
 def main(arguments: Sequence[str], prog: str) -> int:
-    """Run the verb and return the exit status.
-
-    Args:
-        arguments: What stands after the verb.
-        prog: Name for help and messages.
-    """
+    """Run the verb and return the exit status."""
     options = parse(Push, arguments, prog)
     settings = vars(options) | {"private": options.private or None}
     published = push(settings.pop("source"), settings.pop("repo"), **settings)

@@ -35,12 +35,7 @@ class Rates(RatesPlan):  # noqa: D101 (that of the plan)
 
 
 def main(arguments: Sequence[str], prog: str) -> int:
-    """Run the verb and return the exit status.
-
-    Args:
-        arguments: What stands after the verb.
-        prog: Name for help and messages.
-    """
+    """Run the verb and return the exit status."""
     options = parse(Rates, arguments, prog)
     check_folder(options.out, (RESULTS, *GAUSSIAN_FIGURES, *MIXTURE_FIGURES), overwrite=options.overwrite)
     result = run_rates(options, progress=True)
@@ -56,10 +51,6 @@ def write(result: RatesResult, folder: Path) -> list[str]:
     """Write results and figures into the folder, all at once, and return the names of the files.
 
     Figures of an earlier run that this run has no numbers for are removed, as they would show that run.
-
-    Args:
-        result: What was measured.
-        folder: Where to, an existing folder; files of the same names are replaced.
     """
     from proxdm.plotting import rates, style
 

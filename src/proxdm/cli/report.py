@@ -40,12 +40,7 @@ class Report:
 
 
 def main(arguments: Sequence[str], prog: str) -> int:
-    """Run the verb and return the exit status.
-
-    Args:
-        arguments: What stands after the verb.
-        prog: Name for help and messages.
-    """
+    """Run the verb and return the exit status."""
     options = parse(Report, arguments, prog)
     if not options.sources:
         raise ValueError(f"there is nothing to report on: name runs or results; see {prog} --help")

@@ -37,12 +37,7 @@ MARK = "reproduce.json"
 
 
 def main(arguments: Sequence[str], prog: str) -> int:
-    """Run the verb and return the exit status: 0, or 130 and 143 after SIGINT and SIGTERM.
-
-    Args:
-        arguments: What stands after the verb.
-        prog: Name for help and messages.
-    """
+    """Run the verb and return the exit status: 0, or 130 and 143 after SIGINT and SIGTERM."""
     plan = parse(Reproduction, arguments, prog)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ValueError(
@@ -67,13 +62,7 @@ def main(arguments: Sequence[str], prog: str) -> int:
 
 
 def run(block: Block, steps: Sequence[Step], again: str) -> int:
-    """Carry out what is left of the steps, print the table at the end, and return the exit status.
-
-    Args:
-        block: What they belong to.
-        steps: The steps.
-        again: The command line to go on with.
-    """
+    """Carry out what is left of the steps, print the table at the end, and return the exit status."""
     measured: dict[str, Evaluation] = {}
     for number, step in enumerate(steps, 1):
         left = step.left()
@@ -97,12 +86,7 @@ def run(block: Block, steps: Sequence[Step], again: str) -> int:
 
 @singledispatch
 def perform(step: Step) -> Evaluation | int:
-    """Carry out one step, and return what it has measured, or an exit status.
-
-    Raises:
-        ProxdmError: It fails.
-        ValueError: It fails.
-    """
+    """Carry out one step, and return what it has measured, or an exit status."""
     raise TypeError(f"{type(step).__name__} is no known step")
 
 

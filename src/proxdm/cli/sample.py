@@ -58,11 +58,7 @@ class Sample(ModelOptions, SamplePlan):
     """Replace what is there."""
 
     def __post_init__(self) -> None:
-        """Check also where the output goes.
-
-        Raises:
-            ValueError: A wrong ending, an animation beside itself, or no column.
-        """
+        """Check also where the output goes."""
         super().__post_init__()
         if self.columns is not None and self.columns < 1:
             raise ValueError(f"--columns = {self.columns} must be at least 1")
@@ -71,11 +67,7 @@ class Sample(ModelOptions, SamplePlan):
 
     @property
     def kind(self) -> Kind:
-        """What the output is, by its ending; no ending, or an existing folder, is a folder.
-
-        Raises:
-            ValueError: Another ending.
-        """
+        """What the output is, by its ending; no ending, or an existing folder, is a folder."""
         suffix = self.out.suffix.lower()
         if self.out.is_dir() or not suffix:
             return "folder"
@@ -95,22 +87,12 @@ class Sample(ModelOptions, SamplePlan):
 
 
 def main(arguments: Sequence[str], prog: str) -> int:
-    """Run the verb and return the exit status.
-
-    Args:
-        arguments: What stands after the verb.
-        prog: Name for help and messages.
-    """
+    """Run the verb and return the exit status."""
     return run(parse(Sample, arguments, prog), prog)
 
 
 def run(options: Sample, prog: str) -> int:
-    """Draw samples and write them: everything, or nothing.
-
-    Raises:
-        OutputError: The output cannot be written, or is there already.
-        ProxdmError: As :func:`proxdm.generation.generate`.
-    """
+    """Draw samples and write them: everything, or nothing."""
     kind, animation = options.kind, options.animation
     folder, last = (options.out, METADATA_FILE) if kind == "folder" else (options.out.parent, options.out.name)
     names = [last] + ([animation.name] if animation else [])

@@ -6,15 +6,7 @@ from collections.abc import Sequence
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table with the first column aligned left and the others right, a rule under the header.
-
-    Args:
-        header: Titles of the columns.
-        rows: Cells, each row as long as the header; cells of one line.
-
-    Raises:
-        ValueError: A row has another length than the header.
-    """
+    """Return a table with the first column aligned left and the others right, a rule under the header."""
     for row in rows:
         if len(row) != len(header):
             raise ValueError(f"a row of the table has {len(row)} cells, but its header has {len(header)}: {list(row)}")

@@ -38,12 +38,7 @@ class Toy(ToyPlan):  # noqa: D101 (that of the plan)
 
 
 def main(arguments: Sequence[str], prog: str) -> int:
-    """Run the verb and return the exit status.
-
-    Args:
-        arguments: What stands after the verb.
-        prog: Name for help and messages.
-    """
+    """Run the verb and return the exit status."""
     options = parse(Toy, arguments, prog)
     folder = options.out or Path("toy", options.dataset)
     check_folder(folder, (RESULTS, *FIGURES, ANIMATION), overwrite=options.overwrite)
@@ -57,14 +52,7 @@ def main(arguments: Sequence[str], prog: str) -> int:
 
 
 def write(result: ToyResult, folder: Path, *, animation: bool) -> list[str]:
-    """Write results, figures and animation into the folder, all at once, and return the names of the files.
-
-    Args:
-        result: What was measured.
-        folder: Where to, an existing folder; files of the same names are replaced.
-        animation: Whether to make the GIF; where it is not made, one of an earlier run is removed, as it would show
-            that run.
-    """
+    """Write results, figures and animation into the folder, all at once, and return the names of the files."""
     from proxdm.plotting import style, toy
 
     with staged(folder, last=RESULTS) as stage:

@@ -57,12 +57,7 @@ class Train:
 
 
 def main(arguments: Sequence[str], prog: str) -> int:
-    """Run the verb and return the exit status: 0, or 130 and 143 after SIGINT and SIGTERM.
-
-    Args:
-        arguments: What stands after the verb.
-        prog: Name for help and messages.
-    """
+    """Run the verb and return the exit status: 0, or 130 and 143 after SIGINT and SIGTERM."""
     if not arguments or arguments[0] in ("-h", "--help"):
         print(USAGE.format(prog=prog, presets="\n  ".join(PRESETS)), file=sys.stdout if arguments else sys.stderr)
         return 0 if arguments else 2
@@ -71,16 +66,7 @@ def main(arguments: Sequence[str], prog: str) -> int:
 
 
 def parse_request(arguments: Sequence[str], prog: str) -> Train:
-    """Return what the arguments ask for: preset, then file, then flags.
-
-    Args:
-        arguments: What stands after the verb, the preset first.
-        prog: Name for help and messages.
-
-    Raises:
-        ConfigError: The preset is unknown, or a value is.
-        CheckpointError: `--resume`, and there is no run.
-    """
+    """Return what the arguments ask for: preset, then file, then flags."""
     name, flags = arguments[0], list(arguments[1:])
     if name.startswith("-"):
         raise ConfigError(
@@ -127,12 +113,7 @@ def _read_json(path: Path) -> dict[str, object]:
 
 
 def run(options: Train, command: str) -> int:
-    """Train, say where things are, and return the exit status.
-
-    Args:
-        options: What to do.
-        command: The command line up to the preset, for the words on how to resume.
-    """
+    """Train, say where things are, and return the exit status."""
     from proxdm.runtime.processes import leave_processes
     from proxdm.training import train_config
 

@@ -47,11 +47,7 @@ def to_dict(config: object) -> dict[str, Any]:
 
 
 def from_dict(data: Any, kind: type[T]) -> T:
-    """Return the configuration that a plain dictionary describes; fields that are missing take their defaults.
-
-    Raises:
-        ConfigError: An unknown key, a wrong type, or values that contradict; the message names the field.
-    """
+    """Return the configuration that a plain dictionary describes; fields that are missing take their defaults."""
     try:
         return converter.structure(data, kind)
     except (ProxdmError, TypeError, ValueError, BaseValidationError) as error:
@@ -60,11 +56,7 @@ def from_dict(data: Any, kind: type[T]) -> T:
 
 
 def parse_json(text: str) -> Any:
-    """Return what a JSON text holds.
-
-    Raises:
-        ConfigError: It is not JSON, or holds NaN or infinity, which JSON does not know.
-    """
+    """Return what a JSON text holds."""
     try:
         return json.loads(text, parse_constant=_refuse)
     except ValueError as error:
@@ -75,9 +67,6 @@ def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
     """Return the nested dictionary `base` with the values of `changes` in place of its own.
 
     Where `changes` names another `"type"` than the base, nothing of the base is kept there.
-
-    Raises:
-        ConfigError: `changes` is not a dictionary.
     """
     if not isinstance(changes, Mapping):
         raise ConfigError(f"a configuration must be a JSON object, got {changes!r}")
@@ -96,13 +85,7 @@ def differences(first: object, second: object) -> list[str]:
 
 
 def register_tagged(base: type, table: Mapping[str, type], what: str) -> None:
-    """Let fields annotated with `base` hold any dataclass of `table`; in JSON `"type"` is its name there.
-
-    Args:
-        base: The annotation.
-        table: Dataclasses by name; entries may be added later.
-        what: What an entry is, for messages.
-    """
+    """Let fields annotated with `base` hold any dataclass of `table`; in JSON `"type"` is its name there."""
 
     def structure(value: Any, _: type) -> Any:
         settings = dict(value) if isinstance(value, Mapping) else {}

@@ -68,19 +68,11 @@ class ModelConfig:
         return 1 if self.kind == "score" else 2
 
     def build_network(self) -> nn.Module:
-        """Return the network, freshly initialised from torch's global generator.
-
-        Raises:
-            ValueError: The network was made outside of the registry (:class:`~proxdm.networks.ExternalNetwork`).
-        """
+        """Return the network, freshly initialised from torch's global generator."""
         return self.network.build(self.shape, self.conditions)
 
     def build(self, network: nn.Module | None = None) -> LearnedModel:
-        """Return the model, this configuration in `model.config`.
-
-        Args:
-            network: Its network; None builds that of the configuration (:meth:`build_network`).
-        """
+        """Return the model, this configuration in `model.config`."""
         network = self.build_network() if network is None else network
         if self.kind == "score":
             return ScoreModel(network, self.schedule, self.parametrisation, config=self)
@@ -309,15 +301,7 @@ def from_dict(data: Any, kind: type[T] = Config) -> T:  # type: ignore[assignmen
 
 
 def overlay(config: Config, changes: Mapping[str, Any]) -> Config:
-    """Return `config` with the values of a (partial) dictionary in place of its own.
-
-    Args:
-        config: The base, e.g. a preset.
-        changes: Nested like :func:`to_dict`. A `"type"` other than the base's starts from that type's defaults.
-
-    Raises:
-        ConfigError: An unknown key, a wrong type, or values that contradict.
-    """
+    """Return `config` with the values of a (partial) dictionary in place of its own."""
     return from_dict(merged(to_dict(config), _with_schedule(changes)), Config)
 
 

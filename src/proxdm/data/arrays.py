@@ -41,17 +41,7 @@ _RANGES = {
 
 
 def read_array(path: Path, *, values: Values = "auto", layout: Layout = "auto") -> ImageData:
-    """Return the images of a `.npy` or `.npz` file.
-
-    Args:
-        path: The file. Of an `.npz`, the only array is taken, or the one called images, data, x or arr_0.
-        values: Range of floating-point values.
-        layout: Place of the channels.
-
-    Raises:
-        DataError: The file is broken or pickled, its shape, type or range is not one of the module's rules or
-            ambiguous, values are not finite, or it has to be held in memory and is too large for that.
-    """
+    """Return the images of a `.npy` or `.npz` file."""
     array, where = _channels_first(path, _load(path), layout)
     mapped = isinstance(array, np.memmap)
     if array.dtype == np.uint8:

@@ -71,17 +71,7 @@ class DataStream:
         return len(self.data)
 
     def batch(self, step: int, batch_size: int, *, rank: int = 0, world_size: int = 1) -> Tensor:
-        """Return the samples of one training step, float32 `(batch_size / world_size, *)` in the model's range.
-
-        Args:
-            step: Number of the step, from 0.
-            batch_size: B, the total over all ranks.
-            rank: Which process asks, from 0.
-            world_size: W, the number of processes.
-
-        Raises:
-            DataError: A number is out of range, or W does not divide B.
-        """
+        """Return the samples of one training step, float32 `(batch_size / world_size, *)` in the model's range."""
         if step < 0 or batch_size < 1 or not 0 <= rank < world_size:
             raise DataError(
                 f"step = {step} must be at least 0, batch_size = {batch_size} at least 1, and rank = {rank} lie in "
@@ -99,11 +89,7 @@ class DataStream:
         return torch.where(flips.to(self.device)[:, None, None, None], batch.flip(-1), batch)
 
     def draw(self, start: int, count: int) -> tuple[Tensor, Tensor | None]:
-        """Return which data the samples `start ... start + count - 1` of the stream are, and which are mirrored.
-
-        Returns:
-            int64 `(count,)` and bool `(count,)`, on the CPU; None in place of the second where nothing is mirrored.
-        """
+        """Return which data the samples `start ... start + count - 1` of the stream are, and which are mirrored."""
         n, stop, parts = len(self), start + count, []
         for epoch in range(start // n, (stop - 1) // n + 1):
             inside = slice(max(start - epoch * n, 0), min(stop - epoch * n, n))

@@ -12,13 +12,6 @@ class DataError(ProxdmError, ValueError):
 
 
 def unknown_name(what: str, name: str, known: Iterable[str], remedy: str = "") -> DataError:
-    """Return the error for an unknown name: it suggests the closest known one and lists all.
-
-    Args:
-        what: What was named, e.g. `data set`.
-        name: The name that is not known.
-        known: The names that are, in the order to list them.
-        remedy: Further words for the end of the message.
-    """
+    """Return the error for an unknown name: it suggests the closest known one and lists all."""
     names = list(known)
     return DataError(f"unknown {what} {name!r}{did_you_mean(name, names)}; known are {', '.join(names)}{remedy}")

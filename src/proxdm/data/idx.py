@@ -20,19 +20,7 @@ from proxdm.errors import one_line
 
 
 def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
-    """Return the array of an IDX file of unsigned bytes, compressed (recognised by its content) or not.
-
-    Args:
-        path: The file.
-        dimensions: Of the array: 3 of images, 1 of labels.
-
-    Returns:
-        uint8 array of the shape that the header states; a writable copy.
-
-    Raises:
-        DataError: The file is not IDX, holds another type or number of dimensions, or is shorter or longer than its
-            header says.
-    """
+    """Return the array of an IDX file of unsigned bytes, compressed (recognised by its content) or not."""
     content, start = path.read_bytes(), 4 + 4 * dimensions
     try:
         content = gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content

@@ -20,11 +20,7 @@ MEMORY_LIMIT = 8 * 2**30
 
 
 def check_memory(name: str, shape: Sequence[int], bytes_per_value: int = 1) -> None:
-    """Refuse samples of this shape `(n, *)` if they need more than :data:`MEMORY_LIMIT`.
-
-    Raises:
-        DataError: They do.
-    """
+    """Refuse samples of this shape `(n, *)` if they need more than :data:`MEMORY_LIMIT`."""
     if (size := math.prod(shape) * bytes_per_value) > MEMORY_LIMIT:
         raise DataError(
             f"{name}: {shape[0]} samples of {'x'.join(map(str, shape[1:]))} need {size / 2**30:.3g} GiB, the limit is "
@@ -34,11 +30,7 @@ def check_memory(name: str, shape: Sequence[int], bytes_per_value: int = 1) -> N
 
 
 def to_model_range(images: Tensor) -> Tensor:
-    """Return `u / 127.5 - 1`, float32 in [-1, 1], for uint8 images `(*)`; floating-point ones pass as float32.
-
-    Raises:
-        DataError: The images are of another integer type.
-    """
+    """Return `u / 127.5 - 1`, float32 in [-1, 1], for uint8 images `(*)`; floating-point ones pass as float32."""
     if images.dtype == torch.uint8:
         return images.to(torch.float32).div_(127.5).sub_(1.0)
     if not images.dtype.is_floating_point:
@@ -50,9 +42,6 @@ def to_uint8(images: Tensor) -> Tensor:
     """Return `round(127.5 (x + 1))` clipped to [0, 255], uint8, for images `(*)` in [-1, 1].
 
     The inverse of :func:`to_model_range` on its range. Values beyond [-1, 1] are clipped, as samples need it.
-
-    Raises:
-        DataError: NaN among the values, which would become an arbitrary grey.
     """
     if images.dtype == torch.uint8:
         return images
@@ -64,25 +53,15 @@ def to_uint8(images: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class ImageData:
-    """A set of samples: pictures mostly, or latents of an autoencoder, points, any numbers.
+    """A set of samples: pictures mostly, or latents of an autoencoder, points, any numbers."""
 
-    Attributes:
-        images: Pictures `(n, C, H, W)`, uint8 in [0, 255]; or float32 `(n, *)` as the model sees them.
-        name: What it is, e.g. `mnist` or the name of a folder.
-        split: `train` or `test`.
-        preprocessing: What was done to the pixels, in words; goes into the stamp of reference statistics.
-        memory_mapped: Whether the pixels stay on disk until they are read.
-        skipped: Number of broken pictures that were left out.
-        latent: Whether these are latents of an autoencoder: numbers without a fixed range, not pixels.
-    """
-
-    images: Tensor
-    name: str
-    split: str = "train"
-    preprocessing: str = ""
-    memory_mapped: bool = False
-    skipped: int = 0
-    latent: bool = False
+    images: Tensor  # Pictures `(n, C, H, W)`, uint8 in [0, 255]; or float32 `(n, *)` as the model sees them
+    name: str  # What it is, e.g. `mnist` or the name of a folder
+    split: str = "train"  # `train` or `test`
+    preprocessing: str = ""  # What was done to the pixels, in words; goes into the stamp of reference statistics
+    memory_mapped: bool = False  # Whether the pixels stay on disk until they are read
+    skipped: int = 0  # Number of broken pictures that were left out
+    latent: bool = False  # Whether these are latents of an autoencoder: numbers without a fixed range, not pixels
 
     def __post_init__(self) -> None:
         """Check type and shape."""
@@ -103,11 +82,7 @@ class ImageData:
         return tuple(self.images.shape[1:])
 
     def head(self, count: int | None) -> ImageData:
-        """Return the first `count` samples (None or more than there are: all).
-
-        Raises:
-            DataError: `count` is below 1.
-        """
+        """Return the first `count` samples (None or more than there are: all)."""
         if count is None or count >= len(self):
             return self
         if count < 1:
@@ -120,9 +95,6 @@ def iterate(data: ImageData, batch_size: int, *, device: torch.device | str = "c
     """Yield every sample once, in order, in the model's range: float32 `(b, *)`, the last batch may be short.
 
     :func:`to_uint8` gives the stored bytes back exactly.
-
-    Raises:
-        DataError: `batch_size` is below 1.
     """
     if batch_size < 1:
         raise DataError(f"batch_size = {batch_size} must be at least 1")

@@ -70,11 +70,7 @@ DATASETS: Registry[KnownData] = Registry("data set")
 
 
 def find_dataset(name: str, split: Split) -> KnownData:
-    """Return a known data set that has a split.
-
-    Raises:
-        DataError: There is no data set of that name, or it has no such split.
-    """
+    """Return a known data set that has a split."""
     if name not in list(DATASETS):
         raise unknown_name("data set", name, DATASETS)
     if split not in DATASETS[name].splits:
@@ -146,11 +142,7 @@ def _digits(root: Path | None, split: Split) -> ImageData:
 def _idx(
     name: str, torchvision_name: str, kind: Literal["images", "labels"], root: Path | None, split: Split
 ) -> NDArray[np.uint8]:
-    """Return the images or labels of MNIST or Fashion-MNIST from an IDX file, compressed or not.
-
-    Raises:
-        DataError: The file is missing (the message says where it was looked for), broken, or of the other kind.
-    """
+    """Return the images or labels of MNIST or Fashion-MNIST from an IDX file, compressed or not."""
     base = root or cache_folder()
     folders = [base, base / torchvision_name / "raw", base / torchvision_name, base / name]
     if root is None and name == "fashion-mnist":
@@ -184,9 +176,6 @@ def cifar_arrays(root: Path | None, split: Split) -> tuple[NDArray[np.uint8], ND
     """Return pixels `(n, 3, 32, 32)` and labels `(n,)` of CIFAR-10.
 
     The binary version is read as it is, the Python version by torchvision, which checks its MD5 sums first.
-
-    Raises:
-        DataError: Neither version is complete under the folder, or a file has the wrong length.
     """
     base = root or cache_folder()
     names = _CIFAR_BATCHES[split]

@@ -20,15 +20,10 @@ from proxdm.data.pictures import is_archive, open_pictures
 
 @dataclass(frozen=True, eq=False)
 class Labels:
-    """The classes of a set of images.
+    """The classes of a set of images."""
 
-    Attributes:
-        values: int64 `(n,)`, from 0 to one below the number of classes.
-        names: Names of the classes, by their number.
-    """
-
-    values: Tensor
-    names: tuple[str, ...]
+    values: Tensor  # int64 `(n,)`, from 0 to one below the number of classes
+    names: tuple[str, ...]  # Names of the classes, by their number
 
     def __len__(self) -> int:
         return len(self.values)
@@ -44,12 +39,6 @@ def load_labels(config: DataConfig | str) -> Labels:
 
     Folders and archives of pictures have one sub-folder a class, as in torchvision's ImageFolder, in sorted order;
     pictures deeper in it belong to it. Folders that hold nothing but one folder are gone through.
-
-    Args:
-        config: The description, or only its name or path.
-
-    Raises:
-        DataError: The data set or its labels are not there or broken, or it has none.
     """
     config = DataConfig(config) if isinstance(config, str) else config
     root = None if config.root is None else Path(config.root).expanduser()

@@ -41,37 +41,21 @@ _FLUSH_EVERY = 16
 
 @dataclass(frozen=True)
 class LatentStamp:
-    """How a file of latents was made; stored beside it as `FILE.npy.json`.
+    """How a file of latents was made; stored beside it as `FILE.npy.json`."""
 
-    Attributes:
-        source: Name of the pictures.
-        names: SHA-256 of the pictures' names, or of their pixels where they have no names.
-        preprocessing: What was done to the pictures before encoding.
-        images: Number of pictures.
-        shape: Shape of one latent, (C, H, W).
-        vae: Name or path of the autoencoder.
-        weights: SHA-256 of its weights.
-        scaling_factor: Factor of the latents.
-        shift: What is subtracted before scaling.
-        mode: `mean` or `sample`.
-        seed: Seed of the draws; latent i depends on (seed, i) alone.
-        mirrored: Whether the second half of the file holds the mirrored pictures.
-        format: Name of this layout.
-    """
-
-    source: str
-    names: str
-    preprocessing: str
-    images: int
-    shape: tuple[int, int, int]
-    vae: str
-    weights: str
-    scaling_factor: float
-    shift: float
-    mode: LatentMode
-    seed: int
-    mirrored: bool
-    format: str = _FORMAT
+    source: str  # Name of the pictures
+    names: str  # SHA-256 of the pictures' names, or of their pixels where they have no names
+    preprocessing: str  # What was done to the pictures before encoding
+    images: int  # Number of pictures
+    shape: tuple[int, int, int]  # Shape of one latent, (C, H, W)
+    vae: str  # Name or path of the autoencoder
+    weights: str  # SHA-256 of its weights
+    scaling_factor: float  # Factor of the latents
+    shift: float  # What is subtracted before scaling
+    mode: LatentMode  # `mean` or `sample`
+    seed: int  # Seed of the draws; latent i depends on (seed, i) alone
+    mirrored: bool  # Whether the second half of the file holds the mirrored pictures
+    format: str = _FORMAT  # Name of this layout
 
 
 def encode_pictures(
@@ -143,21 +127,13 @@ def encode_pictures(
 
 
 def read_stamp(path: Path) -> LatentStamp | None:
-    """Return how a file of latents was made, or None if there is no stamp beside it.
-
-    Raises:
-        DataError: The stamp is broken.
-    """
+    """Return how a file of latents was made, or None if there is no stamp beside it."""
     path = _beside(path, ".json")
     return _stamp(_json(path), path) if path.exists() else None
 
 
 def read_latents(path: Path) -> ImageData:
-    """Return the latents of a file that :func:`encode_pictures` made, mapped from disk.
-
-    Raises:
-        DataError: The file or its stamp is missing or broken, or they do not fit each other.
-    """
+    """Return the latents of a file that :func:`encode_pictures` made, mapped from disk."""
     stamp = read_stamp(path)
     if stamp is None:
         raise DataError(f"{path} has no stamp {path.name}.json beside it; make both with proxdm.data.latents")

@@ -44,19 +44,12 @@ _CHUNK = 128
 
 @dataclass(frozen=True)
 class Pictures:
-    """The encoded pictures of a folder or an archive.
+    """The encoded pictures of a folder or an archive."""
 
-    Attributes:
-        source: The folder or archive.
-        names: Names relative to it, sorted; their order is the order of the data set.
-        places: Where each stands in an archive: in the order of these, reading is quick.
-        content: Returns the bytes of the picture of a name.
-    """
-
-    source: Path
-    names: tuple[str, ...]
-    places: tuple[int, ...]
-    content: Callable[[str], bytes]
+    source: Path  # The folder or archive
+    names: tuple[str, ...]  # Names relative to it, sorted; their order is the order of the data set
+    places: tuple[int, ...]  # Where each stands in an archive: in the order of these, reading is quick
+    content: Callable[[str], bytes]  # Returns the bytes of the picture of a name
 
     def __len__(self) -> int:
         return len(self.names)
@@ -86,9 +79,6 @@ def open_pictures(path: Path) -> Iterator[Pictures]:
     """Open a folder or an archive of pictures; use it in a `with` statement.
 
     Hidden files and folders (names that start with a dot, `__MACOSX`) are left out, links to folders not followed.
-
-    Raises:
-        DataError: There is nothing at `path`, the archive is broken, or holds no pictures.
     """
     with ExitStack() as stack:
         content: Callable[[str], bytes]
@@ -124,16 +114,7 @@ def _hidden(name: str) -> bool:
 
 
 def decode(content: bytes, *, size: int | None = None, grey: bool = False) -> NDArray[np.uint8]:
-    """Return one picture as uint8 `(C, H, W)`, C = 1 for grey and else 3.
-
-    Args:
-        content: The encoded picture; of a moving one, the first frame is taken.
-        size: Height and width wanted: central square, then Lanczos; None leaves the picture as large as it is.
-        grey: One channel (ITU-R 601 luma) instead of RGB.
-
-    Raises:
-        DataError: The picture cannot be decoded; the message says why, not which one it was.
-    """
+    """Return one picture as uint8 `(C, H, W)`, C = 1 for grey and else 3."""
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
@@ -188,22 +169,7 @@ def read_pictures(
     limit: int | None = None,
     skip_broken: bool = False,
 ) -> ImageData:
-    """Decode a folder or archive into memory.
-
-    Args:
-        path: The folder, tar or zip.
-        size: Height and width; None takes the pictures as they are, if all have the same size.
-        grey: One channel instead of three.
-        limit: Take the first `limit` pictures in sorted order.
-        skip_broken: Leave out pictures that cannot be decoded, with one warning, instead of stopping at them.
-
-    Returns:
-        The images in sorted order of their names, with the number of those left out.
-
-    Raises:
-        DataError: Nothing is there, a picture is broken (unless `skip_broken`) or all are, sizes differ and none is
-            asked for, or the decoded set would exceed :data:`proxdm.data.images.MEMORY_LIMIT`.
-    """
+    """Decode a folder or archive into memory."""
     with open_pictures(path) as pictures:
         total = min(limit or len(pictures), len(pictures))
         if size is not None:

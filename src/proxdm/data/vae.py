@@ -25,15 +25,10 @@ DEFAULT_VAE = "stabilityai/sd-vae-ft-ema"
 
 @dataclass(frozen=True, eq=False)
 class LatentCoder:
-    """An autoencoder of diffusers with its scaling.
+    """An autoencoder of diffusers with its scaling."""
 
-    Attributes:
-        module: The `AutoencoderKL`, in eval mode.
-        name: Where it came from.
-    """
-
-    module: Any
-    name: str
+    module: Any  # The `AutoencoderKL`, in eval mode
+    name: str  # Where it came from
 
     @property
     def scaling_factor(self) -> float:
@@ -69,14 +64,7 @@ class LatentCoder:
 
     @torch.no_grad()
     def encode(self, images: Tensor, noise: Tensor | None = None) -> Tensor:
-        """Return the latents of pictures `(B, 3, H, W)` in [-1, 1]: the mean, or with noise z `mean + std z`.
-
-        Returns:
-            float32, on the device of the autoencoder.
-
-        Raises:
-            DataError: The latents are not finite.
-        """
+        """Return the latents of pictures `(B, 3, H, W)` in [-1, 1]: the mean, or with noise z `mean + std z`."""
         dist = self.module.encode(images.to(self.module.device, self.module.dtype)).latent_dist
         hidden = dist.mean.float()
         if noise is not None:
@@ -119,11 +107,7 @@ def load_vae(
 
 
 def decode_latents(latents: Tensor, coder: LatentCoder, *, batch_size: int = 16) -> Iterator[Tensor]:
-    """Yield the pictures of latents `(n, C, h, w)`, float32 `(b, 3, H, W)`, about [-1, 1] and not clipped.
-
-    Raises:
-        DataError: `batch_size` is below 1.
-    """
+    """Yield the pictures of latents `(n, C, h, w)`, float32 `(b, 3, H, W)`, about [-1, 1] and not clipped."""
     if batch_size < 1:
         raise DataError(f"batch_size = {batch_size} must be at least 1")
     for start in range(0, len(latents), batch_size):

@@ -24,19 +24,12 @@ KINDS: tuple[Kind, ...] = ("features", "pixels")
 
 @dataclass(frozen=True)
 class Limits:
-    """What to keep.
+    """What to keep."""
 
-    Attributes:
-        size: Samples of a chunk.
-        dim: Number of features of which moments are taken; 0 for none.
-        features: Samples whose features are kept.
-        pixels: Samples whose pixels are kept.
-    """
-
-    size: int
-    dim: int
-    features: int
-    pixels: int
+    size: int  # Samples of a chunk
+    dim: int  # Number of features of which moments are taken; 0 for none
+    features: int  # Samples whose features are kept
+    pixels: int  # Samples whose pixels are kept
 
     def room(self, kind: Kind, chunk: int) -> int:
         """Return how many samples of a chunk are kept."""
@@ -69,17 +62,7 @@ class Accumulator:
         self._saved = 0
 
     def add(self, chunk: int, pixels: Tensor, features: Tensor | None, nfe: int) -> None:
-        """Take in a chunk.
-
-        Args:
-            chunk: Its number.
-            pixels: uint8 `(b, C, H, W)`.
-            features: `(b, D)`; None where nothing needs them.
-            nfe: Network evaluations of each sample.
-
-        Raises:
-            NonFiniteError: NaN or infinite features.
-        """
+        """Take in a chunk."""
         if features is not None and self.moments is not None:
             self.moments.add(features)
         for kind, rows in zip(KINDS, (features, pixels), strict=True):

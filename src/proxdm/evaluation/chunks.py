@@ -24,29 +24,16 @@ from proxdm.sweep import Cell
 
 @dataclass(frozen=True, eq=False)
 class ChunkSampler:
-    """Draws the pictures of a model by chunks.
+    """Draws the pictures of a model by chunks."""
 
-    Attributes:
-        model: The model.
-        shape: (C, H, W) of the pictures.
-        decode: From samples of the model to pictures in [-1, 1].
-        size: Samples in a chunk, one call of the network.
-        bf16: Whether the network runs in bfloat16.
-    """
-
-    model: LearnedModel
-    shape: Shape
-    decode: Decoder
-    size: int
-    bf16: bool = False
+    model: LearnedModel  # The model
+    shape: Shape  # (C, H, W) of the pictures
+    decode: Decoder  # From samples of the model to pictures in [-1, 1]
+    size: int  # Samples in a chunk, one call of the network
+    bf16: bool = False  # Whether the network runs in bfloat16
 
     def draw(self, cell: Cell, number: int) -> tuple[Tensor, int]:
-        """Return the pictures of chunk `number`, uint8 `(size, C, H, W)`, and the network evaluations of each.
-
-        Raises:
-            NonFiniteError: Samples are not finite.
-            ProxdmError: The memory of the device is too small.
-        """
+        """Return the pictures of chunk `number`, uint8 `(size, C, H, W)`, and the network evaluations of each."""
         indices = range(number * self.size, (number + 1) * self.size)
         with arithmetic(self.model.device, bf16=self.bf16):
             try:

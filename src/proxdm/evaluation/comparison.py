@@ -52,36 +52,22 @@ class Setting:
 
 @dataclass(frozen=True)
 class Key:
-    """What makes rows points of one curve.
+    """What makes rows points of one curve."""
 
-    Attributes:
-        digest: SHA-256 of the weights.
-        sampler: Text of the sampler.
-        grid: Kind of the grid and its parameters without the number of steps, e.g. `denoising, eps=0.001`.
-        bf16: Whether the network ran in bfloat16.
-        setting: Where curves of several settings stand together, the setting, else None.
-    """
-
-    digest: str
-    sampler: str
-    grid: str
-    bf16: bool
-    setting: Setting | None = None
+    digest: str  # SHA-256 of the weights
+    sampler: str  # Text of the sampler
+    grid: str  # Kind of the grid and its parameters without the number of steps, e.g. `denoising, eps=0.001`
+    bf16: bool  # Whether the network ran in bfloat16
+    setting: Setting | None = None  # Where curves of several settings stand together, the setting, else None
 
 
 @dataclass(frozen=True)
 class Point(Spread):
-    """A metric at one number of steps.
+    """A metric at one number of steps."""
 
-    Attributes:
-        seeds: Of the values.
-        steps: N.
-        nfe: Network evaluations per sample, measured.
-    """
-
-    seeds: tuple[int, ...]
-    steps: int
-    nfe: int
+    seeds: tuple[int, ...]  # Of the values
+    steps: int  # N
+    nfe: int  # Network evaluations per sample, measured
 
     def __str__(self) -> str:
         """Return `mean ± deviation`, both to the second figure of the deviation; of one seed, four figures."""
@@ -95,19 +81,12 @@ class Point(Spread):
 
 @dataclass(frozen=True)
 class Series:
-    """A curve.
+    """A curve."""
 
-    Attributes:
-        key: What its rows have in common.
-        label: Name in figures and tables: the sampler, and what tells it from others of the same sampler.
-        source: Name that the model was asked for by, the latest if there are several.
-        points: By increasing N.
-    """
-
-    key: Key
-    label: str
-    source: str
-    points: tuple[Point, ...]
+    key: Key  # What its rows have in common
+    label: str  # Name in figures and tables: the sampler, and what tells it from others of the same sampler
+    source: str  # Name that the model was asked for by, the latest if there are several
+    points: tuple[Point, ...]  # By increasing N
 
     def record(self) -> dict[str, Any]:
         """Return it in plain types."""
@@ -117,17 +96,11 @@ class Series:
 
 @dataclass(frozen=True)
 class Panel:
-    """What one metric says in one setting.
+    """What one metric says in one setting."""
 
-    Attributes:
-        metric: Name of the value, e.g. `fid`.
-        settings: The setting; several where they were mixed on request.
-        series: Curves.
-    """
-
-    metric: str
-    settings: tuple[Setting, ...]
-    series: tuple[Series, ...]
+    metric: str  # Name of the value, e.g. `fid`
+    settings: tuple[Setting, ...]  # The setting; several where they were mixed on request
+    series: tuple[Series, ...]  # Curves
 
     @property
     def nfe(self) -> tuple[int, ...]:
@@ -170,14 +143,6 @@ def make_panels(rows: Iterable[Measured], metrics: Sequence[str] = (), *, mix: b
     """Return a panel for every metric and setting: metrics in the order of their first row, settings too.
 
     Of several values of one measurement the one that was finished last counts.
-
-    Args:
-        rows: Rows of any number of results.
-        metrics: Names of metrics or of their values; empty is all. Standard errors of others are no curves.
-        mix: Put all settings of a metric into one panel; labels then say which is which.
-
-    Raises:
-        ValueError: No row has one of the wanted metrics.
     """
     ordered = sorted((one.row for one in rows), key=lambda row: row.finished)
     wanted = {value for name in metrics for value in _results(name)}
@@ -231,12 +196,7 @@ def describe_mixture(panels: Sequence[Panel]) -> str | None:
 
 
 def setting_of(row: EvaluationRow, value: str | None = None) -> Setting:
-    """Return how a value of a row was measured.
-
-    Args:
-        row: The row.
-        value: Name of the value, e.g. `fid` or `recall`; None is what all values of the row have in common.
-    """
+    """Return how a value of a row was measured."""
     metric = None if value is None else metric_of(value)
     features = tuple(str(row.features.get(name, "")) for name in ("name", "weights", "resize"))
     used: Sequence[int | None] = (row.samples, row.reference.get("n"))
@@ -248,12 +208,7 @@ def setting_of(row: EvaluationRow, value: str | None = None) -> Setting:
 
 
 def key_of(row: EvaluationRow, *, mixed: bool = False) -> Key:
-    """Return what makes a row a point of a curve.
-
-    Args:
-        row: The row.
-        mixed: Whether rows measured in different ways are to be different curves of one panel.
-    """
+    """Return what makes a row a point of a curve."""
     return Key(row.digest, row.sampler, grid_kind(row.grid), row.bf16, setting_of(row) if mixed else None)
 
 
@@ -272,12 +227,7 @@ def run_name(source: str) -> str:
 
 
 def labels(keys: Iterable[Key], sources: Mapping[str, str]) -> dict[Key, str]:
-    """Return a name for every curve: the sampler, with what tells curves of one sampler apart.
-
-    Args:
-        keys: The curves.
-        sources: Name of the model, by digest.
-    """
+    """Return a name for every curve: the sampler, with what tells curves of one sampler apart."""
     names = {key: key.sampler for key in keys}
     settings = {key: key.setting for key in names if key.setting is not None}
     parts: list[dict[Key, str]] = [

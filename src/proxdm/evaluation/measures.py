@@ -24,19 +24,12 @@ MEASURES = METRICS
 
 @dataclass(frozen=True, eq=False)
 class Material:
-    """What is left of the samples of a row.
+    """What is left of the samples of a row."""
 
-    Attributes:
-        moments: Moments of the features of all of them; None unless a metric needs them.
-        features: Features of the first ones, `(k, D)`; empty unless a metric needs them.
-        pixels: The first ones, uint8 `(l, C, H, W)`.
-        reference: What to compare with.
-    """
-
-    moments: ReferenceStatistics | None
-    features: Tensor
-    pixels: Tensor
-    reference: Reference
+    moments: ReferenceStatistics | None  # Moments of the features of all of them; None unless a metric needs them
+    features: Tensor  # Features of the first ones, `(k, D)`; empty unless a metric needs them
+    pixels: Tensor  # The first ones, uint8 `(l, C, H, W)`
+    reference: Reference  # What to compare with
 
     def measure(self, metric: Metric) -> dict[str, float]:
         """Return the values of a metric by name."""

@@ -112,11 +112,7 @@ class EvaluationPlan:
     """Autoencoder that decodes the samples of latent models: a name on the hub, or a folder."""
 
     def __post_init__(self) -> None:
-        """Check every value that does not need the model.
-
-        Raises:
-            ValueError: A count below its limit, an unknown name, or a setting that would be ignored.
-        """
+        """Check every value that does not need the model."""
         counts = {"batch-size": self.batch_size, "seeds": self.seeds, "chunk": self.chunk, "samples": self.samples}
         for name, count in [*counts.items(), *(("steps", steps) for steps in self.steps)]:
             if count is not None and count < 1:
@@ -132,11 +128,7 @@ class EvaluationPlan:
 
     @property
     def compared_with(self) -> str | Path | DataConfig | None:
-        """The reference: described in full where the plan says more than its name.
-
-        Raises:
-            ValueError: It says more, but not its name.
-        """
+        """The reference: described in full where the plan says more than its name."""
         said = {"split": self.split, "root": self.root, "size": self.size, "grey": self.grey or None}
         more: dict[str, Any] = {name: value for name, value in said.items() if value is not None}
         if more and self.reference is None:
@@ -147,22 +139,13 @@ class EvaluationPlan:
         return replace(named, **more)
 
     def methods(self, model: LearnedModel) -> list[Method]:
-        """Return the samplers with their grids.
-
-        Raises:
-            OperatorError: The model lacks what a sampler asks for.
-        """
+        """Return the samplers with their grids."""
         fitting = fitting_samplers(model_config(model.config).kind)
         texts = [text for name in self.samplers for text in (fitting if name == ALL else [name])]
         return [choose_method(model, text, self.grid) for text in texts or (None,)]
 
     def cells(self, model: LearnedModel) -> tuple[list[Cell], list[Skipped]]:
-        """Return the rows by sampler, then steps, then seed, and those that are not defined.
-
-        Raises:
-            OperatorError: The model lacks what a sampler asks for.
-            ValueError: There is nothing to measure, or a grid cannot be made.
-        """
+        """Return the rows by sampler, then steps, then seed, and those that are not defined."""
         if not self.steps or not self.metrics:
             raise ValueError("there is nothing to measure: give at least one number of steps and one metric")
         seeds = range(self.seed, self.seed + self.seeds)

@@ -19,15 +19,10 @@ _TYPES: dict[type, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Measured:
-    """A row, and where it was read.
+    """A row, and where it was read."""
 
-    Attributes:
-        row: The row.
-        folder: Folder of its results, where its picture is; None if it is in no folder.
-    """
-
-    row: EvaluationRow
-    folder: Path | None = None
+    row: EvaluationRow  # The row
+    folder: Path | None = None  # Folder of its results, where its picture is; None if it is in no folder
 
 
 def find_results(path: Path) -> list[Path]:
@@ -40,12 +35,7 @@ def find_results(path: Path) -> list[Path]:
 
 
 def read_results(path: Path) -> list[Measured]:
-    """Return all rows of a results file, or of a folder that holds one or has sub-folders that do.
-
-    Raises:
-        OutputError: A line is not JSON.
-        ValueError: There are no results, or a line is no row.
-    """
+    """Return all rows of a results file, or of a folder that holds one or has sub-folders that do."""
     if not (files := find_results(path)):
         what = f"{path} holds no {RESULTS}, and neither do its folders" if path.is_dir() else f"{path} does not exist"
         raise ValueError(f"no results found: {what}; make them with proxdm evaluate")

@@ -29,27 +29,16 @@ _SUBSET_SEED = 0
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """Statistics, or images of which statistics, features and pixels are taken when they are first asked for.
+    """Statistics, or images of which statistics, features and pixels are taken when they are first asked for."""
 
-    Attributes:
-        name: What it is, for people.
-        digest: SHA-256 of the file of statistics, or of the images.
-        extractor: What makes the features.
-        given: Statistics of a file.
-        images: Images of a data set, unless there are statistics.
-        cache: Folder in which the statistics of a data set are kept.
-        forced: What makes the statistics unfit for the features, if they are used all the same.
-        progress: Show progress bars where there is a terminal.
-    """
-
-    name: str
-    digest: str
-    extractor: FeatureExtractor
-    given: ReferenceStatistics | None = None
-    images: ImageData | None = None
-    cache: Path | None = None
-    forced: str | None = None
-    progress: bool = False
+    name: str  # What it is, for people
+    digest: str  # SHA-256 of the file of statistics, or of the images
+    extractor: FeatureExtractor  # What makes the features
+    given: ReferenceStatistics | None = None  # Statistics of a file
+    images: ImageData | None = None  # Images of a data set, unless there are statistics
+    cache: Path | None = None  # Folder in which the statistics of a data set are kept
+    forced: str | None = None  # What makes the statistics unfit for the features, if they are used all the same
+    progress: bool = False  # Show progress bars where there is a terminal
     _features: dict[int | None, Tensor] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
@@ -116,22 +105,7 @@ def open_reference(
     force: bool = False,
     progress: bool = False,
 ) -> Reference:
-    """Return the reference that `spec` names, checked against the features and the metrics.
-
-    Args:
-        spec: As :attr:`proxdm.evaluation.plan.EvaluationPlan.reference`.
-        model: Its training data are the reference if `spec` is None.
-        extractor: What makes the features, for the images of the model.
-        metrics: Names of the metrics.
-        cache: Folder in which the statistics of a data set are kept.
-        force: Take statistics of another route, of as many features, with a warning; the reference says so.
-        progress: Show progress bars where there is a terminal.
-
-    Raises:
-        StatisticsError: It is missing or broken, was made by another route than the features, has images of another
-            shape than the model's, or holds no images where a metric needs them.
-        DataError: The data set cannot be read.
-    """
+    """Return the reference that `spec` names, checked against the features and the metrics."""
     if isinstance(spec, str | Path) and _is_statistics(Path(spec)):
         statistics = ReferenceStatistics.load(Path(spec))
         forced = _check_statistics(statistics, extractor, metrics, force=force)
@@ -176,11 +150,7 @@ def _is_statistics(path: Path) -> bool:
 def _check_statistics(
     statistics: ReferenceStatistics, extractor: FeatureExtractor, metrics: Sequence[str], *, force: bool
 ) -> str | None:
-    """Return what was forced, if anything.
-
-    Raises:
-        StatisticsError: They do not fit the metrics or the features.
-    """
+    """Return what was forced, if anything."""
     for name in metrics:
         if METRICS[name].against != "moments":
             raise StatisticsError(

@@ -75,11 +75,7 @@ class EvaluationRow(Row):
 
     @classmethod
     def of_record(cls, record: Mapping[str, Any]) -> EvaluationRow:
-        """Return the row of a line; what a newer version has added is left out.
-
-        Raises:
-            ValueError: The line lacks a value.
-        """
+        """Return the row of a line; what a newer version has added is left out."""
         known = {field.name: record[field.name] for field in fields(cls) if field.name in record}
         try:
             return cls(**known)

@@ -51,17 +51,11 @@ PICTURED = 64
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What :func:`evaluate` has measured or found.
+    """What :func:`evaluate` has measured or found."""
 
-    Attributes:
-        rows: In the order of the plan; on processes other than the first, none.
-        skipped: Rows that are not defined.
-        reused: How many of the rows had been measured before.
-    """
-
-    rows: tuple[EvaluationRow, ...]
-    skipped: tuple[Skipped, ...]
-    reused: int
+    rows: tuple[EvaluationRow, ...]  # In the order of the plan; on processes other than the first, none
+    skipped: tuple[Skipped, ...]  # Rows that are not defined
+    reused: int  # How many of the rows had been measured before
 
 
 def evaluate(

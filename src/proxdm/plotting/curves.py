@@ -36,12 +36,7 @@ _LEVEL = 3.0
 
 
 def metric_name(metric: str, features: str) -> str:
-    """Return the short name of a metric; a Fréchet distance is a FID only if the features are Inception's.
-
-    Args:
-        metric: Name of the value, e.g. `fid_infinity`.
-        features: Name of the features it was taken on.
-    """
+    """Return the short name of a metric; a Fréchet distance is a FID only if the features are Inception's."""
     return metric.replace("_", " ").replace("fid", "FID" if features == "inception" else "Fréchet distance")
 
 
@@ -64,9 +59,6 @@ def curve_styles(panels: Sequence[Panel]) -> dict[Key, style.Style]:
 
     A sampler has its usual look (:func:`proxdm.plotting.style.sampler_style`) in the first model that it samples;
     further models have what is left of their family's.
-
-    Args:
-        panels: What is drawn.
     """
     keys = list(dict.fromkeys(one.key for panel in panels for one in panel.series))
     styles: dict[Key, style.Style] = {}
@@ -87,10 +79,6 @@ def metric_curves(panels: Sequence[Panel], *, title: str = "") -> Figure:
 
     Axes are logarithmic, but for shares and for values that are not positive. A single curve panel has names at the
     ends of its curves, several panels share a legend.
-
-    Args:
-        panels: What to draw, at least one.
-        title: Over the first panel.
     """
     styles = curve_styles(panels)
     series: dict[Key, Series] = {one.key: one for panel in panels for one in panel.series}
@@ -122,12 +110,7 @@ def metric_curves(panels: Sequence[Panel], *, title: str = "") -> Figure:
 
 
 def metric_panel(panel: Panel, styles: Mapping[Key, style.Style]) -> Figure:
-    """Return a small figure of one metric without names of the curves, to stand beside a legend in a page.
-
-    Args:
-        panel: What to draw.
-        styles: Look of the curves, of :func:`curve_styles`.
-    """
+    """Return a small figure of one metric without names of the curves, to stand beside a legend in a page."""
     width, height = SMALL
     with style.drawing(width, height, **_NAMES) as figure:
         axes = style.axes_at(figure, 0.62, 0.1, width - 0.72, height - 0.62)
@@ -137,13 +120,7 @@ def metric_panel(panel: Panel, styles: Mapping[Key, style.Style]) -> Figure:
 
 
 def draw_panel(axes: Axes, panel: Panel, styles: Mapping[Key, style.Style]) -> list[style.End]:
-    """Draw the curves of a metric, and return where they end.
-
-    Args:
-        axes: Where.
-        panel: What.
-        styles: Look of the curves.
-    """
+    """Draw the curves of a metric, and return where they end."""
     ends = []
     for one in panel.series:
         nfe, mean = [point.nfe for point in one.points], [point.mean for point in one.points]
@@ -166,14 +143,7 @@ def draw_panel(axes: Axes, panel: Panel, styles: Mapping[Key, style.Style]) -> l
 
 
 def training_curve(log: Sequence[Mapping[str, Any]]) -> Figure | None:
-    """Return the loss of a training against its steps, each phase in its own colour and line.
-
-    Args:
-        log: Lines of `log.jsonl`; those without a finite loss are left out.
-
-    Returns:
-        The figure; None if no line has a loss.
-    """
+    """Return the loss of a training against its steps, each phase in its own colour and line."""
     parts = loss_by_phase(log)
     if not parts:
         return None
@@ -203,9 +173,6 @@ def loss_by_phase(log: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[tupl
     """Return name and `(step, loss)` of every phase of a training: the loss function, with zeta where it has one.
 
     After a resume the steps that were repeated stand in the log twice; the later line counts.
-
-    Args:
-        log: Lines of `log.jsonl`.
     """
     points: dict[int, tuple[str, float]] = {}
     for line in log:

@@ -28,12 +28,6 @@ def kl_vs_n(result: RatesResult) -> Figure:
     """Return KL(output || target) against N, a panel a Gaussian target, with the fitted slopes.
 
     Started from N(0, I) with markers, from p_1 as a dotted line, which is hidden where the start makes no difference.
-
-    Args:
-        result: What :func:`proxdm.experiments.convergence.run_rates` returned, with at least one Gaussian target.
-
-    Raises:
-        ValueError: The result has no Gaussian target.
     """
     if not result.gaussians:
         raise ValueError("the result has no Gaussian target to draw; measure isotropic or anisotropic")
@@ -42,14 +36,7 @@ def kl_vs_n(result: RatesResult) -> Figure:
 
 
 def w2_vs_n(result: RatesResult) -> Figure:
-    """Return W2 against N, a panel a mixture: mean and deviation over seeds, with the floor.
-
-    Args:
-        result: What :func:`proxdm.experiments.convergence.run_rates` returned, with at least one mixture.
-
-    Raises:
-        ValueError: The result has no mixture.
-    """
+    """Return W2 against N, a panel a mixture: mean and deviation over seeds, with the floor."""
     if not result.mixtures:
         raise ValueError("the result has no mixture to draw; measure mixture or dino")
     first = result.mixtures[0]

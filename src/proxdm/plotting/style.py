@@ -51,19 +51,12 @@ MEMBERS = len(MARKERS) ** 2
 
 @dataclass(frozen=True)
 class Style:
-    """How a method is drawn.
+    """How a method is drawn."""
 
-    Attributes:
-        colour: Of its line and particles.
-        marker: Of its points in curves.
-        line: Dashes for score methods, solid for prox methods.
-        face: Fill of its markers: white for score methods, `colour` for prox methods.
-    """
-
-    colour: str
-    marker: str
-    line: str
-    face: str
+    colour: str  # Of its line and particles
+    marker: str  # Of its points in curves
+    line: str  # Dashes for score methods, solid for prox methods
+    face: str  # Fill of its markers: white for score methods, `colour` for prox methods
 
     @property
     def weight(self) -> str:
@@ -100,12 +93,7 @@ def family_style(member: int, *, prox: bool) -> Style:
 
 
 def sampler_style(sampler: str) -> Style:
-    """Return the style of a sampler, which depends on its text alone and not on what else is drawn.
-
-    Args:
-        sampler: As results name it; one that is not in the table (`ddim(eta=0.5)`) has one of its family's
-            later styles.
-    """
+    """Return the style of a sampler, which depends on its text alone and not on what else is drawn."""
     prox = is_prox(sampler)
     # The paper's score samplers come first, whatever the order in which modules add to the table.
     family = sorted(
@@ -141,13 +129,7 @@ def heading(figure: Figure, left: float, top: float, text: str, **more: Any) -> 
 
 
 def save(figure: Figure, stem: Path, *, dpi: int = 200) -> list[Path]:
-    """Write a figure as `stem.png` and `stem.svg`, and return the two paths.
-
-    Args:
-        figure: What to write.
-        stem: Path without a suffix.
-        dpi: Resolution of the PNG, and of clouds of points inside the SVG.
-    """
+    """Write a figure as `stem.png` and `stem.svg`, and return the two paths."""
     import matplotlib
 
     paths = [stem.with_name(f"{stem.name}.{kind}") for kind in ("png", "svg")]
@@ -188,15 +170,7 @@ def bare(axes: Axes) -> None:
 
 
 def draw_curve(axes: Axes, x: Sequence[int], mean: Sequence[float], std: Sequence[float | None], style: Style) -> None:
-    """Draw a curve with bars of one deviation; one that exceeds its mean is cut, since axes are logarithmic.
-
-    Args:
-        axes: Where.
-        x: Numbers of steps or evaluations.
-        mean: Values.
-        std: Deviations; None where there is none.
-        style: Look.
-    """
+    """Draw a curve with bars of one deviation; one that exceeds its mean is cut, since axes are logarithmic."""
     high = [value or 0.0 for value in std]
     low = [min(s, 0.9 * m) if m > 0 else s for m, s in zip(mean, high, strict=True)]
     axes.errorbar(x, mean, yerr=[low, high] if any(high) else None, capsize=2, elinewidth=0.8, **style.look)
@@ -270,12 +244,7 @@ def end_labels(axes: Axes, ends: Sequence[End]) -> None:
 
 
 def spread(wanted: Sequence[float], spacing: float) -> list[float]:
-    """Return increasing heights at least `spacing` apart, as near as possible to the wanted ones (least squares).
-
-    Args:
-        wanted: Heights, increasing.
-        spacing: Least distance between neighbours.
-    """
+    """Return increasing heights at least `spacing` apart, as near as possible to the wanted ones (least squares)."""
     from sklearn.isotonic import isotonic_regression
 
     if not wanted:

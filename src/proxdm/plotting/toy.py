@@ -32,11 +32,7 @@ def style_of(method: str) -> style.Style:
 
 
 def particles(result: ToyResult) -> Figure:
-    """Return the grid of final particles of the first seed: a row a method, a column an N, W2 in each panel.
-
-    Args:
-        result: What :func:`proxdm.experiments.toy.run_toy` returned.
-    """
+    """Return the grid of final particles of the first seed: a row a method, a column an N, W2 in each panel."""
     names = result.names
     side, left, top, bottom, gap = 1.28, 1.35, 0.55, 0.08, 0.06
     width = left + max(len(result.steps) * (side + gap), 6.2)  # room for the title
@@ -59,11 +55,7 @@ def particles(result: ToyResult) -> Figure:
 
 
 def w2_vs_nfe(result: ToyResult) -> Figure:
-    """Return W2 against the measured NFE, both logarithmic: mean and deviation over seeds, with the floor.
-
-    Args:
-        result: What :func:`proxdm.experiments.toy.run_toy` returned.
-    """
+    """Return W2 against the measured NFE, both logarithmic: mean and deviation over seeds, with the floor."""
     count = len(result.seeds)
     seeds = f"mean ± standard deviation of {count} seeds" if count > 1 else f"seed {result.seeds[0]}"
     with style.drawing(6.6, 4.3) as figure:
@@ -86,15 +78,6 @@ def animation(result: ToyResult, path: Path, *, seconds_per_step: float = 0.45, 
     """Write a GIF of the particles of the first seed along their trajectories, the methods side by side.
 
     Every frame is a state of the samplers, nothing is interpolated.
-
-    Args:
-        result: What :func:`proxdm.experiments.toy.run_toy` returned, with at least one trajectory.
-        path: The file, `*.gif`.
-        seconds_per_step: Time a frame is shown.
-        hold: Time the last frame is shown.
-
-    Raises:
-        ValueError: The result has no trajectory.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from PIL import Image

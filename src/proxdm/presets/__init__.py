@@ -21,11 +21,7 @@ for _rows, _make in ((small.ROWS, small.make), (paper.ROWS, paper.make)):
 
 
 def get_preset(name: str) -> Config:
-    """Return the preset of that name.
-
-    Raises:
-        ConfigError: There is none; the message names the closest and lists all.
-    """
+    """Return the preset of that name."""
     try:
         make = PRESETS.find(name)
     except ValueError as error:

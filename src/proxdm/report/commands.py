@@ -16,12 +16,7 @@ from proxdm.schedules import VPSDE
 
 
 def train_command(config: Config, out: Path) -> str | None:
-    """Return the command that trains a run with this configuration; None if its preset is not one of the package.
-
-    Args:
-        config: The configuration.
-        out: Folder of the run.
-    """
+    """Return the command that trains a run with this configuration; None if its preset is not one of the package."""
     try:
         preset = get_preset(config.preset)
     except ConfigError:
@@ -33,9 +28,6 @@ def evaluate_commands(rows: Iterable[EvaluationRow]) -> list[str]:
     """Return the commands that measure these rows again, one for every model, way and steps and seeds.
 
     How pictures of a reference were cut and resized is not in the rows; its digest says whether it is the same.
-
-    Args:
-        rows: The rows.
     """
     cells: dict[tuple[Any, ...], dict[int, dict[int, EvaluationRow]]] = {}
     for row in rows:

@@ -55,13 +55,7 @@ def variable(colour: str) -> str:
 
 
 def inline_svg(figure: Figure, prefix: str, title: str) -> str:
-    """Return a figure as an `<svg>` element to stand in HTML: its texts are text, its colours those of the page.
-
-    Args:
-        figure: The figure.
-        prefix: Put before the identifiers in it, which must be unique in the page.
-        title: What it shows, for those who do not see it.
-    """
+    """Return a figure as an `<svg>` element to stand in HTML: its texts are text, its colours those of the page."""
     import matplotlib
 
     buffer = io.StringIO()
@@ -90,11 +84,7 @@ def swatch(style: Style) -> str:
 
 
 def picture_uri(path: Path) -> str:
-    """Return a picture as a data URI: as it is, or scaled down and compressed if it is large.
-
-    Raises:
-        OSError: It is missing, or no picture.
-    """
+    """Return a picture as a data URI: as it is, or scaled down and compressed if it is large."""
     from PIL import Image
 
     content = path.read_bytes()

@@ -25,25 +25,15 @@ EVALUATIONS = Path("evaluations")
 
 @dataclass(frozen=True)
 class Run:
-    """A model that was trained, or converted, and what is known of it.
+    """A model that was trained, or converted, and what is known of it."""
 
-    Attributes:
-        source: Name that it was asked for by.
-        config: Its configuration; None where it is not here.
-        missing: Why the configuration is not here, in words; empty if it is.
-        parameters: Number of parameters, if its file is here.
-        step: Optimiser steps behind its weights, if known.
-        log: Lines of its log, empty where there is none.
-        digests: SHA-256 of its present weights, by name of the weight set.
-    """
-
-    source: str
-    config: Config | ModelConfig | None
-    missing: str = ""
-    parameters: int | None = None
-    step: int | None = None
-    log: tuple[Mapping[str, Any], ...] = ()
-    digests: Mapping[str, str] | None = None
+    source: str  # Name that it was asked for by
+    config: Config | ModelConfig | None  # Its configuration; None where it is not here
+    missing: str = ""  # Why the configuration is not here, in words; empty if it is
+    parameters: int | None = None  # Number of parameters, if its file is here
+    step: int | None = None  # Optimiser steps behind its weights, if known
+    log: tuple[Mapping[str, Any], ...] = ()  # Lines of its log, empty where there is none
+    digests: Mapping[str, str] | None = None  # SHA-256 of its present weights, by name of the weight set
 
     @property
     def name(self) -> str:
@@ -81,17 +71,11 @@ class Run:
 
 @dataclass(frozen=True)
 class Material:
-    """What a report is made of.
+    """What a report is made of."""
 
-    Attributes:
-        rows: Rows of results.
-        runs: Runs, those that were named first.
-        notes: What was looked for and is not there, in sentences.
-    """
-
-    rows: tuple[Measured, ...]
-    runs: tuple[Run, ...]
-    notes: tuple[str, ...] = ()
+    rows: tuple[Measured, ...]  # Rows of results
+    runs: tuple[Run, ...]  # Runs, those that were named first
+    notes: tuple[str, ...] = ()  # What was looked for and is not there, in sentences
 
 
 def gather(sources: Sequence[str]) -> Material:
@@ -99,14 +83,6 @@ def gather(sources: Sequence[str]) -> Material:
 
     With a run come its results: those in its folder, and those in `evaluations/NAME` whose rows name it. With results
     come the runs and model files that their rows name, where these are here. Nothing is fetched from the hub.
-
-    Args:
-        sources: Folders of runs, model files, or results as :func:`proxdm.evaluation.reading.read_results` takes them.
-
-    Raises:
-        ValueError: A source is neither, has no results, or holds a row that is damaged.
-        OutputError: A line of results or of a log is not JSON.
-        CheckpointError: A run cannot be read.
     """
     rows: list[Measured] = []
     named: list[str] = []
@@ -133,16 +109,7 @@ def gather(sources: Sequence[str]) -> Material:
 
 
 def open_run(source: str, *, required: bool = False) -> Run:
-    """Return what is known of the model that a row or a user names.
-
-    Args:
-        source: Its name.
-        required: Whether it is an error if it is not here or cannot be read.
-
-    Raises:
-        CheckpointError: As said.
-        OutputError: A line of its log is not JSON.
-    """
+    """Return what is known of the model that a row or a user names."""
     path = Path(source)
     if not path.exists():
         if required:

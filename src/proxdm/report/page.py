@@ -32,19 +32,12 @@ PICTURED = 64
 
 @dataclass(frozen=True)
 class Part:
-    """Rows of one reference, kind of features and number of samples, as the template shows them.
+    """Rows of one reference, kind of features and number of samples, as the template shows them."""
 
-    Attributes:
-        number: Of the part, from 1.
-        rows: The rows.
-        panels: A panel for every metric to be shown.
-        styles: Look of the curves of the whole page.
-    """
-
-    number: int
-    rows: Sequence[Measured]
-    panels: Sequence[Panel]
-    styles: Mapping[Key, Style]
+    number: int  # Of the part, from 1
+    rows: Sequence[Measured]  # The rows
+    panels: Sequence[Panel]  # A panel for every metric to be shown
+    styles: Mapping[Key, Style]  # Look of the curves of the whole page
 
     @property
     def setting(self) -> Setting | None:
@@ -115,16 +108,7 @@ class Part:
 
 
 def render(material: Material, *, title: str = "", metrics: Sequence[str] = ()) -> str:
-    """Return the report as one HTML document that needs nothing else.
-
-    Args:
-        material: What it is made of.
-        title: Its heading; by default the names of the runs.
-        metrics: Metrics to show; empty is all.
-
-    Raises:
-        ValueError: No row has one of the metrics.
-    """
+    """Return the report as one HTML document that needs nothing else."""
     from jinja2 import Environment, FunctionLoader, StrictUndefined
     from markupsafe import Markup
 

@@ -6,11 +6,7 @@ import torch
 
 
 def choose_device(name: str | torch.device) -> torch.device:
-    """Return a device by name; `auto` is CUDA or MPS where there is one, else the CPU.
-
-    Raises:
-        ValueError: There is no such device here.
-    """
+    """Return a device by name; `auto` is CUDA or MPS where there is one, else the CPU."""
     if name == "auto":
         kind = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
         return torch.device(kind)

@@ -31,16 +31,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def check_folder(folder: Path, files: Sequence[str], *, overwrite: bool) -> None:
-    """Make the folder if need be, and check that results can be written into it.
-
-    Args:
-        folder: Where results will go.
-        files: Names of the files that will be written.
-        overwrite: Whether files of these names may be replaced.
-
-    Raises:
-        OutputError: The folder cannot be made or written, or a file is there already.
-    """
+    """Make the folder if need be, and check that results can be written into it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -64,10 +55,6 @@ def staged(folder: Path, last: str) -> Iterator[Path]:
     """Give a temporary folder whose files move into `folder` when the block ends without an error.
 
     A reader never sees half a file, and an interrupted run leaves what was there as it was.
-
-    Args:
-        folder: Where the files go; checked by :func:`check_folder`.
-        last: The file that moves last: where it is, the others are.
     """
     with tempfile.TemporaryDirectory(prefix=".proxdm-", dir=folder) as name:
         stage = Path(name)

@@ -28,20 +28,11 @@ class JsonLines:
         self.path = path
 
     def records(self) -> list[dict[str, Any]]:
-        """Return all lines.
-
-        Raises:
-            OutputError: A line, other than an unfinished last one, is not a JSON object.
-        """
+        """Return all lines."""
         return self._read()[0]
 
     def append(self, record: Mapping[str, Any]) -> None:
-        """Add a line; it is on the disk when this returns, whole or not at all.
-
-        Raises:
-            OutputError: The file is damaged, or cannot be written.
-            ValueError: NaN or infinite numbers in the record.
-        """
+        """Add a line; it is on the disk when this returns, whole or not at all."""
         line = _line(record)
         with self._writing():
             _, whole = self._read()
@@ -59,12 +50,7 @@ class JsonLines:
                     raise
 
     def replace(self, record: Mapping[str, Any], same: Callable[[Mapping[str, Any]], bool]) -> None:
-        """Put a line in the place of all that are the `same`, or at the end: a new file takes the place of the old.
-
-        Raises:
-            OutputError: The file is damaged, or cannot be written.
-            ValueError: NaN or infinite numbers in the record.
-        """
+        """Put a line in the place of all that are the `same`, or at the end: a new file takes the place of the old."""
         line = _line(record)
         with self._writing():
             lines = [_line(other) for other in self.records() if not same(other)]

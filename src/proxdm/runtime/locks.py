@@ -12,11 +12,7 @@ from proxdm.errors import OutputError
 
 @contextmanager
 def lock(path: Path, *, wait: bool) -> Iterator[None]:
-    """Hold a file for this process; the lock goes with the process, however it ends.
-
-    Raises:
-        OutputError: Another process holds it, and `wait` is False.
-    """
+    """Hold a file for this process; the lock goes with the process, however it ends."""
     try:
         import fcntl
     except ImportError:  # Windows: no lock

@@ -60,11 +60,7 @@ class Place:
 
 
 def find_place(device: Literal["auto", "cpu"] = "auto") -> Place:
-    """Return the place of this process, joining the others if a launcher started several.
-
-    Args:
-        device: `auto` (a GPU where there is one) or `cpu`.
-    """
+    """Return the place of this process, joining the others if a launcher started several."""
     from accelerate import PartialState
 
     accelerated = torch.cuda.is_available() or torch.backends.mps.is_available()

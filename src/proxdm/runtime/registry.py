@@ -118,11 +118,7 @@ def import_plugins(modules: Iterable[str]) -> None:
 
 @cache
 def load_entry_points() -> None:
-    """Import every installed plugin, once.
-
-    Raises:
-        PluginError: One of them fails.
-    """
+    """Import every installed plugin, once."""
     for point in entry_points(group=GROUP):
         try:
             point.load()

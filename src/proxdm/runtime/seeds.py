@@ -20,22 +20,10 @@ def derived_seed(seed: int, use: int, *numbers: int) -> int:
 
     torch's CPU generators take the lower 32 bits of it: of a million steps a hundred pairs share their noise, at other
     images. That is of no consequence here, as it would be for samples.
-
-    Args:
-        seed: Seed of the run, at least 0.
-        use: One of the tags of this module.
-        numbers: Step, rank, ...
     """
     return int(np.random.SeedSequence([seed, use, *numbers]).generate_state(1, np.uint64)[0])
 
 
 def step_generator(seed: int, use: int, step: int, device: torch.device | str = "cpu") -> torch.Generator:
-    """Return the generator of one use of random numbers in one step.
-
-    Args:
-        seed: Seed of the run.
-        use: One of the tags of this module.
-        step: Number of the step, from 0.
-        device: Where numbers are drawn.
-    """
+    """Return the generator of one use of random numbers in one step."""
     return torch.Generator(device).manual_seed(derived_seed(seed, use, step))

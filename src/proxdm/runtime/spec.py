@@ -11,14 +11,7 @@ _CALL = re.compile(r"\s*([\w+:.-]+)\s*(?:\((.*)\))?\s*", re.DOTALL)
 
 
 def parse_call(text: str) -> tuple[str, dict[str, Any]]:
-    """Return name and parameters of `name` or `name(a=1, b=word)`.
-
-    Args:
-        text: Values are numbers, True, False, None, quoted text, or bare words.
-
-    Raises:
-        ValueError: The text has another form.
-    """
+    """Return name and parameters of `name` or `name(a=1, b=word)`."""
     wrong = ValueError(f"{text!r} is not of the form name or name(parameter=value, ...)")
     if (match := _CALL.fullmatch(text)) is None:
         raise wrong
@@ -43,11 +36,7 @@ def format_call(name: str, parameters: Mapping[str, Any]) -> str:
 
 
 def check_parameters(what: str, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
-    """Check parameters by the names and the types of their defaults (None takes any).
-
-    Raises:
-        ValueError: There is no such parameter, or its value is of another type.
-    """
+    """Check parameters by the names and the types of their defaults (None takes any)."""
     for key, value in given.items():
         if key not in defaults:
             known = ", ".join(defaults) or "none"

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from torch import Tensor
@@ -30,9 +31,14 @@ History = tuple[tuple[Tensor, float], ...]
 
 def exponential_step(schedule: Schedule, x: Tensor, denoised: Tensor, t: float, s: float) -> Tensor:
     """Return `sigma_s / sigma_t x + alpha_s (1 - e^{-h}) denoised`, exact where D is constant over the step."""
-    shrink = float(schedule.sigma(s) / schedule.sigma(t))
+    shrink, weight = _weights(schedule, t, s)
+    return shrink * x + weight * denoised
+
+
+@lru_cache(maxsize=1024)  # every batch goes through the same steps
+def _weights(schedule: Schedule, t: float, s: float) -> tuple[float, float]:
     decay = float(schedule.ratio(s) / schedule.ratio(t))
-    return shrink * x + float(schedule.alpha(s)) * (1 - decay) * denoised
+    return float(schedule.sigma(s) / schedule.sigma(t)), float(schedule.alpha(s)) * (1 - decay)
 
 
 @register

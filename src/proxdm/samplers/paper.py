@@ -18,6 +18,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import ClassVar, Literal, get_args
 
 import torch
@@ -105,10 +106,9 @@ class ScoreSampler(_FirstOrder):
         self, ask: Ask, x: Tensor, t: float, s: float, z: Callable[[], Tensor], carry: float
     ) -> tuple[Tensor, float]:
         """Return `drift x + score s(x, t) + noise z`."""
-        c = self.coefficients(ask.schedule, t, s)
-        noise = float(c.noise)
+        drift, score, noise = _numbers(self, ask.schedule, t, s)
         given = z() if self._noisy(noise, s, carry) else None
-        out = float(c.drift) * x + float(c.score) * ask.score(x, t)
+        out = drift * x + score * ask.score(x, t)
         return (out if given is None else out + noise * given), carry
 
 
@@ -142,12 +142,11 @@ class ProxSampler(_FirstOrder):
         self, ask: Ask, x: Tensor, t: float, s: float, z: Callable[[], Tensor], carry: float
     ) -> tuple[Tensor, float]:
         """Return `prox(scale x + noise z, s, lam)`."""
-        c = self.coefficients(ask.schedule, t, s)
-        noise = float(c.noise)
-        y = float(c.scale) * x
+        scale, noise, lam = _numbers(self, ask.schedule, t, s)
+        y = scale * x
         if self._noisy(noise, s, carry):
             y = y + noise * z()
-        return ask.prox(y, s, float(c.lam)), carry
+        return ask.prox(y, s, lam), carry
 
     def check(self, schedule: Schedule, grid: TimeGrid) -> None:
         """Check that every step of the grid is defined.
@@ -174,6 +173,11 @@ class ProxSampler(_FirstOrder):
             f"the {self.name} step {i + 1} of {grid.steps} from t = {t:g} to s = {s:g} has gamma = "
             f"{float(gamma[i]):.4g}, but it is defined for gamma < {self.gamma_limit:g} only"
         )
+
+
+@lru_cache(maxsize=1024)  # every batch goes through the same steps
+def _numbers(sampler: ScoreSampler | ProxSampler, schedule: Schedule, t: float, s: float) -> tuple[float, ...]:
+    return tuple(float(value) for value in vars(sampler.coefficients(schedule, t, s)).values())
 
 
 @register

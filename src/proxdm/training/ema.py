@@ -51,11 +51,7 @@ class WeightAverages:
 
     @contextmanager
     def in_use(self, decay: float | None) -> Iterator[None]:
-        """Put an average in the place of the weights for the time of a block; afterwards they are as before.
-
-        Args:
-            decay: Which one; None leaves the weights as they are.
-        """
+        """Put an average in the place of the weights for the time of a block; afterwards they are as before."""
         kept = [w.detach().clone() for w in self._weights]
         try:
             with torch.no_grad():

@@ -18,25 +18,15 @@ _PATIENCE = 3.0
 
 @dataclass(frozen=True)
 class Estimate:
-    """Needs of a run, per process where it has several.
+    """Needs of a run, per process where it has several."""
 
-    Attributes:
-        parameters: Parameters of the network.
-        state_bytes: Weights, gradients, AdamW's two moments, and averages.
-        activation_bytes: What one forward pass keeps for the backward pass.
-        data_bytes: Samples in memory.
-        step_seconds: Duration of an optimiser step.
-        measured: Samples of the step that was timed; below the batch size, the duration is extrapolated.
-        total_seconds: Duration of the whole run.
-    """
-
-    parameters: int
-    state_bytes: int
-    activation_bytes: int
-    data_bytes: int
-    step_seconds: float
-    measured: int
-    total_seconds: float
+    parameters: int  # Parameters of the network
+    state_bytes: int  # Weights, gradients, AdamW's two moments, and averages
+    activation_bytes: int  # What one forward pass keeps for the backward pass
+    data_bytes: int  # Samples in memory
+    step_seconds: float  # Duration of an optimiser step
+    measured: int  # Samples of the step that was timed; below the batch size, the duration is extrapolated
+    total_seconds: float  # Duration of the whole run
 
     @property
     def total_bytes(self) -> int:

@@ -63,12 +63,7 @@ class TrainingResult:
 def ingredients(
     config: Config, data: Source | None = None
 ) -> tuple[LearnedModel, Source, Draws, ObjectiveConfig, Settings]:
-    """Return the model with the first weights of the seed, data, draws, objective and settings of a configuration.
-
-    Args:
-        config: The configuration.
-        data: Training samples in place of those that it names.
-    """
+    """Return the model with the first weights of the seed, data, draws, objective and settings of a configuration."""
     with torch.random.fork_rng([]):
         torch.default_generator.manual_seed(derived_seed(config.training.seed, WEIGHTS))
         model = config.model.build()
@@ -184,12 +179,7 @@ class Trainer:
         self._logged_step = 0
 
     def restore(self) -> None:
-        """Go back to the latest checkpoint of the run; to the beginning if it has none.
-
-        Raises:
-            CheckpointError: The checkpoint is damaged.
-            ConfigError: The run has gone beyond `training.steps` already.
-        """
+        """Go back to the latest checkpoint of the run; to the beginning if it has none."""
         found, stepper, training = store.latest(self.folder), self.stepper, self.settings.training
         if found is not None:
             if found.step > training.steps:
@@ -215,11 +205,7 @@ class Trainer:
             store.truncate_log(self.folder, self.step)
 
     def run(self, signals: list[int]) -> TrainingResult:
-        """Take the remaining steps, or as many as are taken before a signal comes.
-
-        Args:
-            signals: Where a signal shows.
-        """
+        """Take the remaining steps, or as many as are taken before a signal comes."""
         total, number = self.settings.training.steps, 0
         self._started = self._logged_at = time.perf_counter()
         if self.place.is_main:

@@ -19,11 +19,7 @@ _HALF_SIDE, _BINS = 1.5, 128
 
 
 def preview_sampler(model: LearnedModel, settings: Settings, shape: tuple[int, ...]) -> Sampler | None:
-    """Return the sampler of the previews; None where none are wanted, or samples are neither pictures nor points.
-
-    Raises:
-        StepError: The sampler does not define some step of `logging.preview_steps`.
-    """
+    """Return the sampler of the previews; None where none are wanted, or samples are neither pictures nor points."""
     if not settings.logging.preview_every or not (imaging.is_image_shape(shape) or shape == (2,)):
         return None
     sampler = find_sampler(settings.sampler or ("prox-hybrid" if model.kind == "prox" else "ode-euler"))
@@ -34,18 +30,7 @@ def preview_sampler(model: LearnedModel, settings: Settings, shape: tuple[int, .
 def draw_preview(
     model: LearnedModel, sampler: Sampler, settings: Settings, shape: tuple[int, ...], path: Path
 ) -> Pixels:
-    """Sample, write a picture, and return it.
-
-    Args:
-        model: The model, with the weights that are to be looked at; in evaluation mode afterwards.
-        sampler: What draws them.
-        settings: How many samples, in how many steps, under which seed.
-        shape: Shape of a sample: pictures make a grid, points of the plane a scatter plot of [-1.5, 1.5]^2.
-        path: The PNG file.
-
-    Raises:
-        NonFiniteError: The samples contain NaN or infinite numbers.
-    """
+    """Sample, write a picture, and return it."""
     logging, seed = settings.logging, settings.training.seed
     noise = SeededNoise(seed, range(logging.preview_samples), shape, device=model.device)
     model.eval()

@@ -36,38 +36,22 @@ _STEPS, _LOSS, _MSE, _VANISHED, _NORM, _SKIPPED, _IN_A_ROW, _LONGEST, _FIRST = r
 
 @dataclass(frozen=True)
 class Window:
-    """Means over the steps since the last collection.
+    """Means over the steps since the last collection."""
 
-    Attributes:
-        steps: Steps that were taken (those skipped are not among them).
-        loss: Mean loss.
-        mse: Mean squared error of the prediction.
-        vanished: Share of samples whose proximal-matching weight has vanished; 0 for other losses.
-        grad_norm: Mean norm of the gradient, before clipping.
-        skipped: Steps skipped since the beginning of the run, because loss or gradient was not finite.
-        longest: The longest row of skipped steps, of those that end or go on in this window.
-        first: Number of the step with which the last row of skipped steps began; meaningless if there is none.
-    """
-
-    steps: int
-    loss: float
-    mse: float
-    vanished: float
-    grad_norm: float
-    skipped: int
-    longest: int
-    first: int
+    steps: int  # Steps that were taken (those skipped are not among them)
+    loss: float  # Mean loss
+    mse: float  # Mean squared error of the prediction
+    vanished: float  # Share of samples whose proximal-matching weight has vanished; 0 for other losses
+    grad_norm: float  # Mean norm of the gradient, before clipping
+    skipped: int  # Steps skipped since the beginning of the run, because loss or gradient was not finite
+    longest: int  # The longest row of skipped steps, of those that end or go on in this window
+    first: int  # Number of the step with which the last row of skipped steps began; meaningless if there is none
 
 
 def learning_rate(config: OptimiserConfig, phase: Phase, step: int) -> float:
     """Return the learning rate of an optimiser step, a pure function.
 
     That of the phase, times `(step + 1) / warmup` in the first `warmup` steps of the run.
-
-    Args:
-        config: Rates and warm-up.
-        phase: Phase of the step; `l1` has a rate of its own where there is one.
-        step: Number of the step, from 0.
     """
     rate = config.l1_lr if phase.loss == "l1" and config.l1_lr is not None else config.lr
     return rate * min(1.0, (step + 1) / config.warmup) if config.warmup else rate
