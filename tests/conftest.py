@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from fake_hub import FakeHub
+from proxdm.runtime.registry import IMPORTED
 
 
 @pytest.fixture(scope="session")
@@ -31,3 +32,10 @@ def hub(tmp_path, monkeypatch):
 def generator() -> torch.Generator:
     """A seeded CPU generator."""
     return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _no_imports_left():
+    """What one test imports by `--import` is not recorded in the runs of the next."""
+    yield
+    IMPORTED.clear()

@@ -7,7 +7,6 @@ import dataclasses
 import pytest
 import torch
 
-import proxdm
 from proxdm.checkpoints.load import Opened
 from proxdm.config import ModelConfig
 from proxdm.errors import OperatorError, StepError
@@ -23,6 +22,7 @@ from proxdm.generation import (
     operand,
 )
 from proxdm.networks import MLPConfig, UNetConfig
+from proxdm.operators import ProxFromDenoiser
 from proxdm.presets import get_preset
 from proxdm.samplers import SAMPLERS, find_sampler
 
@@ -67,7 +67,8 @@ def test_a_sampler_gets_what_it_asks_for_or_is_refused(score, prox):
     assert operand(prox, find_sampler("prox-ode")) == (prox, None)
     model, name = operand(score, find_sampler("prox-ode"))
     assert name == "posterior-mean"
-    assert model == proxdm.prox_from_denoiser(score)
+    assert isinstance(model, ProxFromDenoiser)
+    assert model.model is score
     assert choose_method(score, "ddim(eta=0.5)", "power").name == "ddim(eta=0.5)"
     with pytest.raises(OperatorError, match="score"):
         choose_method(prox, "ode-euler")

@@ -95,7 +95,7 @@ def test_smoke_of_every_block_then_again(name, here, capsys, monkeypatch):
         raise AssertionError("this was measured already")
 
     monkeypatch.setattr(verb, "perform", only_looks_up_rows)
-    monkeypatch.setattr(evaluation, "_measure", never)
+    monkeypatch.setattr(evaluation._Job, "measure", never)
     assert reproduce(name, "--smoke") == 0
     assert content(out) == before
     again = capsys.readouterr().out
@@ -147,7 +147,7 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(here, capsys, monke
 
 @pytest.mark.slow
 def test_an_interrupted_evaluation_keeps_its_rows(here, capsys, monkeypatch):
-    measure, calls = evaluation._measure, []
+    measure, calls = evaluation._Job.measure, []
 
     def interrupted(*arguments, **options):
         calls.append(arguments)
@@ -155,7 +155,7 @@ def test_an_interrupted_evaluation_keeps_its_rows(here, capsys, monkeypatch):
             raise KeyboardInterrupt
         return measure(*arguments, **options)
 
-    monkeypatch.setattr(evaluation, "_measure", interrupted)
+    monkeypatch.setattr(evaluation._Job, "measure", interrupted)
     assert reproduce(*PART) == 130
     shown = f"Go on with: proxdm reproduce {shlex.join(PART)}\nproxdm: interrupted\n"
     assert capsys.readouterr().err.endswith(shown)
