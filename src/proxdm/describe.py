@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from proxdm.checkpoints.load import Found
-from proxdm.checkpoints.portable import model_config
-from proxdm.checkpoints.store import checkpoints
-from proxdm.conditioning import find_prox_sampler, knot_tables
-from proxdm.config import Config
+from proxdm.checkpoints.portable import CONFIG_FILE, model_config
+from proxdm.checkpoints.store import read_checkpoint
+from proxdm.conditioning import Conditions, find_prox_sampler, knot_tables
+from proxdm.config import Config, to_dict
 from proxdm.generation import default_sampler, default_steps, fitting_samplers
 from proxdm.grids import TimeGrid
 
@@ -37,31 +41,37 @@ def model_facts(found: Found) -> dict[str, Any]:
 
 
 def training_facts(found: Found) -> dict[str, Any]:
-    """Return how a model was trained, like :func:`model_facts`; nothing if its file does not say."""
+    """Return how a model was trained, like :func:`model_facts`; nothing if neither file nor run says."""
     config = found.config
-    if not isinstance(config, Config):
+    if isinstance(config, Config):
+        record = to_dict(config)
+        times, lams = trained_range(config)
+        facts = {
+            "preset": config.preset,
+            "imports": list(config.imports) or None,
+            "data": config.data.name,
+            "flips": config.data.flip,
+            "trained_at": describe_draws(config),
+            "t_range": list(times),
+            "lam_range": None if lams is None else list(lams),
+        }
+    elif found.checkpoint is not None:  # a run of :func:`proxdm.training.train`
+        record = json.loads((found.checkpoint / CONFIG_FILE).read_text(encoding="utf-8"))
+        facts = {"data": record["data"], "flips": record["flip"], "trained_at": record["draws"]}
+    else:
         return {}
-    known = [] if found.checkpoint is None else checkpoints(found.checkpoint.parent.parent)
-    state = next((one.state for one in known if one.path == found.checkpoint), None)
-    times, lams = trained_range(config)
-    loss, optimiser, training = config.objective, config.optimiser, config.training
-    zetas = f", then zeta = {', '.join(f'{zeta:g}' for zeta in loss.zetas)}" if loss.zetas else ""
-    phases = f"; {loss.l1_steps:,} steps of l1{zetas}" if loss.l1_steps else zetas
-    return {
-        "preset": config.preset,
-        "imports": list(config.imports) or None,
-        "data": config.data.name,
-        "flips": config.data.flip,
-        "objective": f"{loss.loss} on {loss.target}{phases}",
-        "optimiser": f"AdamW, learning rate {optimiser.lr:g}, warm-up {optimiser.warmup:,} steps",
-        "training_steps": training.steps,
-        "training_seconds": None if state is None else state.seconds,
-        "skipped_steps": None if state is None else state.skipped,
-        "batch_size": training.batch_size,
-        "seed": training.seed,
-        "trained_at": describe_draws(config),
-        "t_range": list(times),
-        "lam_range": None if lams is None else list(lams),
+    loss, optimiser, training = record["objective"], record["optimiser"], record["training"]
+    zetas = f", then zeta = {', '.join(f'{zeta:g}' for zeta in loss['zetas'])}" if loss["zetas"] else ""
+    phases = f"; {loss['l1_steps']:,} steps of l1{zetas}" if loss["l1_steps"] else zetas
+    whole = None if found.checkpoint is None else read_checkpoint(found.checkpoint)
+    return facts | {
+        "objective": f"{loss['loss']} on {loss['target']}{phases}",
+        "optimiser": f"AdamW, learning rate {optimiser['lr']:g}, warm-up {optimiser['warmup']:,} steps",
+        "training_steps": training["steps"],
+        "training_seconds": None if whole is None else whole.state.seconds,
+        "skipped_steps": None if whole is None else whole.state.skipped,
+        "batch_size": training["batch_size"],
+        "seed": training["seed"],
     }
 
 
@@ -89,16 +99,17 @@ def trained_range(config: Config) -> tuple[Interval, Interval | None]:
     if draws.rule is None and draws.draw == "continuous":
         return (0.0, 1.0), None
     if draws.draw == "knots":
-        tables = knot_tables(draws, schedule)
-        weights = [float(lam) for table in tables if table.lam is not None for lam in table.lam]
-        times = [float(t) for table in tables for t in table.t]
-        return (min(times), max(times)), (min(weights), max(weights)) if weights else None
+        known = Conditions.join(knot_tables(draws, schedule))
+        return _span(known.t), None if known.lam is None else _span(known.lam)
     # gamma grows with the length of the step and with beta, so the extremes are those of the extreme grids.
     rule = find_prox_sampler(str(draws.rule))
     grids = [TimeGrid.power(n, rho).times for n in (min(draws.steps), max(draws.steps)) for rho in draws.rho]
     lams = [lam for grid in grids if (lam := rule.lam(schedule, grid[:-1], grid[1:])) is not None]
-    landed = max(float(grid[1]) for grid in grids)
-    return (0.0, landed), (min(float(lam.min()) for lam in lams), max(float(lam.max()) for lam in lams))
+    return (0.0, max(float(grid[1]) for grid in grids)), _span(torch.cat(lams))
+
+
+def _span(values: Tensor) -> Interval:
+    return float(values.min()), float(values.max())
 
 
 def _words(value: Any) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path, PurePath
 
 from proxdm.checkpoints import hub
 from proxdm.checkpoints.load import Found, find
-from proxdm.checkpoints.portable import CONFIG_FILE, MODEL_FILE, model_config, save_model
+from proxdm.checkpoints.portable import CONFIG_FILE, MODEL_FILE, build_model, model_config, save_model
 from proxdm.config import Config, ModelConfig, to_json
 from proxdm.describe import in_words, model_facts, training_facts
 from proxdm.errors import CheckpointError
@@ -24,65 +24,6 @@ _PROX = (
     "the data, at every time `t` and weight `lam` of a backward step"
 )
 _SCORE = "A score model: a network that predicts the noise in diffused data at every time `t`"
-_CARD = """---
-{{ card_data }}
----
-
-# {{ repo.partition("/")[2] }}
-
-{{ summary }}. Made with `proxdm`; method: [arXiv 2507.08956](https://arxiv.org/abs/2507.08956).
-{% if picture %}
-![Samples]({{ picture }})
-{% endif %}
-## Use
-
-```bash
-pip install proxdm
-proxdm sample {{ repo }} --sampler {{ rule }} --steps {{ steps }}
-```
-
-```python
-import proxdm
-import torch
-
-model = proxdm.load("{{ repo }}")
-generator = torch.Generator().manual_seed(0)
-x = proxdm.sample(model, sampler="{{ rule }}", steps={{ steps }}, shape={{ shape }}, generator=generator)
-```
-{% if latents %}
-The samples are latents of an autoencoder; `proxdm sample` decodes them into pictures.
-{% endif %}
-{%- for title, rows in tables.items() %}
-## {{ title }}
-
-| | |
-|---|---|
-{% for name, value in rows.items() %}| {{ name }} | {{ value | replace("|", "\\\\|") }} |
-{% endfor %}{% endfor %}{% if origin %}
-## Origin
-
-These weights were converted from {{ origin }}.{% if not license %} Their authors state no licence: ask them before you
-pass them on.{% endif %}
-{% endif %}
-<details><summary>The whole configuration</summary>
-
-```json
-{{ config }}```
-
-</details>
-
-## Citation
-
-```bibtex
-@inproceedings{fang2025beyond,
-  title     = {Beyond Scores: Proximal Diffusion Models},
-  author    = {Fang, Zhenghan and D{\\'i}az, Mateo and Buchanan, Sam and Sulam, Jeremias},
-  booktitle = {Advances in Neural Information Processing Systems},
-  year      = {2025},
-  note      = {arXiv:2507.08956}
-}
-```
-"""
 
 
 @dataclass(frozen=True)
@@ -117,7 +58,7 @@ def push(
     if repo is None:
         raise CheckpointError(f"{repo_id!r} is not the name of a repository on the hub; it must read owner/name")
     found = find(source, weights)
-    model = found.read()
+    model = build_model(found.file, found.config)
     model.config = public_config(found.config)
     with tempfile.TemporaryDirectory(prefix="proxdm-") as name:
         folder, url = Path(name), None
@@ -167,7 +108,7 @@ def model_card(found: Found, repo: str, license: str | None = None, *, picture: 
         tables["Training"] = in_words(training_facts(found))
     card = ModelCard.from_template(
         header,
-        template_str=_CARD,
+        template_path=str(Path(__file__).with_name("card.md")),
         repo=repo,
         summary=(_PROX if model.kind == "prox" else _SCORE) + (f", trained on {data}" if data else ""),
         picture=PICTURE_FILE if picture else None,

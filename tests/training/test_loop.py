@@ -14,7 +14,7 @@ import torch
 from proxdm import imaging
 from proxdm.checkpoints import store
 from proxdm.checkpoints.portable import read_model_file, read_tensors
-from proxdm.config import ConfigError, ModelConfig
+from proxdm.config import ConfigError, ModelConfig, from_json
 from proxdm.errors import CheckpointError, NonFiniteError, OutputError
 from proxdm.losses import make_objective
 from proxdm.networks import MLPConfig
@@ -96,7 +96,7 @@ def test_a_run_leaves_config_log_checkpoints_and_previews(whole, prox_config):
     assert result.last == store.read_log(folder)[-1]
     checkpoint = store.latest(folder)
     assert checkpoint.weights == ("ema-0.9", "ema-0.5", "raw")
-    assert checkpoint.config == prox_config
+    assert from_json((checkpoint.path / "config.json").read_text()) == prox_config
     assert "torch" in checkpoint.state.versions
 
 

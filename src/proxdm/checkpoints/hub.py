@@ -16,8 +16,8 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from proxdm.checkpoints.portable import MODEL_FILE
 from proxdm.errors import CheckpointError, ProxdmError
@@ -64,12 +64,11 @@ class HubError(ProxdmError, OSError):
     """The hub cannot be reached, lacks what was asked for, or sent something else than it announced."""
 
 
-@dataclass(frozen=True)
-class RepoId:
-    """A repository on the hub."""
+class RepoId(NamedTuple):
+    """A repository on the hub, `owner/name`, and a branch, tag or commit; None is the main branch."""
 
-    name: str  # `owner/name`
-    revision: str | None = None  # Branch, tag or commit; None is the main branch
+    name: str
+    revision: str | None = None
 
     def __str__(self) -> str:
         return self.name if self.revision is None else f"{self.name}@{self.revision}"
@@ -84,7 +83,12 @@ def parse_repo_id(text: str) -> RepoId | None:
 
 
 def fetch(repo: RepoId, filename: str) -> Path:
-    """Return a file of a repository, from the cache or freshly downloaded, its checksum verified."""
+    """Return a file of a repository, from the cache or freshly downloaded, its checksum verified.
+
+    Raises:
+        HubError: There is no such repository, revision or file; no connection and nothing in the cache; or the
+            content does not have the checksum that the hub announced (it is then removed from the cache).
+    """
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
 
     checksum, offline = None, False
@@ -97,16 +101,15 @@ def fetch(repo: RepoId, filename: str) -> Path:
             if not offline and _status(error) not in (429, *range(500, 600)):
                 raise
         path = Path(hf_hub_download(repo.name, filename, revision=repo.revision, local_files_only=offline))
-    verify(path, checksum)
+    _verify(path, checksum)
     return path
 
 
 def fetch_model(repo: RepoId) -> Path:
-    """Return the model file of a repository."""
+    """Return the model file of a repository, as :func:`fetch`; a CheckpointError says that the paper's has none."""
     if repo.name == OFFICIAL_REPO:
         raise CheckpointError(
-            f"{repo} holds the paper's .pth files; get one with `proxdm download models NAME`, and load it with "
-            "proxdm.load_official"
+            f"{repo} holds .pth files: get one with `proxdm download models NAME`, then load_official"
         )
     try:
         return fetch(repo, MODEL_FILE)
@@ -115,29 +118,10 @@ def fetch_model(repo: RepoId) -> Path:
 
 
 def fetch_official(files: Mapping[str, str], name: str) -> Path:
-    """Return one of the paper's files, downloaded if need be."""
+    """Return the file of that name in :data:`OFFICIAL_MODELS` or :data:`OFFICIAL_STATS`, as :func:`fetch`."""
     if name not in files:
         raise HubError(f"the paper published nothing for {name!r}; there are files for {', '.join(files)}")
     return fetch(RepoId(OFFICIAL_REPO), files[name])
-
-
-def verify(path: Path, checksum: str | None = None) -> None:
-    """Check a file of the cache against its checksum: SHA-256 (64 digits) or Git object name (40 digits)."""
-    # One link only: the content itself may be a link into a store with other names.
-    content = path.parent / path.readlink() if path.is_symlink() else path
-    expected = checksum or content.name
-    if not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", expected):
-        return
-    digest = hashlib.sha256() if len(expected) == 64 else hashlib.sha1(b"blob %d\0" % path.stat().st_size)
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, lambda: digest).hexdigest()
-    if found != expected:
-        path.unlink()
-        content.unlink(missing_ok=True)
-        raise HubError(
-            f"{path.name} is damaged (checksum {found[:12]}..., the hub says {expected[:12]}...) and was removed from "
-            "the cache; try again"
-        )
 
 
 def copy_to(path: Path, target: Path) -> None:
@@ -168,6 +152,28 @@ def explained(repo: RepoId, filename: str, *, writing: bool = False) -> Iterator
         raise HubError(reason.format(repo=repo, filename=filename, status=status)) from error
     finally:
         hub_logging.set_verbosity(verbosity)
+
+
+def _verify(path: Path, checksum: str | None) -> None:
+    """Remove a file of the cache and raise a HubError if it has another SHA-256 (64 digits) or Git object name (40).
+
+    Without a checksum from the hub that of the content's name is taken: the cache keeps content under its checksum.
+    """
+    # One link only: the content itself may be a link into a store with other names.
+    content = path.parent / path.readlink() if path.is_symlink() else path
+    expected = checksum or content.name
+    if not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", expected):
+        return
+    digest = hashlib.sha256() if len(expected) == 64 else hashlib.sha1(b"blob %d\0" % path.stat().st_size)
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, lambda: digest).hexdigest()
+    if found != expected:
+        path.unlink()
+        content.unlink(missing_ok=True)
+        raise HubError(
+            f"{path.name} is damaged (checksum {found[:12]}..., the hub says {expected[:12]}...) and was removed from "
+            "the cache; try again"
+        )
 
 
 def _is_network(error: Exception) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import nn
@@ -16,7 +16,7 @@ from torch import nn
 from proxdm.checkpoints import hub
 from proxdm.checkpoints.official import OFFICIAL_WEIGHTS, build_official
 from proxdm.checkpoints.portable import CONFIG_FILE, MODEL_FILE, ModelFile, build_model, parse_config, read_model_file
-from proxdm.checkpoints.store import CHECKPOINTS, OPTIMIZER_FILE, STATE_FILE, latest
+from proxdm.checkpoints.store import CHECKPOINTS, OPTIMIZER_FILE, STATE_FILE, averages, latest
 from proxdm.config import Config, ModelConfig
 from proxdm.errors import CheckpointError
 from proxdm.models import LearnedModel
@@ -33,39 +33,19 @@ _PICKLED = (".pth", ".pt", ".ckpt", ".pkl", ".bin")
 
 @dataclass(frozen=True)
 class Found:
-    """A model that has been found but not read.
+    """A model that has been found but not read."""
 
-    Attributes:
-        source: The name it was asked for by.
-        kind: What stands behind that name.
-        file: The weights that were chosen.
-        config: Configuration of the model.
-        weights: Name of the chosen weight set.
-        weight_sets: Names of all weight sets there.
-        checkpoint: Folder of the training checkpoint, of runs and checkpoints.
-    """
-
-    source: str
-    kind: Kind
-    file: ModelFile
-    config: Config | ModelConfig
-    weights: str
-    weight_sets: tuple[str, ...]
-    checkpoint: Path | None = None
-
-    def read(self, network: nn.Module | None = None) -> LearnedModel:
-        """Return the model in evaluation mode, on the CPU."""
-        return build_model(self.file, self.config, network)
+    source: str  # The name it was asked for by
+    kind: Kind  # What stands behind that name
+    file: ModelFile  # The weights that were chosen
+    config: Config | ModelConfig  # Configuration of the model
+    weights: str  # Name of the chosen weight set
+    weight_sets: tuple[str, ...]  # Names of all weight sets there
+    checkpoint: Path | None = None  # Folder of the training checkpoint, of runs and checkpoints
 
 
-@dataclass(frozen=True)
-class Opened:
-    """A model, and which of its weights these are.
-
-    Attributes:
-        model: In evaluation mode, with its configuration.
-        weights: Name of the weight set.
-    """
+class Opened(NamedTuple):
+    """A model in evaluation mode, with its configuration, and the name of its weight set."""
 
     model: LearnedModel
     weights: str
@@ -95,7 +75,8 @@ def load(
             what there is.
         HubError: The repository cannot be had.
     """
-    return find(source, weights, external=network is not None).read(network).to(choose_device(device))
+    found = find(source, weights, external=network is not None)
+    return build_model(found.file, found.config, network).to(choose_device(device))
 
 
 def load_official(
@@ -115,12 +96,9 @@ def load_official(
             given, and the name is not one of the authors'.
         ConfigError: There is no such preset.
     """
-    named = {file: preset for preset, file in hub.OFFICIAL_MODELS.items()}.get(Path(path).name)
-    if (name := preset or named) is None:
-        raise CheckpointError(
-            f"{path} may hold any network: say which with preset=, e.g. preset='cifar10-prox-hybrid' (--preset on the "
-            "command line)"
-        )
+    name = preset or {file: name for name, file in hub.OFFICIAL_MODELS.items()}.get(Path(path).name)
+    if name is None:
+        raise CheckpointError(f"{path} may hold any network: say which with preset= (--preset), such as 'mnist-score'")
     config = get_preset(name)
     model = build_official(path, config.model, weights)
     model.config = config
@@ -128,22 +106,21 @@ def load_official(
 
 
 def open_source(
-    source: str | Path,
-    weights: str | None = None,
-    preset: str | None = None,
-    *,
-    device: str | torch.device = "cpu",
+    source: str | Path, weights: str | None = None, preset: str | None = None, *, device: str | torch.device = "cpu"
 ) -> Opened:
-    """Return the model of any source, the paper's `.pth` files included: what the command line takes."""
+    """Return the model of any source, the paper's `.pth` files with their `preset` included, and its weight set.
+
+    Raises:
+        CheckpointError: As :func:`load` and :func:`load_official`; or a preset is given for another kind of source.
+        HubError: The repository cannot be had.
+    """
     if is_official(source):
         chosen = weights or OFFICIAL_WEIGHTS
         return Opened(load_official(source, preset, chosen, device=device), chosen)
     if preset is not None:
-        raise CheckpointError(
-            f"preset = {preset!r} is for the paper's .pth files; {source} has a configuration of its own: leave it out"
-        )
+        raise CheckpointError(f"preset = {preset!r} is for .pth files; {source} has a configuration: leave it out")
     found = find(source, weights)
-    return Opened(found.read().to(choose_device(device)), found.weights)
+    return Opened(build_model(found.file, found.config).to(choose_device(device)), found.weights)
 
 
 def is_official(source: str | Path) -> bool:
@@ -152,31 +129,30 @@ def is_official(source: str | Path) -> bool:
 
 
 def find(source: str | Path, weights: str | None = None, *, external: bool = False) -> Found:
-    """Return where a model is and what it says of itself; its weights stay on disk."""
+    """Return where a model is and what it says of itself; its weights stay on disk.
+
+    Args:
+        source: As :func:`load`.
+        weights: Weight set; None is the usual one.
+        external: Whether the network will be given, so that it need not be known here.
+
+    Raises:
+        CheckpointError: As :func:`load`.
+        HubError: The repository cannot be had.
+    """
     path, name = Path(source), str(source)
-    kind: Kind = "folder" if path.is_dir() else "file"
-    checkpoint = None
+    checkpoint: Path | None = None
+    kind: Kind
     if path.is_dir():
-        if (path / CHECKPOINTS).is_dir():
-            if (newest := latest(path)) is None:
-                raise CheckpointError(f"the run {path} has no complete checkpoint yet; looked in {path / CHECKPOINTS}")
-            kind, checkpoint = "run", newest.path
-        elif (path / STATE_FILE).is_file():
-            kind, checkpoint = "checkpoint", path
-        elif not (path / MODEL_FILE).is_file():
-            names = sorted(entry.name for entry in path.iterdir())[:5]
-            raise CheckpointError(
-                f"{path} holds no model: looked for {CHECKPOINTS}/ (a run), {STATE_FILE} (a checkpoint) and "
-                f"{MODEL_FILE}, and found {', '.join(names) or 'nothing'}"
-            )
+        kind, checkpoint = _in_folder(path)
         paths = sorted((checkpoint or path).glob("*.safetensors"))
     elif path.suffix in _PICKLED:
         raise CheckpointError(
-            f"{path} is a pickled PyTorch file, which is not read here; if it is one of the paper's, use "
-            "proxdm.load_official(path, preset=...), or convert it: proxdm convert"
+            f"{path} is a pickled PyTorch file, which is not read here; one of the paper's is read by "
+            "proxdm.load_official(path, preset=...) and converted by `proxdm convert`"
         )
     elif path.is_file():
-        paths = [path]
+        kind, paths = "file", [path]
     elif (repo := hub.parse_repo_id(name)) is not None:
         kind, paths = "hub", [hub.fetch_model(repo)]
     else:
@@ -193,25 +169,39 @@ def find(source: str | Path, weights: str | None = None, *, external: bool = Fal
     return Found(name, kind, files[chosen], config, chosen, tuple(files), checkpoint)
 
 
+def _in_folder(path: Path) -> tuple[Kind, Path | None]:
+    """Return what a folder is, and its training checkpoint."""
+    if (path / CHECKPOINTS).is_dir():
+        if (newest := latest(path)) is None:
+            raise CheckpointError(f"the run {path} has no complete checkpoint yet; looked in {path / CHECKPOINTS}")
+        return "run", newest.path
+    if (path / STATE_FILE).is_file():
+        return "checkpoint", path
+    if (path / MODEL_FILE).is_file():
+        return "folder", None
+    names = ", ".join(sorted(entry.name for entry in path.iterdir())[:5])
+    raise CheckpointError(
+        f"{path} holds no model: looked for {CHECKPOINTS}/ (a run), {STATE_FILE} (a checkpoint) and {MODEL_FILE}, and "
+        f"found {names or 'nothing'}"
+    )
+
+
 def _weight_sets(files: list[ModelFile]) -> dict[str, ModelFile]:
     """Return the weight sets by name: the moving averages in the order of the configuration, then `raw`."""
-    config = next((file.config for file in files if isinstance(file.config, Config)), None)
-    order = [] if config is None else [f"ema-{decay}" for decay in config.training.ema]
     named = {file.weights or (RAW if file.path.name == MODEL_FILE else file.path.stem): file for file in files}
-    first = [name for name in order if name in named]
-    others = [name for name in named if name not in (*first, RAW)]
-    return {name: named[name] for name in (*first, *others, RAW) if name in named}
+    order = averages(files[0].path.parent)
+    places = {name: order.index(name) if name in order else len(order) + (name == RAW) for name in named}
+    return {name: named[name] for name in sorted(named, key=places.__getitem__)}
 
 
 def _config_beside(file: Path, external: bool) -> Config | ModelConfig:
     """Return the configuration in the `config.json` beside a file."""
     path = file.parent / CONFIG_FILE
     try:
-        return parse_config(path.read_text(encoding="utf-8"), path, external=external)
-    except FileNotFoundError:
-        raise CheckpointError(
-            f"{file} does not say what network it holds: it has no configuration in its metadata, and there is no "
-            f"{CONFIG_FILE} beside it; put the {CONFIG_FILE} of its run there"
-        ) from None
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"the configuration {path} cannot be read: {error}") from error
+        raise CheckpointError(
+            f"{file} does not say what network it holds: its metadata have no configuration, and there is no readable "
+            f"{CONFIG_FILE} beside it ({error}); put the {CONFIG_FILE} of its run there"
+        ) from error
+    return parse_config(text, path, external=external)

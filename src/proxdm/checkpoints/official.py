@@ -58,19 +58,11 @@ _SUFFIX = "model_state_dict"
 
 @dataclass(frozen=True)
 class OfficialFile:
-    """What an official file holds; its tensors stay on the disk where the format allows it.
+    """What an official file holds; its tensors stay on the disk where the format allows it."""
 
-    Attributes:
-        path: The file.
-        weight_sets: State dicts under our names, by the name of the weight set (`model`, `ema0.9999`).
-        network: The architecture, read off the shapes; its dropout is the default, for weights do not show it.
-        train_losses: Number of losses that were recorded in training; 0 if there are none.
-    """
-
-    path: Path
-    weight_sets: Mapping[str, Mapping[str, Tensor]]
-    network: UNetConfig
-    train_losses: int
+    weight_sets: Mapping[str, Mapping[str, Tensor]]  # State dicts under our names, by the name of the weight set
+    network: UNetConfig  # Architecture, read off the shapes; its dropout is the default, for weights do not show it
+    train_losses: int  # Number of losses that were recorded in training; 0 if there are none
 
     @property
     def kind(self) -> Literal["score", "prox"]:
@@ -110,7 +102,7 @@ def read_official(path: str | Path) -> OfficialFile:
     except CheckpointError as error:
         raise CheckpointError(f"{path} is not one of the paper's checkpoints: {error}") from error
     losses = content.get("train_losses")
-    return OfficialFile(path, sets, network, len(losses) if isinstance(losses, list | tuple | Tensor) else 0)
+    return OfficialFile(sets, network, len(losses) if isinstance(losses, list | tuple | Tensor) else 0)
 
 
 def build_official(path: str | Path, config: ModelConfig, weights: str = OFFICIAL_WEIGHTS) -> LearnedModel:
@@ -128,13 +120,13 @@ def build_official(path: str | Path, config: ModelConfig, weights: str = OFFICIA
 
 def fitting_presets(network: UNetConfig) -> tuple[str, ...]:
     """Return the names of the presets with this architecture; dropout, which weights do not show, may differ."""
-
-    def same(other: object) -> bool:
-        return isinstance(other, UNetConfig) and network == replace(
-            other, dropout=network.dropout, checkpoint=network.checkpoint
-        )
-
-    return tuple(name for name in PRESETS if same(get_preset(name).model.network))
+    networks = {name: get_preset(name).model.network for name in PRESETS}
+    return tuple(
+        name
+        for name, other in networks.items()
+        if isinstance(other, UNetConfig)
+        and network == replace(other, dropout=network.dropout, checkpoint=network.checkpoint)
+    )
 
 
 def infer_network(state: Mapping[str, Tensor]) -> UNetConfig:
@@ -154,8 +146,7 @@ def _read_off(state: Mapping[str, Tensor]) -> UNetConfig:
     width, channels = state["head.weight"].shape[:2]
     widths: list[list[int]] = [[]]
     attention: set[int] = set()
-    blocks = {int(key.split(".")[1]) for key in state if key.startswith("down.")}
-    for i in sorted(blocks):
+    for i in range(1 + max((int(key.split(".")[1]) for key in state if key.startswith("down.")), default=-1)):
         if f"down.{i}.conv.weight" in state:
             widths.append([])
             continue
@@ -190,20 +181,16 @@ def _read(path: Path) -> Mapping[str, object]:
     """Return the dict in the file, its tensors still on the disk where the format allows it."""
     if not path.is_file():
         raise CheckpointError(f"there is no file {path}; name the .pth file that you downloaded")
-    size = f"{path.stat().st_size:,} bytes"
     with path.open("rb") as file:
         archive = file.read(2) == b"PK"  # the old format has no checksums
+    damaged, content = None, None
     try:
         if archive:  # PyTorch does not look at the checksums, and a damaged download would become damaged images
             with zipfile.ZipFile(path) as opened:
                 damaged = opened.testzip()
-            if damaged is not None:
-                raise CheckpointError(f"{path} is damaged (checksum of {damaged} is wrong); download it again")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
-    except CheckpointError:
-        raise
+        if damaged is None:
+            with warnings.catch_warnings(action="ignore"):
+                content = torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
     except pickle.UnpicklingError as error:
         if found := re.search(r"GLOBAL ([\w.]+)", str(error)):
             raise CheckpointError(
@@ -213,8 +200,10 @@ def _read(path: Path) -> Mapping[str, object]:
         raise CheckpointError(f"{path} is not a PyTorch checkpoint; name the .pth file itself") from error
     except Exception as error:  # bytes that are no checkpoint raise almost anything: KeyError, EOFError, RuntimeError
         raise CheckpointError(
-            f"{path} ({size}) is not a PyTorch checkpoint, or is cut short or damaged; download it again"
+            f"{path} ({path.stat().st_size:,} bytes) is not a PyTorch checkpoint, or is cut short; download it again"
         ) from error
+    if damaged is not None:
+        raise CheckpointError(f"{path} is damaged (checksum of {damaged} is wrong); download it again")
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path} holds a {type(content).__name__}, not a dict of weights")
     return content

@@ -10,19 +10,19 @@ metadata does.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from proxdm._version import __version__
-from proxdm.config import Config, ModelConfig, from_dict, to_json
+from proxdm.config import Config, ConfigError, ModelConfig, from_dict, to_dict, to_json
 from proxdm.config.codec import parse_json
 from proxdm.errors import CheckpointError, OutputError, ProxdmError
-from proxdm.models import LearnedModel, ProxModel
+from proxdm.models import PARAMETRISATIONS, SCORE_PARAMETRISATIONS, LearnedModel
 from proxdm.networks import NETWORKS, ExternalNetwork
 from proxdm.runtime.digests import digest_of
 from proxdm.runtime.files import replacing
@@ -42,33 +42,41 @@ _OTHER_FILES[b"\x80"] = _OTHER_FILES[b"PK"]
 
 @dataclass(frozen=True)
 class ModelFile:
-    """What a portable model file says of itself.
-
-    Attributes:
-        path: The file.
-        config: The whole training configuration, or of a model made otherwise its description alone; None where the
-            file carries none (weights of a training checkpoint, whose run has the configuration).
-        weights: Name of the weight set: `raw`, `ema-0.9999`, ...; None if the file does not say.
-        step: Optimiser steps behind the weights, if known.
-        origin: Where converted weights came from, in words.
-        version: Version of the package that wrote it, if it says so.
-        digest: SHA-256 of the tensors, if it has one.
-        parameters: Number of parameters.
-    """
+    """What a portable model file says of itself."""
 
     path: Path
-    config: Config | ModelConfig | None
-    weights: str | None = None
-    step: int | None = None
-    origin: str | None = None
-    version: str | None = None
-    digest: str | None = None
-    parameters: int = 0
+    config: Config | ModelConfig | None  # Of the training, or of the model alone; None where the file does not say
+    weights: str | None = None  # Name of the weight set: `raw`, `ema-0.9999`, ...
+    step: int | None = None  # Optimiser steps behind the weights
+    origin: str | None = None  # Where converted weights came from, in words
+    version: str | None = None  # Version of the package that wrote it
+    digest: str | None = None  # SHA-256 of the tensors
+    parameters: int = 0  # Number of parameters
 
 
 def model_config(config: Config | ModelConfig) -> ModelConfig:
     """Return the description of the model in a configuration."""
     return config.model if isinstance(config, Config) else config
+
+
+def describe_model(model: LearnedModel, shape: Sequence[int]) -> ModelConfig | None:
+    """Return the description of a model of samples of a shape; None if its schedule or parametrisation is in no table.
+
+    A network that does not say its settings in `network.config` is an :class:`~proxdm.networks.ExternalNetwork`.
+    """
+    if isinstance(model.config, Config | ModelConfig):
+        return model_config(model.config)
+    network, kind, meaning = getattr(model.network, "config", None), type(model.network), model.parametrisation
+    if type(network) not in NETWORKS.values():
+        network = ExternalNetwork(f"{kind.__module__}.{kind.__qualname__}")
+    if meaning not in (*SCORE_PARAMETRISATIONS.values(), *PARAMETRISATIONS.values()):
+        return None
+    try:
+        config = ModelConfig(model.kind, tuple(shape), network, meaning.name, model.schedule)
+        to_dict(config)
+    except ProxdmError:
+        return None
+    return config
 
 
 def save_model(
@@ -81,7 +89,7 @@ def save_model(
     origin: str | None = None,
     overwrite: bool = False,
 ) -> Path:
-    """Write a model to one file, or to a folder as the hub has it.
+    """Write a model to one file, or to a folder as the hub has it, and return the `.safetensors` file.
 
     Args:
         model: The model. Its `config`, a :class:`~proxdm.config.Config` or `ModelConfig`, must describe it; if it is
@@ -94,33 +102,41 @@ def save_model(
         origin: Where they came from, for the record.
         overwrite: Whether existing files may be replaced.
 
-    Returns:
-        The `.safetensors` file.
-
     Raises:
         CheckpointError: The model's configuration describes another network, or it has none and there is no shape.
         OutputError: A file is there already, or cannot be written.
     """
-    path = Path(path)
-    config = _config_of(model, shape)
-    single = path.suffix == ".safetensors"
-    folder, files = (path.parent, [path.name]) if single else (path, [CONFIG_FILE, MODEL_FILE])
-    if not overwrite and (there := [name for name in files if (folder / name).exists()]):
-        raise OutputError(f"{folder / there[0]} exists already; allow overwriting it, or choose another name")
-    record = ModelFile(folder / files[-1], config, weights, step, origin)
+    path, config = Path(path), model.config
+    if config is None and shape is not None:
+        config = describe_model(model, shape)
+    if not isinstance(config, Config | ModelConfig):
+        raise CheckpointError(
+            f"the model has no configuration to store (its config is {model.config!r}); set model.config to its "
+            "ModelConfig, or give the shape of a sample, shape=, of a model whose schedule and parametrisation have "
+            "names"
+        )
+    described = model_config(config)
+    if not isinstance(described.network, ExternalNetwork):
+        with torch.random.fork_rng(devices=[]):
+            expected = described.build_network().state_dict()
+        if (problem := first_difference(model.network.state_dict(), expected, "model", "configuration")) is not None:
+            raise CheckpointError(f"the model's configuration describes another network than it has: {problem}")
+    files = [path] if path.suffix == ".safetensors" else [path / CONFIG_FILE, path / MODEL_FILE]
+    if not overwrite and (there := [file for file in files if file.exists()]):
+        raise OutputError(f"{there[0]} exists already; allow overwriting it, or choose another name")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not single:
-            with replacing(folder / CONFIG_FILE) as part:
+        files[0].parent.mkdir(parents=True, exist_ok=True)
+        for file in files[:-1]:
+            with replacing(file) as part:
                 part.write_text(to_json(config), encoding="utf-8")
-        write_model_file(record, model.network.state_dict())
+        write_model_file(ModelFile(files[-1], config, weights, step, origin), model.network.state_dict())
     except OSError as error:
-        raise OutputError(f"{record.path} cannot be written: {error.strerror or error}") from error
-    return record.path
+        raise OutputError(f"{files[-1]} cannot be written: {error.strerror or error}") from error
+    return files[-1]
 
 
 def write_model_file(record: ModelFile, state: Mapping[str, Tensor]) -> None:
-    """Write tensors with what `record` says of them to `record.path`, atomically."""
+    """Write tensors with what `record` says of them to `record.path`, atomically; version and digest are filled in."""
     from safetensors.torch import save_file
 
     # Parameters that share memory cannot be stored twice; a copy of each can.
@@ -141,7 +157,15 @@ def write_model_file(record: ModelFile, state: Mapping[str, Tensor]) -> None:
 
 
 def read_model_file(path: Path, *, external: bool = False) -> ModelFile:
-    """Return what a safetensors file says of itself; the tensors stay on disk."""
+    """Return what a safetensors file says of itself; the tensors stay on disk.
+
+    Args:
+        path: The file.
+        external: Whether the network will be given: then it need not be one of :data:`~proxdm.networks.NETWORKS`.
+
+    Raises:
+        CheckpointError: The file is missing, cut short or not of this format, or written by a newer version.
+    """
     with _opened(path) as file:
         metadata: dict[str, str] = file.metadata() or {}
         parameters = sum(torch.Size(file.get_slice(key).get_shape()).numel() for key in file.keys())  # noqa: SIM118
@@ -165,19 +189,28 @@ def read_model_file(path: Path, *, external: bool = False) -> ModelFile:
 
 
 def parse_config(text: str, path: Path, *, external: bool = False, note: str = "") -> Config | ModelConfig:
-    """Return the configuration that a file holds as JSON: of a run, which has a `model`, or of a model."""
+    """Return the configuration in the JSON of a file; `external` is as in :func:`read_model_file`.
+
+    Raises:
+        CheckpointError: It cannot be read; the message ends with `note`.
+    """
     try:
         data = parse_json(text)
         model = data.get("model", data)
+        if isinstance(model, str):  # a run of :func:`proxdm.training.train`
+            raise ConfigError(
+                f"it describes the model in words only ({model}), and the file of weights does not; make the model, "
+                "and call model.network.load_state_dict(store.latest(run).read('raw'))"
+            )
         if external and (name := model["network"]["type"]) not in NETWORKS:
             model["network"] = {"type": "external", "name": name}
         return from_dict(data, Config) if "model" in data else from_dict(data, ModelConfig)
-    except (ProxdmError, AttributeError, KeyError, TypeError) as error:
+    except (ProxdmError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"the configuration in {path} cannot be read: {error}{note}") from error
 
 
 def read_tensors(record: ModelFile) -> dict[str, Tensor]:
-    """Return the tensors of a file, checked against its digest if it has one."""
+    """Return the tensors of a file; raise a CheckpointError if it has a digest and they do not have it."""
     with _opened(record.path) as file:
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     if record.digest is not None and digest_of(tensors) != record.digest:
@@ -186,9 +219,13 @@ def read_tensors(record: ModelFile) -> dict[str, Tensor]:
 
 
 def build_model(record: ModelFile, config: Config | ModelConfig, network: nn.Module | None = None) -> LearnedModel:
-    """Return the model of a configuration with the weights of a file, in evaluation mode.
+    """Return the model of a configuration with the weights of a file, in evaluation mode; draw no random numbers.
 
-    It is on the CPU, or where the given network is. Torch's global generator is left as it was.
+    It is on the CPU, or where the given network is; None makes that of the configuration.
+
+    Raises:
+        CheckpointError: The file is damaged, its tensors are not those of the network, or the network was made by its
+            user and is not given.
     """
     state = read_tensors(record)
     try:
@@ -216,28 +253,6 @@ def first_difference(
     return None if extra is None else f"the {holder}'s {extra} {tuple(state[extra].shape)} is not in the {other}"
 
 
-def _config_of(model: LearnedModel, shape: tuple[int, ...] | None) -> Config | ModelConfig:
-    """Return the configuration to store with a model, which must describe it."""
-    config = model.config
-    if config is None and shape is not None:
-        kind = type(model.network)
-        network = ExternalNetwork(f"{kind.__module__}.{kind.__qualname__}")
-        name: Literal["score", "prox"] = "prox" if isinstance(model, ProxModel) else "score"
-        return ModelConfig(name, tuple(shape), network, model.parametrisation.name, model.schedule)
-    if not isinstance(config, Config | ModelConfig):
-        raise CheckpointError(
-            f"the model has no configuration to store (its config is {config!r}); set model.config to the ModelConfig "
-            "that describes it, or give the shape of a sample: shape="
-        )
-    described = model_config(config)
-    if not isinstance(described.network, ExternalNetwork):
-        with torch.random.fork_rng(devices=[]):
-            expected = described.build_network().state_dict()
-        if (problem := first_difference(model.network.state_dict(), expected, "model", "configuration")) is not None:
-            raise CheckpointError(f"the model's configuration describes another network than it has: {problem}")
-    return config
-
-
 def _opened(path: Path) -> Any:
     """Return the open safetensors file."""
     from safetensors import SafetensorError, safe_open
@@ -249,7 +264,8 @@ def _opened(path: Path) -> Any:
     except (SafetensorError, OSError, ValueError) as error:
         with path.open("rb") as file:
             start = file.read(32)
-        size = f"({path.stat().st_size:,} bytes)"
-        damage = f"{size} is cut short, damaged, or not a safetensors file ({error}); get it again"
+        damage = (
+            f"({path.stat().st_size:,} bytes) is cut short, damaged, or not a safetensors file ({error}); get it again"
+        )
         words = next((words for magic, words in _OTHER_FILES.items() if start.startswith(magic)), damage)
         raise CheckpointError(f"{path} {words}") from error

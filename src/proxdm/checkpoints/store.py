@@ -27,9 +27,9 @@ import re
 import shutil
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar
 
 from torch import Tensor
 
@@ -41,7 +41,7 @@ from proxdm.checkpoints.portable import (
     read_tensors,
     write_model_file,
 )
-from proxdm.config import Config, ConfigError, ModelConfig, differences, from_dict, from_json, to_dict, to_json
+from proxdm.config import Config, ConfigError, ModelConfig, differences, from_dict, from_json, to_json
 from proxdm.errors import CheckpointError, OutputError
 from proxdm.runtime.files import replacing
 from proxdm.runtime.locks import lock
@@ -54,7 +54,6 @@ STATE_FILE = "state.json"
 OPTIMIZER_FILE = "optimizer.safetensors"
 LOCK_FILE = ".lock"
 
-_STEP = re.compile(r"step-(\d{8,})")
 _UNFINISHED = ".unfinished-"
 
 MAY_CHANGE = ("logging.", "training.steps", "training.patience", "training.micro_batch", "training.compile",
@@ -64,27 +63,13 @@ MAY_CHANGE = ("logging.", "training.steps", "training.patience", "training.micro
 
 @dataclass(frozen=True)
 class TrainingState:
-    """Position and counters of a run. All randomness of a training is a function of (seed, step), so this is all.
+    """Position and counters of a run. All randomness of a training is a function of (seed, step), so this is all."""
 
-    Attributes:
-        step: Optimiser steps taken.
-        seconds: Time spent training, over all processes of the run one after the other.
-        skipped: Steps whose loss or gradient was not finite.
-        counters: Further numbers that the trainer wants back (sums since the last line of the log).
-        versions: Versions of the packages that wrote it.
-    """
-
-    step: int
-    seconds: float = 0.0
-    skipped: int = 0
-    counters: tuple[float, ...] = ()
-    versions: str = ""
-
-
-@dataclass(frozen=True)
-class _StateFile:
-    state: TrainingState
-    files: tuple[tuple[str, int], ...] = ()
+    step: int  # Optimiser steps taken
+    seconds: float = 0.0  # Time spent training, over all processes of the run one after the other
+    skipped: int = 0  # Steps whose loss or gradient was not finite
+    counters: tuple[float, ...] = ()  # Further numbers that the trainer wants back
+    versions: str = ""  # Versions of the packages that wrote it
 
 
 @dataclass(frozen=True)
@@ -92,7 +77,7 @@ class Checkpoint:
     """A whole checkpoint on disk."""
 
     path: Path  # Its folder, `.../step-00001000`
-    state: TrainingState  # Position and counters
+    state: TrainingState
 
     @property
     def step(self) -> int:
@@ -100,27 +85,33 @@ class Checkpoint:
         return self.state.step
 
     @property
-    def config(self) -> Config:
-        """The configuration of the run when this was written."""
-        return _read_config(self.path, Config)
-
-    @property
     def weights(self) -> tuple[str, ...]:
         """Names of the weight sets: the averages in the order of the configuration, then `raw`."""
-        training = json.loads((self.path / CONFIG_FILE).read_text(encoding="utf-8"))["training"]
-        return (*(f"ema-{decay}" for decay in training["ema"]), "raw")
-
-    def read_optimizer(self) -> dict[str, Tensor]:
-        """Return the optimiser's tensors (see :meth:`read`)."""
-        return self.read("optimizer")
+        return (*averages(self.path), "raw")
 
     def read(self, name: str) -> dict[str, Tensor]:
-        """Return a weight set, e.g. `raw` or `ema-0.9999`, or the tensors of the `optimizer` (`MOMENT.PARAMETER`)."""
-        return read_tensors(read_model_file(self.path / tensor_file(name)))
+        """Return a weight set, e.g. `raw` or `ema-0.9999`, or the tensors of the `optimizer`, named `MOMENT.PARAMETER`.
+
+        Raises:
+            CheckpointError: There is no such set, or its file is damaged.
+        """
+        return read_tensors(read_model_file(self.path / _tensor_file(name)))
+
+    def read_optimizer(self) -> dict[str, Tensor]:
+        """Return the optimiser's tensors."""
+        return self.read("optimizer")
 
 
-def tensor_file(name: str) -> str:
-    """Return the file of a weight set or the optimiser: of `raw` `model.safetensors`, of others `NAME.safetensors`."""
+def averages(folder: Path) -> list[str]:
+    """Return the names of the moving averages, in order, that the `config.json` of a folder has, if it is there."""
+    try:
+        training = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))["training"]
+        return [f"ema-{decay}" for decay in training["ema"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
+def _tensor_file(name: str) -> str:
     return MODEL_FILE if name == "raw" else f"{name}.safetensors"
 
 
@@ -130,7 +121,7 @@ def is_run(folder: Path) -> bool:
 
 
 def create_run(folder: Path, config: object) -> None:
-    """Make the folder of a new run; an empty folder may be there."""
+    """Make the folder of a new run, described by a dataclass; raise an OutputError, nothing touched, if it is taken."""
     check_free(folder)
     try:
         (folder / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
@@ -140,30 +131,27 @@ def create_run(folder: Path, config: object) -> None:
 
 
 def check_free(folder: Path) -> None:
-    """Check that a new run can be made in a folder: it is not there, or is empty, or a killed process began it."""
-    if is_run(folder):
-        raise OutputError(
-            f"{folder} holds a run already; continue it with --resume, or choose another folder with --out"
-        )
-    if folder.exists() and not folder.is_dir():
-        raise OutputError(f"{folder} is a file, not a folder; choose another folder with --out")
+    """Raise an OutputError unless the folder is not there, or empty, or a killed process began to make a run of it."""
     begun = re.compile(rf"{re.escape(LOCK_FILE)}|{CHECKPOINTS}|\.{re.escape(CONFIG_FILE)}\..*\.part")
-    if folder.exists() and not all(begun.fullmatch(entry.name) for entry in folder.iterdir()):
-        raise OutputError(f"{folder} is there already and is not empty; choose another folder with --out")
+    if is_run(folder):
+        what = "holds a run already; continue it with --resume, or"
+    elif folder.exists() and not folder.is_dir():
+        what = "is a file, not a folder;"
+    elif folder.exists() and not all(begun.fullmatch(entry.name) for entry in folder.iterdir()):
+        what = "is there already and is not empty;"
+    else:
+        return
+    raise OutputError(f"{folder} {what} choose another folder with --out")
 
 
-@overload
-def read_config(folder: Path) -> Config: ...
-@overload
-def read_config(folder: Path, kind: type[T]) -> T: ...
-def read_config(folder: Path, kind: type[Any] = Config) -> Any:
-    """Return the configuration of a run, a :class:`~proxdm.config.Config` or another dataclass."""
+def read_config(folder: Path, kind: type[T] = Config) -> T:  # type: ignore[assignment]
+    """Return the configuration of a run, a :class:`~proxdm.config.Config` or another dataclass.
+
+    Raises:
+        CheckpointError: The folder is no run, or its configuration cannot be read.
+    """
     if not is_run(folder):
         raise CheckpointError(f"{folder} is not the folder of a training run (it has no {CONFIG_FILE} and checkpoints)")
-    return _read_config(folder, kind)
-
-
-def _read_config(folder: Path, kind: type[T]) -> T:
     try:
         return from_json((folder / CONFIG_FILE).read_text(encoding="utf-8"), kind)
     except (ConfigError, OSError) as error:
@@ -177,7 +165,7 @@ def write_config(folder: Path, config: object) -> None:
 
 
 def check_same_run(stored: object, wanted: object) -> None:
-    """Check that a run can go on with another configuration than the one it has."""
+    """Raise a ConfigError that names all fields that differ, if some of them would alter what a run is."""
     different = [line for line in differences(stored, wanted) if not line.startswith(MAY_CHANGE)]
     if different:
         raise ConfigError(
@@ -188,16 +176,28 @@ def check_same_run(stored: object, wanted: object) -> None:
 
 def checkpoints(folder: Path) -> list[Checkpoint]:
     """Return the whole checkpoints of a run, the earliest first."""
-    parent = folder / CHECKPOINTS
-    if not parent.is_dir():
-        return []
-    found = (_whole(path) for path in sorted(parent.iterdir()) if _STEP.fullmatch(path.name))
+    found = [
+        read_checkpoint(path)
+        for path in (folder / CHECKPOINTS).glob("step-*")
+        if re.fullmatch(r"step-\d{8,}", path.name)
+    ]
     return sorted((one for one in found if one is not None), key=lambda one: one.step)
 
 
 def latest(folder: Path) -> Checkpoint | None:
     """Return the latest whole checkpoint of a run, or None if it has none."""
     return next(reversed(checkpoints(folder)), None)
+
+
+def read_checkpoint(path: Path) -> Checkpoint | None:
+    """Return the checkpoint in a folder, or None if a file is missing or has another size than it should."""
+    try:
+        content = json.loads((path / STATE_FILE).read_text(encoding="utf-8"))
+        if all((path / name).stat().st_size == size for name, size in content["files"]):
+            return Checkpoint(path, from_dict(content["state"], TrainingState))
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    return None
 
 
 def save_checkpoint(
@@ -208,23 +208,37 @@ def save_checkpoint(
     optimizer: Mapping[str, Tensor],
     *,
     keep: int = 0,
-    model: object = None,
+    model: ModelConfig | None = None,
 ) -> Checkpoint:
-    """Write a checkpoint of a run, then remove all but the latest `keep`."""
+    """Write a checkpoint of a run, whole and synced to disk; then remove all but the latest `keep`.
+
+    Args:
+        folder: The run.
+        config: Its configuration.
+        state: Position and counters.
+        weights: Weight sets by name: `raw` and `ema-DECAY`.
+        optimizer: The optimiser's tensors by name.
+        keep: Checkpoints to keep; 0 keeps all.
+        model: What the files of weights say of the model, where `config` is no `Config`.
+
+    Raises:
+        OutputError: The disk is full, or the folder cannot be written. Earlier checkpoints are untouched.
+    """
     from safetensors import SafetensorError
 
     target = folder / CHECKPOINTS / f"step-{state.step:08d}"
     part = target.with_name(f"{_UNFINISHED}{target.name}-{os.getpid()}")
+    described = config if isinstance(config, Config) else model
     try:
         part.mkdir()
-        described = next((one for one in (config, model) if isinstance(one, Config | ModelConfig)), None)
         for name, tensors in weights.items():
-            write_model_file(ModelFile(part / tensor_file(name), described, name, state.step), tensors)
+            write_model_file(ModelFile(part / _tensor_file(name), described, name, state.step), tensors)
         write_model_file(ModelFile(part / OPTIMIZER_FILE, None, "optimizer", state.step), optimizer)
         write_config(part, config)
-        sizes = tuple(sorted((path.name, path.stat().st_size) for path in part.iterdir()))
+        sizes = sorted((path.name, path.stat().st_size) for path in part.iterdir())
+        content = json.dumps({"state": asdict(state), "files": sizes}, indent=2, allow_nan=False)
         with replacing(part / STATE_FILE) as file:
-            file.write_text(json.dumps(to_dict(_StateFile(state, sizes)), indent=2, allow_nan=False) + "\n", "utf-8")
+            file.write_text(content + "\n", "utf-8")
         _sync_folder(part)
         if target.exists():  # a folder that is not whole: a whole one would have been the latest
             _remove(target)
@@ -273,19 +287,8 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
 
 
 def locked(folder: Path) -> AbstractContextManager[None]:
-    """Hold the run for this process; the lock goes with the process, however it ends."""
+    """Hold the run for this process until it ends, however that is; an OutputError says that another trains in it."""
     return lock(folder / LOCK_FILE, wait=False)
-
-
-def _whole(path: Path) -> Checkpoint | None:
-    """Return the checkpoint in a folder, or None if a file is missing or has another size than it should."""
-    try:
-        content = from_dict(json.loads((path / STATE_FILE).read_text(encoding="utf-8")), _StateFile)
-        if all((path / name).stat().st_size == size for name, size in content.files):
-            return Checkpoint(path, content.state)
-    except (OSError, ValueError):
-        pass
-    return None
 
 
 def _remove(path: Path) -> None:

@@ -1,31 +1,314 @@
-"""Configurations of training runs: their fields (:mod:`.schema`) and their strict JSON form (:mod:`.codec`)."""
+"""The configuration of a training run: frozen dataclasses, and their strict JSON form.
+
+A :class:`Config` says everything that a run depends on: data, model, objective, draws of the conditions, optimiser,
+training and logging. It is resolved in the order preset, then a JSON file, then command-line flags, and stored in the
+run and in every checkpoint, as the strict JSON of :mod:`proxdm.config.codec`.
+"""
 
 from __future__ import annotations
 
-from proxdm.config.codec import ConfigError, differences, to_dict
-from proxdm.config.schema import (
-    Config,
-    LoggingConfig,
-    ModelConfig,
-    OptimiserConfig,
-    TrainingConfig,
-    from_dict,
-    from_json,
-    overlay,
-    to_json,
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+import torch
+from cattrs.gen import make_dict_unstructure_fn, override
+from torch import nn
+
+from proxdm.conditioning import ConditioningConfig, TrainingRange, make_draws
+from proxdm.config import codec
+from proxdm.config.codec import ConfigError as ConfigError
+from proxdm.config.codec import UnknownTypeError, merged, parse_json
+from proxdm.config.codec import differences as differences
+from proxdm.config.codec import to_dict as to_dict
+from proxdm.data.load import DataConfig
+from proxdm.losses import ObjectiveConfig
+from proxdm.models import PARAMETRISATIONS, SCORE_PARAMETRISATIONS, LearnedModel, ProxModel, ScoreModel
+from proxdm.networks import NETWORKS, NetworkConfig, UNetConfig, parameter_count
+from proxdm.samplers import Sampler, find_sampler
+from proxdm.schedules import SCHEDULES, VPSDE, Schedule
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """A score model or a prox model.
+
+    Attributes:
+        kind: `score` (score or denoiser at t) or `prox` (proximal operator at (t, lam)).
+        shape: Shape of one sample, without the batch dimension: (C, H, W).
+        network: Architecture, an entry of :data:`~proxdm.networks.NETWORKS`.
+        parametrisation: What the output of the network means: a name in :data:`~proxdm.models.SCORE_PARAMETRISATIONS`
+            or :data:`~proxdm.models.PARAMETRISATIONS`.
+        schedule: How data turn into noise, one of :data:`~proxdm.schedules.SCHEDULES`.
+    """
+
+    kind: Literal["score", "prox"] = "score"
+    shape: tuple[int, ...] = (3, 32, 32)
+    network: NetworkConfig = field(default_factory=UNetConfig)
+    parametrisation: str = "epsilon"
+    schedule: Schedule = field(default_factory=VPSDE)
+
+    def __post_init__(self) -> None:
+        """Reject models whose parts do not fit."""
+        if self.kind not in ("score", "prox"):
+            raise ConfigError(f"model.kind = {self.kind!r} is unknown; use 'score' or 'prox'")
+        if not self.shape or math.prod(self.shape) < 1:
+            raise ConfigError(f"model.shape = {self.shape} must hold positive sizes, such as (3, 32, 32)")
+        (SCORE_PARAMETRISATIONS if self.kind == "score" else PARAMETRISATIONS).find(self.parametrisation)
+        if (check := getattr(self.network, "check", None)) is not None:
+            try:
+                check(self.shape, self.conditions)
+            except ValueError as error:
+                raise ConfigError(f"model.network does not fit the {self.kind} model: {error}") from error
+
+    @property
+    def conditions(self) -> int:
+        """What the network is told besides x: 1, `t`, for score models; 2, `t` and `lam`, for prox models."""
+        return 1 if self.kind == "score" else 2
+
+    def build_network(self) -> nn.Module:
+        """Return the network, freshly initialised from torch's global generator."""
+        return self.network.build(self.shape, self.conditions)
+
+    def build(self, network: nn.Module | None = None) -> LearnedModel:
+        """Return the model, this configuration in `model.config`."""
+        network = self.build_network() if network is None else network
+        if self.kind == "score":
+            return ScoreModel(network, self.schedule, self.parametrisation, config=self)
+        return ProxModel(network, self.schedule, self.parametrisation, config=self)
+
+    def parameter_count(self) -> int:
+        """Return the number of parameters of the network, without room for them."""
+        with torch.device("meta"):
+            return parameter_count(self.build_network())
+
+
+def _at_least(part: str, config: object, **least: int) -> None:
+    """Check that fields, where they are not None, are finite and not below their least value."""
+    for name, low in least.items():
+        value = getattr(config, name)
+        if value is not None and not low <= value < math.inf:
+            raise ConfigError(f"{part}.{name} = {value} must be at least {low}")
+
+
+@dataclass(frozen=True)
+class OptimiserConfig:
+    """AdamW, its learning rates and gradient clipping.
+
+    Attributes:
+        lr: Learning rate (of the proximal-matching phase, where there are two phases).
+        l1_lr: Learning rate of the l1 phase; None means `lr`.
+        warmup: Steps over which the learning rate rises linearly from 0.
+        clip: Largest norm of the gradient; longer ones are shortened to it. None leaves them alone.
+        betas: AdamW's decay rates of the first and the second moment.
+        weight_decay: AdamW's decoupled weight decay.
+        eps: AdamW's eps.
+    """
+
+    lr: float = 2e-4
+    l1_lr: float | None = None
+    warmup: int = 0
+    clip: float | None = None
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 0.01
+    eps: float = 1e-8
+
+    def __post_init__(self) -> None:
+        """Reject values out of range."""
+        for name in ("lr", "l1_lr", "clip", "eps"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise ConfigError(f"optimiser.{name} = {value} must be positive and finite")
+        _at_least("optimiser", self, warmup=0, weight_decay=0)
+        if any(not 0 <= beta < 1 for beta in self.betas):
+            raise ConfigError(f"optimiser.betas = {self.betas} must both lie in [0, 1)")
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Length, batch, seed, averages and arithmetic of a run.
+
+    Attributes:
+        steps: Optimiser steps.
+        batch_size: Samples per optimiser step, over all processes and accumulation.
+        micro_batch: Most samples per process and forward pass; smaller means less memory, the same result. None: no
+            limit.
+        seed: Seed of the initial weights, the order of the data and every random number of the training.
+        ema: Decays of the exponential moving averages of the weights; the first one samples by default.
+        bf16: Run the network in bfloat16 autocast; weights, averages and losses stay float32.
+        compile: Compile the network with torch.compile.
+        channels_last: Keep images in channels-last memory format (faster convolutions on recent GPUs).
+        patience: Consecutive steps with a loss or gradient that is not finite, which are skipped, before the run stops.
+        device: `auto` (a GPU where there is one) or `cpu`.
+    """
+
+    steps: int = 100_000
+    batch_size: int = 512
+    micro_batch: int | None = None
+    seed: int = 0
+    ema: tuple[float, ...] = (0.9999,)
+    bf16: bool = False
+    compile: bool = False
+    channels_last: bool = False
+    patience: int = 10
+    device: Literal["auto", "cpu"] = "auto"
+
+    def __post_init__(self) -> None:
+        """Reject values out of range."""
+        _at_least("training", self, steps=1, batch_size=1, micro_batch=1, patience=1, seed=0)
+        if any(not 0 < decay < 1 for decay in self.ema) or len(set(self.ema)) != len(self.ema):
+            raise ConfigError(f"training.ema = {self.ema} must be different decays between 0 and 1, such as 0.9999")
+
+
+@dataclass(frozen=True)
+class LoggingConfig:
+    """What a run writes, and how often; it has no influence on the weights.
+
+    Attributes:
+        every: Steps between two lines of log.jsonl.
+        checkpoint_every: Steps between two checkpoints (one is always written at the end).
+        keep: Checkpoints kept, the latest ones; 0 keeps all.
+        preview_every: Steps between two grids of samples in previews/; 0 makes none.
+        preview_samples: Samples of a preview grid, always from the same noise.
+        preview_steps: Steps of its sampler.
+        tracker: Where else the log goes: `none`, `tensorboard`, `wandb` or `trackio`.
+    """
+
+    every: int = 100
+    checkpoint_every: int = 10_000
+    keep: int = 3
+    preview_every: int = 10_000
+    preview_samples: int = 64
+    preview_steps: int = 20
+    tracker: Literal["none", "tensorboard", "wandb", "trackio"] = "none"
+
+    def __post_init__(self) -> None:
+        """Reject values out of range."""
+        counts = {"every": 1, "checkpoint_every": 1, "preview_samples": 1, "preview_steps": 1}
+        _at_least("logging", self, keep=0, preview_every=0, **counts)
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that a training run depends on.
+
+    Attributes:
+        preset: Name of the preset it started from, or any name.
+        data: Data set and what is done to it.
+        model: Score model or prox model.
+        objective: Loss and its phases.
+        conditioning: Where, in t or (t, lam), the network is trained.
+        optimiser: AdamW, learning rates, clipping.
+        training: Length, batch, seed, averages, arithmetic.
+        logging: What is written, and how often.
+        imports: Modules of own networks, samplers and data sets that were imported for it (`--import`). A record:
+            nothing is imported because a file names it.
+    """
+
+    preset: str
+    data: DataConfig
+    model: ModelConfig = field(default_factory=ModelConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    conditioning: ConditioningConfig = field(
+        default_factory=lambda: ConditioningConfig(rule=None, draw="continuous", steps=())
+    )
+    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    logging: LoggingConfig = field(default_factory=LoggingConfig)
+    imports: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Reject parts that contradict each other."""
+        objective, rule = self.objective, self.conditioning.rule
+        if (self.model.kind == "prox") != (rule is not None):
+            raise ConfigError(
+                f"conditioning.rule = {rule!r} does not fit model.kind = {self.model.kind!r}: prox models need a "
+                "proximal rule such as 'prox-hybrid', score models none"
+            )
+        if rule is None and (objective.loss != "mse" or objective.target == "prox"):
+            raise ConfigError(
+                f"objective.loss = {objective.loss!r}, target = {objective.target!r} does not fit a score model, which "
+                "has no prox: use 'mse', and 'noise' or 'output'"
+            )
+        if objective.l1_steps and objective.l1_steps >= self.training.steps:
+            raise ConfigError(
+                f"objective.l1_steps = {objective.l1_steps} leaves nothing of training.steps = {self.training.steps} "
+                "for proximal matching; take fewer"
+            )
+        if self.optimiser.l1_lr is not None and not objective.l1_steps:
+            raise ConfigError(f"optimiser.l1_lr = {self.optimiser.l1_lr} needs an l1 phase: set objective.l1_steps")
+        make_draws(self.conditioning, self.model.schedule)
+        if self.logging.preview_every:
+            grid = self.preview_sampler.grid(self.model.schedule, self.logging.preview_steps)
+            self.preview_sampler.check(self.model.schedule, grid)
+
+    @property
+    def preview_sampler(self) -> Sampler:
+        """The sampler of the previews: the one a prox model is trained for, `ode-euler` for score models."""
+        return find_sampler(self.conditioning.rule or "ode-euler")
+
+    def training_range(self) -> TrainingRange:
+        """Return the `(t, lam)` that the network is trained on."""
+        return TrainingRange(self.conditioning, self.model.schedule)
+
+    def parameter_count(self) -> int:
+        """Return the number of parameters of the network, without room for them."""
+        return self.model.parameter_count()
+
+
+codec.register_tagged(NetworkConfig, NETWORKS, "network")
+codec.register_tagged(Schedule, SCHEDULES, "schedule")
+codec.converter.register_unstructure_hook(
+    Config, make_dict_unstructure_fn(Config, codec.converter, imports=override(omit_if_default=True))
 )
 
-__all__ = [
-    "Config",
-    "ConfigError",
-    "LoggingConfig",
-    "ModelConfig",
-    "OptimiserConfig",
-    "TrainingConfig",
-    "differences",
-    "from_dict",
-    "from_json",
-    "overlay",
-    "to_dict",
-    "to_json",
-]
+
+def to_json(config: object) -> str:
+    """Return a configuration as indented JSON; :func:`from_json` gives it back exactly.
+
+    A VPSDE is written as `beta_min` and `beta_max` of the model, as it has been from the first version on.
+    """
+    data = to_dict(config)
+    model = data.get("model", data)
+    if isinstance(model, dict) and model.get("schedule", {}).get("type") == "vpsde":
+        model |= {key: value for key, value in model.pop("schedule").items() if key != "type"}
+    return json.dumps(data, indent=2, allow_nan=False) + "\n"
+
+
+def from_json(text: str, kind: type[T] = Config) -> T:  # type: ignore[assignment]
+    """Return the configuration that :func:`to_json` wrote, a `Config` or another dataclass.
+
+    Raises:
+        ConfigError: Not JSON, an unknown key, a wrong type, or values that contradict.
+    """
+    return from_dict(parse_json(text), kind)
+
+
+def from_dict(data: Any, kind: type[T] = Config) -> T:  # type: ignore[assignment]
+    """Return the configuration that a plain dictionary describes; fields that are missing take their defaults."""
+    try:
+        return codec.from_dict(_with_schedule(data), kind)
+    except UnknownTypeError as error:
+        modules = data.get("imports") if isinstance(data, Mapping) else None
+        names = " ".join(map(str, modules or ["MODULE"]))
+        raise UnknownTypeError(f"{error}; an own one is made known by --import {names}") from error
+
+
+def overlay(config: Config, changes: Mapping[str, Any]) -> Config:
+    """Return `config` with the values of a (partial) dictionary in place of its own."""
+    return from_dict(merged(to_dict(config), _with_schedule(changes)), Config)
+
+
+def _with_schedule(data: Any) -> Any:
+    """Return the dictionary of a configuration or a model with the `beta_min` and `beta_max` of a model in a VPSDE."""
+    if not isinstance(data, Mapping):
+        return data
+    if isinstance(data.get("model"), Mapping):
+        return {**data, "model": _with_schedule(data["model"])}
+    betas = {key: data[key] for key in ("beta_min", "beta_max") if key in data}
+    others = {key: value for key, value in data.items() if key not in betas}
+    return {**others, "schedule": {"type": "vpsde", **betas}} if betas else data

@@ -27,7 +27,7 @@ from proxdm.errors import ProxdmError, did_you_mean
 T = TypeVar("T")
 
 converter = Converter(unstruct_collection_overrides={tuple: list})
-"""The rules of this module; :mod:`proxdm.config.schema` adds those of single fields."""
+"""The rules of this module; :mod:`proxdm.config` adds those of single fields."""
 
 
 class ConfigError(ProxdmError, ValueError):
@@ -79,9 +79,17 @@ def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
     return out
 
 
-def differences(first: object, second: object) -> list[str]:
+def differences(first: object, second: object, path: str = "") -> list[str]:
     """Return the dotted names of the fields in which two configurations differ, with both values."""
-    return _differences(to_dict(first), to_dict(second), "")
+    one, two = (value if isinstance(value, dict) else to_dict(value) for value in (first, second))
+    out = []
+    for key in one | two:
+        a, b = one.get(key), two.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            out += differences(a, b, f"{path}{key}.")
+        elif a != b:
+            out.append(f"{path}{key} ({a!r} and {b!r})")
+    return out
 
 
 def register_tagged(base: type, table: Mapping[str, type], what: str) -> None:
@@ -181,14 +189,3 @@ def _describe(kind: Any) -> str:
 
 def _refuse(constant: str) -> float:
     raise ValueError(f"{constant} is no number in JSON")
-
-
-def _differences(first: Mapping[str, Any], second: Mapping[str, Any], path: str) -> list[str]:
-    out = []
-    for key in dict.fromkeys([*first, *second]):
-        a, b = first.get(key), second.get(key)
-        if isinstance(a, Mapping) and isinstance(b, Mapping):
-            out += _differences(a, b, f"{path}{key}.")
-        elif a != b:
-            out.append(f"{path}{key} ({a!r} and {b!r})")
-    return out

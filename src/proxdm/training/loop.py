@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from proxdm._version import __version__
 from proxdm.checkpoints import store
+from proxdm.checkpoints.portable import describe_model
 from proxdm.checkpoints.store import Checkpoint, TrainingState
 from proxdm.conditioning import Draws, make_draws
 from proxdm.config import Config, ConfigError
@@ -332,7 +333,7 @@ class Trainer:
             weights = {f"ema-{decay}": stepper.averages.state(decay) for decay in training.ema}
             weights["raw"] = stepper.model.network.state_dict()
             optimizer, keep = stepper.optimizer_state(), self.settings.logging.keep
-            described = stepper.model.config
+            described = describe_model(stepper.model, stepper.stream.data.shape)
             store.save_checkpoint(self.folder, self.record, state, weights, optimizer, keep=keep, model=described)
 
     def _signal(self, signals: list[int]) -> int:
