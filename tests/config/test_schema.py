@@ -114,7 +114,7 @@ UNET = UNetConfig(1, 8, (1, 2))
         (lambda: replace(PROX, conditioning=SCORE.conditioning), "prox models need a proximal rule"),
         (lambda: replace(SCORE, objective=PROX.objective), "does not fit a score model"),
         (lambda: replace(PROX, training=TrainingConfig(3)), "l1_steps = 3 leaves nothing of training.steps = 3"),
-        (lambda: replace(SCORE, optimiser=OptimiserConfig(l1_lr=1.0)), "no effect without an l1 phase"),
+        (lambda: replace(SCORE, optimiser=OptimiserConfig(l1_lr=1.0)), "l1_lr = 1.0 needs an l1 phase"),
         (
             lambda: replace(
                 PROX,

@@ -66,7 +66,8 @@ def describe_model(model: LearnedModel, shape: Sequence[int]) -> ModelConfig | N
     """
     if isinstance(model.config, Config | ModelConfig):
         return model_config(model.config)
-    network, kind, meaning = getattr(model.network, "config", None), type(model.network), model.parametrisation
+    kind, meaning = type(model.network), model.parametrisation
+    network: Any = getattr(model.network, "config", None)
     if type(network) not in NETWORKS.values():
         network = ExternalNetwork(f"{kind.__module__}.{kind.__qualname__}")
     if meaning not in (*SCORE_PARAMETRISATIONS.values(), *PARAMETRISATIONS.values()):
