@@ -270,7 +270,7 @@ def test_official_files_can_be_sampled(shared, tmp_path, monkeypatch, capsys):
         (["--sampler", "ode-euler"], "needs a model with .score"),
         (["--sampler", "prox-backward", "--steps", "3"], "gamma"),
         (["--device", "quantum"], "device = quantum cannot be used here"),
-        (["--preset", "mnist-score"], "preset = 'mnist-score' is for the paper's .pth files"),
+        (["--preset", "mnist-score"], "preset = 'mnist-score' is for .pth files"),
         (["--weights", "raw"], "has no weights named 'raw'; it has ema-0.9"),
         (["--latents"], "--latents is for latent models"),
     ],

@@ -61,15 +61,6 @@ def cifar_pictures(shared) -> torch.Tensor:
 
 
 @pytest.fixture(scope="session")
-def real_pictures(shared, cifar_pictures) -> tuple[torch.Tensor, torch.Tensor]:
-    """200 real CIFAR-10 pictures and 200 real MNIST digits in three equal channels, uint8 `(200, 3, 32, 32)` each."""
-    from proxdm.data import DataConfig, load_data
-
-    digits = load_data(DataConfig("mnist", root=str(shared / "data" / "mnist-t10k"), split="test", limit=200)).images
-    return cifar_pictures[:200], digits.expand(-1, 3, -1, -1).contiguous()
-
-
-@pytest.fixture(scope="session")
 def textbook():
     """pytorch-fid's distance, or the formula it computes where SciPy (1.18) no longer has the call it makes."""
 

@@ -31,27 +31,24 @@ from proxdm.metrics.frechet import MomentAccumulator, frechet_distance
 FORM = InputForm("digits-classifier", (-1.0, 1.0), 1, 8)
 
 
-def stripes(count=64, side=8, seed=0):
+def stripes(seed=0):
     """Noise with a bright left or right half: two classes that anybody can tell apart."""
     generator = torch.Generator().manual_seed(seed)
-    labels = torch.randint(0, 2, (count,), generator=generator)
-    images = torch.randint(0, 100, (count, 1, side, side), generator=generator, dtype=torch.uint8)
-    images[labels == 0, :, :, : side // 2] += 120
-    images[labels == 1, :, :, side // 2 :] += 120
+    labels = torch.randint(0, 2, (64,), generator=generator)
+    images = torch.randint(0, 100, (64, 1, 8, 8), generator=generator, dtype=torch.uint8)
+    images[labels == 0, :, :, :4] += 120
+    images[labels == 1, :, :, 4:] += 120
     return LabelledImages(ImageData(images, "stripes"), labels, ("left", "right"))
 
 
 def random_classifier(channels=1, side=8):
     """Weights and batch statistics away from where they start."""
     torch.manual_seed(0)
-    network = ImageClassifier(channels, side, 3)
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            for tensor in (module.weight.data, module.running_var):
-                tensor.uniform_(0.5, 2)
-            for tensor in (module.bias.data, module.running_mean):
-                tensor.normal_()
-    return network.eval()
+    network = ImageClassifier(channels, side, 3).eval()
+    for tensor in network.state_dict().values():
+        if tensor.ndim == 1:
+            tensor.uniform_(0.5, 2)
+    return network
 
 
 # The network
@@ -80,30 +77,24 @@ def test_the_file_holds_the_network_without_its_normalisation(tmp_path, generato
 # Training
 
 
-def trained_bytes(path, **settings):
-    network = train_classifier(stripes(), ClassifierConfig(steps=4, batch_size=16, flip="random", **settings))
-    save_module(feature_module(network), path, FORM)
-    return path.read_bytes()
-
-
 def test_the_seed_decides_every_byte_of_the_file_whatever_its_name(tmp_path):
-    first = trained_bytes(tmp_path / "a.pt", seed=3)
-    torch.manual_seed(99)
-    expected = torch.rand(3)
-    torch.manual_seed(99)
-    assert trained_bytes(tmp_path / "b.pt", seed=3) == first
-    assert torch.equal(torch.rand(3), expected)  # the global generator is left alone
-    assert trained_bytes(tmp_path / "c.pt", seed=4) != first
+    state = torch.get_rng_state()
+    contents = []
+    for name, seed in (("a.pt", 3), ("b.pt", 3), ("c.pt", 4)):
+        network = train_classifier(stripes(), ClassifierConfig(steps=4, batch_size=16, flip="random", seed=seed))
+        save_module(feature_module(network), tmp_path / name, FORM)
+        contents.append((tmp_path / name).read_bytes())
+    assert contents[0] == contents[1] != contents[2]
+    assert torch.equal(torch.get_rng_state(), state)  # the global generator is left alone
 
 
 @pytest.mark.parametrize("bf16", [False, True])
 def test_two_halves_are_told_apart(bf16):
     network = train_classifier(stripes(), ClassifierConfig(steps=30, batch_size=32, bf16=bf16))
-    assert accuracy(network, stripes(seed=1)) > 0.95
     assert not network.training
-    mirrored = stripes(seed=1)
-    mirrored = dataclasses.replace(mirrored, labels=1 - mirrored.labels)
-    assert accuracy(network, mirrored) < 0.05
+    other = stripes(seed=1)
+    assert accuracy(network, other) > 0.95
+    assert accuracy(network, dataclasses.replace(other, labels=1 - other.labels)) < 0.05
 
 
 def test_shifts_are_whole_pixels_with_repeated_borders(generator):
@@ -119,7 +110,6 @@ def test_shifts_are_whole_pixels_with_repeated_borders(generator):
     "name, count, steps, flip",
     [
         ("digits", 1438, 562, "none"),  # 50 epochs
-        ("mnist", 60_000, 3000, "none"),
         ("fashion-mnist", 60_000, 3000, "random"),
         ("cifar10", 50_000, 3000, "random"),
         ("pictures", 100, 40, "none"),
@@ -175,9 +165,6 @@ def test_what_cannot_be_classified(shape, names, latent, message):
     with pytest.raises(FeatureError, match=message) as caught:
         train_classifier(LabelledImages(images, torch.arange(shape[0]) % len(names), names), ClassifierConfig())
     assert "\n" not in str(caught.value)
-
-
-def test_every_image_needs_a_label():
     with pytest.raises(FeatureError, match="stripes: 64 images have 3 labels"):
         train_classifier(dataclasses.replace(stripes(), labels=torch.zeros(3)), ClassifierConfig())
 

@@ -28,13 +28,9 @@ def test_exact_distance_equals_its_definition_in_any_blocks(block, generator):
     x = torch.randn(9, 5, generator=generator, dtype=torch.float64)
     y = torch.randn(7, 5, generator=generator, dtype=torch.float64) * 1.5 + 0.3
     assert squared_mmd(x, y, block=block) == pytest.approx(brute_force(x.numpy(), y.numpy()), rel=1e-12)
-
-
-def test_a_subset_of_everything_is_the_exact_distance(generator):
-    x, y = torch.randn(20, 4, generator=generator), torch.randn(20, 4, generator=generator) + 1
-    result = kid(x, y, subset_size=20, subsets=3)
-    assert result.value == pytest.approx(squared_mmd(x, y), rel=1e-12)
-    assert result.std == pytest.approx(0, abs=1e-12)
+    everything = kid(x[:7], y, subset_size=7, subsets=3)
+    assert everything.value == pytest.approx(squared_mmd(x[:7], y), rel=1e-12)
+    assert everything.std == pytest.approx(0, abs=1e-12)
 
 
 def test_different_sets_are_told_apart_with_an_error_that_covers(generator):

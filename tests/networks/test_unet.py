@@ -158,22 +158,18 @@ def test_takes_every_size_that_fits(size):
 @pytest.mark.parametrize(
     "config, size, fits",
     [
-        (UNetConfig(channels=1, width=8), (28, 28), "multiples of 8 .patch 1 x 2.3., such as 32x32"),
-        (
-            UNetConfig(channels=1, width=8, mult=(1, 2), patch=4),
-            (32, 36),
-            "multiples of 8 .patch 4 x 2.1., such as 32x40",
-        ),
-        (UNetConfig(channels=1, width=8, mult=(1, 2)), (0, 4), "multiples of 2 .patch 1 x 2.1., such as 2x4"),
+        (UNetConfig(channels=1, width=8), (28, 28), "multiples of 8 .*such as 32x32"),
+        (UNetConfig(channels=1, width=8, mult=(1, 2), patch=4), (32, 36), "multiples of 8 .*such as 32x40"),
+        (UNetConfig(channels=1, width=8, mult=(1, 2)), (0, 4), "multiples of 2 .*such as 2x4"),
     ],
 )
 def test_other_sizes_are_errors_that_name_one_that_fits(config, size, fits):
-    with pytest.raises(ValueError, match=f"images of {size[0]}x{size[1]} do not fit.*{fits}"):
+    with pytest.raises(ValueError, match=f"{size[0]}x{size[1]} .*{fits}"):
         UNet(config)(torch.zeros(1, 1, *size), torch.zeros(1))
 
 
 def test_other_channels_are_errors():
-    with pytest.raises(ValueError, match=r"x has shape \(1, 3, 8, 8\), but this network takes \(B, 2, height, width\)"):
+    with pytest.raises(ValueError, match=r"\(3, 8, 8\) must have shape \(2, height, width\)"):
         UNet(SMALL)(torch.zeros(1, 3, 8, 8), torch.zeros(1))
 
 

@@ -18,9 +18,6 @@ from proxdm.evaluation.reference import Reference
 from proxdm.metrics.registry import METRICS, Keeps, Metric
 from proxdm.metrics.statistics import ReferenceStatistics
 
-MEASURES = METRICS
-"""The table of metrics."""
-
 
 @dataclass(frozen=True, eq=False)
 class Material:

@@ -14,15 +14,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-TITLES = {
-    "w2": "W2",
-    "sliced_w2": "sliced W2",
-    "kid": "kernel distance (KID)",
-    "nearest": "distance to the nearest image",
-    "copied": "fraction of near copies",
-}
-"""Metrics in words; others by their names."""
-
 PHASES = ("#3d3d3d", "#9a5b13", "#5a3d8a", "#17734f")
 """Colours of the phases of a training."""
 
@@ -43,7 +34,7 @@ def metric_name(metric: str, features: str) -> str:
 def metric_title(panel: Panel) -> str:
     """Return the name of the metric of a panel in words."""
     if not panel.metric.startswith("fid"):
-        return TITLES.get(panel.metric, panel.metric.replace("_", " "))
+        return value_of(panel.metric).title
     infinite = " at infinitely many samples" if panel.metric == "fid_infinity" else ""
     return "Fréchet distance" + infinite + (" (FID)" if features_of(panel) == "inception" else "")
 
