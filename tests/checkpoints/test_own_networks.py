@@ -12,16 +12,20 @@ from torch import nn
 from proxdm.checkpoints import store
 from proxdm.checkpoints.load import find, load
 from proxdm.checkpoints.portable import save_model
+from proxdm.cli import main
 from proxdm.cli.train import parse_request
-from proxdm.conditioning import ConditioningConfig
+from proxdm.conditioning import ConditioningConfig, UniformTimes, make_draws
 from proxdm.config import Config, ConfigError, ModelConfig, TrainingConfig, from_json, overlay, to_json
 from proxdm.data.images import ImageData
 from proxdm.data.load import DataConfig
 from proxdm.errors import CheckpointError
+from proxdm.losses import ObjectiveConfig
 from proxdm.models import ProxModel, ScoreModel
-from proxdm.networks import NETWORKS, ExternalNetwork, MLPConfig
+from proxdm.networks import MLP, NETWORKS, ExternalNetwork, MLPConfig
 from proxdm.runtime.registry import IMPORTED
-from proxdm.schedules import VPSDE
+from proxdm.schedules import VPSDE, Cosine
+from proxdm.training import Settings
+from proxdm.training import train as train_any
 from proxdm.training import train_config as train
 
 
@@ -153,3 +157,53 @@ def test_a_given_network_may_take_the_place_of_ours(tmp_path):
     loaded = load(path, network=mine)
     assert loaded.network is mine
     assert loaded.dtype == torch.float64
+
+
+def trained(model, folder, **changes):
+    """A run of `train()` with a model that is nobody's configuration, and its averages."""
+    draws = UniformTimes() if model.kind == "score" else make_draws(CONFIG.conditioning, model.schedule)
+    objective = ObjectiveConfig() if model.kind == "score" else ObjectiveConfig("proximal-matching", zetas=(1.0,))
+    logging = replace(CONFIG.logging, preview_every=0)
+    settings = Settings(training=TrainingConfig(2, 4, ema=(0.9, 0.5), device="cpu"), logging=logging)
+    train_any(model, torch.rand(9, 2), draws, objective, settings, folder, progress=False)
+    model.network.load_state_dict(store.latest(folder).read("ema-0.9"))
+    return model
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: ScoreModel(Linear(2, 1), Cosine(), "v"), lambda: ProxModel(Linear(2, 2), VPSDE(0.2, 9.0), "prox")]
+)
+def test_a_run_without_a_configuration_is_loaded_with_its_network(tmp_path, capsys, make):
+    model = trained(make(), tmp_path / "run")
+    loaded = load(tmp_path / "run", network=make().network)
+    assert same(loaded, model)
+    assert (type(loaded), loaded.schedule, loaded.parametrisation) == (
+        type(model),
+        model.schedule,
+        model.parametrisation,
+    )
+    assert find(tmp_path / "run").weight_sets == ("ema-0.9", "ema-0.5", "raw")
+    with pytest.raises(CheckpointError, match=r"test_own_networks\.Linear .*network="):
+        load(tmp_path / "run")
+    assert main(["info", str(tmp_path / "run"), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["network"].endswith("test_own_networks.Linear")
+    assert (facts["model"], facts["shape"], facts["schedule"]) == (model.kind, [2], str(model.schedule))
+    assert (facts["training_steps"], facts["step"], facts["batch_size"]) == (2, 2, 4)
+    assert facts["data"].endswith("9 of 2")
+
+
+def test_a_run_with_a_network_of_ours_needs_no_network(tmp_path):
+    model = trained(ScoreModel(MLP(MLPConfig(2, 8, 1))), tmp_path / "run")
+    assert same(load(tmp_path / "run"), model)
+    assert load(tmp_path / "run").config.network == MLPConfig(2, 8, 1)
+
+
+def test_a_run_whose_schedule_has_no_name_says_how_its_weights_are_read(tmp_path):
+    class Mine(VPSDE):
+        pass
+
+    trained(ScoreModel(Linear(2, 1), Mine()), tmp_path / "run")
+    with pytest.raises(CheckpointError, match="in words only.*load_state_dict") as caught:
+        load(tmp_path / "run", network=Linear(2, 1))
+    assert "\n" not in str(caught.value)
