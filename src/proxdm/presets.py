@@ -15,7 +15,7 @@ Ours: `dino-*`: points of the plane, minutes on one CPU core, no download.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
@@ -32,67 +32,32 @@ PRESETS: Registry[Callable[[], Config]] = Registry("preset")
 ALL, SUBSET, BACKWARD = (5, 10, 20, 50, 100, 1000), (5, 10, 20), (20, 50, 100, 1000)
 
 
-@dataclass(frozen=True)
-class Setting:
-    """What the presets of a data set have in common."""
-
-    data: DataConfig
-    shape: tuple[int, ...]
-    network: UNetConfig | MLPConfig  # Of the score model
-    training: TrainingConfig
-    logging: LoggingConfig
-    l1_steps: int
-    weights: str = "log10"  # Of the candidates N
-
-
-_PAPER_LOGGING = LoggingConfig(every=100, checkpoint_every=25_000, keep=3, preview_every=25_000)
-SETTINGS = {
-    "dino": Setting(
-        DataConfig("datasaurus-dino"),
-        (2,),
-        MLPConfig(2, 128, 4, frequencies=5),
-        TrainingConfig(20_000, 128, ema=(0.999,)),
-        LoggingConfig(every=100, checkpoint_every=2_000, keep=2, preview_every=2_000, preview_samples=1_000),
-        8_000,
+_PAPER = LoggingConfig(every=100, checkpoint_every=25_000, keep=3, preview_every=25_000)
+# data, shape, score network, training, logging, l1 steps of prox models, their weights of the candidates N
+SETTINGS: dict[str, tuple[DataConfig, tuple[int, ...], Any, TrainingConfig, LoggingConfig, int, str]] = {
+    "dino": (
+        DataConfig("datasaurus-dino"), (2,), MLPConfig(2, 128, 4, frequencies=5),
+        TrainingConfig(20_000, 128, ema=(0.999,)), LoggingConfig(100, 2_000, 2, 2_000, 1_000), 8_000, "log10",
     ),
-    "digits": Setting(
-        DataConfig("digits"),
-        (1, 8, 8),
-        UNetConfig(1, 24, (1, 2), (1,), 1, 0.05),
-        TrainingConfig(4_000, 64, ema=(0.999,)),
-        LoggingConfig(every=50, checkpoint_every=1_000, keep=2, preview_every=1_000),
-        2_000,
+    "digits": (
+        DataConfig("digits"), (1, 8, 8), UNetConfig(1, 24, (1, 2), (1,), 1, 0.05),
+        TrainingConfig(4_000, 64, ema=(0.999,)), LoggingConfig(50, 1_000, 2, 1_000), 2_000, "log10",
     ),
-    "fashion-mnist": Setting(
-        DataConfig("fashion-mnist"),
-        (1, 32, 32),
-        UNetConfig(1, 24, (1, 2, 2), (2,), 1, 0.05, patch=2),
-        TrainingConfig(4_000, 64, ema=(0.999,), channels_last=True),
-        LoggingConfig(every=100, checkpoint_every=1_000, keep=2, preview_every=2_000),
-        3_000,
+    "fashion-mnist": (
+        DataConfig("fashion-mnist"), (1, 32, 32), UNetConfig(1, 24, (1, 2, 2), (2,), 1, 0.05, patch=2),
+        TrainingConfig(4_000, 64, ema=(0.999,), channels_last=True), LoggingConfig(100, 1_000, 2, 2_000),
+        3_000, "log10",
     ),
-    "mnist": Setting(
-        DataConfig("mnist"), (1, 32, 32), UNetConfig(1, 64), TrainingConfig(225_000), _PAPER_LOGGING, 75_000
+    "mnist": (DataConfig("mnist"), (1, 32, 32), UNetConfig(1, 64), TrainingConfig(225_000), _PAPER, 75_000, "log10"),
+    "cifar10": (
+        DataConfig("cifar10", flip="random"), (3, 32, 32), UNetConfig(3, 128),
+        TrainingConfig(375_000), _PAPER, 75_000, "root-3",
     ),
-    "cifar10": Setting(
-        DataConfig("cifar10", flip="random"),
-        (3, 32, 32),
-        UNetConfig(3, 128),
-        TrainingConfig(375_000),
-        _PAPER_LOGGING,
-        75_000,
-        "root-3",
+    "celebahq": (
+        DataConfig("celebahq-latents", flip="random"), (4, 32, 32), UNetConfig(4, 128, (1, 2, 4, 4), (1, 2, 3)),
+        TrainingConfig(1_500_000), _PAPER, 300_000, "root-3",
     ),
-    "celebahq": Setting(
-        DataConfig("celebahq-latents", flip="random"),
-        (4, 32, 32),
-        UNetConfig(4, 128, (1, 2, 4, 4), (1, 2, 3)),
-        TrainingConfig(1_500_000),
-        _PAPER_LOGGING,
-        300_000,
-        "root-3",
-    ),
-}
+}  # fmt: skip
 
 # setting, rule, candidates N, zetas; learning rates of proximal matching and of l1, warm-up, clipping
 ROWS: dict[str, tuple[str, str | None, tuple[int, ...], tuple[float, ...], tuple[Any, ...]]] = {
@@ -118,22 +83,23 @@ ROWS: dict[str, tuple[str, str | None, tuple[int, ...], tuple[float, ...], tuple
 
 def make(name: str) -> Config:
     """Return the preset of a row."""
-    place, rule, candidates, zetas, optimiser = ROWS[name]
-    base, plain = SETTINGS[place], name.endswith("noheur")
-    kind: Literal["score", "prox"] = "score"
-    objective, network, weights = ObjectiveConfig(), base.network, "uniform"
+    setting, rule, candidates, zetas, optimiser = ROWS[name]
+    data, shape, network, training, logging, l1_steps, weights = SETTINGS[setting]
+    target: Literal["noise", "prox"] = "prox" if name.endswith("noheur") else "noise"
+    objective = ObjectiveConfig()
     if rule is not None:
-        objective = ObjectiveConfig("proximal-matching", "prox" if plain else "noise", base.l1_steps, zetas)
-        kind, network, weights = "prox", replace(base.network, conditioning="time-lam"), base.weights
+        objective = ObjectiveConfig("proximal-matching", target, l1_steps, zetas)
+        network = replace(network, conditioning="time-lam")
+    draw: Literal["knots", "continuous"] = "knots" if candidates else "continuous"
     return Config(
         preset=name,
-        data=base.data,
-        model=ModelConfig(kind, base.shape, network, "prox" if plain else "epsilon"),
+        data=data,
+        model=ModelConfig("prox" if rule else "score", shape, network, "prox" if target == "prox" else "epsilon"),
         objective=objective,
-        conditioning=ConditioningConfig(rule, "knots" if candidates else "continuous", candidates, weights),
+        conditioning=ConditioningConfig(rule, draw, candidates, weights if rule else "uniform"),
         optimiser=OptimiserConfig(*optimiser),
-        training=base.training,
-        logging=base.logging,
+        training=training,
+        logging=logging,
     )
 
 

@@ -19,11 +19,6 @@ CARD_FILE = "README.md"
 PICTURE_FILE = "samples.png"
 
 _DATASETS = {"mnist": "ylecun/mnist", "fashion-mnist": "zalando-datasets/fashion_mnist", "cifar10": "uoft-cs/cifar10"}
-_PROX = (
-    "A proximal diffusion model: a network that gives the proximal operator of `-lam log p_t`, the diffused density of "
-    "the data, at every time `t` and weight `lam` of a backward step"
-)
-_SCORE = "A score model: a network that predicts the noise in diffused data at every time `t`"
 
 
 @dataclass(frozen=True)
@@ -110,7 +105,8 @@ def model_card(found: Found, repo: str, license: str | None = None, *, picture: 
         header,
         template_path=str(Path(__file__).with_name("card.md")),
         repo=repo,
-        summary=(_PROX if model.kind == "prox" else _SCORE) + (f", trained on {data}" if data else ""),
+        kind=model.kind,
+        data=data,
         picture=PICTURE_FILE if picture else None,
         rule=repr(default_sampler(config)),
         steps=default_steps(config),

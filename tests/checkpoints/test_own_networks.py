@@ -204,6 +204,6 @@ def test_a_run_whose_schedule_has_no_name_says_how_its_weights_are_read(tmp_path
         pass
 
     trained(ScoreModel(Linear(2, 1), Mine()), tmp_path / "run")
-    with pytest.raises(CheckpointError, match="in words only.*load_state_dict") as caught:
+    with pytest.raises(CheckpointError, match=r"in words only.*load_state_dict") as caught:
         load(tmp_path / "run", network=Linear(2, 1))
     assert "\n" not in str(caught.value)

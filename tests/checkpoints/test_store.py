@@ -66,7 +66,7 @@ def test_what_is_saved_comes_back(run):
         tensors, expected = found.read(weights), state_dict(seed)
         assert tensors.keys() == expected.keys()
         assert all(torch.equal(tensors[key], expected[key]) for key in expected)
-    optimizer = found.read_optimizer()
+    optimizer = found.read("optimizer")
     assert torch.equal(optimizer["step.w"], torch.tensor(7.0))
     assert torch.equal(optimizer["exp_avg.w"], torch.full((3,), 0.1))
 

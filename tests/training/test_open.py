@@ -63,7 +63,7 @@ def run(parts, data, out, settings=SETTINGS, **options):
 
 def weights_of(result):
     folder = store.latest(result.folder)
-    return {name: folder.read(name) for name in folder.weights} | {"optimizer": folder.read_optimizer()}
+    return {name: folder.read(name) for name in folder.weights} | {"optimizer": folder.read("optimizer")}
 
 
 def assert_same(first, second):

@@ -21,22 +21,16 @@ from typing import NamedTuple
 
 from proxdm.checkpoints.portable import MODEL_FILE
 from proxdm.errors import CheckpointError, ProxdmError
+from proxdm.presets import ROWS
 from proxdm.runtime.files import replacing
 
 OFFICIAL_REPO = "ZhenghanFang/prox-diffusion"
 """Where the authors of arXiv 2507.08956 keep weights and FID statistics."""
 
 OFFICIAL_MODELS: dict[str, str] = {
-    "mnist-score": "mnist_score.pth",
-    "mnist-prox-hybrid": "mnist_prox_hybrid.pth",
-    "mnist-prox-backward": "mnist_prox_backward.pth",
-    "cifar10-score": "cifar10_score.pth",
-    "cifar10-prox-hybrid": "cifar10_prox_hybrid.pth",
-    "cifar10-score-subset": "cifar10_score_subset.pth",
-    "cifar10-prox-hybrid-subset": "cifar10_prox_hybrid_subset.pth",
-    "cifar10-prox-hybrid-subset-noheur": "cifar10_prox_hybrid_subset_noheur.pth",
-    "celebahq-score": "celeba_hq_score.pth",
-    "celebahq-prox-hybrid": "celeba_hq_prox_hybrid.pth",
+    name: f"{name.replace('celebahq', 'celeba-hq').replace('-', '_')}.pth"
+    for name, (setting, *_) in ROWS.items()
+    if setting in ("mnist", "cifar10", "celebahq")
 }
 """The published weights: preset they belong to, and file in :data:`OFFICIAL_REPO`."""
 

@@ -108,12 +108,7 @@ def load_official(
 def open_source(
     source: str | Path, weights: str | None = None, preset: str | None = None, *, device: str | torch.device = "cpu"
 ) -> Opened:
-    """Return the model of any source, the paper's `.pth` files with their `preset` included, and its weight set.
-
-    Raises:
-        CheckpointError: As :func:`load` and :func:`load_official`; or a preset is given for another kind of source.
-        HubError: The repository cannot be had.
-    """
+    """Return the model of any source and its weight set, as :func:`load` or, of `.pth` files, :func:`load_official`."""
     if is_official(source):
         chosen = weights or OFFICIAL_WEIGHTS
         return Opened(load_official(source, preset, chosen, device=device), chosen)
@@ -129,16 +124,9 @@ def is_official(source: str | Path) -> bool:
 
 
 def find(source: str | Path, weights: str | None = None, *, external: bool = False) -> Found:
-    """Return where a model is and what it says of itself; its weights stay on disk.
+    """Return where a model is and what it says of itself, as :func:`load` finds it; its weights stay on disk.
 
-    Args:
-        source: As :func:`load`.
-        weights: Weight set; None is the usual one.
-        external: Whether the network will be given, so that it need not be known here.
-
-    Raises:
-        CheckpointError: As :func:`load`.
-        HubError: The repository cannot be had.
+    `external` says that the network will be given, so that it need not be known here.
     """
     path, name = Path(source), str(source)
     checkpoint: Path | None = None

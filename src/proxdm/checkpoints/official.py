@@ -79,13 +79,6 @@ class OfficialFile:
         return f"a {self.kind} network of {self.parameters:,} parameters ({channels})"
 
 
-def official_key(key: str) -> str:
-    """Return our name of the parameter that the official code calls `key`."""
-    for pattern, replacement in KEY_MAP:
-        key = re.sub(pattern, replacement, key)
-    return key
-
-
 def read_official(path: str | Path) -> OfficialFile:
     """Return what an official file holds, without building a network."""
     path = Path(path)
@@ -99,8 +92,8 @@ def read_official(path: str | Path) -> OfficialFile:
         raise CheckpointError(f"{path} has no weights (a key that ends in {_SUFFIX}); its keys are {keys}")
     try:
         network = infer_network(next(iter(sets.values())))
-    except CheckpointError as error:
-        raise CheckpointError(f"{path} is not one of the paper's checkpoints: {error}") from error
+    except (KeyError, ValueError, IndexError) as error:
+        raise CheckpointError(f"{path} is not one of the paper's checkpoints, a DDPM U-Net: {error}") from error
     losses = content.get("train_losses")
     return OfficialFile(sets, network, len(losses) if isinstance(losses, list | tuple | Tensor) else 0)
 
@@ -130,19 +123,7 @@ def fitting_presets(network: UNetConfig) -> tuple[str, ...]:
 
 
 def infer_network(state: Mapping[str, Tensor]) -> UNetConfig:
-    """Return the architecture that a state dict (our names) belongs to; dropout stays at its default."""
-    try:
-        config = _read_off(state)
-    except (KeyError, ValueError, IndexError) as error:
-        raise CheckpointError(f"the parameters are not those of a DDPM U-Net ({error})") from error
-    with torch.device("meta"):
-        expected = UNet(config).state_dict()
-    if (problem := first_difference(state, expected)) is not None:
-        raise CheckpointError(f"the parameters are not those of a DDPM U-Net: {problem}")
-    return config
-
-
-def _read_off(state: Mapping[str, Tensor]) -> UNetConfig:
+    """Return the architecture of a DDPM U-Net with these parameters (our names); dropout stays at its default."""
     width, channels = state["head.weight"].shape[:2]
     widths: list[list[int]] = [[]]
     attention: set[int] = set()
@@ -154,7 +135,7 @@ def _read_off(state: Mapping[str, Tensor]) -> UNetConfig:
         if f"down.{i}.attention.out.weight" in state:
             attention.add(len(widths) - 1)
     out_channels = state["tail.2.weight"].shape[0]
-    return UNetConfig(
+    config = UNetConfig(
         channels=channels,
         width=width,
         mult=tuple(level[0] // width for level in widths),
@@ -163,6 +144,11 @@ def _read_off(state: Mapping[str, Tensor]) -> UNetConfig:
         conditioning="time-lam" if "embedding.lam.out.weight" in state else "time",
         out_channels=None if out_channels == channels else out_channels,
     )
+    with torch.device("meta"):
+        expected = UNet(config).state_dict()
+    if (problem := first_difference(state, expected)) is not None:
+        raise CheckpointError(problem)
+    return config
 
 
 def _renamed(path: Path, name: str, weights: object) -> dict[str, Tensor]:
@@ -171,7 +157,10 @@ def _renamed(path: Path, name: str, weights: object) -> dict[str, Tensor]:
     for key, value in weights.items() if isinstance(weights, Mapping) else [(None, None)]:
         if not isinstance(key, str) or not isinstance(value, Tensor):
             raise CheckpointError(f"{path}: {name} should map names to tensors, and does not")
-        if (ours := official_key(key)) in renamed:
+        ours = key
+        for pattern, replacement in KEY_MAP:
+            ours = re.sub(pattern, replacement, ours)
+        if ours in renamed:
             raise CheckpointError(f"{path} has two parameters that become {ours}, the second is {key}")
         renamed[ours] = value
     return renamed

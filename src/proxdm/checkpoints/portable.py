@@ -160,12 +160,7 @@ def write_model_file(record: ModelFile, state: Mapping[str, Tensor]) -> None:
 def read_model_file(path: Path, *, external: bool = False) -> ModelFile:
     """Return what a safetensors file says of itself; the tensors stay on disk.
 
-    Args:
-        path: The file.
-        external: Whether the network will be given: then it need not be one of :data:`~proxdm.networks.NETWORKS`.
-
-    Raises:
-        CheckpointError: The file is missing, cut short or not of this format, or written by a newer version.
+    `external` says that the network will be given: then it need not be one of :data:`~proxdm.networks.NETWORKS`.
     """
     with _opened(path) as file:
         metadata: dict[str, str] = file.metadata() or {}
@@ -190,11 +185,7 @@ def read_model_file(path: Path, *, external: bool = False) -> ModelFile:
 
 
 def parse_config(text: str, path: Path, *, external: bool = False, note: str = "") -> Config | ModelConfig:
-    """Return the configuration in the JSON of a file; `external` is as in :func:`read_model_file`.
-
-    Raises:
-        CheckpointError: It cannot be read; the message ends with `note`.
-    """
+    """Return the configuration in the JSON of a file; `note` ends the message of the CheckpointError if it has none."""
     try:
         data = parse_json(text)
         model = data.get("model", data)
@@ -223,10 +214,6 @@ def build_model(record: ModelFile, config: Config | ModelConfig, network: nn.Mod
     """Return the model of a configuration with the weights of a file, in evaluation mode; draw no random numbers.
 
     It is on the CPU, or where the given network is; None makes that of the configuration.
-
-    Raises:
-        CheckpointError: The file is damaged, its tensors are not those of the network, or the network was made by its
-            user and is not given.
     """
     state = read_tensors(record)
     try:
@@ -265,8 +252,7 @@ def _opened(path: Path) -> Any:
     except (SafetensorError, OSError, ValueError) as error:
         with path.open("rb") as file:
             start = file.read(32)
-        damage = (
-            f"({path.stat().st_size:,} bytes) is cut short, damaged, or not a safetensors file ({error}); get it again"
-        )
+        size = path.stat().st_size
+        damage = f"({size:,} bytes) is cut short, damaged, or not a safetensors file ({error}); get it again"
         words = next((words for magic, words in _OTHER_FILES.items() if start.startswith(magic)), damage)
         raise CheckpointError(f"{path} {words}") from error

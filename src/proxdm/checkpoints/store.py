@@ -28,6 +28,7 @@ import shutil
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -90,16 +91,8 @@ class Checkpoint:
         return (*averages(self.path), "raw")
 
     def read(self, name: str) -> dict[str, Tensor]:
-        """Return a weight set, e.g. `raw` or `ema-0.9999`, or the tensors of the `optimizer`, named `MOMENT.PARAMETER`.
-
-        Raises:
-            CheckpointError: There is no such set, or its file is damaged.
-        """
+        """Return a weight set, `raw` or `ema-0.9999`, or the tensors of the `optimizer`, named `MOMENT.PARAMETER`."""
         return read_tensors(read_model_file(self.path / _tensor_file(name)))
-
-    def read_optimizer(self) -> dict[str, Tensor]:
-        """Return the optimiser's tensors."""
-        return self.read("optimizer")
 
 
 def averages(folder: Path) -> list[str]:
@@ -145,11 +138,7 @@ def check_free(folder: Path) -> None:
 
 
 def read_config(folder: Path, kind: type[T] = Config) -> T:  # type: ignore[assignment]
-    """Return the configuration of a run, a :class:`~proxdm.config.Config` or another dataclass.
-
-    Raises:
-        CheckpointError: The folder is no run, or its configuration cannot be read.
-    """
+    """Return the configuration of a run, a `Config` or another dataclass; a CheckpointError says that there is none."""
     if not is_run(folder):
         raise CheckpointError(f"{folder} is not the folder of a training run (it has no {CONFIG_FILE} and checkpoints)")
     try:
@@ -206,19 +195,10 @@ def save_checkpoint(
     keep: int = 0,
     model: ModelConfig | None = None,
 ) -> Checkpoint:
-    """Write a checkpoint of a run, whole and synced to disk; then remove all but the latest `keep`.
+    """Write a checkpoint of a run, whole and synced to disk; then remove all but the latest `keep`, if that is not 0.
 
-    Args:
-        folder: The run.
-        config: Its configuration.
-        state: Position and counters.
-        weights: Weight sets by name: `raw` and `ema-DECAY`.
-        optimizer: The optimiser's tensors by name.
-        keep: Checkpoints to keep; 0 keeps all.
-        model: What the files of weights say of the model, where `config` is no `Config`.
-
-    Raises:
-        OutputError: The disk is full, or the folder cannot be written. Earlier checkpoints are untouched.
+    Weight sets are `raw` and `ema-DECAY`; `model` is what their files say of the model where `config` is no `Config`.
+    Where the disk is full an OutputError says so, and earlier checkpoints are untouched.
     """
     from safetensors import SafetensorError
 
@@ -261,25 +241,22 @@ def clean(folder: Path) -> None:
 def truncate_log(folder: Path, step: int) -> None:
     """Remove from the log of a run what comes after a step, and a last line that was cut short."""
     path = folder / LOG_FILE
-    if not path.exists():
-        return
-    kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            if json.loads(line)["step"] > step:
-                break
-        except (ValueError, KeyError, TypeError):
-            break
-        kept.append(line + "\n")
-    with replacing(path) as part:
-        part.write_text("".join(kept), encoding="utf-8")
+    if path.exists():
+        kept = takewhile(lambda line: line["step"] <= step, read_log(folder))
+        with replacing(path) as part:
+            part.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
-    """Return the log of a run, one dictionary a line; a last line that is being written is left out."""
+    """Return the log of a run, one dictionary a line, up to a line that is being written."""
     path = folder / LOG_FILE
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    found: list[dict[str, Any]] = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            break
+    return found
 
 
 def locked(folder: Path) -> AbstractContextManager[None]:

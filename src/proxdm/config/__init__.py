@@ -73,10 +73,9 @@ class ModelConfig:
 
     def build(self, network: nn.Module | None = None) -> LearnedModel:
         """Return the model, this configuration in `model.config`."""
+        kind = ScoreModel if self.kind == "score" else ProxModel
         network = self.build_network() if network is None else network
-        if self.kind == "score":
-            return ScoreModel(network, self.schedule, self.parametrisation, config=self)
-        return ProxModel(network, self.schedule, self.parametrisation, config=self)
+        return kind(network, self.schedule, self.parametrisation, config=self)
 
     def parameter_count(self) -> int:
         """Return the number of parameters of the network, without room for them."""
@@ -235,11 +234,7 @@ def to_json(config: object) -> str:
 
 
 def from_json(text: str, kind: type[T] = Config) -> T:  # type: ignore[assignment]
-    """Return the configuration that :func:`to_json` wrote, a `Config` or another dataclass.
-
-    Raises:
-        ConfigError: Not JSON, an unknown key, a wrong type, or values that contradict.
-    """
+    """Return the configuration that :func:`to_json` wrote; a ConfigError names what is wrong with any other text."""
     return from_dict(parse_json(text), kind)
 
 

@@ -20,22 +20,11 @@ from typing import Protocol, runtime_checkable
 
 from torch import nn
 
-from proxdm.networks.embeddings import Conditioning
-from proxdm.networks.mlp import MLP, MLPConfig
-from proxdm.networks.unet import UNet, UNetConfig
+from proxdm.networks.mlp import MLP as MLP
+from proxdm.networks.mlp import MLPConfig as MLPConfig
+from proxdm.networks.unet import UNet as UNet
+from proxdm.networks.unet import UNetConfig as UNetConfig
 from proxdm.runtime.registry import Registry
-
-__all__ = [
-    "MLP",
-    "NETWORKS",
-    "Conditioning",
-    "ExternalNetwork",
-    "MLPConfig",
-    "NetworkConfig",
-    "UNet",
-    "UNetConfig",
-    "parameter_count",
-]
 
 
 @runtime_checkable
@@ -47,24 +36,18 @@ class NetworkConfig(Protocol):
     """
 
     def build(self, shape: tuple[int, ...], conditions: int) -> nn.Module:
-        """Return the network, freshly initialised from torch's global generator.
+        """Return the network, freshly initialised from torch's global generator, for samples of a shape without batch.
 
-        Args:
-            shape: Shape of one sample, without the batch dimension; the output has it, too.
-            conditions: 1 for a network `(x, t)`, 2 for a network `(x, t, lam)`.
+        `conditions` is 1 for a network `(x, t)`, 2 for a network `(x, t, lam)`.
         """
         ...
 
 
 @dataclass(frozen=True)
 class ExternalNetwork:
-    """A network that a user made and keeps outside of :data:`NETWORKS`: files hold its weights, not its making.
+    """A network that a user made and keeps outside of :data:`NETWORKS`: files hold its weights, not its making."""
 
-    Attributes:
-        name: Qualified name of its class.
-    """
-
-    name: str
+    name: str  # Qualified name of its class
 
     def build(self, shape: tuple[int, ...], conditions: int) -> nn.Module:
         """Raise a ValueError: how it is made is not known."""

@@ -42,7 +42,6 @@ class MLPConfig:
 
     def build(self, shape: tuple[int, ...], conditions: int) -> MLP:
         """Return the network, freshly initialised (see :class:`proxdm.networks.NetworkConfig`)."""
-        self.check(shape, conditions)
         return MLP(self)
 
     def __str__(self) -> str:

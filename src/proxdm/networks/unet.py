@@ -41,10 +41,9 @@ class UNetConfig:
     def __post_init__(self) -> None:
         """Reject architectures that cannot be built."""
         check_conditioning(self.conditioning, self.width, self.dropout, log_lam=self.log_lam)
-        counts = {"channels": self.channels, "num_res_blocks": self.num_res_blocks, "patch": self.patch}
-        counts["out_channels"] = self.channels if self.out_channels is None else self.out_channels
-        if bad := next((f"{name} = {value}" for name, value in counts.items() if value < 1), None):
-            raise ValueError(f"{bad} must be at least 1")
+        for name in ("channels", "num_res_blocks", "patch", "out_channels"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ValueError(f"{name} = {value} must be at least 1")
         if not self.mult or min(self.mult) < 1:
             raise ValueError(f"mult = {self.mult} must hold one multiplier of at least 1 for every level")
         if wrong := [level for level in self.attention if not 0 <= level < len(self.mult)]:
@@ -76,7 +75,6 @@ class UNetConfig:
 
     def build(self, shape: tuple[int, ...], conditions: int) -> UNet:
         """Return the network, freshly initialised (see :class:`proxdm.networks.NetworkConfig`)."""
-        self.check(shape, conditions)
         return UNet(self)
 
     def __str__(self) -> str:

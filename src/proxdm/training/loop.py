@@ -192,7 +192,7 @@ class Trainer:
                 stepper.model.network.load_state_dict(found.read("raw"))
                 for decay in training.ema:
                     stepper.averages.load(decay, found.read(f"ema-{decay}"))
-                stepper.load_optimizer_state(found.read_optimizer())
+                stepper.load_optimizer_state(found.read("optimizer"))
             except (CheckpointError, RuntimeError, KeyError) as error:
                 raise CheckpointError(
                     f"the checkpoint {found.path} cannot be resumed ({error}); remove that folder to go on from the "
