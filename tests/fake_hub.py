@@ -20,22 +20,14 @@ TOKEN = "hf_test"
 
 
 class FakeHub:
-    """The server; a context manager.
-
-    Attributes:
-        folder: Repositories, `owner/name` below it.
-        requests: What was asked for: (method, path).
-        damaged: Files whose content is sent with one byte changed.
-        status: If set, every request is answered with this HTTP status.
-        created: Requests to make a repository.
-    """
+    """The server; a context manager."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.requests: list[tuple[str, str]] = []
-        self.created: list[dict] = []
-        self.damaged: set[str] = set()
-        self.status: int | None = None
+        self.folder = folder  # repositories, `owner/name` below it
+        self.requests: list[tuple[str, str]] = []  # what was asked for: (method, path)
+        self.created: list[dict] = []  # requests to make a repository
+        self.damaged: set[str] = set()  # files whose content is sent with one byte changed
+        self.status: int | None = None  # if set, every request is answered with this HTTP status
         self.gone = False
         self.objects: dict[str, bytes] = {}
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))

@@ -12,33 +12,25 @@ import proxdm
 from proxdm.checkpoints.hub import HubError
 from proxdm.checkpoints.load import find, load
 from proxdm.checkpoints.portable import model_config, save_model
-from proxdm.checkpoints.store import TrainingState, create_run, save_checkpoint
-from proxdm.conditioning import ConditioningConfig
-from proxdm.config import Config, ModelConfig, TrainingConfig
+from proxdm.config import ModelConfig
 from proxdm.data.load import DataConfig
 from proxdm.errors import CheckpointError
 from proxdm.networks import MLPConfig, UNetConfig
 from proxdm.presets import get_preset
 from proxdm.publishing import model_card, push
+from tiny_models import POINTS, make_run
 
-CONFIG = Config(
-    preset="tiny",
+CONFIG = dataclasses.replace(
+    POINTS,
     data=DataConfig("/home/someone/secret/faces", root="/mnt/secret"),
-    model=ModelConfig("prox", (2,), MLPConfig(dim=2, width=16, depth=1, conditioning="time-lam")),
-    conditioning=ConditioningConfig("prox-hybrid", "knots", (5, 10)),
-    training=TrainingConfig(steps=10, ema=(0.99,)),
     imports=("/home/someone/secret/my_networks.py",),
 )
 
 
 @pytest.fixture
 def run(tmp_path):
-    folder = tmp_path / "run"
-    create_run(folder, CONFIG)
-    torch.manual_seed(0)
-    sets = {name: CONFIG.model.build().network.state_dict() for name in ("raw", "ema-0.99")}
-    save_checkpoint(folder, CONFIG, TrainingState(7), sets, {"m": torch.zeros(1)})
-    return folder
+    make_run(tmp_path / "run", CONFIG, steps=(7,))
+    return tmp_path / "run"
 
 
 def same(first, second):
@@ -57,12 +49,6 @@ def test_a_run_goes_to_the_hub_and_comes_back(hub, run):
     assert same(back, load(run))
     assert (find("someone/tiny").weights, find("someone/tiny").file.step) == ("ema-0.99", 7)
     assert "license: mit" in (hub.folder / "someone" / "tiny" / "README.md").read_text()
-
-
-def test_another_weight_set_can_be_published(hub, run):
-    push(run, "someone/tiny", "raw")
-    assert find("someone/tiny").weights == "raw"
-    assert same(load("someone/tiny"), load(run, "raw"))
 
 
 def test_folders_of_this_machine_stay_here(hub, run):
@@ -94,10 +80,13 @@ def test_the_latest_preview_of_a_run_is_its_picture(hub, run):
 
 
 def test_a_model_file_can_be_published_and_keeps_its_origin(hub, run, tmp_path):
-    path = save_model(load(run), tmp_path / "m.safetensors", weights="ema0.9999", origin="x.pth")
+    path = save_model(load(run, "raw"), tmp_path / "m.safetensors", weights="ema0.9999", origin="x.pth")
     push(path, "someone/tiny")
     found = find("someone/tiny")
     assert (found.weights, found.file.origin) == ("ema0.9999", "x.pth")
+    push(run, "someone/other", "raw")
+    assert find("someone/other").weights == "raw"
+    assert same(load("someone/other"), load(path))
 
 
 def test_without_permission_nothing_is_written(hub, run, monkeypatch):

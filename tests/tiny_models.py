@@ -1,4 +1,4 @@
-"""Tiny models of digits with random weights, whose samples are far from each other."""
+"""Tiny models of digits with random weights, whose samples are far from each other, and tiny runs."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import dataclasses
 
 import torch
 
+from proxdm.checkpoints.store import TrainingState, create_run, save_checkpoint
 from proxdm.conditioning import ConditioningConfig
 from proxdm.config import Config, ModelConfig, TrainingConfig
 from proxdm.data.load import DataConfig
-from proxdm.networks import UNetConfig
+from proxdm.networks import MLPConfig, UNetConfig
 
 NETWORK = UNetConfig(1, 8, (1, 2), (1,), 1, conditioning="time-lam")
 PROX = Config(
@@ -34,3 +35,27 @@ def random_model(config, seed=0):
         torch.nn.init.normal_(parameter, std=0.2)
     model.config = config
     return model.eval()
+
+
+POINTS = Config(
+    preset="tiny",
+    data=DataConfig("digits"),
+    model=ModelConfig("prox", (2,), MLPConfig(dim=2, width=16, depth=1, conditioning="time-lam")),
+    conditioning=ConditioningConfig("prox-backward", "knots", (20, 50)),
+    training=TrainingConfig(steps=1000, ema=(0.99, 0.9)),
+)
+
+
+def random_state(config, seed):
+    torch.manual_seed(seed)
+    return {key: 0.1 * torch.randn_like(value) for key, value in config.model.build().network.state_dict().items()}
+
+
+def make_run(folder, config=POINTS, steps=(5, 10), **facts):
+    """Write a run with checkpoints, every weight set with numbers of its own; return the states of the last by name."""
+    create_run(folder, config)
+    for step in steps:
+        names = ("raw", *(f"ema-{decay}" for decay in config.training.ema))
+        states = {name: random_state(config, 100 * step + i) for i, name in enumerate(names)}
+        save_checkpoint(folder, config, TrainingState(step, **facts), states, {"m": torch.zeros(1)})
+    return states

@@ -31,11 +31,6 @@ def test_every_official_file_belongs_to_a_preset(hub, preset):
     assert preset in PRESETS
     hub.put(hubs.OFFICIAL_REPO, hubs.OFFICIAL_MODELS[preset], preset.encode())
     assert fetch_official(hubs.OFFICIAL_MODELS, preset).read_bytes() == preset.encode()
-
-
-def test_official_statistics(hub):
-    hub.put(hubs.OFFICIAL_REPO, "fid_stats/cifar10.npz", b"numbers")
-    assert fetch_official(hubs.OFFICIAL_STATS, "cifar10").read_bytes() == b"numbers"
     with pytest.raises(HubError, match=r"'celebahq'; .*mnist, cifar10"):
         fetch_official(hubs.OFFICIAL_STATS, "celebahq")
 
@@ -112,12 +107,6 @@ def test_what_is_not_there_is_named(hub, model, repo, name, message):
     with pytest.raises(HubError, match=message) as raised:
         fetch(parse_repo_id(repo), name)
     assert "\n" not in str(raised.value)
-
-
-def test_a_repository_without_model_says_what_it_lacks(hub):
-    hub.put("someone/data", "x.json", b"{}")
-    with pytest.raises(HubError, match=r"someone/data has no file model\.safetensors"):
-        load("someone/data")
 
 
 def test_a_refusal_is_named(hub, model):

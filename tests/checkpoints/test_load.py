@@ -5,46 +5,25 @@ from __future__ import annotations
 import dataclasses
 import shutil
 
-import numpy as np
 import pytest
 import torch
 
 from proxdm.checkpoints import load as loading
 from proxdm.checkpoints.load import find, load, load_official, open_source
 from proxdm.checkpoints.portable import save_model
-from proxdm.checkpoints.store import TrainingState, create_run, save_checkpoint
-from proxdm.conditioning import ConditioningConfig
-from proxdm.config import Config, ConfigError, ModelConfig, TrainingConfig
-from proxdm.data.load import DataConfig
+from proxdm.checkpoints.store import create_run
+from proxdm.config import ConfigError, TrainingConfig
 from proxdm.errors import CheckpointError
 from proxdm.models import ProxModel
-from proxdm.networks import MLPConfig
-from proxdm.runtime.device import choose_device
+from tiny_models import POINTS, make_run, random_state
 
-PROX = Config(
-    preset="tiny",
-    data=DataConfig("digits"),
-    model=ModelConfig("prox", (2,), MLPConfig(dim=2, width=16, depth=1, conditioning="time-lam")),
-    conditioning=ConditioningConfig("prox-backward", "knots", (20, 50)),
-    training=TrainingConfig(steps=10, ema=(0.99, 0.9)),
-)
 SETS = ("raw", "ema-0.99", "ema-0.9")
-
-
-def random_state(config, seed):
-    torch.manual_seed(seed)
-    return {key: 0.1 * torch.randn_like(value) for key, value in config.model.build().network.state_dict().items()}
 
 
 @pytest.fixture
 def run(tmp_path):
     """A run with checkpoints after 5 and 10 steps, every weight set with numbers of its own: (folder, states)."""
-    folder = tmp_path / "run"
-    create_run(folder, PROX)
-    for step in (5, 10):
-        states = {name: random_state(PROX, 100 * step + i) for i, name in enumerate(SETS)}
-        save_checkpoint(folder, PROX, TrainingState(step), states, {"exp_avg.x": torch.zeros(1)})
-    return folder, states
+    return tmp_path / "run", make_run(tmp_path / "run")
 
 
 def holds(model, state):
@@ -57,8 +36,8 @@ def test_a_run_gives_the_first_average_of_its_latest_checkpoint(run):
     assert isinstance(model, ProxModel)
     assert holds(model, states["ema-0.99"])
     assert not model.training
-    assert model.config == PROX
-    assert model.config.training_range().config == PROX.conditioning
+    assert model.config == POINTS
+    assert model.config.training_range().config == POINTS.conditioning
 
 
 @pytest.mark.parametrize("weights", SETS)
@@ -85,23 +64,21 @@ def test_an_incomplete_checkpoint_is_passed_over(run):
 def test_a_checkpoint_folder_and_its_files_load_by_themselves(run, tmp_path):
     folder, _ = run
     early = folder / "checkpoints" / "step-00000005"
-    assert holds(load(early), random_state(PROX, 501))
+    assert holds(load(early), random_state(POINTS, 501))
     shutil.copytree(early, tmp_path / "copy")
     shutil.rmtree(folder)
     assert find(tmp_path / "copy").kind == "checkpoint"
-    assert holds(load(tmp_path / "copy", "raw"), random_state(PROX, 500))
+    assert holds(load(tmp_path / "copy", "raw"), random_state(POINTS, 500))
     alone = load(tmp_path / "copy" / "ema-0.9.safetensors")
-    assert holds(alone, random_state(PROX, 502))
-    assert alone.config == PROX
+    assert holds(alone, random_state(POINTS, 502))
+    assert alone.config == POINTS
 
 
 def test_without_averages_the_weights_themselves_are_taken(tmp_path):
-    config = dataclasses.replace(PROX, training=TrainingConfig(ema=()))
-    create_run(tmp_path / "run", config)
-    state = random_state(config, 0)
-    save_checkpoint(tmp_path / "run", config, TrainingState(3), {"raw": state}, {"m": torch.zeros(1)})
+    config = dataclasses.replace(POINTS, training=TrainingConfig(ema=()))
+    states = make_run(tmp_path / "run", config)
     assert find(tmp_path / "run").weights == "raw"
-    assert holds(load(tmp_path / "run"), state)
+    assert holds(load(tmp_path / "run"), states["raw"])
 
 
 def test_a_model_folder_and_its_file(run, tmp_path):
@@ -135,7 +112,7 @@ def test_a_file_without_configuration_takes_the_one_beside_it(run, tmp_path):
         (lambda folder: None, r"there is no model '.*/x': looked for a run folder"),
         (lambda folder: folder.mkdir(), r"holds no model: looked for checkpoints/ .*, and found nothing"),
         (lambda folder: (folder / "notes").mkdir(parents=True), "and found notes"),
-        (lambda folder: create_run(folder, PROX), "no complete checkpoint yet"),
+        (lambda folder: create_run(folder, POINTS), "no complete checkpoint yet"),
     ],
 )
 def test_nothing_there_says_what_was_looked_for(tmp_path, make, message):
@@ -144,62 +121,22 @@ def test_nothing_there_says_what_was_looked_for(tmp_path, make, message):
         load(tmp_path / "x")
 
 
-@pytest.mark.parametrize("name", ["there.pth", "not_there.pth", "there.ckpt"])
+@pytest.mark.parametrize("name", ["model.pth", "model.ckpt"])
 def test_pickled_files_are_sent_to_the_official_loader(tmp_path, name):
-    if name.startswith("there"):
-        torch.save({"model_state_dict": {}}, tmp_path / name)
     with pytest.raises(CheckpointError, match="load_official"):
         load(tmp_path / name)
 
 
-def test_the_device_is_checked():
-    with pytest.raises(ValueError, match="device = quantum cannot be used"):
-        choose_device("quantum")
-    assert choose_device("auto").type in ("cpu", "cuda", "mps")
-    if not torch.cuda.is_available():
-        with pytest.raises(ValueError, match="device = cuda cannot be used"):
-            choose_device("cuda")
-
-
-# The official files of ../shared have a small network, which is no preset of ours.
-
-
-@pytest.fixture
-def small_presets(monkeypatch):
-    """Presets for the golden checkpoints: small-score and small-prox."""
-    from proxdm.networks import UNetConfig
-
-    def preset(name):
-        if name not in ("small-score", "small-prox"):
-            raise ConfigError(f"unknown preset {name!r}")
-        prox = name == "small-prox"
-        network = UNetConfig(1, 32, (1, 2), (1,), 1, conditioning="time-lam" if prox else "time")
-        model = ModelConfig("prox" if prox else "score", (1, 16, 16), network)
-        draws = ConditioningConfig() if prox else ConditioningConfig(None, "continuous", ())
-        return Config(preset=name, data=DataConfig("mnist"), model=model, conditioning=draws)
-
-    monkeypatch.setattr(loading, "get_preset", preset)
-
-
-def test_official_weights_give_the_official_numbers(shared, small_presets):
-    golden = np.load(shared / "golden" / "official_small_prox.npz")
-    model = load_official(shared / "golden" / "official_small_prox.pth", "small-prox")
-    x, t, lam = (torch.from_numpy(golden[key]) for key in ("x", "t", "lam"))
-    with torch.no_grad():
-        np.testing.assert_allclose(model.prox(x, t, lam).numpy(), golden["prox"], rtol=1e-4, atol=1e-5)
-    assert model.config.preset == "small-prox"
-    assert not model.training
-
-
-def test_official_files_need_a_preset_that_fits(shared, small_presets):
+def test_official_files_need_a_preset_that_fits(shared):
     path = shared / "golden" / "official_small_score.pth"
     with pytest.raises(CheckpointError, match=r"say which with preset=.*--preset"):
         open_source(path)
     with pytest.raises(CheckpointError, match="does not fit the model"):
-        load_official(path, "small-prox")
-    with pytest.raises(CheckpointError, match=r"no weights named 'ema-0\.9999'"):
-        open_source(path, "ema-0.9999", "small-score")
-    assert open_source(path, None, "small-score").model.config.preset == "small-score"
+        load_official(path, "mnist-score")
+    with pytest.raises(CheckpointError, match=r"no weights named 'ema-0\.9999'; it has model, ema0\.9999"):
+        open_source(path, "ema-0.9999", "mnist-score")
+    with pytest.raises(ConfigError, match="did you mean 'mnist-score'"):
+        load_official(path, "mnist-scor")
 
 
 def test_the_authors_file_name_stands_for_its_preset(monkeypatch, tmp_path):

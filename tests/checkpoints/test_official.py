@@ -15,8 +15,7 @@ import pytest
 import torch
 
 import proxdm
-from proxdm.checkpoints.official import build_official, fitting_presets, infer_network, read_official
-from proxdm.checkpoints.portable import first_difference
+from proxdm.checkpoints.official import build_official, infer_network, read_official
 from proxdm.config import ModelConfig
 from proxdm.errors import CheckpointError
 from proxdm.models import ProxModel, ScoreModel
@@ -70,15 +69,6 @@ def test_prox_network_equals_the_official_one(shared, prox):
     assert not prox.training
     assert relative(prox(g["x"], g["t"], g["lam"]), g["epsilon"]) < 1e-5
     assert relative(prox.prox(g["x"], g["t"], g["lam"]), g["prox"]) < 1e-5
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("kind, config", [("score", SCORE), ("prox", PROX)])
-def test_the_two_weight_sets_are_told_apart(shared, kind, config):
-    g = golden(shared, kind)
-    last = build_official(golden_path(shared, kind), described(config), weights="model")
-    conditions = (g["t"],) if kind == "score" else (g["t"], g["lam"])
-    assert relative(last(g["x"], *conditions), g["epsilon"]) > 0.1
 
 
 @pytest.mark.parametrize(
@@ -199,14 +189,6 @@ def test_architecture_is_read_off_the_shapes(config):
     assert infer_network(UNet(config).state_dict()) == config
 
 
-def test_first_difference_speaks_of_one_thing():
-    a, b = torch.zeros(2, 3), torch.zeros(3)
-    assert first_difference({"a": a}, {"a": a}) is None
-    assert first_difference({"a": a}, {"a": b}) == "a is (2, 3) in the file and (3,) in the network"
-    assert first_difference({}, {"a": b}) == "the network's a (3,) is not in the file"
-    assert first_difference({"a": a, "b": b}, {"a": a}) == "the file's b (3,) is not in the network"
-
-
 @pytest.mark.parametrize(
     "change, difference",
     [
@@ -231,20 +213,6 @@ def test_wrong_preset_is_an_error_that_names_those_that_fit(tmp_path):
     with pytest.raises(CheckpointError, match=r"which fits .*digits-prox-hybrid, digits-prox-backward$"):
         build_official(path, get_preset("digits-score").model)
     assert build_official(path, get_preset("digits-prox-backward").model).parametrisation.name == "epsilon"
-
-
-def test_fitting_presets():
-    cifar = UNetConfig(dropout=0.0, conditioning="time-lam")
-    hybrids = ("cifar10-prox-hybrid", "cifar10-prox-hybrid-subset", "cifar10-prox-hybrid-subset-noheur")
-    assert fitting_presets(cifar) == hybrids
-    assert fitting_presets(replace(cifar, channels=1, width=64)) == ("mnist-prox-hybrid", "mnist-prox-backward")
-    assert fitting_presets(replace(cifar, width=130)) == ()
-
-
-def test_missing_weight_set_is_an_error_that_lists_the_others(tmp_path):
-    path = write(tmp_path / "a.pth", official_content())
-    with pytest.raises(CheckpointError, match=r"no weights named 'ema0.99'; it has model, ema0.9999"):
-        build_official(path, described(TINY), "ema0.99")
 
 
 def test_missing_file_is_an_error(tmp_path):
@@ -331,7 +299,10 @@ def test_foreign_objects_are_not_executed(tmp_path, way):
         ({"model_state_dict": [1]}, "model_state_dict should map names to tensors"),
         ({"model_state_dict": {"a": 1}}, "model_state_dict should map names to tensors"),
         ({"model_state_dict": {}}, "not one of the paper's checkpoints, a DDPM U-Net: .*'head.weight'"),
-        ({"model_state_dict": {"fc.weight": torch.zeros(2, 2)}}, "not one of the paper's checkpoints, a DDPM U-Net: .*'head.weight'"),
+        (
+            {"model_state_dict": {"fc.weight": torch.zeros(2, 2)}},
+            "not one of the paper's checkpoints, a DDPM U-Net: .*'head.weight'",
+        ),
     ],
 )
 def test_other_contents_are_errors(tmp_path, content, message):

@@ -15,7 +15,7 @@ from proxdm.checkpoints.portable import save_model
 from proxdm.cli import main
 from proxdm.cli.train import parse_request
 from proxdm.conditioning import ConditioningConfig, UniformTimes, make_draws
-from proxdm.config import Config, ConfigError, ModelConfig, TrainingConfig, from_json, overlay, to_json
+from proxdm.config import Config, ModelConfig, TrainingConfig, from_json, overlay, to_json
 from proxdm.data.images import ImageData
 from proxdm.data.load import DataConfig
 from proxdm.errors import CheckpointError
@@ -120,13 +120,6 @@ def test_its_settings_are_flags_of_the_command_line_and_imports_are_noted(tmp_pa
     assert (config.model.network, config.model.schedule) == (LinearConfig(3.0), VPSDE(beta_max=9.0))
     assert config.imports == ("my_networks", "more.py")
     assert config.model.build().network.inner.in_features == 65
-
-
-def test_the_name_of_a_network_that_is_not_known_is_in_the_error(monkeypatch):
-    text = to_json(CONFIG.model)
-    forget(monkeypatch)
-    with pytest.raises(ConfigError, match=r"'linear'.*unet, mlp.*--import MODULE"):
-        from_json(text, ModelConfig)
 
 
 @pytest.mark.parametrize("kind", [ScoreModel, ProxModel])

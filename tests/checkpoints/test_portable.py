@@ -11,37 +11,20 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+import tiny_models
 from proxdm._version import __version__
 from proxdm.checkpoints import portable
 from proxdm.checkpoints.portable import build_model, read_model_file, save_model
-from proxdm.conditioning import ConditioningConfig
-from proxdm.config import Config, ModelConfig, from_json, to_json
-from proxdm.data.load import DataConfig
+from proxdm.config import from_json, to_json
 from proxdm.errors import CheckpointError, OutputError
 from proxdm.losses import ObjectiveConfig
 from proxdm.models import ProxModel, ScoreModel
-from proxdm.networks import MLPConfig, UNetConfig
 from proxdm.schedules import VPSDE
+from tiny_models import POINTS, random_model
 
-SCORE = ModelConfig("score", (1, 8, 8), UNetConfig(1, 8, (1, 2), (1,), 1))
-PROX = Config(
-    preset="tiny",
-    data=DataConfig("digits"),
-    model=ModelConfig(
-        "prox", (2,), MLPConfig(dim=2, width=16, depth=1, conditioning="time-lam"), schedule=VPSDE(beta_max=12.0)
-    ),
-    conditioning=ConditioningConfig("prox-backward", "knots", (20, 50)),
-    objective=ObjectiveConfig(target="noise"),
-)
-
-
-def random_model(config, seed=0):
-    torch.manual_seed(seed)
-    model = portable.model_config(config).build()
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.1)  # the last layers start at zero
-    model.config = config
-    return model.eval()
+SCORE = tiny_models.SCORE.model
+VP = dataclasses.replace(POINTS.model, schedule=VPSDE(beta_max=12.0))
+PROX = dataclasses.replace(POINTS, model=VP, objective=ObjectiveConfig(target="noise"))
 
 
 def rewrite(path, tensors=None, **metadata):
@@ -71,13 +54,11 @@ def test_a_model_comes_back_exactly(tmp_path, generator, config, kind):
         assert torch.equal(loaded(x, *conditions), model(x, *conditions))
 
 
-def test_loading_draws_no_random_numbers_and_gives_a_model_to_train_on(tmp_path, generator):
+def test_loading_draws_no_random_numbers(tmp_path):
     found = read_model_file(save_model(random_model(SCORE), tmp_path / "m.safetensors"))
     before = torch.random.get_rng_state()
-    model = build_model(found, found.config)
+    build_model(found, found.config)
     assert torch.equal(torch.random.get_rng_state(), before)
-    model(torch.randn(1, 1, 8, 8, generator=generator), 0.5).sum().backward()
-    assert all(parameter.grad is not None for parameter in model.parameters())
 
 
 def test_a_folder_holds_model_and_readable_configuration(tmp_path):

@@ -98,10 +98,3 @@ def test_what_is_wrong_is_found_before_anything_is_fetched(hub, capsys, argument
     (line,) = capsys.readouterr().err.splitlines()
     assert message in line
     assert hub.requests == []
-
-
-def test_without_a_connection_there_is_one_line(hub, capsys):
-    hub.stop()
-    assert main(["download", "models", "mnist-score"]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert "the hub cannot be reached" in line

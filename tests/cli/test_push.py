@@ -34,12 +34,3 @@ def test_a_dry_run_shows_the_card_and_sends_nothing(hub, source, capsys):
     assert 'proxdm.load("someone/tiny")' in out
     assert f"model.safetensors ({source.stat().st_size:,} bytes)" in out
     assert hub.requests == []
-
-
-@pytest.mark.parametrize("extra", [[], ["--dry-run"]])
-@pytest.mark.parametrize("wrong, message", [("tiny", "'tiny' is not the name of a repository"), ("a/b", "no model")])
-def test_what_is_wrong_is_said_in_one_line(hub, tmp_path, capsys, extra, wrong, message):
-    assert main(["push", str(tmp_path / "none"), wrong, *extra]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert message in line
-    assert hub.requests == []

@@ -148,9 +148,3 @@ def test_overlay_changes_what_is_named_only():
     )
     with pytest.raises(ConfigError, match=r"unknown key 'training.step'.*'steps'"):
         overlay(PROX, {"training": {"step": 7}})
-
-
-def test_training_range_belongs_to_the_model():
-    known = PROX.training_range()
-    assert known.schedule == PROX.model.schedule
-    assert known.config == PROX.conditioning

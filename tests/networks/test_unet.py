@@ -10,8 +10,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from proxdm.networks import UNet, UNetConfig, parameter_count
-from proxdm.networks.unet import Downsample, ResidualBlock, SelfAttention, Upsample, group_norm
+from proxdm.networks import UNet, UNetConfig
+from proxdm.networks.unet import ResidualBlock, SelfAttention, group_norm
 
 SMALL = UNetConfig(channels=2, width=8, mult=(1, 2), attention=(1,), num_res_blocks=1, dropout=0.0)
 SMALL_PROX = replace(SMALL, conditioning="time-lam")
@@ -32,28 +32,6 @@ def batch(config: UNetConfig, size: tuple[int, int] = (8, 8), n: int = 3, seed: 
     x = torch.randn(n, config.channels, *size, generator=generator)
     t = torch.rand(n, generator=generator)
     return (x, t) if config.conditioning == "time" else (x, t, torch.rand(n, generator=generator) + 0.1)
-
-
-@pytest.mark.parametrize(
-    "config, count",
-    [
-        (UNetConfig(channels=1, width=64), 8_949_761),
-        (UNetConfig(channels=1, width=64, conditioning="time-lam"), 8_916_993),
-        (UNetConfig(), 35_746_307),
-        (UNetConfig(conditioning="time-lam"), 35_615_235),
-    ],
-    ids=["mnist-score", "mnist-prox", "cifar10-score", "cifar10-prox"],
-)
-def test_parameter_counts_of_the_paper(config, count):
-    with torch.device("meta"):
-        assert parameter_count(UNet(config)) == count
-
-
-def test_latent_configuration_runs_on_the_meta_device():
-    config = UNetConfig(channels=4, mult=(1, 2, 4, 4), attention=(1, 2, 3), conditioning="time-lam")
-    with torch.device("meta"):
-        out = UNet(config)(torch.randn(2, 4, 32, 32), torch.rand(2), torch.rand(2))
-    assert out.shape == (2, 4, 32, 32)
 
 
 def test_attention_equals_explicit_matrices():
@@ -99,21 +77,6 @@ def test_residual_block_is_its_formula():
     torch.testing.assert_close(block(x, e), expected, rtol=1e-10, atol=1e-10)
 
 
-def test_new_blocks_are_nearly_the_identity():
-    torch.manual_seed(0)
-    x = torch.randn(2, 8, 4, 4, generator=torch.Generator().manual_seed(1))
-    block = ResidualBlock(8, 8, 6, dropout=0.0, attention=True)
-    torch.testing.assert_close(block(x, torch.ones(2, 6)), x, rtol=0, atol=1e-3)
-
-
-def test_down_and_up_change_the_size_by_two():
-    x = torch.randn(1, 4, 6, 10, generator=torch.Generator().manual_seed(1))
-    assert Downsample(4)(x).shape == (1, 4, 3, 5)
-    up = Upsample(4)
-    expected = up.conv(x.repeat_interleave(2, 2).repeat_interleave(2, 3))
-    torch.testing.assert_close(up(x), expected)
-
-
 @pytest.mark.parametrize("channels, groups", [(32, 32), (256, 32), (96, 32), (48, 16), (8, 8), (20, 4), (7, 1)])
 def test_group_count_adapts_to_the_width(channels, groups):
     norm = group_norm(channels)
@@ -149,12 +112,6 @@ def test_samples_do_not_see_each_other(config):
         torch.testing.assert_close(network(*(v[i : i + 1] for v in inputs)), whole[i : i + 1], rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("size", [(2, 2), (4, 10), (32, 8)])
-def test_takes_every_size_that_fits(size):
-    x, t = batch(SMALL, size)
-    assert UNet(SMALL)(x, t).shape == x.shape
-
-
 @pytest.mark.parametrize(
     "config, size, fits",
     [
@@ -166,11 +123,8 @@ def test_takes_every_size_that_fits(size):
 def test_other_sizes_are_errors_that_name_one_that_fits(config, size, fits):
     with pytest.raises(ValueError, match=f"{size[0]}x{size[1]} .*{fits}"):
         UNet(config)(torch.zeros(1, 1, *size), torch.zeros(1))
-
-
-def test_other_channels_are_errors():
-    with pytest.raises(ValueError, match=r"\(3, 8, 8\) must have shape \(2, height, width\)"):
-        UNet(SMALL)(torch.zeros(1, 3, 8, 8), torch.zeros(1))
+    with pytest.raises(ValueError, match=r"\(3, 8, 8\) must have shape \(1, height, width\)"):
+        UNet(config)(torch.zeros(1, 3, 8, 8), torch.zeros(1))
 
 
 @pytest.mark.parametrize(
@@ -192,18 +146,6 @@ def test_other_channels_are_errors():
 def test_configurations_that_cannot_be_built_are_errors(change, message):
     with pytest.raises(ValueError, match=message):
         UNetConfig(**change)
-
-
-def test_patch_one_has_the_same_parameters_and_larger_ones_work_on_smaller_images():
-    config = UNetConfig(channels=3, width=8, mult=(1, 2), num_res_blocks=1, patch=2, out_channels=6)
-    network = randomised(UNet(config)).eval()
-    seen = []
-    network.middle[0].register_forward_hook(lambda module, args, output: seen.append(output.shape))
-    x, t = batch(config, (16, 24))
-    assert network(x, t).shape == (3, 6, 16, 24)
-    assert seen == [(3, 16, 4, 6)]
-    assert network.head.weight.shape == (8, 12, 3, 3)
-    assert network.tail[2].weight.shape == (24, 8, 3, 3)
 
 
 def test_patch_wraps_the_same_network():
@@ -283,14 +225,6 @@ def test_bf16_autocast_is_finite_near_and_returns_float32():
     assert 0 < (mixed - plain).norm() / plain.norm() < 0.05
 
 
-def test_float64_network_is_float64_throughout():
-    network = randomised(UNet(SMALL_PROX)).double()
-    single, inputs = copy.deepcopy(network).float(), [v.double() for v in batch(SMALL_PROX)]
-    out = network(*inputs)
-    assert out.dtype == torch.float64
-    torch.testing.assert_close(single(*(v.float() for v in inputs)).double(), out, rtol=1e-3, atol=1e-3)
-
-
 def test_dropout_acts_in_training_only():
     network, inputs = randomised(UNet(replace(SMALL, dropout=0.5))), batch(SMALL)
     torch.manual_seed(0)
@@ -308,12 +242,3 @@ def test_traced_network_has_no_graph_break_and_the_same_numbers(checkpoint):
     gradients = [torch.autograd.grad(value.square().mean(), parameters) for value in (out, expected)]
     for a, b in zip(*gradients, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
-
-
-@pytest.mark.slow
-def test_compiled_network_has_the_same_numbers():
-    config = UNetConfig(channels=1, width=8, mult=(1,), attention=(0,), num_res_blocks=1, dropout=0.0)
-    network, inputs = randomised(UNet(config)).eval(), batch(config, (4, 4))
-    compiled = torch.compile(network, fullgraph=True)
-    with torch.no_grad():
-        torch.testing.assert_close(compiled(*inputs), network(*inputs), rtol=1e-4, atol=1e-4)

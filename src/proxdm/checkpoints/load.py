@@ -70,9 +70,8 @@ def load(
         device: Where it goes; `auto` is a GPU where there is one.
 
     Raises:
-        CheckpointError: There is nothing there, it is no model or a damaged one, it was written by a newer version, its
-            network is not known here, or it has no such weight set; the message says what was looked for, or lists
-            what there is.
+        CheckpointError: There is nothing there, it is no model, a damaged one or of a newer version, its network is not
+            known here, or it has no such weight set; the message says what was looked for, or lists what there is.
         HubError: The repository cannot be had.
     """
     found = find(source, weights, external=network is not None)
@@ -109,18 +108,13 @@ def open_source(
     source: str | Path, weights: str | None = None, preset: str | None = None, *, device: str | torch.device = "cpu"
 ) -> Opened:
     """Return the model of any source and its weight set, as :func:`load` or, of `.pth` files, :func:`load_official`."""
-    if is_official(source):
+    if Path(source).suffix == ".pth":
         chosen = weights or OFFICIAL_WEIGHTS
         return Opened(load_official(source, preset, chosen, device=device), chosen)
     if preset is not None:
         raise CheckpointError(f"preset = {preset!r} is for .pth files; {source} has a configuration: leave it out")
     found = find(source, weights)
     return Opened(build_model(found.file, found.config).to(choose_device(device)), found.weights)
-
-
-def is_official(source: str | Path) -> bool:
-    """Return whether a source is a pickled PyTorch file, as the paper's are."""
-    return Path(source).suffix == ".pth"
 
 
 def find(source: str | Path, weights: str | None = None, *, external: bool = False) -> Found:

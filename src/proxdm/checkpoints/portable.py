@@ -113,18 +113,17 @@ def save_model(
     if not isinstance(config, Config | ModelConfig):
         raise CheckpointError(
             f"the model has no configuration to store (its config is {model.config!r}); set model.config to its "
-            "ModelConfig, or give the shape of a sample, shape=, of a model whose schedule and parametrisation have "
-            "names"
+            "ModelConfig, or, where schedule and parametrisation have names, give the shape of a sample: shape="
         )
     described = model_config(config)
     if not isinstance(described.network, ExternalNetwork):
         with torch.random.fork_rng(devices=[]):
-            expected = described.build_network().state_dict()
+            expected = described.build().network.state_dict()
         if (problem := first_difference(model.network.state_dict(), expected, "model", "configuration")) is not None:
             raise CheckpointError(f"the model's configuration describes another network than it has: {problem}")
     files = [path] if path.suffix == ".safetensors" else [path / CONFIG_FILE, path / MODEL_FILE]
     if not overwrite and (there := [file for file in files if file.exists()]):
-        raise OutputError(f"{there[0]} exists already; allow overwriting it, or choose another name")
+        raise OutputError(f"{there[0]} exists already; overwrite it (--overwrite), or choose another name")
     try:
         files[0].parent.mkdir(parents=True, exist_ok=True)
         for file in files[:-1]:

@@ -10,10 +10,9 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from proxdm.checkpoints.load import load_official
-from proxdm.checkpoints.portable import CONFIG_FILE, MODEL_FILE, save_model
+from proxdm.checkpoints.portable import save_model
 from proxdm.cli import parse
 from proxdm.networks import parameter_count
-from proxdm.runtime.files import check_folder
 
 
 @dataclass(frozen=True)
@@ -33,9 +32,6 @@ class Convert:
 def main(arguments: Sequence[str], prog: str) -> int:
     """Run the verb and return the exit status."""
     options = parse(Convert, arguments, prog)
-    single = options.out.suffix == ".safetensors"
-    names = [options.out.name] if single else [CONFIG_FILE, MODEL_FILE]
-    check_folder(options.out.parent if single else options.out, names, overwrite=options.overwrite)
     model = load_official(options.official, options.preset, options.weights)
     origin = f"the paper's {options.official.name} ({options.weights})"
     path = save_model(model, options.out, weights=options.weights, origin=origin, overwrite=options.overwrite)

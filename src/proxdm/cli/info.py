@@ -9,7 +9,7 @@ from typing import Any
 
 from tyro.conf import Positional
 
-from proxdm.checkpoints.load import find, is_official
+from proxdm.checkpoints.load import find
 from proxdm.checkpoints.official import read_official
 from proxdm.cli import parse
 from proxdm.config import to_json
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str], prog: str) -> int:
 
 def describe(source: str, weights: str | None = None) -> dict[str, Any]:
     """Return the facts about a source, in plain types; no weights are read, except to check a `.pth` file."""
-    if is_official(source):
+    if source.endswith(".pth"):
         file = read_official(source)
         return {
             "source": source,

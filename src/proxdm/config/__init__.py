@@ -67,20 +67,16 @@ class ModelConfig:
         """What the network is told besides x: 1, `t`, for score models; 2, `t` and `lam`, for prox models."""
         return 1 if self.kind == "score" else 2
 
-    def build_network(self) -> nn.Module:
-        """Return the network, freshly initialised from torch's global generator."""
-        return self.network.build(self.shape, self.conditions)
-
     def build(self, network: nn.Module | None = None) -> LearnedModel:
         """Return the model, this configuration in `model.config`."""
         kind = ScoreModel if self.kind == "score" else ProxModel
-        network = self.build_network() if network is None else network
+        network = self.network.build(self.shape, self.conditions) if network is None else network
         return kind(network, self.schedule, self.parametrisation, config=self)
 
     def parameter_count(self) -> int:
         """Return the number of parameters of the network, without room for them."""
         with torch.device("meta"):
-            return parameter_count(self.build_network())
+            return parameter_count(self.build().network)
 
 
 def _at_least(part: str, config: object, **least: int) -> None:

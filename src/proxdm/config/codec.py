@@ -131,11 +131,6 @@ def _read_scalar(value: Any, kind: type) -> Any:
     return kind(value)
 
 
-def _is_tuple(kind: Any) -> bool:
-    origin: Any = typing.get_origin(kind)
-    return origin is tuple
-
-
 def _read_tuple(value: Any, kind: Any) -> tuple[Any, ...]:
     first, *others = items = typing.get_args(kind)
     alike = others == [...]
@@ -150,7 +145,7 @@ configure_union_passthrough(str | bool | int | None, converter)
 converter.register_structure_hook_factory(lambda kind: is_dataclass(kind) and isinstance(kind, type), _reader)
 for scalar in (bool, int, float, str):
     converter.register_structure_hook(scalar, _read_scalar)
-converter.register_structure_hook_func(_is_tuple, _read_tuple)
+converter.register_structure_hook_func(lambda kind: typing.get_origin(kind) is tuple, _read_tuple)  # type: ignore[comparison-overlap]
 
 
 def _explain(error: BaseException, path: str, data: Any, kind: Any) -> tuple[BaseException, str]:
@@ -180,9 +175,10 @@ def _describe(kind: Any) -> str:
     """Return a type in words for error messages."""
     names = {bool: "true or false", int: "a whole number", float: "a number", str: "a string", type(None): "null"}
     items: tuple[Any, ...] = typing.get_args(kind)
-    if _is_tuple(kind):
+    origin: Any = typing.get_origin(kind)
+    if origin is tuple:
         return "a list" if items[-1] is Ellipsis else f"a list of {len(items)}: {', '.join(map(_describe, items))}"
-    if typing.get_origin(kind) is Literal:
+    if origin is Literal:
         return f"one of {', '.join(map(repr, items))}"
     return " or ".join(map(_describe, items)) if items else names.get(kind, "an object")
 

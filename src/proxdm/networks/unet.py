@@ -116,8 +116,10 @@ class SelfAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return `x` `(B, C, H, W)` plus what its pixels tell each other."""
         h = self.norm(x)
-        mixed = _attend(*(_tokens(layer(h)) for layer in (self.query, self.key, self.value)))
-        out: Tensor = x + self.out(mixed.squeeze(1).transpose(1, 2).reshape(x.shape))
+        # Tokens (B, 1, H W, C), contiguous, which the fast kernels ask for.
+        layers = (self.query, self.key, self.value)
+        q, k, v = (layer(h).flatten(2).transpose(1, 2).unsqueeze(1).contiguous() for layer in layers)
+        out: Tensor = x + self.out(_attend(q, k, v).squeeze(1).transpose(1, 2).reshape(x.shape))
         return out
 
 
@@ -130,11 +132,6 @@ def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     if q.device.type == "cpu" and q.dtype == torch.bfloat16:
         return torch.softmax((q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2), dim=-1) @ v
     return F.scaled_dot_product_attention(q, k, v)
-
-
-def _tokens(x: Tensor) -> Tensor:
-    """Return pixels as tokens: `(B, C, H, W)` to `(B, 1, H W, C)`; contiguous, which the fast kernels ask for."""
-    return x.flatten(2).transpose(1, 2).unsqueeze(1).contiguous()
 
 
 class ResidualBlock(nn.Module):
