@@ -62,7 +62,7 @@ def test_every_training_is_in_the_table_with_its_numbers():
     assert len(table) == 10
     for command, row in table.items():
         config = get_preset(command.strip("`").split()[2])
-        assert row[2:4] == [f"{config.training.steps:,}", f"{config.parameter_count():,}"]
+        assert row[2:4] == [f"{config.training.steps:,}", f"{config.model.parameter_count():,}"]
 
 
 def test_every_evaluation_is_in_the_table_with_its_numbers():

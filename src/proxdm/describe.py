@@ -16,8 +16,6 @@ from proxdm.config import Config, to_dict
 from proxdm.generation import default_sampler, default_steps, fitting_samplers
 from proxdm.grids import TimeGrid
 
-Interval = tuple[float, float]
-
 
 def model_facts(found: Found) -> dict[str, Any]:
     """Return what a model is: numbers, strings, lists of them, or None where it is not known."""
@@ -93,7 +91,7 @@ def describe_draws(config: Config) -> str:
     return f"{draws.rule} steps of power grids, {fewest} to {most} steps, rho from {low:g} to {high:g}"
 
 
-def trained_range(config: Config) -> tuple[Interval, Interval | None]:
+def trained_range(config: Config) -> tuple[tuple[float, float], tuple[float, float] | None]:
     """Return the least and the greatest t, in [0, 1], and lam (None for score models) of the training draws."""
     draws, schedule = config.conditioning, config.model.schedule
     if draws.rule is None and draws.draw == "continuous":
@@ -108,7 +106,7 @@ def trained_range(config: Config) -> tuple[Interval, Interval | None]:
     return (0.0, max(float(grid[1]) for grid in grids)), _span(torch.cat(lams))
 
 
-def _span(values: Tensor) -> Interval:
+def _span(values: Tensor) -> tuple[float, float]:
     return float(values.min()), float(values.max())
 
 

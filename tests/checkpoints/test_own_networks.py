@@ -87,7 +87,7 @@ def test_the_configuration_holds_name_settings_and_imports():
     assert "imports" not in json.loads(to_json(replace(CONFIG, imports=())))
     assert from_json(to_json(CONFIG)) == CONFIG
     assert overlay(CONFIG, {"model": {"network": {"gain": 2}}}).model.network == LinearConfig(2.0)
-    assert CONFIG.parameter_count() == 4 * 6 + 4
+    assert CONFIG.model.parameter_count() == 4 * 6 + 4
 
 
 def test_a_run_trains_resumes_and_loads_like_ours(tmp_path, monkeypatch):

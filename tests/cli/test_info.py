@@ -30,7 +30,7 @@ def test_a_run_says_how_far_it_is(run, capsys):
         "what": "a training run",
         "model": "prox",
         "shape": [2],
-        "parameters": POINTS.parameter_count(),
+        "parameters": POINTS.model.parameter_count(),
         "weights": "ema-0.99",
         "weight_sets": ["ema-0.99", "ema-0.9", "raw"],
         "step": 700,

@@ -164,7 +164,7 @@ def test_dry_run_prints_the_configuration_and_the_needs_and_writes_nothing(mlp_f
     assert config.model.network == MLPConfig(64, 16, 1)
     rows = dict(line.split(maxsplit=1) for line in text[split:].splitlines())
     assert rows["data"] == "1,797 samples of 1x8x8"
-    assert rows["parameters"] == f"{config.parameter_count():,}"
+    assert rows["parameters"] == f"{config.model.parameter_count():,}"
     assert "measured" in rows["step"]
     assert rows["time"].endswith("for 6 steps")
     assert sorted(tmp_path.rglob("*")) == before

@@ -73,7 +73,7 @@ def test_build_gives_the_model_that_is_described():
     assert prox.config == PROX.model
     x, t = torch.zeros(3, 2), torch.full((3,), 0.5)
     assert score(x, t).shape == prox(x, t, t).shape == (3, 2)
-    assert PROX.parameter_count() == sum(p.numel() for p in prox.parameters())
+    assert PROX.model.parameter_count() == sum(p.numel() for p in prox.parameters())
     assert ModelConfig("prox", (2,), PROX.model.network, "prox").build().parametrisation.name == "prox"
 
 

@@ -63,7 +63,7 @@ def test_paper_presets_are_the_papers(name):
     assert config.data.flip == ("none" if "mnist" in name else "random")
     assert config.model.schedule == VPSDE(0.1, 20.0)
     if parameters is not None:
-        assert config.parameter_count() == parameters
+        assert config.model.parameter_count() == parameters
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -71,7 +71,7 @@ def test_every_preset_builds_is_named_and_survives_json(name):
     config = get_preset(name)
     assert config.preset == name
     assert from_json(to_json(config)) == config
-    assert config.parameter_count() > 0
+    assert config.model.parameter_count() > 0
     assert config.model.kind == ("score" if "score" in name else "prox")
 
 

@@ -2,10 +2,8 @@
 
 Everything goes through huggingface_hub, with its cache (`HF_HOME`), its endpoint (`HF_ENDPOINT`), its offline switch
 (`HF_HUB_OFFLINE`) and its credentials. Every file that arrives is checked against the checksum the hub gives for it:
-SHA-256 for large files, the Git object name for small ones.
-
-A model repository holds `model.safetensors`, which carries its own configuration
-(:mod:`proxdm.checkpoints.portable`), and for readers `config.json` and a model card.
+SHA-256 for large files, the Git object name for small ones. A model repository holds `model.safetensors`, which carries
+its own configuration, and for readers `config.json` and a model card.
 """
 
 from __future__ import annotations

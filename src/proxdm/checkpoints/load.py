@@ -25,9 +25,6 @@ from proxdm.runtime.device import choose_device
 
 Kind = Literal["run", "checkpoint", "folder", "file", "hub"]
 
-RAW = "raw"
-"""Name of the weights themselves, as opposed to their moving averages (`ema-0.9999`)."""
-
 _PICKLED = (".pth", ".pt", ".ckpt", ".pkl", ".bin")
 
 
@@ -170,9 +167,9 @@ def _in_folder(path: Path) -> tuple[Kind, Path | None]:
 
 def _weight_sets(files: list[ModelFile]) -> dict[str, ModelFile]:
     """Return the weight sets by name: the moving averages in the order of the configuration, then `raw`."""
-    named = {file.weights or (RAW if file.path.name == MODEL_FILE else file.path.stem): file for file in files}
+    named = {file.weights or ("raw" if file.path.name == MODEL_FILE else file.path.stem): file for file in files}
     order = averages(files[0].path.parent)
-    places = {name: order.index(name) if name in order else len(order) + (name == RAW) for name in named}
+    places = {name: order.index(name) if name in order else len(order) + (name == "raw") for name in named}
     return {name: named[name] for name in sorted(named, key=places.__getitem__)}
 
 

@@ -4,8 +4,7 @@ Such a file is a dict with one or more weight sets (`model_state_dict`: the last
 `ema0.9999_model_state_dict`: their moving average, named `ema0.9999`) and perhaps `optimizer_state_dict` and
 `train_losses`. Every key of a weight set carries the prefix `model.`; :data:`KEY_MAP` turns it into ours, one to one.
 
-A file says what network it holds, so a wrong preset is recognised. Files are read with `weights_only=True`: nothing
-in them is ever executed.
+A wrong preset is recognised. Files are read with `weights_only=True`: nothing in them is ever executed.
 """
 
 from __future__ import annotations

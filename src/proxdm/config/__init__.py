@@ -205,10 +205,6 @@ class Config:
         """Return the `(t, lam)` that the network is trained on."""
         return TrainingRange(self.conditioning, self.model.schedule)
 
-    def parameter_count(self) -> int:
-        """Return the number of parameters of the network, without room for them."""
-        return self.model.parameter_count()
-
 
 codec.register_tagged(NetworkConfig, NETWORKS, "network")
 codec.register_tagged(Schedule, SCHEDULES, "schedule")

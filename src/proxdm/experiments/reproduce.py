@@ -384,7 +384,7 @@ def _model(plan: Reproduction, preset: str) -> Step:
             "logging": {"every": 1, "checkpoint_every": 1, "preview_samples": 4},
         }
         return Train(about="2 steps of 4 images, a narrow network", out=out, config=overlay(config, tiny))
-    count, training = config.parameter_count(), config.training
+    count, training = config.model.parameter_count(), config.training
     about = (
         f"{training.steps:,} steps of {training.batch_size} images; {count:,} parameters, "
         f"{4 * count * (4 + len(training.ema)) / 2**30:.2f} GiB of weights, gradients, moments and average"

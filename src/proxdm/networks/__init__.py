@@ -1,16 +1,7 @@
 """Plain networks `(x, t, lam=None) -> tensor`, no diffusion inside: what the output means, a model decides.
 
 A network is described by a frozen dataclass of its settings, an entry of :data:`NETWORKS`, and sees `t` and `lam` raw.
-An own network is one more entry; training, files and the hub treat it as ours:
-
-```python
-@NETWORKS.register("my-network")
-@dataclass(frozen=True)
-class MyNetwork:
-    width: int = 64
-
-    def build(self, shape: tuple[int, ...], conditions: int) -> nn.Module: ...
-```
+An own network is one more entry (`examples/own.py`); training, files and the hub treat it as ours.
 """
 
 from __future__ import annotations
@@ -40,7 +31,6 @@ class NetworkConfig(Protocol):
 
         `conditions` is 1 for a network `(x, t)`, 2 for a network `(x, t, lam)`.
         """
-        ...
 
 
 @dataclass(frozen=True)

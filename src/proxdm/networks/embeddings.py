@@ -30,8 +30,6 @@ def sinusoidal_features(value: Tensor, width: int, scale: float = TIME_SCALE) ->
     `(B,)` to `(B, width)`, all sines, then all cosines; the width is even and at least 4. Computed in float32 at least:
     a half-precision angle of up to 1000 radians would be noise.
     """
-    if width < 4 or width % 2:
-        raise ValueError(f"a sinusoidal embedding has width {width}, but it must be even and at least 4")
     half = width // 2
     value = value.to(torch.promote_types(value.dtype, torch.float32))
     steps = torch.arange(half, dtype=value.dtype, device=value.device)
