@@ -1,4 +1,4 @@
-"""The embeddings are their formulas, exempt from autocast; the residual MLP: shapes, conditioning, that it can learn."""
+"""The embeddings are their formulas, exempt from autocast; the residual MLP: shapes, conditioning, learning."""
 
 from __future__ import annotations
 

@@ -39,14 +39,14 @@ def main(arguments: Sequence[str], prog: str) -> int:
     options = parse(Download, arguments, prog)
     known, fetch = offers(options.what)
     names = dict.fromkeys(known if options.what == "inception" or options.names == ("all",) else options.names)
+    for name in names:
+        if name not in known:
+            raise unknown_name(options.what.removesuffix("s"), name, known, ", or all")
     if options.list:
         print(table(["name", "file"], [[name, where] for name, where in known.items()]))
         return 0
     if not names:
         raise ValueError(f"say which {options.what}: {', '.join(known)}, or all; --list says where they come from")
-    for name in names:  # all of them are checked before anything is downloaded
-        if name not in known:
-            raise unknown_name(options.what.removesuffix("s"), name, known, ", or all")
     for name in names:
         print(f"{name}: {fetch(name, options.out)}")
     return 0
