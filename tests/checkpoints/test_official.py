@@ -331,7 +331,10 @@ def test_foreign_objects_are_not_executed(tmp_path, way):
         ({"model_state_dict": [1]}, "model_state_dict should map names to tensors"),
         ({"model_state_dict": {"a": 1}}, "model_state_dict should map names to tensors"),
         ({"model_state_dict": {}}, "not one of the paper's checkpoints, a DDPM U-Net: .*'head.weight'"),
-        ({"model_state_dict": {"fc.weight": torch.zeros(2, 2)}}, "not one of the paper's checkpoints, a DDPM U-Net: .*'head.weight'"),
+        (
+            {"model_state_dict": {"fc.weight": torch.zeros(2, 2)}},
+            "not one of the paper's checkpoints, a DDPM U-Net: .*'head.weight'",
+        ),
     ],
 )
 def test_other_contents_are_errors(tmp_path, content, message):
