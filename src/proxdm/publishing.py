@@ -103,7 +103,7 @@ def model_card(found: Found, repo: str, license: str | None = None, *, picture: 
         tables["Training"] = in_words(training_facts(found))
     card = ModelCard.from_template(
         header,
-        template_path=str(Path(__file__).with_name("card.md")),
+        template_path=str(Path(__file__).with_name("card.md.j2")),
         repo=repo,
         kind=model.kind,
         data=data,
