@@ -11,7 +11,7 @@ from PIL import Image
 
 from proxdm import imaging
 from proxdm.data.errors import DataError
-from proxdm.data.images import to_uint8
+from proxdm.pixels import to_uint8
 
 
 def random_images(generator, *shape):

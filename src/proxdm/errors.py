@@ -27,6 +27,10 @@ class OperatorError(ProxdmError, TypeError):
     """A sampler was given a model that lacks the operator (score or prox) it needs."""
 
 
+class DataError(ProxdmError, ValueError):
+    """A data set is not there, is broken, or is not what it was said to be."""
+
+
 class OutputError(ProxdmError, OSError):
     """A result cannot be written, or would overwrite an earlier one."""
 

@@ -23,13 +23,13 @@ from proxdm._version import __version__
 from proxdm.checkpoints.load import Opened, open_source
 from proxdm.checkpoints.portable import model_config
 from proxdm.config import Config, ModelConfig
-from proxdm.data.images import to_uint8
 from proxdm.data.vae import DEFAULT_VAE
 from proxdm.grids import GRIDS, TimeGrid, grid_parameters
 from proxdm.imaging import is_image_shape
 from proxdm.models import LearnedModel
 from proxdm.noise import SeededNoise
 from proxdm.operators import Ask, Model, offers, prox_from_denoiser
+from proxdm.pixels import to_uint8
 from proxdm.runtime.device import choose_device
 from proxdm.runtime.spec import check_parameters, format_call, parse_call
 from proxdm.samplers import SAMPLERS, Sampler, SamplerState, find_sampler, solve

@@ -190,11 +190,19 @@ class TimeGrid:
         finer = self._with_steps
         return type(self)(kept, f"{self.name}.below({t:g})", None if finer is None else lambda n: finer(n).below(t))
 
+    def scaled(self, t: float) -> TimeGrid:
+        """Return the grid with as many steps from `t` in (0, 1] on: its times multiplied by t."""
+        _check_inside("t", t, "(0, 1]", 0 < t <= 1)
+        finer = self._with_steps
+        name = f"{self.name}.scaled({t:.4g})"
+        return type(self)(self.times * t, name, None if finer is None else lambda n: finer(n).scaled(t))
+
     @classmethod
-    def named(cls, text: str, steps: int, schedule: Schedule | None = None) -> TimeGrid:
+    def named(cls, text: str, steps: int, schedule: Schedule | None = None, start: float | None = None) -> TimeGrid:
         """Return the grid `family` or `family(parameter=value, ...)` with N = `steps`, e.g. `power(rho=3)`.
 
-        What the command line and configurations call; the families and their parameters are those of :data:`GRIDS`.
+        With `start`, a ratio, it begins there: families with a parameter of that name take it, others are
+        scaled. What the command line and configurations call; the families are those of :data:`GRIDS`.
 
         Raises:
             ValueError: There is no such family or parameter, or a value is out of its range.
@@ -203,7 +211,11 @@ class TimeGrid:
         family = GRIDS.find(name)
         check_parameters(f"the grid {name}", given, grid_parameters(name))
         more = {"schedule": schedule} if "schedule" in inspect.signature(family).parameters else {}
-        return family(steps, **given, **more)
+        if start is None or "start" in given:
+            return family(steps, **given, **more)
+        if "start" in grid_parameters(name):
+            return family(steps, **given, **more, start=start)
+        return family(steps, **given, **more).scaled(float((schedule or VPSDE()).time_of_ratio(start).clamp(max=1)))
 
 
 LARGEST_START = 80.0

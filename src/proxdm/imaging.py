@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from proxdm.data.images import to_uint8
+from proxdm.pixels import to_uint8
 
 Pixels = NDArray[np.uint8]
 """One picture, `(H, W)` grey or `(H, W, 3)` RGB."""

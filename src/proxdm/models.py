@@ -27,6 +27,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from proxdm.priors.base import Prior
 from proxdm.runtime.registry import Registry
 from proxdm.schedules import VPSDE, Schedule, Time, as_float64, per_sample
 
@@ -206,6 +207,8 @@ class _Model(nn.Module):
         self.network = network
         self.schedule = schedule or VPSDE()
         self.config = config
+        self.prior: Prior | None = None
+        """What replaces the model at high noise (:mod:`proxdm.priors`); stored with it."""
 
     @property
     def device(self) -> torch.device:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -80,6 +80,7 @@ class Ask:
     Args:
         model: The model.
         operator: What the sampler is going to ask for.
+        prior: What a sampler may ask for nothing (:mod:`proxdm.priors`).
 
     Attributes:
         schedule: Of the model.
@@ -89,7 +90,7 @@ class Ask:
         OperatorError: The model has no such operator.
     """
 
-    def __init__(self, model: Model, operator: Operator) -> None:
+    def __init__(self, model: Model, operator: Operator, prior: Any = None) -> None:
         if not offers(model, operator):
             there = [name for name in METHODS if offers(model, name)]
             remedy = f"take a sampler that asks for a {' or a '.join(there)}" if there else "it has no operator at all"
@@ -100,6 +101,7 @@ class Ask:
             )
         self.model = model
         self.schedule = model.schedule
+        self.prior = prior
         self.calls = 0
 
     def denoise(self, x: Tensor, t: float) -> Tensor:

@@ -20,11 +20,11 @@ from proxdm.checkpoints.store import TrainingState, create_run, save_checkpoint
 from proxdm.cli import main
 from proxdm.conditioning import ConditioningConfig
 from proxdm.config import ModelConfig
-from proxdm.data.images import to_uint8
 from proxdm.data.load import DataConfig
 from proxdm.grids import TimeGrid
 from proxdm.networks import MLPConfig, UNetConfig
 from proxdm.noise import SeededNoise
+from proxdm.pixels import to_uint8
 from proxdm.samplers import solve
 from tiny_models import NETWORK, PROX, SCORE, random_model
 

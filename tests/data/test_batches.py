@@ -9,7 +9,8 @@ import torch
 from proxdm.data import images
 from proxdm.data.batches import DataStream
 from proxdm.data.errors import DataError
-from proxdm.data.images import ImageData, to_model_range
+from proxdm.data.images import ImageData
+from proxdm.pixels import to_model_range
 
 
 def numbered(n, width=2):

@@ -9,7 +9,8 @@ import torch
 
 from proxdm.data import images
 from proxdm.data.errors import DataError
-from proxdm.data.images import ImageData, check_memory, iterate, to_model_range, to_uint8
+from proxdm.data.images import ImageData, check_memory, iterate
+from proxdm.pixels import to_model_range, to_uint8
 
 
 def test_range_maps_are_exact_inverses():

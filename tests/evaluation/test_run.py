@@ -17,7 +17,6 @@ from proxdm import imaging
 from proxdm.checkpoints.load import Opened
 from proxdm.checkpoints.portable import save_model
 from proxdm.data import load_data
-from proxdm.data.images import to_uint8
 from proxdm.data.load import DataConfig
 from proxdm.errors import NonFiniteError, OperatorError, OutputError
 from proxdm.evaluation import EvaluationRow, evaluate
@@ -32,6 +31,7 @@ from proxdm.metrics.registry import METRICS
 from proxdm.metrics.statistics import ReferenceStatistics, StatisticsError, compute_statistics
 from proxdm.metrics.wasserstein import sliced_wasserstein, w2
 from proxdm.noise import SeededNoise
+from proxdm.pixels import to_uint8
 from proxdm.runtime.jsonlines import JsonLines
 from proxdm.samplers import solve
 from tiny_models import PROX, random_model

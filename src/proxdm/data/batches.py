@@ -20,8 +20,9 @@ from torch import Tensor
 
 from proxdm.data import images
 from proxdm.data.errors import DataError
-from proxdm.data.images import ImageData, to_model_range
+from proxdm.data.images import ImageData
 from proxdm.data.load import Flip
+from proxdm.pixels import to_model_range
 from proxdm.runtime.seeds import step_generator
 
 # Tags of the three uses of random numbers, chosen apart from the small numbers that index samples elsewhere.

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from proxdm.errors import ProxdmError, did_you_mean
-
-
-class DataError(ProxdmError, ValueError):
-    """A data set is not there, is broken, or is not what it was said to be."""
+from proxdm.errors import DataError as DataError
+from proxdm.errors import did_you_mean
 
 
 def unknown_name(what: str, name: str, known: Iterable[str], remedy: str = "") -> DataError:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from proxdm.data.errors import DataError
+from proxdm.pixels import to_model_range
 
 MEMORY_LIMIT = 8 * 2**30
 """Bytes of decoded samples that may be held in memory, 8 GiB; larger sets are refused before they are read."""
@@ -27,28 +28,6 @@ def check_memory(name: str, shape: Sequence[int], bytes_per_value: int = 1) -> N
             f"{MEMORY_LIMIT / 2**30:.3g} GiB; take a smaller size= or a limit=, or write them in their final form to "
             "an .npy file, uint8 (n, C, H, W) or float32 in [-1, 1], which is read from disk"
         )
-
-
-def to_model_range(images: Tensor) -> Tensor:
-    """Return `u / 127.5 - 1`, float32 in [-1, 1], for uint8 images `(*)`; floating-point ones pass as float32."""
-    if images.dtype == torch.uint8:
-        return images.to(torch.float32).div_(127.5).sub_(1.0)
-    if not images.dtype.is_floating_point:
-        raise DataError(f"images of type {images.dtype} have no known range; give uint8 or floating point")
-    return images.to(torch.float32)
-
-
-def to_uint8(images: Tensor) -> Tensor:
-    """Return `round(127.5 (x + 1))` clipped to [0, 255], uint8, for images `(*)` in [-1, 1].
-
-    The inverse of :func:`to_model_range` on its range. Values beyond [-1, 1] are clipped, as samples need it.
-    """
-    if images.dtype == torch.uint8:
-        return images
-    scaled = images.to(torch.float32).add(1.0).mul_(127.5)
-    if torch.isnan(scaled).any():
-        raise DataError("NaN among the images cannot be written as uint8; look at the sampler or the model")
-    return scaled.round_().clamp_(0.0, 255.0).to(torch.uint8)
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,11 +25,12 @@ from torch import Tensor
 
 from proxdm.data.arrays import read_array
 from proxdm.data.errors import DataError
-from proxdm.data.images import ImageData, to_model_range
+from proxdm.data.images import ImageData
 from proxdm.data.pictures import Pictures, decoded, fit_note, open_pictures
 from proxdm.data.vae import LatentCoder
 from proxdm.errors import OutputError, one_line
 from proxdm.noise import sample_generator
+from proxdm.pixels import to_model_range
 from proxdm.runtime.files import replacing
 
 LatentMode = Literal["mean", "sample"]

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from proxdm.checkpoints.portable import model_config
-from proxdm.data.images import to_uint8
 from proxdm.errors import NonFiniteError, ProxdmError
 from proxdm.generation import Decoder, arithmetic, draw
 from proxdm.metrics.features import Shape
 from proxdm.models import LearnedModel, ProxModel
+from proxdm.pixels import to_uint8
 from proxdm.sweep import Cell
 
 

@@ -13,10 +13,10 @@ from typing import Any
 
 from torch import Tensor
 
-from proxdm.data.images import to_model_range
 from proxdm.evaluation.reference import Reference
 from proxdm.metrics.registry import METRICS, Keeps, Metric
 from proxdm.metrics.statistics import ReferenceStatistics
+from proxdm.pixels import to_model_range
 
 
 @dataclass(frozen=True, eq=False)

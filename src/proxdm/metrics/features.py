@@ -31,9 +31,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from proxdm.data.images import to_model_range, to_uint8
 from proxdm.errors import one_line
 from proxdm.metrics.inception import SIZE, FeatureError, load_inception
+from proxdm.pixels import to_model_range, to_uint8
 from proxdm.runtime.digests import sha256_of
 from proxdm.runtime.files import replacing
 

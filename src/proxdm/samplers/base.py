@@ -19,6 +19,7 @@ it owns x_T, noise, the count of network evaluations (NFE), progress and `no_gra
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
@@ -32,6 +33,8 @@ from proxdm.errors import NonFiniteError
 from proxdm.grids import TimeGrid
 from proxdm.noise import GeneratorNoise, NoiseSource, SeededNoise
 from proxdm.operators import METHODS, Ask, FunctionModel, Model, Operator
+from proxdm.priors.base import Prior, PriorError, warm_start
+from proxdm.priors.gain import few_step_grid, start_for
 from proxdm.runtime.registry import Registry
 from proxdm.runtime.spec import check_parameters, format_call, parse_call
 from proxdm.schedules import Schedule, Time
@@ -46,12 +49,14 @@ class Sampler(ABC):
         operator: What it asks the model for: `denoiser`, `score` or `prox`.
         formula: The update in one line of text, for tables and reports.
         stochastic: Whether its steps may use noise.
+        takes_prior: Whether it takes the prior that is stored with a model unless told not to.
     """
 
     name: ClassVar[str]
     operator: ClassVar[Operator]
     formula: ClassVar[str]
     stochastic: ClassVar[bool] = False
+    takes_prior: ClassVar[bool] = False
 
     def __init_subclass__(cls) -> None:
         # A dataclass makes a repr of its own where the class has none.
@@ -63,9 +68,12 @@ class Sampler(ABC):
         changed = {one.name: value for one in fields(self) if (value := getattr(self, one.name)) != one.default}
         return format_call(self.name, changed)
 
-    def grid(self, schedule: Schedule, steps: int) -> TimeGrid:
-        """Return the usual times for N = `steps`: here the grid `rho` of Karras et al. (2022)."""
-        return TimeGrid.rho(steps, schedule=schedule)
+    def grid(self, schedule: Schedule, steps: int, start: float | None = None) -> TimeGrid:
+        """Return the usual times for N = `steps`, from t = 1 or, after a warm start, from the ratio `start`.
+
+        Here the grid `rho` of Karras et al. (2022), after a warm start with the ends of :func:`few_step_grid`.
+        """
+        return TimeGrid.rho(steps, schedule=schedule) if start is None else few_step_grid(schedule, steps, start)
 
     def check(self, schedule: Schedule, grid: TimeGrid) -> None:  # noqa: B027 (most samplers take every step)
         """Raise StepError if a step of the grid is not defined, with the step, the value, the limit and the remedy."""
@@ -159,6 +167,7 @@ def solve(
     grid: TimeGrid,
     noise: NoiseSource,
     *,
+    prior: Prior | None = None,
     callback: Callable[[SamplerState], None] | None = None,
     progress: bool = False,
 ) -> SamplerState:
@@ -169,6 +178,8 @@ def solve(
         model: Has the operator that the sampler asks for, and a `schedule`.
         grid: Times to go through.
         noise: Source of x_T and of the noise of the steps.
+        prior: Brings x_T to the first time of the grid, and gives a multistep method its history; without one, samples
+            start as noise of the standard deviation of that time.
         callback: Called with every state, the first (x_T) included.
         progress: Show a progress bar (only where there is a terminal).
 
@@ -178,12 +189,12 @@ def solve(
         NonFiniteError: The last samples contain NaN or infinite numbers.
     """
     chosen = find_sampler(sampler)
-    ask = Ask(model, chosen.operator)
+    prior = None if prior is None else prior.to(model.device)
+    ask = Ask(model, chosen.operator, prior)
     chosen.check(model.schedule, grid)
     pairs = grid.pairs()
-    start = float(model.schedule.initial_std(pairs[0][0]))
-    x = noise.initial() if start == 1 else start * noise.initial()
     with torch.no_grad():
+        x = _initial(model.schedule, pairs[0][0], noise.initial(), prior)
         carry = chosen.init(ask, x, grid)
     state = SamplerState(0, len(pairs), pairs[0][0], x, ask.calls)
     if callback is not None:
@@ -200,6 +211,14 @@ def solve(
     return state
 
 
+def _initial(schedule: Schedule, t: float, z: Tensor, prior: Prior | None) -> Tensor:
+    """Return what a sampler starts from at time t, made of standard normal noise."""
+    if prior is not None and not math.isinf(ratio := float(schedule.ratio(t))):
+        return float(schedule.alpha(t)) * warm_start(prior, z, ratio)
+    start = float(schedule.initial_std(t))
+    return z if start == 1 else start * z
+
+
 def sample(
     model: Model | Callable[..., Tensor],
     sampler: str | Sampler,
@@ -208,6 +227,8 @@ def sample(
     *,
     schedule: Schedule | None = None,
     grid: TimeGrid | str | None = None,
+    prior: Prior | bool | None = None,
+    start: float | None = None,
     seed: int | None = None,
     generator: torch.Generator | None = None,
     noise: NoiseSource | None = None,
@@ -231,6 +252,10 @@ def sample(
         shape: Shape of the batch, `(B, *)`. Leave it out with `noise`.
         schedule: Of a plain function.
         grid: Times to go through, or the text of a family of grids, e.g. `power(rho=3)`; the sampler's own by default.
+        prior: Replaces the model down to the first time of the grid, at no evaluation. None is the model's own
+            (`model.prior`) for samplers that take one by themselves (`multistep`), True for any sampler, False none.
+        start: Ratio sigma / alpha to start from, with a prior; by default where the model begins to be better than
+            it (:func:`proxdm.priors.start_for`). A grid is cut at its highest knot there.
         seed: Sample i then depends on (seed, i) alone, not on the batch.
         generator: Source of all random numbers instead, in the order of the paper's code: x_T first, then one tensor
             for every step that uses noise; torch's global one by default.
@@ -243,14 +268,16 @@ def sample(
         The samples, of that shape, on the model's device.
 
     Raises:
-        ValueError: Arguments contradict each other, or one is missing.
+        ValueError: Arguments contradict each other, or one is missing; a start is out of its range.
+        PriorError: The prior is of another shape or schedule, or the model has none.
         StepError: A step is not defined on the grid.
         OperatorError: The model lacks the operator that the sampler asks for.
         NonFiniteError: The samples contain NaN or infinite numbers.
     """
     chosen = find_sampler(sampler)
     known = _as_model(model, chosen.operator, schedule, device)
-    times = _choose_grid(chosen, known.schedule, steps, grid)
+    known_prior = choose_prior(known, chosen, prior)
+    times = choose_grid(chosen, known.schedule, steps, grid, known_prior, start)
     if noise is not None:
         if shape is not None or generator is not None or seed is not None:
             raise ValueError("noise= already fixes shape and random numbers; leave shape, seed and generator out")
@@ -262,7 +289,7 @@ def sample(
         raise ValueError(f"seed = {seed} and generator= are both sources of random numbers; leave one out")
     else:
         noise = SeededNoise(seed, range(shape[0]), shape[1:], dtype=known.dtype, device=known.device)
-    return solve(chosen, known, times, noise, callback=callback, progress=progress).x
+    return solve(chosen, known, times, noise, prior=known_prior, callback=callback, progress=progress).x
 
 
 def _as_model(
@@ -283,14 +310,59 @@ def _as_model(
     return FunctionModel(schedule, device=where, **{METHODS[operator]: model})  # type: ignore[arg-type]
 
 
-def _choose_grid(sampler: Sampler, schedule: Schedule, steps: int | None, grid: TimeGrid | str | None) -> TimeGrid:
+def choose_prior(model: Model, sampler: Sampler, prior: Prior | bool | None) -> Prior | None:
+    """Return the prior that a sampler of a model runs with: see :func:`sample`.
+
+    Raises:
+        PriorError: There is none where one is wanted, or it was made for another schedule.
+    """
+    own: Prior | None = getattr(model, "prior", None)
+    if prior is None:
+        prior = sampler.takes_prior
+        found = own if prior else None
+    else:
+        found = own if prior is True else prior or None
+        if prior is True and own is None:
+            raise PriorError(
+                "the model has no prior of its own; fit one with proxdm prior fit, or give prior=fit_prior(images)"
+            )
+    if found is not None and (curve := found.curve) is not None and curve.schedule != str(model.schedule):
+        raise PriorError(
+            f"the start of the prior was found for the schedule {curve.schedule}, and the model's is {model.schedule}; "
+            "find it anew: proxdm prior fit, or prior_for(model, images)"
+        )
+    return found
+
+
+def choose_grid(
+    sampler: Sampler,
+    schedule: Schedule,
+    steps: int | None,
+    grid: TimeGrid | str | None = None,
+    prior: Prior | None = None,
+    start: float | None = None,
+) -> TimeGrid:
+    """Return the times that a sampler goes through: see :func:`sample`.
+
+    Raises:
+        ValueError: Neither steps nor a grid with steps, both and different ones, or a start without prior or outside
+            the schedule or the grid.
+    """
+    if start is not None and prior is None:
+        raise ValueError(f"start = {start:g} needs a prior, which brings the samples there")
+    if start is not None and not 0 < start <= (last := float(schedule.ratio(1.0))):
+        raise ValueError(f"start = {start:g} must lie in (0, {last:g}], the ratios of {schedule}")
     if isinstance(grid, TimeGrid):
         if steps is not None and steps != grid.steps:
             raise ValueError(f"steps = {steps}, but the grid {grid.name} has {grid.steps} steps; leave steps out")
-        return grid
+        return grid if start is None else grid.below(float(schedule.time_of_ratio(start)))
     if steps is None:
         raise ValueError("give steps=N or grid=TimeGrid...")
-    return sampler.grid(schedule, steps) if grid is None else TimeGrid.named(grid, steps, schedule)
+    if start is None and prior is not None and prior.curve is not None:
+        start = start_for(prior.curve, steps)
+    if grid is None:
+        return sampler.grid(schedule, steps, start)
+    return TimeGrid.named(grid, steps, schedule, start)
 
 
 def _require_finite(x: Tensor, name: str) -> None:

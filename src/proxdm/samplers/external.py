@@ -60,8 +60,14 @@ class Diffusers(Sampler):
         """Return e.g. `diffusers:DPMSolverMultistepScheduler(solver_order=3)`."""
         return f"diffusers:{format_call(self.scheduler, dict(self.options))}"
 
-    def grid(self, schedule: Schedule, steps: int) -> TimeGrid:
-        """Return the scheduler's own times for N = `steps` inference steps, and 0."""
+    def grid(self, schedule: Schedule, steps: int, start: float | None = None) -> TimeGrid:
+        """Return the scheduler's own times for N = `steps` inference steps, and 0.
+
+        Raises:
+            StepError: It is to start elsewhere.
+        """
+        if start is not None:
+            raise StepError(f"{self!r} has times of its own, from t = 1 on, and cannot start at {start:g}")
         scheduler = self._make(schedule)
         scheduler.set_timesteps(steps)
         times = list(dict.fromkeys(_time(index) for index in scheduler.timesteps.tolist()))

@@ -22,6 +22,7 @@ from torch import Tensor
 from proxdm.errors import StepError
 from proxdm.grids import TimeGrid
 from proxdm.operators import Ask
+from proxdm.priors.base import bootstrap
 from proxdm.samplers.base import Sampler, register
 from proxdm.schedules import Schedule, log_ratio_step
 
@@ -168,6 +169,28 @@ class DpmPlusPlus2M(_Multistep):
     def correction(self, denoised: Tensor, h: float, history: History) -> Tensor:
         """Return :func:`second_order`."""
         return second_order(denoised, h, history)
+
+
+@register
+@dataclass(frozen=True)
+class Multistep(DpmPlusPlus2M):
+    r"""DPM-Solver++(2M) whose history begins before the first step, with a prior; the default of score models.
+
+    The first step, where it is longest, is of second order too: the prior says for nothing what the denoiser would
+    have said one step earlier, `D_{-1} = D_P(Phi(x; s_0 -> s_v), s_v)`, `s_v = s_0^2 / s_1` (:mod:`proxdm.priors`).
+    Without a prior it is `dpm++2m`.
+    """
+
+    name, takes_prior = "multistep", True
+    formula = "x' = σ'/σ x + α' (1 - e⁻ʰ)(D + (D - D₋₁)/2r), D₋₁ of the first step by a prior"
+
+    def init(self, ask: Ask, x: Tensor, grid: TimeGrid) -> History:
+        """Return the history that the prior gives, if there is one and a second step to take."""
+        first, second = (float(ask.schedule.ratio(t)) for t in grid.times[:2])
+        if ask.prior is None or second == 0 or math.isinf(first):
+            return ()
+        hat = x / float(ask.schedule.alpha(grid.times[0]))
+        return ((bootstrap(ask.prior, hat, first, first**2 / second), math.log(first / second)),)
 
 
 @register

@@ -94,9 +94,9 @@ class ScoreSampler(_FirstOrder):
 
     operator = "score"
 
-    def grid(self, schedule: Schedule, steps: int) -> TimeGrid:
-        """Return the grid of the paper's code: denoising, eps = 1e-3."""
-        return TimeGrid.denoising(steps)
+    def grid(self, schedule: Schedule, steps: int, start: float | None = None) -> TimeGrid:
+        """Return the grid of the paper's code: denoising, eps = 1e-3; after a warm start the power grid."""
+        return TimeGrid.denoising(steps) if start is None else TimeGrid.named("power", steps, schedule, start)
 
     @abstractmethod
     def coefficients(self, schedule: Schedule, t: Time, s: Time) -> ScoreStep:
@@ -126,9 +126,9 @@ class ProxSampler(_FirstOrder):
     quadrature: Quadrature = "integral"
     last_noise: bool = True
 
-    def grid(self, schedule: Schedule, steps: int) -> TimeGrid:
-        """Return the grid of the paper: uniform from 1 to 0."""
-        return TimeGrid.uniform(steps)
+    def grid(self, schedule: Schedule, steps: int, start: float | None = None) -> TimeGrid:
+        """Return the grid of the paper, uniform from 1 to 0; after a warm start the power grid."""
+        return TimeGrid.uniform(steps) if start is None else TimeGrid.named("power", steps, schedule, start)
 
     @abstractmethod
     def coefficients(self, schedule: Schedule, t: Time, s: Time) -> ProxStep:

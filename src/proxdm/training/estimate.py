@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from proxdm.data.images import to_model_range
+from proxdm.pixels import to_model_range
 from proxdm.training.stepper import Stepper
 
 _PROBE = 8

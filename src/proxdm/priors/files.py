@@ -1,0 +1,102 @@
+"""Priors in files: float32 tensors and a line of JSON, by themselves or within the file of a model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from proxdm.errors import OutputError
+from proxdm.priors.base import Facts, Prior, PriorError
+from proxdm.priors.gain import GainCurve
+from proxdm.priors.gaussian import GaussianPrior
+from proxdm.priors.mixture import MixturePrior
+from proxdm.runtime.files import replacing
+
+PREFIX = "prior."
+"""Before the names of a prior's tensors in the file of a model."""
+
+KEY = "prior"
+"""Of its line of JSON in the metadata."""
+
+KINDS: dict[str, type[GaussianPrior] | type[MixturePrior]] = {"gaussian": GaussianPrior, "mixture": MixturePrior}
+
+
+def write_prior(prior: Prior) -> tuple[dict[str, Tensor], str]:
+    """Return the tensors of a prior, under names that begin with `prior.`, and its line of JSON.
+
+    Raises:
+        PriorError: It is of no kind that files hold.
+    """
+    kind = next((name for name, one in KINDS.items() if type(prior) is one), None)
+    if kind is None:
+        raise PriorError(f"a {type(prior).__name__} is not kept in files; only {', '.join(KINDS)} priors are")
+    facts = {name: value for name, value in asdict(prior.facts).items() if value not in (float("inf"), -float("inf"))}
+    curve = None if prior.curve is None else asdict(prior.curve)
+    line = json.dumps({"kind": kind, "shape": prior.shape, "facts": facts, "curve": curve})
+    tensors = {one.name: value for one in fields(prior) if isinstance(value := getattr(prior, one.name), Tensor)}
+    return {PREFIX + name: value.detach().float().cpu().contiguous() for name, value in tensors.items()}, line
+
+
+def read_prior(
+    tensors: Mapping[str, Tensor], line: str, where: str | Path = "the file"
+) -> GaussianPrior | MixturePrior:
+    """Return the prior of :func:`write_prior`; tensors of other names are not looked at.
+
+    Raises:
+        PriorError: They do not make one.
+    """
+    try:
+        said: dict[str, Any] = json.loads(line)
+        own = {k.removeprefix(PREFIX): v.to(torch.float64) for k, v in tensors.items() if k.startswith(PREFIX)}
+        curve = said["curve"]
+        if curve is not None:
+            curve = GainCurve(tuple(curve["ratios"]), tuple(curve["gains"]), curve["images"], curve["schedule"])
+        return KINDS[said["kind"]](**own, shape=tuple(said["shape"]), facts=Facts(**said["facts"]), curve=curve)
+    except (ValueError, KeyError, TypeError) as error:
+        raise PriorError(f"the prior in {where} cannot be read ({error}); get the file again") from error
+
+
+def save_prior(prior: Prior, path: str | Path, *, overwrite: bool = False) -> Path:
+    """Write a prior to a `.safetensors` file and return its path.
+
+    Raises:
+        PriorError: It is of no kind that files hold.
+        OutputError: The file is there already, or cannot be written.
+    """
+    from safetensors.torch import save_file
+
+    path, (tensors, line) = Path(path), write_prior(prior)
+    if path.exists() and not overwrite:
+        raise OutputError(f"{path} exists already; overwrite it (--overwrite), or choose another name")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as part:
+            save_file(tensors, part, metadata={KEY: line})
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error
+    return path
+
+
+def load_prior(path: str | Path) -> GaussianPrior | MixturePrior:
+    """Return the prior in a file: one of its own, or of a model.
+
+    Raises:
+        PriorError: There is no such file, or no prior in it.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            line = (file.metadata() or {}).get(KEY)
+            tensors = {key: file.get_tensor(key) for key in file.keys() if key.startswith(PREFIX)}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise PriorError(f"{path} cannot be read as a prior ({error}); proxdm prior fit makes one") from error
+    if line is None:
+        raise PriorError(f"there is no prior in {path}; proxdm prior fit makes one")
+    return read_prior(tensors, line, path)

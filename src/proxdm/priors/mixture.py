@@ -1,0 +1,160 @@
+r"""A mixture of Gaussians in the leading principal directions as a prior.
+
+With `z = U^T (x - mean)` `(m,)`, U orthonormal `(d, m)`: z is drawn from K Gaussians of weight pi_k, mean mu_k and
+covariance `U_k diag(c_k) U_k^T + c_k0 (I - U_k U_k^T)`, U_k orthonormal `(m, r)`; outside the m directions x has one
+variance c_rest. With `P_k = U_k^T (z - mu_k)`, `v = c_k + s^2`, `v_0 = c_k0 + s^2`,
+
+$$\log w_k = \log\pi_k - \tfrac12\Big(\sum_j \frac{P_{kj}^2}{v_j} + \frac{|z - \mu_k|^2 - |P_k|^2}{v_0}
+  + \sum_j \log v_j + (m - r)\log v_0\Big) + \mathrm{const},$$
+$$D(z, s) = \sum_k w_k\Big(\mu_k + \frac{c_{k0}}{v_0}(z - \mu_k) + U_k\big((c_k/v - c_{k0}/v_0) P_k\big)\Big),$$
+
+w normalised over k; and `c_rest / (c_rest + s^2)` times what is outside. Size: d m + K m (r + 1) numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from proxdm.priors.base import Prior, integrate
+from proxdm.priors.gaussian import GaussianPrior
+from proxdm.schedules import Time, as_float64
+
+FAR = 6.0
+"""In units of the largest standard deviation: above, the mixture flows as the Gaussian of its mean and covariance."""
+
+
+@dataclass(frozen=True, eq=False)
+class MixturePrior(Prior):
+    """K Gaussians of rank r in m directions.
+
+    Attributes:
+        mean: `(d,)`, float64, d the product of `shape`.
+        basis: U, `(d, m)`.
+        rest: c_rest, a scalar tensor.
+        log_weights: log pi_k, `(K,)`.
+        centres: mu_k, `(K, m)`.
+        axes: U_k, `(K, m, r)`.
+        variances: c_k, `(K, r)`.
+        floors: c_k0, `(K,)`.
+    """
+
+    mean: Tensor
+    basis: Tensor
+    rest: Tensor
+    log_weights: Tensor
+    centres: Tensor
+    axes: Tensor
+    variances: Tensor
+    floors: Tensor
+
+    @property
+    def components(self) -> int:
+        """K."""
+        return len(self.log_weights)
+
+    @property
+    def directions(self) -> int:
+        """M."""
+        return self.basis.shape[1]
+
+    @property
+    def rank(self) -> int:
+        """R."""
+        return self.axes.shape[2]
+
+    @property
+    def farthest(self) -> float:
+        """That of the Gaussian of its moments."""
+        return self.moments.farthest
+
+    @cached_property
+    def moments(self) -> GaussianPrior:
+        """The Gaussian of the same mean and covariance."""
+        pi = self.log_weights.exp()
+        mean = pi @ self.centres
+        moved = (self.centres - mean) * pi.sqrt()[:, None]
+        spread = (self.axes * (self.variances - self.floors[:, None])[:, None, :] * pi[:, None, None]).permute(1, 0, 2)
+        inner = spread.flatten(1) @ self._flat_axes.T + moved.T @ moved
+        inner += (pi @ self.floors) * torch.eye(self.directions, dtype=inner.dtype, device=inner.device)
+        c, directions = torch.linalg.eigh((inner + inner.T) / 2)
+        centre = self.mean + self.basis @ mean
+        return GaussianPrior(centre, self.basis @ directions, c.clamp(min=0), self.rest, shape=self.shape)
+
+    def denoise(self, x: Tensor, s: Time) -> Tensor:
+        """Return `E[x_0 | x_0 + s z = x]`; x itself at s = 0."""
+        z, outside = self._split(x)
+        noise = as_float64(s).square().to(z.device).reshape(-1, 1)
+        return self._joined(self._denoise(z, noise), _shrink(self.rest, noise) * outside, x)
+
+    def log_prob(self, x: Tensor, s: Time) -> Tensor:
+        """Return the log density of `x_0 + s z` at x, float64 `(B,)`."""
+        z, outside = self._split(x)
+        noise = as_float64(s).square().to(z.device).reshape(-1, 1)
+        others, variance = self.basis.shape[0] - self.directions, (self.rest + noise)[:, 0]
+        beyond = outside.square().sum(1) / variance + others * variance.log() if others else 0
+        constant = self.basis.shape[0] * math.log(2 * math.pi)
+        return self._joint(z, noise)[0].logsumexp(1) - (beyond + constant) / 2
+
+    def flow(self, x: Tensor, start: float, end: float) -> Tensor:
+        """Return the flow: in closed form far out and outside the m directions, else by steps in log s."""
+        far = max(FAR * float(self.moments.variances.max().sqrt()), end)
+        if self.components == 1:
+            return self.moments.flow(x, start, end)
+        if start > far:
+            x, start = self.moments.flow(x, start, far), far
+        if start == end:
+            return x
+        z, outside = self._split(x)
+        z = integrate(lambda z, s: self._denoise(z, z.new_tensor([[s * s]])), z, start, end)
+        scale = ((self.rest + end**2) / (self.rest + start**2)).sqrt()
+        return self._joined(z, scale * outside, x)
+
+    @cached_property
+    def _flat_axes(self) -> Tensor:
+        """All U_k side by side, `(m, K r)`."""
+        return self.axes.permute(1, 0, 2).flatten(1).contiguous()
+
+    @cached_property
+    def _offsets(self) -> Tensor:
+        """`U_k^T mu_k`, `(K, r)`."""
+        return torch.einsum("kmr,km->kr", self.axes, self.centres)
+
+    def _split(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return z `(B, m)` and what of `x - mean` is outside the m directions, `(B, d)`."""
+        moved = self._flat(x) - self.mean
+        z = moved @ self.basis
+        return z, moved - z @ self.basis.T
+
+    def _joined(self, z: Tensor, outside: Tensor, like: Tensor) -> Tensor:
+        """Return the samples of :meth:`_split`, shaped as `like`."""
+        return (self.mean + z @ self.basis.T + outside).reshape(like.shape).to(device=like.device, dtype=like.dtype)
+
+    def _joint(self, z: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Return `log pi_k N(z; k)` without `(2 pi)^{-m/2}`, `(B, K)`, and P, `(B, K, r)`."""
+        along = (z @ self._flat_axes).reshape(len(z), *self._offsets.shape) - self._offsets
+        square = z.square().sum(1, keepdim=True) - 2 * z @ self.centres.T + self.centres.square().sum(1)
+        v, v_0 = self.variances + noise[..., None], self.floors + noise
+        others, outside = self.directions - self.rank, square - along.square().sum(2)
+        exponent = (along.square() / v + v.log()).sum(2)
+        if others:
+            exponent = exponent + outside.clamp(min=0) / v_0 + others * v_0.log()
+        return self.log_weights - exponent / 2, along
+
+    def _denoise(self, z: Tensor, noise: Tensor) -> Tensor:
+        joint, along = self._joint(z, noise)
+        w, shrink = torch.softmax(joint, 1), _shrink(self.floors, noise)
+        inside = _shrink(self.variances, noise[..., None]) - shrink[..., None]
+        pull = w * (1 - shrink)
+        out = pull @ self.centres + (w * shrink).sum(1, keepdim=True) * z
+        return out + (w[..., None] * inside * along).flatten(1) @ self._flat_axes.T
+
+
+def _shrink(c: Tensor, noise: Tensor) -> Tensor:
+    """Return `c / (c + s^2)`, 1 where both are 0."""
+    v = c + noise
+    return torch.where(v > 0, c / v.clamp(min=1e-300), 1.0)
