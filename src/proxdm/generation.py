@@ -30,13 +30,19 @@ from proxdm.models import LearnedModel
 from proxdm.noise import SeededNoise
 from proxdm.operators import Ask, Model, offers, prox_from_denoiser
 from proxdm.pixels import to_uint8
+from proxdm.priors import Prior, PriorError, load_prior
+from proxdm.priors.base import describe as describe_prior
 from proxdm.runtime.device import choose_device
 from proxdm.runtime.spec import check_parameters, format_call, parse_call
 from proxdm.samplers import SAMPLERS, Sampler, SamplerState, find_sampler, solve
+from proxdm.samplers.base import choose_prior
 from proxdm.sweep import Method
 
 USUAL_STEPS = 20
 """Steps where neither the user nor the training says otherwise."""
+
+WARM_STEPS = 5
+"""Steps where neither the user nor the training says otherwise, after a warm start."""
 
 POSTERIOR_MEAN = "posterior-mean"
 """What stands for the prox where a proximal sampler runs on a score model (:func:`proxdm.prox_from_denoiser`)."""
@@ -48,6 +54,11 @@ SAMPLERS_HELP = f"{', '.join(SAMPLERS)}, or diffusers:NAME; with parameters, e.g
 GRIDS_HELP = (
     f"Times to go through: {', '.join(format_call(name, grid_parameters(name)) for name in GRIDS)}; parameters may be "
     "left out, and the number of steps comes from --steps; by default the usual grid of the sampler."
+)
+
+PRIOR_HELP = (
+    "Prior that replaces the model at high noise: own (stored with the model), none, or a file of `proxdm prior fit`; "
+    "by default own for the sampler multistep, where there is one, and none for others."
 )
 
 Decoder = Callable[[Tensor], Tensor]
@@ -65,10 +76,10 @@ def warn(line: str) -> None:
 def default_sampler(config: Config | ModelConfig) -> Sampler:
     """Return the sampler of a model unless one says otherwise: the one it was trained for.
 
-    Score models: `euler-maruyama`. Prox models: the sampler of their training draws, else `prox-hybrid`.
+    Score models: `multistep`. Prox models: the sampler of their training draws, else `prox-hybrid`.
     """
     if model_config(config).kind == "score":
-        return find_sampler("euler-maruyama")
+        return find_sampler("multistep")
     trained = config.conditioning.rule if isinstance(config, Config) else None
     return find_sampler(trained or "prox-hybrid")
 
@@ -97,16 +108,54 @@ def check_method(sampler: str | None, grid: str | None) -> None:
         check_parameters(f"the grid {name}", given, grid_parameters(name))
 
 
-def choose_method(model: LearnedModel, sampler: str | None = None, grid: str | None = None) -> Method:
-    """Return the sampler of that text, or the one that the model was trained for, with its grid.
+def choose_method(
+    model: LearnedModel,
+    sampler: str | None = None,
+    grid: str | None = None,
+    prior: str | None = None,
+    start: float | None = None,
+) -> Method:
+    """Return the sampler of that text, or the one that the model was trained for, with its grid, prior and start.
+
+    A network that was trained on the knots of some grids starts at one of them, which leaves fewer steps.
 
     Raises:
         OperatorError: The model lacks what the sampler asks for, and has nothing to make it of.
+        PriorError: There is no such prior, or it is of other data or of another schedule.
         ValueError: There is no such sampler.
     """
     chosen = default_sampler(model.config) if sampler is None else find_sampler(sampler)
     Ask(operand(model, chosen)[0], chosen.operator)
-    return Method(chosen, grid)
+    wanted = {None: None, "own": True, "none": False}.get(prior, prior)
+    found = choose_prior(model, chosen, load_prior(wanted) if isinstance(wanted, str) else wanted)
+    knots = isinstance(model.config, Config) and model.config.conditioning.draw == "knots"
+    if found is not None:
+        check_prior(model, found)
+        if start is None and (found.curve is None or (knots and chosen.operator == "prox")):
+            raise PriorError(
+                f"{chosen} needs a start, a ratio sigma / alpha (--start 1.5): the prior does not say where this model "
+                "gains over it"
+            )
+    return Method(chosen, grid, prior=found, start=start, cut=knots and chosen.operator == "prox")
+
+
+def check_prior(model: LearnedModel, prior: Prior) -> None:
+    """Check that a prior is one of what a model draws.
+
+    Raises:
+        PriorError: Its samples have another shape, or it was fitted to other data than the model.
+    """
+    config, shape = model.config, tuple(model_config(model.config).shape)
+    if prior.shape != shape:
+        raise PriorError(
+            f"the prior is for samples of shape {prior.shape}, and the model's have {shape}; fit one to its data"
+        )
+    trained = config.data.name if isinstance(config, Config) else ""
+    if prior.facts.data and trained and not prior.facts.data.startswith("samples of") and prior.facts.data != trained:
+        raise PriorError(
+            f"the prior was fitted to {prior.facts.data}, and the model was trained on {trained}; fit one to its data: "
+            "proxdm prior fit MODEL"
+        )
 
 
 def operand(model: LearnedModel, sampler: Sampler) -> tuple[Model, str | None]:
@@ -145,6 +194,7 @@ def draw(
     seed: int,
     indices: range,
     *,
+    prior: Prior | None = None,
     callback: Callable[[SamplerState], None] | None = None,
 ) -> SamplerState:
     """Return samples of a set by their numbers, in the last state of the sampler.
@@ -155,13 +205,14 @@ def draw(
         grid: Its times.
         seed: Of the set.
         indices: Numbers of the samples.
+        prior: What they start from, on a grid that begins below t = 1.
         callback: Called with every state.
 
     Raises:
         NonFiniteError: They are not finite.
     """
     noise = SeededNoise(seed, indices, model_config(model.config).shape, device=model.device)
-    return solve(sampler, operand(model, sampler)[0], grid, noise, callback=callback)
+    return solve(sampler, operand(model, sampler)[0], grid, noise, prior=prior, callback=callback)
 
 
 def has_latents(model: LearnedModel) -> bool:
@@ -219,6 +270,12 @@ class SamplePlan:
 
     grid: Annotated[str | None, arg(help=GRIDS_HELP)] = None
     """Text of a family of grids; None is the usual one of the sampler."""
+
+    prior: Annotated[str | None, arg(help=PRIOR_HELP)] = None
+    """`own`, `none` or the file of a prior; None is what the sampler takes by itself."""
+
+    start: float | None = None
+    """Ratio sigma / alpha to start from, with a prior; by default where the model begins to gain over it."""
 
     batch_size: int = 64
     """Samples computed at a time; has no influence on them."""
@@ -304,8 +361,9 @@ def generate(
         source if isinstance(source, Opened) else open_source(source, weights, preset, device=choose_device(device))
     )
     model = opened.model
-    method = choose_method(model, plan.sampler, plan.grid)
-    sampler, grid = method.sampler, method.times(model.schedule, plan.steps or default_steps(model.config))
+    method = choose_method(model, plan.sampler, plan.grid, plan.prior, plan.start)
+    steps = plan.steps or (WARM_STEPS if method.prior is not None else default_steps(model.config))
+    sampler, grid = method.sampler, method.times(model.schedule, steps)
     sampler.check(model.schedule, grid)
     decode = _decoder(model, plan, pictures=pictures or frames > 0)
     for line in remarks(model, sampler, grid):
@@ -327,7 +385,7 @@ def generate(
                     watched[state.step].append(to_uint8(decode(state.x[: frames - start])).cpu())
 
             indices = range(start, min(start + plan.batch_size, plan.samples))
-            state = draw(model, sampler, grid, plan.seed, indices, callback=after)
+            state = draw(model, sampler, grid, plan.seed, indices, prior=method.prior, callback=after)
             batch, nfe = (state.x if decode is None else to_uint8(decode(state.x))).cpu(), state.nfe
             if each is None:
                 kept.append(batch)
@@ -376,4 +434,5 @@ def _record(source: object, opened: Opened, plan: SamplePlan, method: Method, gr
         "proxdm": __version__,
         "torch": torch.__version__,
         **({} if stands_in is None else {"operator": stands_in}),
+        **({} if method.prior is None else {"prior": describe_prior(method.prior)}),
     }

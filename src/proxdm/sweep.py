@@ -16,7 +16,9 @@ from tqdm import tqdm
 
 from proxdm.errors import NonFiniteError, StepError
 from proxdm.grids import TimeGrid
+from proxdm.priors.base import Prior
 from proxdm.samplers import Sampler, find_sampler
+from proxdm.samplers.base import choose_grid
 from proxdm.schedules import Schedule, ScheduleError
 
 
@@ -28,11 +30,17 @@ class Method:
         sampler: The sampler.
         grid: Family of grids, such as `power(rho=3)`; None is the sampler's own.
         label: Name in results and figures; empty is the sampler's.
+        prior: Brings the samples to the first time for nothing (:mod:`proxdm.priors`).
+        start: Ratio sigma / alpha to start from, with a prior; None is that of its gain curve.
+        cut: Start at the highest knot below, with fewer steps, instead of taking as many from there.
     """
 
     sampler: Sampler
     grid: str | None = None
     label: str = ""
+    prior: Prior | None = None
+    start: float | None = None
+    cut: bool = False
 
     @classmethod
     def of(cls, text: str, grid: str | None = None) -> Method:
@@ -54,8 +62,10 @@ class Method:
         Raises:
             ValueError: The grid cannot be made.
         """
-        own = self.grid is None
-        return self.sampler.grid(schedule, steps) if own else TimeGrid.named(str(self.grid), steps, schedule)
+        grid: TimeGrid | str | None = self.grid
+        if self.cut and self.start is not None:
+            grid = choose_grid(self.sampler, schedule, steps, grid)
+        return choose_grid(self.sampler, schedule, steps, grid, self.prior, self.start)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,18 @@ from proxdm.errors import OperatorError, StepError
 from proxdm.noise import GeneratorNoise, GivenNoise
 
 SCHEDULES = [VPSDE(), Discrete.linear(), Discrete.scaled_linear(), Cosine(), VE(), Flow()]
-NAMES = ["ddim", "heun", "dpm++2m", "dpm++3m"]
+NAMES = [
+    "ddim",
+    "heun",
+    "dpm++2m",
+    "dpm++3m",
+    "multistep",
+    "ipndm",
+    "deis",
+    "deis(variable=log_rho)",
+    "unipc",
+    "unipc(order=3)",
+]
 STD = 0.5
 
 
@@ -30,7 +41,19 @@ def flow(schedule, x, t, s):
     "schedule", [VPSDE(), Discrete.linear(), Cosine(), VE(), Flow()], ids=lambda one: type(one).__name__
 )
 @pytest.mark.parametrize(
-    "name, order", [("ddim", 1), ("heun", 2), ("dpm++2m", 2), ("dpm++3m", 3), ("dpm++3m(published=True)", 2)]
+    "name, order",
+    [
+        ("ddim", 1),
+        ("heun", 2),
+        ("dpm++2m", 2),
+        ("dpm++3m", 3),
+        ("dpm++3m(published=True)", 2),
+        ("ipndm(order=1)", 1),
+        ("deis(order=2)", 2),
+        ("deis(order=2, variable=log_rho)", 2),
+        ("unipc(order=1)", 2),
+        ("unipc", 2),  # its last step is of first order, as in its code
+    ],
 )
 def test_order_on_a_gaussian(schedule, name, order, generator):
     """From ratio 79 to 0.1, uniform in its logarithm: halving the steps divides the error by 2^order."""
@@ -92,6 +115,8 @@ def test_flow_starts_at_an_infinite_ratio():
         ("dpm++2m", "DPMSolverMultistep"),
         ("dpm++3m(published=True)", "DPMSolverMultistep(solver_order=3)"),
         ("heun", "HeunDiscrete"),
+        ("unipc", "UniPCMultistep"),
+        ("unipc(order=3)", "UniPCMultistep(solver_order=3)"),
     ],
 )
 def test_equal_to_diffusers_on_the_same_times(schedule, ours, theirs):
@@ -108,6 +133,45 @@ def test_equal_to_diffusers_on_the_same_times(schedule, ours, theirs):
     )
     torch.testing.assert_close(a.x, b.x, rtol=0, atol=1e-4 if ours == "heun" else 1e-5)
     assert a.nfe == b.nfe
+
+
+@pytest.mark.parametrize("order", [1, 2, 3])
+def test_deis_is_that_of_diffusers(order):
+    """Whose polynomial is one of log rho, and whose last time is the first of the table."""
+    pytest.importorskip("diffusers")
+    means = torch.randn(20, 2, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    other = find_sampler(f"diffusers:DEISMultistep(timestep_spacing=trailing, solver_order={order})")
+    grid = other.grid(VPSDE(), 20)
+    ends = TimeGrid.custom(torch.cat([grid.times[:-1], torch.tensor([1e-3], dtype=torch.float64)]))
+    x = torch.randn(50, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    theirs = solve(other, GaussianMixture(means, 0.3), grid, GivenNoise(x)).x
+    ours = solve(f"deis(order={order}, variable=log_rho)", GaussianMixture(means, 0.3), ends, GivenNoise(x)).x
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("steps", [3, 4, 12])
+def test_ipndm_is_that_of_diffusers(steps):
+    """Whose `betas` are sigma, and whose model predicts `v`."""
+    schedulers = pytest.importorskip("diffusers").schedulers
+    schedule, grid = VPSDE(), TimeGrid.rho(steps)
+    model = GaussianMixture(torch.randn(20, 2, generator=torch.Generator().manual_seed(3), dtype=torch.float64), 0.3)
+    other = schedulers.IPNDMScheduler(trained_betas=schedule.sigma(grid.times).tolist())
+    other.set_timesteps(steps)
+    start = torch.randn(50, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    x = start
+    for i, t in enumerate(grid.times[:-1].tolist()):
+        denoised, alpha, sigma = model.denoise(x, t), float(schedule.alpha(t)), float(schedule.sigma(t))
+        v = alpha * (x - alpha * denoised) / sigma - sigma * denoised
+        x = other.step(v, other.timesteps[i], x).prev_sample
+    torch.testing.assert_close(solve("ipndm", model, grid, GivenNoise(start)).x, x, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("text", ["ipndm(order=5)", "deis(order=0)", "unipc(order=4)"])
+def test_an_order_out_of_range_is_refused(text):
+    with pytest.raises(ValueError, match=f"order = {text[-2]} must lie between 1 and"):
+        find_sampler(text)
+    with pytest.raises(ValueError, match=r"'rho'.*'log_rho'"):
+        find_sampler("deis(variable=rho)")
 
 
 def test_diffusers_by_name():

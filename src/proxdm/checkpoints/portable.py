@@ -24,6 +24,10 @@ from proxdm.config.codec import parse_json
 from proxdm.errors import CheckpointError, OutputError, ProxdmError
 from proxdm.models import PARAMETRISATIONS, SCORE_PARAMETRISATIONS, LearnedModel
 from proxdm.networks import NETWORKS, ExternalNetwork
+from proxdm.priors.base import Prior
+from proxdm.priors.files import KEY as PRIOR_KEY
+from proxdm.priors.files import PREFIX as PRIOR_PREFIX
+from proxdm.priors.files import read_prior, write_prior
 from proxdm.runtime.digests import digest_of
 from proxdm.runtime.files import replacing
 
@@ -52,6 +56,7 @@ class ModelFile:
     version: str | None = None  # Version of the package that wrote it
     digest: str | None = None  # SHA-256 of the tensors
     parameters: int = 0  # Number of parameters
+    prior: str | None = None  # What stands in the metadata of the prior that is stored with it
 
 
 def model_config(config: Config | ModelConfig) -> ModelConfig:
@@ -129,18 +134,20 @@ def save_model(
         for file in files[:-1]:
             with replacing(file) as part:
                 part.write_text(to_json(config), encoding="utf-8")
-        write_model_file(ModelFile(files[-1], config, weights, step, origin), model.network.state_dict())
+        write_model_file(ModelFile(files[-1], config, weights, step, origin), model.network.state_dict(), model.prior)
     except OSError as error:
         raise OutputError(f"{files[-1]} cannot be written: {error.strerror or error}") from error
     return files[-1]
 
 
-def write_model_file(record: ModelFile, state: Mapping[str, Tensor]) -> None:
+def write_model_file(record: ModelFile, state: Mapping[str, Tensor], prior: Prior | None = None) -> None:
     """Write tensors with what `record` says of them to `record.path`, atomically; version and digest are filled in."""
     from safetensors.torch import save_file
 
     # Parameters that share memory cannot be stored twice; a copy of each can.
     tensors = {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
+    more, said = ({}, None) if prior is None else write_prior(prior)
+    tensors |= more
     entries: dict[str, Any] = {
         "format": "pt",
         "proxdm_format": FORMAT,
@@ -151,6 +158,7 @@ def write_model_file(record: ModelFile, state: Mapping[str, Tensor]) -> None:
         "step": record.step,
         "origin": record.origin,
         "sha256": digest_of(tensors),
+        PRIOR_KEY: said,
     }
     with replacing(record.path) as part:
         save_file(tensors, part, metadata={key: str(value) for key, value in entries.items() if value is not None})
@@ -163,7 +171,8 @@ def read_model_file(path: Path, *, external: bool = False) -> ModelFile:
     """
     with _opened(path) as file:
         metadata: dict[str, str] = file.metadata() or {}
-        parameters = sum(torch.Size(file.get_slice(key).get_shape()).numel() for key in file.keys())  # noqa: SIM118
+        names = [key for key in file.keys() if not key.startswith(PRIOR_PREFIX)]  # noqa: SIM118
+        parameters = sum(torch.Size(file.get_slice(key).get_shape()).numel() for key in names)
     try:
         number, step = int(metadata.get("proxdm_format", FORMAT)), metadata.get("step")
         steps = None if step is None else int(step)
@@ -180,7 +189,7 @@ def read_model_file(path: Path, *, external: bool = False) -> ModelFile:
         newer = f"; it was written by proxdm {version}, and this is {__version__}" if version != __version__ else ""
         config = parse_config(text, path, external=external, note=newer)
     weights, origin, digest = (metadata.get(key) for key in ("weights", "origin", "sha256"))
-    return ModelFile(path, config, weights, steps, origin, version, digest, parameters)
+    return ModelFile(path, config, weights, steps, origin, version, digest, parameters, metadata.get(PRIOR_KEY))
 
 
 def parse_config(text: str, path: Path, *, external: bool = False, note: str = "") -> Config | ModelConfig:
@@ -214,7 +223,8 @@ def build_model(record: ModelFile, config: Config | ModelConfig, network: nn.Mod
 
     It is on the CPU, or where the given network is; None makes that of the configuration.
     """
-    state = read_tensors(record)
+    tensors = read_tensors(record)
+    state = {key: value for key, value in tensors.items() if not key.startswith(PRIOR_PREFIX)}
     try:
         with torch.random.fork_rng(devices=[]):
             model = model_config(config).build(network)
@@ -224,6 +234,8 @@ def build_model(record: ModelFile, config: Config | ModelConfig, network: nn.Mod
         raise CheckpointError(f"{record.path} does not fit its configuration: {problem}")
     model.network.load_state_dict(state)
     model.config = config
+    if record.prior is not None:
+        model.prior = read_prior(tensors, record.prior, record.path)
     return model.eval()
 
 

@@ -16,6 +16,7 @@ from proxdm.data.load import DataConfig
 from proxdm.data.vae import DEFAULT_VAE
 from proxdm.generation import (
     GRIDS_HELP,
+    PRIOR_HELP,
     SAMPLERS_HELP,
     check_method,
     choose_method,
@@ -94,6 +95,12 @@ class EvaluationPlan:
     grid: Annotated[str | None, arg(help=GRIDS_HELP)] = None
     """Text of a family of grids; None is the usual one of each sampler."""
 
+    prior: Annotated[str | None, arg(help=PRIOR_HELP)] = None
+    """`own`, `none` or the file of a prior; None is what each sampler takes by itself."""
+
+    start: float | None = None
+    """Ratio sigma / alpha to start from, with a prior; by default where the model begins to gain over it."""
+
     bf16: bool = False
     """Run the network in bfloat16: faster on GPUs, slightly different samples."""
 
@@ -142,7 +149,7 @@ class EvaluationPlan:
         """Return the samplers with their grids."""
         fitting = fitting_samplers(model_config(model.config).kind)
         texts = [text for name in self.samplers for text in (fitting if name == ALL else [name])]
-        return [choose_method(model, text, self.grid) for text in texts or (None,)]
+        return [choose_method(model, text, self.grid, self.prior, self.start) for text in texts or (None,)]
 
     def cells(self, model: LearnedModel) -> tuple[list[Cell], list[Skipped]]:
         """Return the rows by sampler, then steps, then seed, and those that are not defined."""

@@ -11,7 +11,7 @@ from proxdm.sweep import Row
 
 RESULTS = "results.jsonl"
 
-IDENTITY = ("digest", "sampler", "grid", "steps", "samples", "seed", "bf16", "features", "reference")
+IDENTITY = ("digest", "sampler", "grid", "steps", "samples", "seed", "bf16", "features", "reference", "prior")
 """What makes two rows the same measurement; where it was made, and how fast, does not count."""
 
 
@@ -41,6 +41,7 @@ class EvaluationRow(Row):
         picture: File with the first samples, beside the results.
         compile: Whether the network was compiled.
         operator: What stood for the operator that the sampler asks for, e.g. `posterior-mean`; None if nothing did.
+        prior: Kind, sizes and pictures of the prior that the sampler started from; None if it had none.
     """
 
     source: str
@@ -64,14 +65,13 @@ class EvaluationRow(Row):
     picture: str | None = None
     compile: bool = False
     operator: str | None = None
+    prior: Mapping[str, Any] | None = None
 
     def record(self) -> dict[str, Any]:
         """Return it in plain types, as a line of the results holds it."""
         record = asdict(self)
         del record["target"]  # it is the source
-        if self.operator is None:
-            del record["operator"]
-        return record
+        return {name: value for name, value in record.items() if name not in ("operator", "prior") or value is not None}
 
     @classmethod
     def of_record(cls, record: Mapping[str, Any]) -> EvaluationRow:
@@ -85,7 +85,7 @@ class EvaluationRow(Row):
 
 def identity(record: Mapping[str, Any]) -> str:
     """Return what makes two rows the same measurement, as one string."""
-    parts = {name: record.get(name) for name in IDENTITY}
+    parts = {name: record.get(name) for name in IDENTITY if name != "prior" or record.get(name) is not None}
     if isinstance(reference := parts["reference"], Mapping):
         parts["reference"] = reference.get("sha256")
     return json.dumps(parts, sort_keys=True)

@@ -33,6 +33,7 @@ from proxdm.imaging import save_grid
 from proxdm.metrics.features import FeatureExtractor, load_extractor
 from proxdm.metrics.registry import METRICS
 from proxdm.metrics.statistics import ReferenceStatistics
+from proxdm.priors.base import describe as describe_prior
 from proxdm.runtime.device import choose_device
 from proxdm.runtime.digests import digest_of
 from proxdm.runtime.files import check_folder, replacing
@@ -185,6 +186,7 @@ class _Job:
             "features": features,
             "reference": self.reference.stamp(),
             **({} if stands_in is None else {"operator": stands_in}),
+            **({} if cell.method.prior is None else {"prior": describe_prior(cell.method.prior)}),
         }
 
     def forewarnings(self, cells: Sequence[Cell]) -> Iterator[str]:

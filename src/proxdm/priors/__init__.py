@@ -9,7 +9,7 @@ step on (:func:`bootstrap`). :func:`gain` says where a network is better than th
 from proxdm.priors.base import DenoiserPrior, Facts, Prior, PriorError, bootstrap, warm_start
 from proxdm.priors.files import load_prior, read_prior, save_prior, write_prior
 from proxdm.priors.fit import fit_prior
-from proxdm.priors.gain import GainCurve, few_step_grid, gain, start_for
+from proxdm.priors.gain import GainCurve, few_step_grid, gain, start_for, with_gain
 from proxdm.priors.gaussian import GaussianPrior
 from proxdm.priors.mixture import MixturePrior
 
@@ -30,5 +30,6 @@ __all__ = [
     "save_prior",
     "start_for",
     "warm_start",
+    "with_gain",
     "write_prior",
 ]

@@ -55,11 +55,13 @@ class Prior(ABC):
         shape: Shape of a sample.
         facts: What it was fitted to.
         curve: What a network gains over it, by which a start is chosen (:func:`proxdm.priors.gain`).
+        held: Pictures that it was not fitted to, `(n, *)`, on which gains are counted; files do not keep them.
     """
 
     shape: tuple[int, ...] = field(kw_only=True)
     facts: Facts = field(default=Facts(), kw_only=True)
     curve: GainCurve | None = field(default=None, kw_only=True)
+    held: Tensor | None = field(default=None, kw_only=True, repr=False)
 
     @property
     @abstractmethod
@@ -81,17 +83,20 @@ class Prior(ABC):
     def to(self, device: torch.device | str) -> Self:
         """Return the prior with its tensors on a device; on the CPU for one without float64 (mps)."""
         device = torch.device("cpu" if torch.device(device).type == "mps" else device)
-        tensors: dict[str, Any] = {
-            one.name: value for one in fields(self) if isinstance(value := getattr(self, one.name), Tensor)
-        }
+        tensors: dict[str, Any] = self.tensors()
         if all(value.device == device for value in tensors.values()):
             return self
         return replace(self, **{name: value.to(device) for name, value in tensors.items()})
 
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the tensors that it consists of, by name."""
+        named = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "held"}
+        return {name: value for name, value in named.items() if isinstance(value, Tensor)}
+
     @property
     def numbers(self) -> int:
         """How many numbers it consists of."""
-        return sum(value.numel() for one in fields(self) if isinstance(value := getattr(self, one.name), Tensor))
+        return sum(value.numel() for value in self.tensors().values())
 
     def _flat(self, x: Tensor) -> Tensor:
         """Return x as float64 `(B, d)` where the prior is."""

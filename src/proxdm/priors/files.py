@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from proxdm.priors.gaussian import GaussianPrior
 from proxdm.priors.mixture import MixturePrior
 from proxdm.runtime.files import replacing
 
-PREFIX = "prior."
+PREFIX = "proxdm.prior."
 """Before the names of a prior's tensors in the file of a model."""
 
 KEY = "prior"
@@ -28,7 +28,7 @@ KINDS: dict[str, type[GaussianPrior] | type[MixturePrior]] = {"gaussian": Gaussi
 
 
 def write_prior(prior: Prior) -> tuple[dict[str, Tensor], str]:
-    """Return the tensors of a prior, under names that begin with `prior.`, and its line of JSON.
+    """Return the tensors of a prior, under names that begin with :data:`PREFIX`, and its line of JSON.
 
     Raises:
         PriorError: It is of no kind that files hold.
@@ -39,8 +39,8 @@ def write_prior(prior: Prior) -> tuple[dict[str, Tensor], str]:
     facts = {name: value for name, value in asdict(prior.facts).items() if value not in (float("inf"), -float("inf"))}
     curve = None if prior.curve is None else asdict(prior.curve)
     line = json.dumps({"kind": kind, "shape": prior.shape, "facts": facts, "curve": curve})
-    tensors = {one.name: value for one in fields(prior) if isinstance(value := getattr(prior, one.name), Tensor)}
-    return {PREFIX + name: value.detach().float().cpu().contiguous() for name, value in tensors.items()}, line
+    own = prior.tensors()
+    return {PREFIX + name: value.detach().float().cpu().contiguous() for name, value in own.items()}, line
 
 
 def read_prior(

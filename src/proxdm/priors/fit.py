@@ -31,9 +31,18 @@ from proxdm.priors.mixture import MixturePrior
 Images = Tensor | np.ndarray[Any, Any] | Sequence[Any] | Callable[[], Iterable[Tensor]]
 """Pictures `(n, *)`, uint8 or as the model sees them; a sequence of them; or what starts a stream of batches."""
 
+Stream = Callable[[], Iterator[Tensor]]
+
+EVERY = 20
+"""One picture in so many is not fitted to: gains are counted on up to 256 of them."""
+
+HELD_FOR_GAIN = 256
 BATCH = 512
 PASSES = 3
 MOST_FOR_DIRECTIONS = 20_000
+DENSE = 1024
+"""Dimensions up to which the directions are those of the dense covariance matrix."""
+
 CLUSTERED = 64
 """Leading coefficients that k-means sees."""
 
@@ -68,9 +77,10 @@ def fit_prior(
     Raises:
         PriorError: There are fewer than 2 pictures, values are not finite, or K, m or r are out of their range.
     """
-    stream = _stream(images)
-    shape, facts, mean, total = _first_pass(stream)
-    n, d = facts.count, math.prod(shape)
+    raw, stream = _stream(images)
+    facts, mean, total, held = _first_pass(raw)
+    shape = tuple(next(iter(raw())).shape[1:])
+    n, d = facts.count - facts.count // EVERY, len(mean)
     limit = min(d, n - 1)
     sizes = _asked(components, directions, rank, n, limit)
     most = sizes[1] or min(limit, max(16, n // 10), 256)
@@ -78,11 +88,20 @@ def fit_prior(
     m = sizes[1] or _enough(variances, total, n)
     basis, variances = basis[:, :m], variances[:m]
     rest = ((total - variances.sum()) / (d - m)).clamp(min=0) if d > m else torch.zeros((), dtype=torch.float64)
-    common: dict[str, Any] = {"shape": shape, "mean": _rounded(mean), "basis": _rounded(basis), "rest": _rounded(rest)}
+    common: dict[str, Any] = {
+        "shape": shape,
+        "held": held,
+        "mean": _rounded(mean),
+        "basis": _rounded(basis),
+        "rest": _rounded(rest),
+    }
     if sizes[0] == 1 or n < 2 * LEAST_IN_CLUSTER:
         rule = f"1 component, {m} directions of {n:,} pictures"
         return GaussianPrior(**common, variances=_rounded(variances), facts=replace(facts, data=data, rule=rule))
-    z = torch.cat([(batch.double() - mean) @ basis for batch in stream()])
+    z, done = torch.empty(n, m), 0
+    for batch in stream():
+        z[done : done + len(batch)] = ((batch.double() - mean) @ basis).float()
+        done += len(batch)
     r = min(sizes[2] or (16 if n >= 10_000 else 8), m)
     k, said = (sizes[0], "as asked") if sizes[0] else _choose_components(z, m, r, seed)
     rule = f"{k} components of rank {r} in {m} directions of {n:,} pictures; {said}"
@@ -92,8 +111,8 @@ def fit_prior(
     return MixturePrior(**common, **_components(z, k, r, seed), facts=facts)
 
 
-def _stream(images: Images) -> Callable[[], Iterator[Tensor]]:
-    """Return what starts a pass: batches of flat pictures, float32 `(B, d)`; the first dimensions stay in `.shape`."""
+def _stream(images: Images) -> tuple[Stream, Stream]:
+    """Return what starts a pass: over batches as they are given, and over those to fit to, flat, float32 `(B, d)`."""
 
     def batches() -> Iterator[Tensor]:
         if callable(images):
@@ -107,32 +126,45 @@ def _stream(images: Images) -> Callable[[], Iterator[Tensor]]:
             yield torch.stack([torch.as_tensor(item[0] if isinstance(item, tuple | list) else item) for item in items])
 
     def run() -> Iterator[Tensor]:
+        seen = 0
         for batch in batches():
-            yield to_model_range(batch).cpu().flatten(1)
+            yield to_model_range(batch[~_held(seen, len(batch))]).cpu().flatten(1)
+            seen += len(batch)
 
-    run.raw = batches  # type: ignore[attr-defined]
-    return run
+    return batches, run
 
 
-def _first_pass(stream: Callable[[], Iterator[Tensor]]) -> tuple[tuple[int, ...], Facts, Tensor, Tensor]:
-    """Return shape and facts of the pictures, their mean `(d,)` and total variance."""
+def _held(first: int, count: int) -> Tensor:
+    """Return which of `count` pictures, from number `first` on, are not fitted to: every twentieth."""
+    return torch.arange(first, first + count) % EVERY == EVERY - 1
+
+
+def _first_pass(raw: Stream) -> tuple[Facts, Tensor, Tensor, Tensor | None]:
+    """Return facts of the pictures, mean `(d,)` and total variance of those to fit to, and up to 256 that are held."""
     count, low, high, digest = 0, math.inf, -math.inf, hashlib.sha256()
-    shape: tuple[int, ...] = ()
     total = squares = torch.zeros((), dtype=torch.float64)
-    for raw in stream.raw():  # type: ignore[attr-defined]
-        shape = tuple(raw.shape[1:])
-        batch = to_model_range(raw).cpu().flatten(1)
-        if not (finite := torch.isfinite(batch).all(1)).all():
+    held: list[Tensor] = []
+    fitted = 0
+    for batch in raw():
+        images = to_model_range(batch).cpu()
+        flat, out = images.flatten(1), _held(count, len(batch))
+        if not (finite := torch.isfinite(flat).all(1)).all():
             bad = count + int((~finite).nonzero()[0])
             raise PriorError(f"picture {bad} has NaN or infinite values; take it out")
-        digest.update(batch.contiguous().numpy().data)
-        total, squares = total + batch.sum(0, dtype=torch.float64), squares + batch.double().square().sum()
-        low, high, count = min(low, float(batch.min())), max(high, float(batch.max())), count + len(batch)
+        digest.update(flat.contiguous().numpy().data)
+        low, high, count = min(low, float(flat.min())), max(high, float(flat.max())), count + len(flat)
+        held += [image.clone() for image in images[out]]
+        if len(held) > 16 * HELD_FOR_GAIN:  # of a long stream: thin it out, to bound the memory
+            held = held[::2]
+        rows = flat[~out]
+        fitted += len(rows)
+        total, squares = total + rows.sum(0, dtype=torch.float64), squares + rows.double().square().sum()
     if count < 2:
         raise PriorError(f"a prior needs 2 pictures at least, and there are {count}")
-    mean = total / count
+    mean = total / fitted
     facts = Facts(count, low, high, digest.hexdigest())
-    return shape, facts, mean, (squares / count - mean.square().sum()).clamp(min=0)
+    kept = torch.stack(held[:: max(1, len(held) // HELD_FOR_GAIN)][:HELD_FOR_GAIN]) if held else None
+    return facts, mean, (squares / fitted - mean.square().sum()).clamp(min=0), kept
 
 
 def _asked(components: Any, directions: Any, rank: Any, n: int, limit: int) -> tuple[int, int, int]:
@@ -148,9 +180,7 @@ def _asked(components: Any, directions: Any, rank: Any, n: int, limit: int) -> t
     return asked[0], asked[1], asked[2]
 
 
-def _directions(
-    stream: Callable[[], Iterator[Tensor]], mean: Tensor, n: int, count: int, seed: int
-) -> tuple[Tensor, Tensor]:
+def _directions(stream: Stream, mean: Tensor, n: int, count: int, seed: int) -> tuple[Tensor, Tensor]:
     """Return the leading directions `(d, count)` and the variances along them, decreasing."""
     every, d = max(1, n // MOST_FOR_DIRECTIONS), len(mean)
     width = min(d, count + 16)
@@ -165,7 +195,7 @@ def _directions(
             seen, used = seen + len(batch), used + len(rows)
         return out / used
 
-    if d <= 2 * width:
+    if d <= max(DENSE, 2 * width):
         c, u = torch.linalg.eigh(product(None))
         return u.flip(1)[:, :count], c.flip(0)[:count].clamp(min=0)
     q = torch.linalg.qr(torch.randn(d, width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64))[0]
@@ -192,12 +222,8 @@ def _choose_components(z: Tensor, m: int, r: int, seed: int) -> tuple[int, str]:
         return choices[0], "one for 200 pictures at most"
     order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
     held, rest = z[order[: min(HELD, n // 5)]], z[order[min(HELD, n // 5) :]]
-    plane: dict[str, Any] = {
-        "mean": z.new_zeros(m),
-        "basis": torch.eye(m, dtype=z.dtype),
-        "rest": z.new_zeros(()),
-        "shape": (m,),
-    }
+    zero, eye = torch.zeros(m, dtype=torch.float64), torch.eye(m, dtype=torch.float64)
+    plane: dict[str, Any] = {"mean": zero, "basis": eye, "rest": zero[0], "shape": (m,)}
     figures = {
         k: float(MixturePrior(**plane, **_components(rest, k, r, seed)).log_prob(held, 0.5).mean()) for k in choices
     }
@@ -212,12 +238,13 @@ def _components(z: Tensor, k: int, r: int, seed: int) -> dict[str, Any]:
     counts = torch.bincount(labels)
     parts: dict[str, list[Tensor]] = {"log_weights": [], "centres": [], "axes": [], "variances": [], "floors": []}
     for label in range(len(counts)):
-        rows = z[labels == label]
+        rows = z[labels == label].double()
         centre = rows.mean(0)
-        c, u = torch.linalg.eigh((rows - centre).T @ (rows - centre) / len(rows))
+        rows -= centre
+        c, u = torch.linalg.eigh(rows.T @ rows / len(rows))
         c = c.clamp(min=0)
         floor = c[: m - r].mean() if m > r else c.new_zeros(())
-        weight = torch.tensor(len(rows) / len(z), dtype=z.dtype).log()
+        weight = torch.tensor(len(rows) / len(z), dtype=c.dtype).log()
         entries = (weight, centre, u[:, m - r :].flip(1), c[m - r :].flip(0), floor)
         for values, value in zip(parts.values(), entries, strict=True):
             values.append(value)
@@ -230,7 +257,7 @@ def _cluster(z: Tensor, k: int, seed: int) -> Tensor:
         return torch.zeros(len(z), dtype=torch.long)
     from sklearn.cluster import KMeans
 
-    seen = z[:, :CLUSTERED].float().numpy()
+    seen = z[:, :CLUSTERED].contiguous().numpy()
     found = KMeans(k, n_init=1, max_iter=50, random_state=seed).fit(seen)
     counts = np.bincount(found.labels_, minlength=k)
     kept = counts >= min(LEAST_IN_CLUSTER, len(z) // k)

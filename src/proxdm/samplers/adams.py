@@ -24,7 +24,7 @@ from proxdm.schedules import Schedule
 EQUAL_STEPS = ((1.0,), (3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12), (55 / 24, -59 / 24, 37 / 24, -9 / 24))
 """Weights of Adams-Bashforth for equal steps, the latest value first, by order from 1 on."""
 
-Variable = Literal["t", "log-rho"]
+Variable = Literal["t", "log_rho"]
 """What a polynomial is one of: the time, or the logarithm of the ratio."""
 
 
@@ -89,7 +89,7 @@ class Deis(_Adams):
 
     Attributes:
         order: Values of the polynomial, 1 to 4; 3 is tAB3 but for the name, which counts from 0 in some papers.
-        variable: `t`, or `log-rho` as in diffusers, whose last step to 0 is of first order.
+        variable: `t`, or `log_rho` as in diffusers, whose last step to 0 is of first order.
     """
 
     name = "deis"
@@ -101,7 +101,7 @@ class Deis(_Adams):
         """Reject an order or a variable that there is not."""
         super().__post_init__()
         if self.variable not in get_args(Variable):
-            raise ValueError(f"unknown variable {self.variable!r}; use 't' or 'log-rho'")
+            raise ValueError(f"unknown variable {self.variable!r}; use 't' or 'log_rho'")
 
     def weights(self, schedule: Schedule, s: float, times: tuple[float, ...]) -> Sequence[float]:
         """Return the integrals of Lagrange's polynomials, by Gauss-Legendre quadrature."""
@@ -111,7 +111,7 @@ class Deis(_Adams):
 @lru_cache(maxsize=1024)  # every batch goes through the same steps
 def _lagrange(schedule: Schedule, variable: Variable, s: float, times: tuple[float, ...]) -> tuple[float, ...]:
     start, end = float(schedule.ratio(times[0])), float(schedule.ratio(s))
-    if variable == "log-rho" and end == 0:
+    if variable == "log_rho" and end == 0:
         return (-start, *[0.0] * (len(times) - 1))
     if math.isinf(start):
         return (0.0,) * len(times)

@@ -34,7 +34,7 @@ from proxdm.grids import TimeGrid
 from proxdm.noise import GeneratorNoise, NoiseSource, SeededNoise
 from proxdm.operators import METHODS, Ask, FunctionModel, Model, Operator
 from proxdm.priors.base import Prior, PriorError, warm_start
-from proxdm.priors.gain import few_step_grid, start_for
+from proxdm.priors.gain import few_step_grid, start_for, with_gain
 from proxdm.runtime.registry import Registry
 from proxdm.runtime.spec import check_parameters, format_call, parse_call
 from proxdm.schedules import Schedule, Time
@@ -277,6 +277,13 @@ def sample(
     chosen = find_sampler(sampler)
     known = _as_model(model, chosen.operator, schedule, device)
     known_prior = choose_prior(known, chosen, prior)
+    if known_prior is not None and start is None and not isinstance(grid, TimeGrid):
+        known_prior = with_gain(known_prior, known)
+        if known_prior.curve is None:
+            raise PriorError(
+                "the prior does not say where the model gains over it: give the ratio to start from, start=, or fit it "
+                "to 20 pictures or more, fit_prior(images)"
+            )
     times = choose_grid(chosen, known.schedule, steps, grid, known_prior, start)
     if noise is not None:
         if shape is not None or generator is not None or seed is not None:
