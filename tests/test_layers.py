@@ -34,6 +34,7 @@ LAYERS = [
     ["checkpoints"],
     ["imaging"],
     ["generation"],
+    ["fitting"],
     ["describe"],
     ["publishing"],
     ["training"],

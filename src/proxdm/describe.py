@@ -8,11 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from proxdm.checkpoints.load import Found
+from proxdm.checkpoints.load import Found, stored_prior
 from proxdm.checkpoints.portable import CONFIG_FILE, model_config
 from proxdm.checkpoints.store import read_checkpoint
 from proxdm.conditioning import Conditions, find_prox_sampler, knot_tables
 from proxdm.config import Config, to_dict
+from proxdm.fitting import in_words as prior_in_words
 from proxdm.generation import default_sampler, default_steps, fitting_samplers
 from proxdm.grids import TimeGrid
 
@@ -34,6 +35,7 @@ def model_facts(found: Found) -> dict[str, Any]:
         "samplers": fitting_samplers(model.kind),
         "default_sampler": repr(default_sampler(found.config)),
         "default_steps": default_steps(found.config),
+        "prior": None if (prior := stored_prior(found)) is None else prior_in_words(prior),
         "written_by": file.version,
     }
 

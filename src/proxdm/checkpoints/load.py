@@ -16,11 +16,12 @@ from torch import nn
 from proxdm.checkpoints import hub
 from proxdm.checkpoints.official import OFFICIAL_WEIGHTS, build_official
 from proxdm.checkpoints.portable import CONFIG_FILE, MODEL_FILE, ModelFile, build_model, parse_config, read_model_file
-from proxdm.checkpoints.store import CHECKPOINTS, OPTIMIZER_FILE, STATE_FILE, averages, latest
+from proxdm.checkpoints.store import CHECKPOINTS, OPTIMIZER_FILE, PRIOR_FILE, STATE_FILE, averages, latest
 from proxdm.config import Config, ModelConfig
 from proxdm.errors import CheckpointError
 from proxdm.models import LearnedModel
 from proxdm.presets import get_preset
+from proxdm.priors import Prior, load_prior
 from proxdm.runtime.device import choose_device
 
 Kind = Literal["run", "checkpoint", "folder", "file", "hub"]
@@ -71,8 +72,7 @@ def load(
             known here, or it has no such weight set; the message says what was looked for, or lists what there is.
         HubError: The repository cannot be had.
     """
-    found = find(source, weights, external=network is not None)
-    return build_model(found.file, found.config, network).to(choose_device(device))
+    return _build(find(source, weights, external=network is not None), network).to(choose_device(device))
 
 
 def load_official(
@@ -111,7 +111,20 @@ def open_source(
     if preset is not None:
         raise CheckpointError(f"preset = {preset!r} is for .pth files; {source} has a configuration: leave it out")
     found = find(source, weights)
-    return Opened(build_model(found.file, found.config).to(choose_device(device)), found.weights)
+    return Opened(_build(found).to(choose_device(device)), found.weights)
+
+
+def _build(found: Found, network: nn.Module | None = None) -> LearnedModel:
+    """Return the model, with the prior that is stored with it or, of a run, beside it."""
+    model = build_model(found.file, found.config, network)
+    if model.prior is None and (path := prior_file(found)) is not None and path.is_file():
+        model.prior = load_prior(path)
+    return model
+
+
+def prior_file(found: Found) -> Path | None:
+    """Return where the prior of a run or a checkpoint is kept; None of other sources."""
+    return None if found.checkpoint is None else found.checkpoint.parent.parent / PRIOR_FILE
 
 
 def find(source: str | Path, weights: str | None = None, *, external: bool = False) -> Found:
@@ -184,3 +197,11 @@ def _config_beside(file: Path, external: bool) -> Config | ModelConfig:
             f"{CONFIG_FILE} beside it ({error}); put the {CONFIG_FILE} of its run there"
         ) from error
     return parse_config(text, path, external=external)
+
+
+def stored_prior(found: Found) -> Prior | None:
+    """Return the prior that is stored with a model, or beside it."""
+    path = prior_file(found)
+    if found.file.prior is None and (path is None or not path.is_file()):
+        return None
+    return load_prior(path if found.file.prior is None and path is not None else found.file.path)

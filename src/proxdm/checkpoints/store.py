@@ -12,6 +12,7 @@ RUN/
       config.json           the configuration again
       state.json            position and counters, versions, names and sizes of the other files
   previews/                 grids of samples
+  prior.safetensors         what replaces the network at high noise (:mod:`proxdm.priors`), at the end
 ```
 
 Nothing is pickled. A checkpoint is written under a temporary name, synced and renamed, so whatever ends a process, a
@@ -54,6 +55,7 @@ LOG_FILE = "log.jsonl"
 STATE_FILE = "state.json"
 OPTIMIZER_FILE = "optimizer.safetensors"
 LOCK_FILE = ".lock"
+PRIOR_FILE = "prior.safetensors"
 
 _UNFINISHED = ".unfinished-"
 

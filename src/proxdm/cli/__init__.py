@@ -44,6 +44,7 @@ VERBS: dict[str, Verb] = {
     "toy": Verb("proxdm.cli.toy", "the paper's synthetic experiment: exact samplers on a Datasaurus set"),
     "rates": Verb("proxdm.cli.rates", "convergence rates of every sampler on targets with closed forms"),
     "train": Verb("proxdm.cli.train", "a model from a preset, on one device or several"),
+    "prior": Verb("proxdm.cli.prior", "what replaces a model at high noise, so that few evaluations suffice"),
     "sample": Verb("proxdm.cli.sample", "pictures from a trained model"),
     "evaluate": Verb("proxdm.cli.evaluate", "metrics of a trained model at several numbers of network evaluations"),
     "compare": Verb("proxdm.cli.compare", "samplers and models at equal numbers of evaluations: figure and table"),

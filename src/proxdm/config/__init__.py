@@ -145,6 +145,7 @@ class LoggingConfig:
     preview_every: int = 10_000  # Steps between two grids of samples in previews/; 0 makes none.
     preview_samples: int = 64  # Samples of a preview grid, always from the same noise.
     preview_steps: int = 20  # Steps of its sampler.
+    prior: bool = True  # Fit a prior at the end, from which few evaluations give good samples.
     # Where else the log goes: `none`, `tensorboard`, `wandb` or `trackio`.
     tracker: Literal["none", "tensorboard", "wandb", "trackio"] = "none"
 

@@ -38,7 +38,9 @@ class Material:
             ours = self.moments.mu, self.moments.sigma
         else:
             ours = self.features[:most] if metric.keeps == "features" else to_model_range(self.pixels[:most])
-        if metric.against == "moments":
+        if metric.against == "held":
+            theirs = tuple(map(to_model_range, reference.pair(most)))
+        elif metric.against == "moments":
             theirs = reference.statistics.mu, reference.statistics.sigma
         else:
             count = most if metric.against == "some" else None

@@ -77,6 +77,9 @@ class EvaluationPlan:
     grey: bool = False
     """Take the reference as grey."""
 
+    held: str | None = None
+    """Images that nothing was fitted to, for the metric copying; by default the test part of a known data set."""
+
     force: bool = False
     """Take statistics that were made by another route than the features; the number then means little."""
 

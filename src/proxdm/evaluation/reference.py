@@ -16,6 +16,7 @@ from torch import Tensor
 
 from proxdm.config import Config
 from proxdm.data.images import ImageData
+from proxdm.data.known import DATASETS
 from proxdm.data.load import DataConfig, load_data
 from proxdm.metrics.features import FeatureExtractor, sides
 from proxdm.metrics.registry import METRICS
@@ -39,6 +40,7 @@ class Reference:
     cache: Path | None = None  # Folder in which the statistics of a data set are kept
     forced: str | None = None  # What makes the statistics unfit for the features, if they are used all the same
     progress: bool = False  # Show progress bars where there is a terminal
+    held: ImageData | None = None  # Images that nothing was fitted to, for metrics that need them
     _features: dict[int | None, Tensor] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
@@ -66,6 +68,12 @@ class Reference:
         """Return the images, uint8 or in [-1, 1]: all, or `most` of them, chosen at random and always the same."""
         return self._data.images[self._chosen(most)]
 
+    def pair(self, most: int | None) -> tuple[Tensor, Tensor]:
+        """Return as many images as are held, at most `most`, and those, uint8 or in [-1, 1]."""
+        assert self.held is not None, "no held images were asked for when the reference was opened"
+        count = min(len(self.held), len(self._data), most or len(self.held))
+        return self.pixels(count), self.held.images[_chosen(len(self.held), count)]
+
     def features(self, most: int | None) -> Tensor:
         """Return the features `(n, D)` of the images that :meth:`pixels` returns."""
         if most not in self._features:
@@ -88,11 +96,15 @@ class Reference:
         return self.images
 
     def _chosen(self, most: int | None) -> Tensor:
-        count = len(self._data)
-        if most is None or count <= most:
-            return torch.arange(count)
-        order = torch.randperm(count, generator=torch.Generator().manual_seed(_SUBSET_SEED))
-        return order[:most].sort().values
+        return _chosen(len(self._data), most)
+
+
+def _chosen(count: int, most: int | None) -> Tensor:
+    """Return `most` of so many numbers, always the same ones, in their order."""
+    if most is None or count <= most:
+        return torch.arange(count)
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(_SUBSET_SEED))
+    return order[:most].sort().values
 
 
 def open_reference(
@@ -101,11 +113,15 @@ def open_reference(
     extractor: FeatureExtractor,
     metrics: Sequence[str],
     *,
+    held: str | Path | None = None,
     cache: Path | None = None,
     force: bool = False,
     progress: bool = False,
 ) -> Reference:
-    """Return the reference that `spec` names, checked against the features and the metrics."""
+    """Return the reference that `spec` names, checked against the features and the metrics.
+
+    `held` names images that nothing was fitted to; None is the other part of a known data set.
+    """
     if isinstance(spec, str | Path) and _is_statistics(Path(spec)):
         statistics = ReferenceStatistics.load(Path(spec))
         forced = _check_statistics(statistics, extractor, metrics, force=force)
@@ -119,7 +135,23 @@ def open_reference(
             f"the reference {config.name} has images {sides(data.shape)}, those of the model are "
             f"{sides(extractor.shape)} (channels x height x width); name another, or change it with size and grey"
         )
-    return Reference(config.name, _digest(data.images), extractor, images=data, cache=cache, progress=progress)
+    needs = [name for name in metrics if METRICS[name].against == "held"]
+    kept = load_data(_held_config(config, held, needs[0])) if needs else None
+    if kept is not None and kept.shape != data.shape:
+        raise StatisticsError(f"the held images have sides {sides(kept.shape)}, the reference {sides(data.shape)}")
+    digest = _digest(data.images)
+    return Reference(config.name, digest, extractor, images=data, cache=cache, progress=progress, held=kept)
+
+
+def _held_config(config: DataConfig, held: str | Path | None, metric: str) -> DataConfig:
+    if held is not None:
+        return replace(config, name=str(held), limit=None)
+    if config.name in list(DATASETS) and config.split == "train" and "test" in DATASETS[config.name].splits:
+        return replace(config, split="test", limit=None)
+    raise StatisticsError(
+        f"{metric} needs images that nothing was fitted to, and {config.name} ({config.split}) has no such part; name "
+        "some with --held"
+    )
 
 
 def _data_config(spec: str | Path | DataConfig | None, model: LearnedModel) -> DataConfig:

@@ -310,7 +310,14 @@ def _open(plan: EvaluationPlan, name: str, opened: Opened, place: Place, out: Pa
     shape, decode = make_decoder(model, plan.vae)
     extractor = load_extractor(plan.features, shape, inception_weights=plan.inception_weights, device=place.device)
     reference = open_reference(
-        plan.compared_with, model, extractor, plan.metrics, cache=out, force=plan.force, progress=progress
+        plan.compared_with,
+        model,
+        extractor,
+        plan.metrics,
+        held=plan.held,
+        cache=out,
+        force=plan.force,
+        progress=progress,
     )
     sampler = ChunkSampler(model, shape, decode, plan.chunk or default_chunk(place.device, shape), plan.bf16)
     digest = digest_of({key: value.detach().cpu() for key, value in model.network.state_dict().items()})

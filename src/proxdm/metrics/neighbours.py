@@ -98,6 +98,37 @@ def _nearest(samples: Tensor, reference: Tensor) -> tuple[float, float]:
     return float(found.distances[:, 0].mean()), copied(found)
 
 
+def copying(samples: Tensor, seen: Tensor, held: Tensor) -> tuple[float, float]:
+    """Return median ratio of distances, and share, of samples nearer to pictures that were seen than to held ones.
+
+    The distance to the nearest of the seen pictures over that to the nearest of the held ones: 1 and 0.5 mean that
+    nothing is copied. Both sets must be of the same law and size.
+
+    Args:
+        samples: `(n, *)`.
+        seen: Pictures of the training, or of a prior, `(m, *)`.
+        held: As many that neither saw, `(m, *)`.
+
+    Raises:
+        ValueError: The sets differ in size.
+    """
+    if len(seen) != len(held):
+        raise ValueError(f"{len(seen)} seen and {len(held)} held pictures: nearest distances need as many of both")
+    ours, theirs = (nearest(samples.flatten(1), one.flatten(1)).distances[:, 0] for one in (seen, held))
+    ratio = ours / theirs.clamp(min=1e-300)
+    return float(ratio.median()), float(((ours < theirs).double() + (ours == theirs).double() / 2).mean())
+
+
+_RATIO = Value("nearest seen over nearest held picture, median", better=None)
+_SHARE = Value("share nearer to a seen picture", better=None, fraction=True)
+
+
+@metric("copying", {"copy_ratio": _RATIO, "copy_share": _SHARE}, keeps="pixels", against="held", most=10_000)
+def _copying(samples: Tensor, pair: tuple[Tensor, Tensor]) -> tuple[float, float]:
+    """Nearest of the reference against nearest of as many held images (1 and 0.5: nothing is copied)."""
+    return copying(samples, *pair)
+
+
 @metric("precision-recall", {"precision": _PRECISION, "recall": _RECALL}, least=4, most=10_000)
 def _precision_recall(samples: Tensor, reference: Tensor) -> tuple[float, ...]:
     """Fraction of samples among the data, and of data among the samples."""

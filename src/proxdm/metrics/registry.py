@@ -24,8 +24,9 @@ from proxdm.runtime.registry import Registry
 Keeps = Literal["moments", "features", "pixels"]
 """What a metric needs of the samples: moments of all, or features or pixels of some."""
 
-Against = Literal["moments", "some", "all"]
-"""What it needs of the reference: moments; or features or pixels, whichever it keeps, of some images or of all."""
+Against = Literal["moments", "some", "all", "held"]
+"""What it needs of the reference: moments; features or pixels, whichever it keeps, of some images or of all; or pixels
+of as many images of it as there are that nothing saw, and of those, as a pair."""
 
 Compute = Callable[[Any, Any], tuple[float, ...]]
 
@@ -80,7 +81,7 @@ class Metric:
 
     def used(self, samples: int, images: int | None) -> list[int | None]:
         """Return the numbers of samples and of reference images (None: not known), of so many, that it is taken on."""
-        limit = self.most if self.against == "some" else None
+        limit = self.most if self.against in ("some", "held") else None
         return [min(samples, self.most or samples), images if images is None else min(images, limit or images)]
 
 

@@ -6,10 +6,10 @@ the noise (:func:`warm_start`), spends all its evaluations below it, and a multi
 step on (:func:`bootstrap`). :func:`gain` says where a network is better than the prior, hence where to start.
 """
 
-from proxdm.priors.base import DenoiserPrior, Facts, Prior, PriorError, bootstrap, warm_start
+from proxdm.priors.base import DenoiserPrior, Facts, GainCurve, Prior, PriorError, bootstrap, warm_start
 from proxdm.priors.files import load_prior, read_prior, save_prior, write_prior
 from proxdm.priors.fit import fit_prior
-from proxdm.priors.gain import GainCurve, few_step_grid, gain, start_for, with_gain
+from proxdm.priors.gain import few_step_grid, gain, start_for, with_gain
 from proxdm.priors.gaussian import GaussianPrior
 from proxdm.priors.mixture import MixturePrior
 

@@ -15,7 +15,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -23,9 +23,6 @@ from torch import Tensor
 from proxdm.errors import ProxdmError
 from proxdm.operators import Model, denoise
 from proxdm.schedules import Time, as_float64, per_sample
-
-if TYPE_CHECKING:
-    from proxdm.priors.gain import GainCurve
 
 STEPS_PER_E_FOLD = 4
 """Steps of :func:`integrate` for every factor e in s; twice as many change no distance (MATH.md 8 of the design)."""
@@ -45,6 +42,28 @@ class Facts:
     fingerprint: str = ""  # SHA-256 of them, as float32 in their order
     data: str = ""  # Their name, e.g. `fashion-mnist`; or `samples of MODEL`
     rule: str = ""  # How its sizes were chosen, in one line
+
+
+@dataclass(frozen=True)
+class GainCurve:
+    """Gains of a network over a prior."""
+
+    ratios: tuple[float, ...]  # s, increasing
+    gains: tuple[float, ...]  # gain(s)
+    images: int  # Number of held pictures behind it
+    schedule: str  # Of the model
+
+    def crossing(self, level: float) -> float:
+        """Return the ratio below which the gain is under `level`, by the running maximum; at most the last ratio."""
+        top, before = 0.0, (self.ratios[0], 0.0)
+        for s, value in zip(self.ratios, self.gains, strict=True):
+            top = max(top, value)
+            if top >= level:
+                (s_0, g_0), width = before, top - before[1]
+                part = (level - g_0) / width if s > s_0 and width > 0 else 1.0
+                return s_0 * math.exp(part * math.log(s / s_0))
+            before = (s, top)
+        return self.ratios[-1]
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from proxdm.errors import OutputError
-from proxdm.priors.base import Facts, Prior, PriorError
-from proxdm.priors.gain import GainCurve
+from proxdm.priors.base import Facts, GainCurve, Prior, PriorError
 from proxdm.priors.gaussian import GaussianPrior
 from proxdm.priors.mixture import MixturePrior
 from proxdm.runtime.files import replacing

@@ -9,9 +9,8 @@ there are, the lower it pays to start: at a gain of 0.65, 0.75, 0.87, 0.92, 0.95
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from weakref import WeakKeyDictionary
 
 import torch
@@ -19,7 +18,7 @@ from torch import Tensor
 
 from proxdm.grids import TimeGrid
 from proxdm.operators import Model, denoise, offers
-from proxdm.priors.base import Prior, PriorError
+from proxdm.priors.base import GainCurve, Prior, PriorError
 from proxdm.schedules import Schedule, as_float64, per_sample
 
 THRESHOLDS = (0.65, 0.75, 0.87, 0.92, 0.95)
@@ -54,28 +53,6 @@ RATIOS = (
     20.0,
 )
 """Ratios that a gain is computed at."""
-
-
-@dataclass(frozen=True)
-class GainCurve:
-    """Gains of a network over a prior."""
-
-    ratios: tuple[float, ...]  # s, increasing
-    gains: tuple[float, ...]  # gain(s)
-    images: int  # Number of held pictures behind it
-    schedule: str  # Of the model
-
-    def crossing(self, level: float) -> float:
-        """Return the ratio below which the gain is under `level`, by the running maximum; at most the last ratio."""
-        top, before = 0.0, (self.ratios[0], 0.0)
-        for s, value in zip(self.ratios, self.gains, strict=True):
-            top = max(top, value)
-            if top >= level:
-                (s_0, g_0), width = before, top - before[1]
-                part = (level - g_0) / width if s > s_0 and width > 0 else 1.0
-                return s_0 * math.exp(part * math.log(s / s_0))
-            before = (s, top)
-        return self.ratios[-1]
 
 
 @torch.no_grad()

@@ -26,8 +26,10 @@ from proxdm.conditioning import Draws, make_draws
 from proxdm.config import Config, ConfigError
 from proxdm.data.load import Source, load_data
 from proxdm.errors import CheckpointError, NonFiniteError
+from proxdm.fitting import fit_model_prior, held_images, in_words
 from proxdm.losses import Objective, ObjectiveConfig, Phase
 from proxdm.models import LearnedModel
+from proxdm.priors import PriorError, save_prior
 from proxdm.runtime.processes import find_place
 from proxdm.runtime.seeds import WEIGHTS, derived_seed
 from proxdm.runtime.signals import deferred_signals
@@ -230,10 +232,12 @@ class Trainer:
         finally:
             if self._log is not None:
                 self._log.close()
-        self.place.wait()
-        self.stepper.model.eval()
         assert self.checkpoint is not None
         early = number if self.step < total else None
+        if self.place.is_main and not early and self.settings.logging.prior:
+            self._fit_prior()
+        self.place.wait()
+        self.stepper.model.eval()
         return TrainingResult(self.folder, self.checkpoint.path, self.step, self._seconds(), early or None, self.last)
 
     def _introduce(self) -> None:
@@ -335,6 +339,21 @@ class Trainer:
             optimizer, keep = stepper.optimizer_state(), self.settings.logging.keep
             described = describe_model(stepper.model, stepper.stream.data.shape)
             store.save_checkpoint(self.folder, self.record, state, weights, optimizer, keep=keep, model=described)
+
+    def _fit_prior(self) -> None:
+        """Fit the prior of the data, and find where the first average gains over it; no reason for a run to fail."""
+        stepper, path = self.stepper, self.folder / store.PRIOR_FILE
+        stepper.model.eval()
+        try:
+            with stepper.averages.in_use(next(iter(self.settings.training.ema), None)):
+                data = stepper.stream.data
+                prior = fit_model_prior(stepper.model, data, held=held_images(getattr(self.record, "data", None)))
+            save_prior(prior, path, overwrite=True)
+        except PriorError as error:
+            print(f"no prior: {error}", file=sys.stderr)
+            return
+        if self.progress:
+            print(f"{path}: {in_words(prior)}", file=sys.stderr, flush=True)
 
     def _signal(self, signals: list[int]) -> int:
         """Return the signal that any process has received, the same answer in all of them; 0 if none."""

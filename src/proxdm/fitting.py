@@ -1,0 +1,149 @@
+"""The prior of a trained model: fitted to the data that it was trained on, to others, or to its own samples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal
+
+import torch
+from torch import Tensor
+from tyro.conf import arg
+
+from proxdm.checkpoints.portable import model_config
+from proxdm.config import Config
+from proxdm.data.images import ImageData
+from proxdm.data.known import DATASETS
+from proxdm.data.load import DataConfig, load_data
+from proxdm.errors import DataError
+from proxdm.generation import arithmetic, check_prior, draw
+from proxdm.models import LearnedModel
+from proxdm.operators import offers
+from proxdm.pixels import to_model_range
+from proxdm.priors import GaussianPrior, MixturePrior, Prior, PriorError, fit_prior, gain, start_for
+from proxdm.priors.fit import HELD_FOR_GAIN
+from proxdm.samplers import find_sampler
+
+Size = Annotated[int | Literal["auto"], arg(metavar="INT|auto")]
+
+SAMPLED_STEPS = 15
+"""Steps of `multistep` for the samples that a prior is fitted to where there are no data."""
+
+
+@dataclass(frozen=True)
+class PriorPlan:
+    """What a prior is fitted to, and its sizes."""
+
+    data: str | None = None
+    """A known data set, or a folder, archive or array of images; by default what the model was trained on."""
+
+    root: str | None = None
+    """Folder that holds the data set; by default PROXDM_DATA or ~/.cache/proxdm/data."""
+
+    samples: int = 0
+    """Fit to so many samples of the model itself, for want of data; 0 fits to data."""
+
+    components: Size = "auto"
+    """Gaussians of the mixture, 1 for a single one; auto is one for 200 images at most, by held-out density."""
+
+    directions: Size = "auto"
+    """Leading principal directions; auto leaves 5 % of the variance outside, at most 256."""
+
+    rank: Size = "auto"
+    """Directions of each component; auto is 16, or 8 of fewer than 10,000 images."""
+
+    seed: int = 0
+    """Of k-means, the gain's noise, and the samples."""
+
+    def __post_init__(self) -> None:
+        """Reject what cannot be."""
+        if self.samples < 0:
+            raise ValueError(f"--samples = {self.samples} must be at least 0")
+        if self.samples and self.data is not None:
+            raise ValueError(
+                f"--samples = {self.samples} and --data = {self.data} are two things to fit to; leave one out"
+            )
+
+    @property
+    def sizes(self) -> tuple[Size, Size, Size]:
+        """Components, directions and rank."""
+        return self.components, self.directions, self.rank
+
+
+def fit_model_prior(
+    model: LearnedModel, data: ImageData | None = None, plan: PriorPlan | None = None, *, held: Tensor | None = None
+) -> GaussianPrior | MixturePrior:
+    """Return the prior of a model, with its gain curve where the model has a denoiser.
+
+    Args:
+        model: The model, in evaluation mode.
+        data: What to fit to; None is what the plan says.
+        plan: Sizes, and what to fit to.
+        held: Pictures as the model sees them on which gains are counted; None are some that the prior does not see.
+
+    Raises:
+        PriorError: There are too few pictures, or they are of another shape.
+        DataError: The data are not there.
+    """
+    plan = plan or PriorPlan()
+    if data is None and plan.samples:
+        data = draw_data(model, plan)
+    if data is None:
+        config = data_of(model, plan)
+        data, held = load_data(config), held_images(config) if held is None else held
+    prior = replace(fit_prior(data.images, *plan.sizes, data=data.name, seed=plan.seed))
+    check_prior(model, prior)
+    chosen = prior.held if held is None else held
+    if chosen is None or not offers(model, "denoiser"):
+        return prior
+    with arithmetic(model.device):
+        return replace(prior, curve=gain(model, prior, chosen[:HELD_FOR_GAIN], seed=plan.seed))
+
+
+def data_of(model: LearnedModel, plan: PriorPlan) -> DataConfig:
+    """Return the data that a plan names, or that a model was trained on.
+
+    Raises:
+        PriorError: Neither says.
+    """
+    trained = model.config.data if isinstance(model.config, Config) else None
+    if plan.data is not None:
+        same = trained is not None and trained.name == plan.data
+        named = trained if same and trained is not None else DataConfig(plan.data)
+        return replace(named, root=plan.root or named.root, flip="none")
+    if trained is None:
+        raise PriorError("the model does not say what it was trained on: name images (--data), or take its --samples")
+    return replace(trained, root=plan.root or trained.root, flip="none")
+
+
+def held_images(config: object, most: int = HELD_FOR_GAIN) -> Tensor | None:
+    """Return some pictures of the test part of a known data set, in the range of models; None if there is none here."""
+    if not isinstance(config, DataConfig) or config.name not in list(DATASETS):
+        return None
+    if config.split != "train" or "test" not in DATASETS[config.name].splits:
+        return None
+    try:
+        images = load_data(replace(config, split="test", limit=None, flip="none")).images
+    except DataError:
+        return None
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
+    return to_model_range(images[order[:most]])
+
+
+def draw_data(model: LearnedModel, plan: PriorPlan, batch_size: int = 128) -> ImageData:
+    """Return samples of the model by 15 steps of `multistep` without a prior, as data."""
+    sampler = find_sampler("multistep" if offers(model, "denoiser") else "prox-hybrid")
+    grid = sampler.grid(model.schedule, SAMPLED_STEPS if offers(model, "denoiser") else 20)
+    batches = [range(i, min(i + batch_size, plan.samples)) for i in range(0, plan.samples, batch_size)]
+    with arithmetic(model.device):
+        drawn = [draw(model, sampler, grid, plan.seed, one).x.float().cpu() for one in batches]
+    preset = getattr(model.config, "preset", None) or model_config(model.config).kind
+    return ImageData(torch.cat(drawn), f"samples of {preset}")
+
+
+def in_words(prior: Prior) -> str:
+    """Return sizes, starts and rule of a prior in one line."""
+    parts = [prior.facts.rule or type(prior).__name__, f"{prior.numbers * 4 / 1e6:.3g} MB"]
+    if prior.curve is not None:
+        starts = ", ".join(f"{start_for(prior.curve, n):.2g}" for n in (1, 2, 3, 4, 5))
+        parts.append(f"starts at ratio {starts} for N = 1 ... 5")
+    return "; ".join(parts)
