@@ -7,7 +7,7 @@ ablation without heuristics; the network predicts the prox, the loss is taken on
 gamma < 2, hence N >= 20 for `mnist-prox-backward`. `celebahq-*`: latents `(4, 32, 32)` of `stabilityai/sd-vae-ft-ema`,
 which the user computes once.
 
-Ours: `dino-*`: points of the plane, minutes on one CPU core, no download.
+Ours warm their averages up. `dino-*`: points of the plane, minutes on one CPU core, no download.
 `digits-*`: scikit-learn's 8x8 digits, minutes on one CPU core, no download; backward steps with N >= 20.
 `fashion-mnist-*`: 32x32 in 2x2 patches, so 16x16 inside the network and 4x4 at the coarsest; half an hour on one core.
 """
@@ -37,16 +37,17 @@ _PAPER = LoggingConfig(every=100, checkpoint_every=25_000, keep=3, preview_every
 SETTINGS: dict[str, tuple[DataConfig, tuple[int, ...], Any, TrainingConfig, LoggingConfig, int, str]] = {
     "dino": (
         DataConfig("datasaurus-dino"), (2,), MLPConfig(2, 128, 4, frequencies=5),
-        TrainingConfig(20_000, 128, ema=(0.999,)), LoggingConfig(100, 2_000, 2, 2_000, 1_000), 8_000, "log10",
+        TrainingConfig(20_000, 128, ema=(0.999,), ema_warmup=True),
+        LoggingConfig(100, 2_000, 2, 2_000, 1_000), 8_000, "log10",
     ),
     "digits": (
         DataConfig("digits"), (1, 8, 8), UNetConfig(1, 24, (1, 2), (1,), 1, 0.05),
-        TrainingConfig(4_000, 64, ema=(0.999,)), LoggingConfig(50, 1_000, 2, 1_000), 2_000, "log10",
+        TrainingConfig(4_000, 64, ema=(0.999,), ema_warmup=True), LoggingConfig(50, 1_000, 2, 1_000), 2_000, "log10",
     ),
     "fashion-mnist": (
         DataConfig("fashion-mnist"), (1, 32, 32), UNetConfig(1, 24, (1, 2, 2), (2,), 1, 0.05, patch=2),
-        TrainingConfig(4_000, 64, ema=(0.999,), channels_last=True), LoggingConfig(100, 1_000, 2, 2_000),
-        3_000, "log10",
+        TrainingConfig(4_000, 64, ema=(0.999,), ema_warmup=True, channels_last=True),
+        LoggingConfig(100, 1_000, 2, 2_000), 3_000, "log10",
     ),
     "mnist": (DataConfig("mnist"), (1, 32, 32), UNetConfig(1, 64), TrainingConfig(225_000), _PAPER, 75_000, "log10"),
     "cifar10": (

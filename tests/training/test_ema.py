@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from proxdm.training.ema import WeightAverages
+from proxdm.training.ema import WeightAverages, share_of_start
 
 
 def network(seed=0):
@@ -87,3 +87,24 @@ def test_states_hold_buffers_and_shared_parameters_so_that_the_network_loads_the
     assert state.keys() == net.state_dict().keys()
     assert state["0.weight"] is state["2.weight"]
     net.load_state_dict(state)
+
+
+@pytest.mark.parametrize("decay", [0.999, 0.5])
+@pytest.mark.parametrize("steps", [1, 7, 300])
+def test_a_warmed_up_average_forgets_its_start(decay, steps):
+    """Of weights that are 0 from the first step on, what is left is the share of the start."""
+    net = network(0)
+    averages = WeightAverages(net, (decay,), warmup=True)
+    start = [average.clone() for average in averages.averages[decay]]
+    with torch.no_grad():
+        for weight in net.parameters():
+            weight.zero_()
+    wanted = 1.0
+    for step in range(steps):
+        averages.update(step)
+        wanted *= min(decay, (1 + step) / (10 + step))
+    share = share_of_start(decay, steps, warmup=True)
+    assert share == pytest.approx(wanted, rel=1e-9)
+    for average, first in zip(averages.averages[decay], start, strict=True):
+        torch.testing.assert_close(average, share * first, rtol=1e-3, atol=1e-6)
+    assert share_of_start(decay, steps, warmup=False) == decay**steps

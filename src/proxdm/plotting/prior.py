@@ -9,7 +9,7 @@ from torch import Tensor
 
 from proxdm.imaging import grid, is_image_shape
 from proxdm.pixels import to_uint8
-from proxdm.plotting.style import axes_at, drawing, heading, log_values, save
+from proxdm.plotting.style import axes_at, drawing, heading, save
 from proxdm.priors import MixturePrior, Prior, start_for
 from proxdm.priors.gain import THRESHOLDS
 
@@ -49,7 +49,8 @@ def draw_prior(prior: Prior, stem: Path) -> list[Path]:
                 axes.plot([start], [level], "D", color="#d94801", markersize=5)
                 label = f"N = {number}" + (" and more" if number == len(THRESHOLDS) else "")
                 axes.annotate(label, (start, level), (6, -3), textcoords="offset points", fontsize=7)
-            log_values(axes, [0.1, 0.3, 1, 3, 10, 20])
+            axes.set_xticks([0.1, 0.3, 1, 3, 10], ["0.1", "0.3", "1", "3", "10"])
+            axes.set_xticks([], minor=True)
             axes.set_xlabel("ratio s = σ/α")
             axes.set_ylim(bottom=0)
             heading(figure, 0.2, 0.12, "What the network leaves of the prior's error, and where to start")

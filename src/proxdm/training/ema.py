@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -9,30 +10,47 @@ import torch
 from torch import Tensor, nn
 
 
+def decay_at(decay: float, step: int) -> float:
+    """Return `min(decay, (1 + n) / (10 + n))`, the warmed-up decay of step n (that of TensorFlow and timm)."""
+    return min(decay, (1 + step) / (10 + step))
+
+
+def share_of_start(decay: float, steps: int, *, warmup: bool) -> float:
+    """Return the weight that the first weights still have in an average after so many steps, in [0, 1]."""
+    if not warmup:
+        return decay**steps
+    # (1 + n) / (10 + n) reaches the decay at n = (10 decay - 1) / (1 - decay); before, the product telescopes.
+    turn = min(steps, math.ceil(max(0.0, (10 * decay - 1) / (1 - decay))))
+    early = math.exp(math.lgamma(turn + 1) - math.lgamma(turn + 10) + math.lgamma(10))
+    return early * decay ** (steps - turn)
+
+
 class WeightAverages:
     """`a <- decay a + (1 - decay) w` after every optimiser step, in float32; a starts at the first weights.
 
     A step that was skipped counts as one that did not move the weights.
 
-    There is no warm-up of the decay (as in arXiv 2507.08956). Every process keeps its own averages of the same weights,
-    so they agree without communication.
+    With warm-up the decay of step n, from 0 on, is :func:`decay_at`, so that short runs forget where they started;
+    without, as in arXiv 2507.08956, it is the same in every step. Every process keeps its own averages of the same
+    weights, so they agree without communication.
 
     Args:
         network: Whose parameters are averaged.
         decays: Decays, each in (0, 1).
+        warmup: Whether they are warmed up.
     """
 
-    def __init__(self, network: nn.Module, decays: Sequence[float]) -> None:
-        self._network = network
+    def __init__(self, network: nn.Module, decays: Sequence[float], *, warmup: bool = False) -> None:
+        self._network, self._warmup = network, warmup
         self._weights: list[Tensor] = list(network.parameters())
         self.averages = {decay: [w.detach().float().clone() for w in self._weights] for decay in decays}
 
     @torch.no_grad()
-    def update(self) -> None:
-        """Move every average towards the present weights."""
+    def update(self, step: int = 0) -> None:
+        """Move every average towards the present weights, those after optimiser step `step`, from 0 on."""
         weights = [w.detach().float() for w in self._weights]
         for decay, average in self.averages.items():
-            torch._foreach_lerp_(average, weights, 1 - decay)
+            torch._foreach_lerp_(average, weights, 1 - (decay_at(decay, step) if self._warmup else decay))
 
     def state(self, decay: float) -> dict[str, Tensor]:
         """Return the network's state with one average in place of its parameters; the tensors, not copies."""

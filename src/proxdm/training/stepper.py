@@ -111,7 +111,7 @@ class Stepper:
         self.draws, self.objective, self.settings, self.place = draws, objective, settings, place
         self.predict = predict or make_objective(model, objective)
         self._spread = place.spread(model)  # before the averages: it gives every process the weights of the first
-        self.averages = WeightAverages(model.network, training.ema)
+        self.averages = WeightAverages(model.network, training.ema, warmup=training.ema_warmup)
         if training.compile:
             model.network.compile()
         self._trained = {name: p for name, p in model.network.named_parameters() if p.requires_grad}
@@ -139,7 +139,7 @@ class Stepper:
             torch._foreach_mul_(gradients, (clip / norm.clamp(min=clip)))
         finite = torch.isfinite(norm) & torch.isfinite(means[0])
         self._count(step, finite, torch.cat([torch.ones_like(means[:1]), means, norm.to(means)[None]]))
-        self._apply(finite)
+        self._apply(finite, step)
 
     def _accumulate(self, step: int, phase: Phase) -> Tensor:
         """Leave the gradient of the whole batch in the parameters; return this process's sums (loss, MSE, vanished)."""
@@ -191,7 +191,7 @@ class Stepper:
         counters[_LONGEST] = torch.maximum(counters[_LONGEST], counters[_IN_A_ROW])
         counters[_FIRST] = torch.where(counters[_IN_A_ROW] == 1, step, counters[_FIRST])
 
-    def _apply(self, finite: Tensor) -> None:
+    def _apply(self, finite: Tensor, step: int) -> None:
         """Step the optimiser if the step is finite, and move the averages."""
         if self.optimizer.defaults["fused"]:
             # The fused kernel skips the step itself where it finds this flag: the host need not wait for it and look.
@@ -199,7 +199,7 @@ class Stepper:
             self.optimizer.step()
         elif bool(finite):
             self.optimizer.step()
-        self.averages.update()
+        self.averages.update(step)
 
     def look(self) -> Window:
         """Return the means since the last :meth:`collect`. The host waits for the device here."""
