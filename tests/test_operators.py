@@ -5,8 +5,20 @@ from __future__ import annotations
 import pytest
 import torch
 
-from proxdm import VE, VPSDE, Flow, GaussianMixture, ScoreModel, prox_from_denoiser, sample
+from proxdm import (
+    VE,
+    VPSDE,
+    Flow,
+    GaussianMixture,
+    ScoreModel,
+    TimeGrid,
+    implicit_prox,
+    prox_from_denoiser,
+    sample,
+    solve,
+)
 from proxdm.errors import OperatorError
+from proxdm.noise import GeneratorNoise
 from proxdm.operators import FunctionModel, denoise, score
 
 SCHEDULES = [VPSDE(), VE(3.0), Flow()]
@@ -69,3 +81,36 @@ def test_every_proximal_sampler_runs_on_a_denoiser(name):
 def test_nothing_to_make_a_prox_of():
     with pytest.raises(OperatorError, match=r"\.denoise.*\.score"):
         prox_from_denoiser(FunctionModel(VPSDE(), prox=lambda x, t, lam: x))
+
+
+@pytest.mark.parametrize("t, lam", [(0.05, 0.01), (0.3, 0.2), (0.6, 1.0), (0.9, 5.0)])
+def test_the_implicit_prox_is_the_exact_one_where_the_problem_is_convex(generator, t, lam):
+    means = torch.randn(6, 3, generator=generator, dtype=torch.float64)
+    mixture = GaussianMixture(means, 0.4)
+    y = torch.randn(40, 3, generator=generator, dtype=torch.float64)
+    # Of equal components the Hessian of log p is below alpha^2 R^2 / v^2 - 1 / v, R half the width of the means.
+    alpha, v = float(VPSDE().alpha(t)), float(VPSDE().variance(t, 0.4))
+    assert lam * (alpha**2 * float(torch.pdist(means).max() / 2) ** 2 / v**2 - 1 / v) < 1
+    u = implicit_prox(mixture, tol=1e-9, most=200).prox(y, t, lam)
+    torch.testing.assert_close(u, mixture.prox(y, t, lam), rtol=0, atol=1e-6)
+    torch.testing.assert_close(u - lam * mixture.score(u, t), y, rtol=0, atol=1e-6)
+
+
+def test_the_evaluations_of_an_implicit_prox_are_counted():
+    model = implicit_prox(GaussianMixture(torch.zeros(1, 2, dtype=torch.float64), 0.5))
+    state = solve("prox-hybrid", model, TimeGrid.uniform(5), GeneratorNoise((3, 2), dtype=torch.float64))
+    assert state.nfe == model.evaluations >= 10
+    assert model.unconverged == 0
+
+
+def test_an_implicit_prox_says_where_it_did_not_converge():
+    """Two far points of mass, a long step: not convex."""
+    mixture = GaussianMixture(torch.tensor([[-3.0], [3.0]], dtype=torch.float64), 0.1)
+    model = implicit_prox(mixture, tol=1e-12, most=3)
+    with pytest.warns(UserWarning, match=r"1 of 1 proximal operators at t = 0.3 have not converged to 1e-12 in 3"):
+        model.prox(torch.tensor([[0.2]], dtype=torch.float64), 0.3, 1.0)
+    assert model.unconverged == 1
+    with pytest.raises(ValueError, match="most = 1 at least 2"):
+        implicit_prox(mixture, most=1)
+    with pytest.raises(OperatorError, match="neither"):
+        implicit_prox(object())

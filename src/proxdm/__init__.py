@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from proxdm.grids import TimeGrid
     from proxdm.mixtures import GaussianMixture
     from proxdm.models import ProxModel, ScoreModel
-    from proxdm.operators import prox_from_denoiser
+    from proxdm.operators import implicit_prox, prox_from_denoiser
+    from proxdm.priors import GaussianPrior, MixturePrior, fit_prior
     from proxdm.samplers import (
         SAMPLERS,
         ProxSampler,
@@ -39,6 +40,8 @@ _HOME = {
     "Discrete": "proxdm.schedules",
     "Flow": "proxdm.schedules",
     "GaussianMixture": "proxdm.mixtures",
+    "GaussianPrior": "proxdm.priors",
+    "MixturePrior": "proxdm.priors",
     "ProxModel": "proxdm.models",
     "ProxSampler": "proxdm.samplers",
     "Sampler": "proxdm.samplers",
@@ -47,8 +50,10 @@ _HOME = {
     "ScoreSampler": "proxdm.samplers",
     "TimeGrid": "proxdm.grids",
     "find_sampler": "proxdm.samplers",
+    "fit_prior": "proxdm.priors",
     "load": "proxdm.checkpoints.load",
     "load_official": "proxdm.checkpoints.load",
+    "implicit_prox": "proxdm.operators",
     "prox_from_denoiser": "proxdm.operators",
     "register": "proxdm.samplers",
     "sample": "proxdm.samplers",
@@ -64,6 +69,8 @@ __all__ = [
     "Discrete",
     "Flow",
     "GaussianMixture",
+    "GaussianPrior",
+    "MixturePrior",
     "ProxModel",
     "ProxSampler",
     "Sampler",
@@ -73,6 +80,8 @@ __all__ = [
     "TimeGrid",
     "__version__",
     "find_sampler",
+    "fit_prior",
+    "implicit_prox",
     "load",
     "load_official",
     "prox_from_denoiser",

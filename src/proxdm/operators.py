@@ -12,6 +12,7 @@ behind them, a network, a mixture or a plain function, no sampler knows.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -116,9 +117,11 @@ class Ask:
 
     def prox(self, x: Tensor, t: float, lam: float) -> Tensor:
         """Return `argmin_u 1/2 |u - x|^2 - lam log p_t(u)`, of the shape of x; one evaluation."""
-        self.calls += 1
         own: Callable[[Tensor, Tensor, Tensor], Tensor] = self.model.prox  # type: ignore[attr-defined]  # offers()
-        return own(x, _column(t, x), _column(lam, x))
+        spent = getattr(self.model, "evaluations", None)
+        out = own(x, _column(t, x), _column(lam, x))
+        self.calls += 1 if spent is None else getattr(self.model, "evaluations", 0) - spent
+        return out
 
 
 @dataclass(frozen=True)
@@ -189,6 +192,112 @@ def prox_from_denoiser(model: Model) -> ProxFromDenoiser:
             f"{type(model).__name__} has neither .denoise nor .score: there is no posterior mean to take"
         )
     return ProxFromDenoiser(model)
+
+
+class ImplicitProx:
+    r"""The prox itself, solved for by evaluations of a denoiser or score.
+
+    The condition `u = y + lam grad log p_t(u)` is, by Tweedie, the fixed point of
+
+    $$g(u) = \frac{\sigma_t^2\,y + \mathrm{lam}\;\alpha_t D(u, t)}{\sigma_t^2 + \mathrm{lam}},$$
+
+    a contraction near a minimum wherever `1/2 |u - y|^2 - lam log p_t(u)` is strictly convex. Anderson's acceleration
+    (Walker and Ni 2011) over the last `memory` values, from the posterior mean on; a sample is done when
+    `|g(u) - u| <= tol sqrt(d)`, and none takes more than `most` evaluations. What is not convex may end in another
+    stationary point, or not converge, which is warned of.
+
+    Args:
+        model: Has `denoise` or `score`.
+        tol: Root mean square of the last change, positive.
+        most: Evaluations for one prox at most, at least 2.
+        memory: Values that the acceleration combines, at least 1 (plain iteration).
+        floor: Ratio sigma / alpha below which the density is not asked for: a prox at t = 0 is taken there.
+
+    Attributes:
+        evaluations: Evaluations so far; samplers count them.
+        unconverged: Samples so far that were not done after `most` evaluations.
+
+    Raises:
+        ValueError: A value is out of its range.
+    """
+
+    def __init__(self, model: Model, tol: float = 1e-4, most: int = 30, memory: int = 4, floor: float = 0.02) -> None:
+        if not (tol > 0 and most >= 2 and memory >= 1 and floor > 0):
+            raise ValueError(
+                f"tol = {tol} and floor = {floor} must be positive, most = {most} at least 2, memory = {memory} at least "
+                "1"
+            )
+        self.model, self.schedule, self.device, self.dtype = model, model.schedule, model.device, model.dtype
+        self.tol, self.most, self.memory, self.floor = tol, most, memory, floor
+        self.evaluations = self.unconverged = 0
+
+    def prox(self, y: Tensor, t: Time, lam: Time) -> Tensor:
+        """Return the prox of `-lam log p_t` at y, of the shape of y.
+
+        Args:
+            y: Argument, `(B, *)`.
+            t: Time that the step lands on, a number or `(B,)`.
+            lam: Weight, positive, a number or `(B,)`.
+        """
+        schedule, weight = self.schedule, as_float64(lam)
+        time = torch.maximum(as_float64(t), schedule.time_of_ratio(self.floor)).expand(len(y))
+        variance = schedule.sigma(time).square()
+        near, far = (per_sample(part / (variance + weight), y) for part in (variance, weight * schedule.alpha(time)))
+
+        def g(u: Tensor) -> Tensor:
+            self.evaluations += 1
+            return near * y + far * denoise(self.model, u, time.to(y.device))
+
+        u = ProxFromDenoiser(self.model).prox(y, time, weight)
+        self.evaluations += 1
+        flat = u.flatten(1)
+        values: list[Tensor] = []
+        residuals: list[Tensor] = []
+        done = torch.zeros(len(y), 1, dtype=torch.bool, device=y.device)
+        for _ in range(self.most - 1):
+            value = g(flat.reshape(y.shape)).flatten(1)
+            residual = value - flat
+            done = done | (residual.square().mean(1, keepdim=True).sqrt() <= self.tol)
+            if bool(done.all()):
+                return value.reshape(y.shape)
+            values, residuals = [*values[-self.memory :], value], [*residuals[-self.memory :], residual]
+            flat = torch.where(done, flat, _anderson(values, residuals))
+        self.unconverged += (missing := int((~done).sum()))
+        warnings.warn(
+            f"{missing} of {len(y)} proximal operators at t = {float(time[0]):.3g} have not converged to {self.tol:g} "
+            f"in {self.most} evaluations; the steps are too long for the density to be convex there, take more of them",
+            stacklevel=2,
+        )
+        return flat.reshape(y.shape)
+
+
+def _anderson(values: list[Tensor], residuals: list[Tensor]) -> Tensor:
+    """Return the combination of values g(u_i), weights adding up to 1, whose residual is least, `(B, d)`."""
+    if len(values) == 1:
+        return values[0]
+    last = residuals[-1]
+    steps = torch.stack([last - one for one in residuals[:-1]], 2).double()
+    gram = steps.mT @ steps
+    eye = torch.eye(gram.shape[1], dtype=gram.dtype, device=gram.device)
+    scale = gram.diagonal(dim1=1, dim2=2).mean(1)[:, None, None] + torch.finfo(torch.float64).tiny
+    gamma = torch.linalg.solve(gram + 1e-10 * scale * eye, steps.mT @ last[..., None].double())
+    changes = torch.stack([values[-1] - one for one in values[:-1]], 2)
+    combined: Tensor = values[-1] - (changes @ gamma.to(changes.dtype))[..., 0]
+    return combined
+
+
+def implicit_prox(
+    model: Model, tol: float = 1e-4, most: int = 30, memory: int = 4, floor: float = 0.02
+) -> ImplicitProx:
+    """Return a model whose prox is solved for by evaluations of a denoiser or score: see :class:`ImplicitProx`.
+
+    Raises:
+        OperatorError: It has neither.
+        ValueError: A value is out of its range.
+    """
+    if not offers(model, "denoiser"):
+        raise OperatorError(f"{type(model).__name__} has neither .denoise nor .score: there is no prox to solve for")
+    return ImplicitProx(model, tol, most, memory, floor)
 
 
 def _column(value: float, x: Tensor) -> Tensor:

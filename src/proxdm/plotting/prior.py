@@ -48,7 +48,8 @@ def draw_prior(prior: Prior, stem: Path) -> list[Path]:
                 start = start_for(prior.curve, number)
                 axes.plot([start], [level], "D", color="#d94801", markersize=5)
                 label = f"N = {number}" + (" and more" if number == len(THRESHOLDS) else "")
-                axes.annotate(label, (start, level), (6, -3), textcoords="offset points", fontsize=7)
+                if number != len(THRESHOLDS) - 1:  # the last two are close
+                    axes.annotate(label, (start, level), (6, -3), textcoords="offset points", fontsize=7)
             axes.set_xticks([0.1, 0.3, 1, 3, 10], ["0.1", "0.3", "1", "3", "10"])
             axes.set_xticks([], minor=True)
             axes.set_xlabel("ratio s = σ/α")
@@ -60,5 +61,6 @@ def draw_prior(prior: Prior, stem: Path) -> list[Path]:
                 axes = axes_at(figure, 4.3, top, 3.9, 1.3)
                 axes.imshow(grid(to_uint8(images), columns=12), cmap="gray", interpolation="nearest")
                 axes.set_axis_off()
+                axes.set_anchor("N")
                 heading(figure, 4.3, top - 0.22, title, fontsize=8)
         return save(figure, stem)
