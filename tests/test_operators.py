@@ -110,7 +110,7 @@ def test_an_implicit_prox_says_where_it_did_not_converge():
     with pytest.warns(UserWarning, match=r"1 of 1 proximal operators at t = 0.3 have not converged to 1e-12 in 3"):
         model.prox(torch.tensor([[0.2]], dtype=torch.float64), 0.3, 1.0)
     assert model.unconverged == 1
-    with pytest.raises(ValueError, match="most = 1 at least 2"):
+    with pytest.raises(ValueError, match="most = 1 and memory"):
         implicit_prox(mixture, most=1)
     with pytest.raises(OperatorError, match="neither"):
         implicit_prox(object())

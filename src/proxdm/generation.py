@@ -44,6 +44,9 @@ USUAL_STEPS = 20
 WARM_STEPS = 5
 """Steps where neither the user nor the training says otherwise, after a warm start."""
 
+TUNED = "tuned"
+"""In place of a grid: the one that `proxdm tune` has found for the sampler, N and prior, and stored with the model."""
+
 POSTERIOR_MEAN = "posterior-mean"
 """What stands for the prox where a proximal sampler runs on a score model (:func:`proxdm.prox_from_denoiser`)."""
 
@@ -52,8 +55,9 @@ MOST_FRAMES = 60
 
 SAMPLERS_HELP = f"{', '.join(SAMPLERS)}, or diffusers:NAME; with parameters, e.g. 'ddim(eta=0.5)'"
 GRIDS_HELP = (
-    f"Times to go through: {', '.join(format_call(name, grid_parameters(name)) for name in GRIDS)}; parameters may be "
-    "left out, and the number of steps comes from --steps; by default the usual grid of the sampler."
+    f"Times to go through: {', '.join(format_call(name, grid_parameters(name)) for name in GRIDS)}, or tuned, what "
+    "`proxdm tune` found; parameters may be left out, and the number of steps comes from --steps; by default the usual "
+    "grid of the sampler."
 )
 
 PRIOR_HELP = (
@@ -103,7 +107,7 @@ def check_method(sampler: str | None, grid: str | None) -> None:
     """
     if sampler is not None:
         find_sampler(sampler)
-    if grid is not None:
+    if grid is not None and grid != TUNED:
         name, given = parse_call(grid)
         check_parameters(f"the grid {name}", given, grid_parameters(name))
 
@@ -136,7 +140,20 @@ def choose_method(
                 f"{chosen} needs a start, a ratio sigma / alpha (--start 1.5): the prior does not say where this model "
                 "gains over it"
             )
+    if grid == TUNED:
+        name = method_name(chosen, found)
+        if name not in model.grids:
+            there = f"tuned are {', '.join(model.grids)}" if model.grids else "none is"
+            raise ValueError(
+                f"no grid of {name} is tuned for this model ({there}): proxdm tune MODEL --sampler {chosen}"
+            )
+        return Method(chosen, tuple(model.grids[name].items()), prior=found, start=start)
     return Method(chosen, grid, prior=found, start=start, cut=knots and chosen.operator == "prox")
+
+
+def method_name(sampler: Sampler, prior: Prior | None) -> str:
+    """Return what a tuned grid is kept under."""
+    return repr(sampler) + (" and prior" if prior is not None else "")
 
 
 def check_prior(model: LearnedModel, prior: Prior) -> None:

@@ -209,6 +209,8 @@ class _Model(nn.Module):
         self.config = config
         self.prior: Prior | None = None
         """What replaces the model at high noise (:mod:`proxdm.priors`); stored with it."""
+        self.grids: dict[str, dict[int, str]] = {}
+        """Texts of the best grids that were found, by sampler and N; stored with it."""
 
     @property
     def device(self) -> torch.device:

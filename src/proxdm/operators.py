@@ -224,8 +224,7 @@ class ImplicitProx:
     def __init__(self, model: Model, tol: float = 1e-4, most: int = 30, memory: int = 4, floor: float = 0.02) -> None:
         if not (tol > 0 and most >= 2 and memory >= 1 and floor > 0):
             raise ValueError(
-                f"tol = {tol} and floor = {floor} must be positive, most = {most} at least 2, memory = {memory} at least "
-                "1"
+                f"tol = {tol}, floor = {floor}, most = {most} and memory = {memory} must be positive, most at least 2"
             )
         self.model, self.schedule, self.device, self.dtype = model, model.schedule, model.device, model.dtype
         self.tol, self.most, self.memory, self.floor = tol, most, memory, floor

@@ -28,7 +28,7 @@ class Method:
 
     Attributes:
         sampler: The sampler.
-        grid: Family of grids, such as `power(rho=3)`; None is the sampler's own.
+        grid: Family of grids, such as `power(rho=3)`, or pairs of N and one; None is the sampler's own.
         label: Name in results and figures; empty is the sampler's.
         prior: Brings the samples to the first time for nothing (:mod:`proxdm.priors`).
         start: Ratio sigma / alpha to start from, with a prior; None is that of its gain curve.
@@ -36,7 +36,7 @@ class Method:
     """
 
     sampler: Sampler
-    grid: str | None = None
+    grid: str | tuple[tuple[int, str], ...] | None = None
     label: str = ""
     prior: Prior | None = None
     start: float | None = None
@@ -62,7 +62,15 @@ class Method:
         Raises:
             ValueError: The grid cannot be made.
         """
-        grid: TimeGrid | str | None = self.grid
+        grid: TimeGrid | str | None
+        if isinstance(self.grid, tuple):
+            if steps not in (tuned := dict(self.grid)):
+                raise ValueError(
+                    f"no grid is tuned for {self.name} at N = {steps}, only for {', '.join(map(str, tuned))}"
+                )
+            grid = tuned[steps]
+        else:
+            grid = self.grid
         if self.cut and self.start is not None:
             grid = choose_grid(self.sampler, schedule, steps, grid)
         return choose_grid(self.sampler, schedule, steps, grid, self.prior, self.start)

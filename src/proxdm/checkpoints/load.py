@@ -15,8 +15,16 @@ from torch import nn
 
 from proxdm.checkpoints import hub
 from proxdm.checkpoints.official import OFFICIAL_WEIGHTS, build_official
-from proxdm.checkpoints.portable import CONFIG_FILE, MODEL_FILE, ModelFile, build_model, parse_config, read_model_file
-from proxdm.checkpoints.store import CHECKPOINTS, OPTIMIZER_FILE, PRIOR_FILE, STATE_FILE, averages, latest
+from proxdm.checkpoints.portable import (
+    CONFIG_FILE,
+    MODEL_FILE,
+    ModelFile,
+    build_model,
+    parse_config,
+    read_grids,
+    read_model_file,
+)
+from proxdm.checkpoints.store import CHECKPOINTS, GRIDS_FILE, OPTIMIZER_FILE, PRIOR_FILE, STATE_FILE, averages, latest
 from proxdm.config import Config, ModelConfig
 from proxdm.errors import CheckpointError
 from proxdm.models import LearnedModel
@@ -119,7 +127,14 @@ def _build(found: Found, network: nn.Module | None = None) -> LearnedModel:
     model = build_model(found.file, found.config, network)
     if model.prior is None and (path := prior_file(found)) is not None and path.is_file():
         model.prior = load_prior(path)
+    if not model.grids and (path := grids_file(found)) is not None and path.is_file():
+        model.grids = read_grids(path.read_text(encoding="utf-8"), path)
     return model
+
+
+def grids_file(found: Found) -> Path | None:
+    """Return where the tuned grids of a run or a checkpoint are kept; None of other sources."""
+    return None if found.checkpoint is None else found.checkpoint.parent.parent / GRIDS_FILE
 
 
 def prior_file(found: Found) -> Path | None:

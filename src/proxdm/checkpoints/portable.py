@@ -10,6 +10,7 @@ metadata does.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +57,7 @@ class ModelFile:
     version: str | None = None  # Version of the package that wrote it
     digest: str | None = None  # SHA-256 of the tensors
     parameters: int = 0  # Number of parameters
+    grids: str | None = None  # JSON of the tuned grids that are stored with it
     prior: str | None = None  # What stands in the metadata of the prior that is stored with it
 
 
@@ -134,7 +136,9 @@ def save_model(
         for file in files[:-1]:
             with replacing(file) as part:
                 part.write_text(to_json(config), encoding="utf-8")
-        write_model_file(ModelFile(files[-1], config, weights, step, origin), model.network.state_dict(), model.prior)
+        grids = json.dumps(model.grids) if model.grids else None
+        record = ModelFile(files[-1], config, weights, step, origin, grids=grids)
+        write_model_file(record, model.network.state_dict(), model.prior)
     except OSError as error:
         raise OutputError(f"{files[-1]} cannot be written: {error.strerror or error}") from error
     return files[-1]
@@ -159,6 +163,7 @@ def write_model_file(record: ModelFile, state: Mapping[str, Tensor], prior: Prio
         "origin": record.origin,
         "sha256": digest_of(tensors),
         PRIOR_KEY: said,
+        "grids": record.grids,
     }
     with replacing(record.path) as part:
         save_file(tensors, part, metadata={key: str(value) for key, value in entries.items() if value is not None})
@@ -188,8 +193,8 @@ def read_model_file(path: Path, *, external: bool = False) -> ModelFile:
     if (text := metadata.get("config")) is not None:
         newer = f"; it was written by proxdm {version}, and this is {__version__}" if version != __version__ else ""
         config = parse_config(text, path, external=external, note=newer)
-    weights, origin, digest = (metadata.get(key) for key in ("weights", "origin", "sha256"))
-    return ModelFile(path, config, weights, steps, origin, version, digest, parameters, metadata.get(PRIOR_KEY))
+    weights, origin, digest, grids = (metadata.get(key) for key in ("weights", "origin", "sha256", "grids"))
+    return ModelFile(path, config, weights, steps, origin, version, digest, parameters, grids, metadata.get(PRIOR_KEY))
 
 
 def parse_config(text: str, path: Path, *, external: bool = False, note: str = "") -> Config | ModelConfig:
@@ -234,9 +239,21 @@ def build_model(record: ModelFile, config: Config | ModelConfig, network: nn.Mod
         raise CheckpointError(f"{record.path} does not fit its configuration: {problem}")
     model.network.load_state_dict(state)
     model.config = config
+    if record.grids is not None:
+        model.grids = read_grids(record.grids, record.path)
     if record.prior is not None:
         model.prior = read_prior(tensors, record.prior, record.path)
     return model.eval()
+
+
+def read_grids(text: str, path: Path) -> dict[str, dict[int, str]]:
+    """Return the tuned grids of a file; raise a CheckpointError if they are none."""
+    try:
+        return {
+            sampler: {int(n): str(grid) for n, grid in grids.items()} for sampler, grids in json.loads(text).items()
+        }
+    except (ValueError, AttributeError) as error:
+        raise CheckpointError(f"the tuned grids in {path} cannot be read ({error}); tune again: proxdm tune") from error
 
 
 def first_difference(

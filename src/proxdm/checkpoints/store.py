@@ -13,6 +13,7 @@ RUN/
       state.json            position and counters, versions, names and sizes of the other files
   previews/                 grids of samples
   prior.safetensors         what replaces the network at high noise (:mod:`proxdm.priors`), at the end
+  grids.json                tuned grids by sampler and N, of `proxdm tune`
 ```
 
 Nothing is pickled. A checkpoint is written under a temporary name, synced and renamed, so whatever ends a process, a
@@ -56,6 +57,7 @@ STATE_FILE = "state.json"
 OPTIMIZER_FILE = "optimizer.safetensors"
 LOCK_FILE = ".lock"
 PRIOR_FILE = "prior.safetensors"
+GRIDS_FILE = "grids.json"
 
 _UNFINISHED = ".unfinished-"
 

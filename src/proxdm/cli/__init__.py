@@ -47,6 +47,7 @@ VERBS: dict[str, Verb] = {
     "prior": Verb("proxdm.cli.prior", "what replaces a model at high noise, so that few evaluations suffice"),
     "sample": Verb("proxdm.cli.sample", "pictures from a trained model"),
     "evaluate": Verb("proxdm.cli.evaluate", "metrics of a trained model at several numbers of network evaluations"),
+    "tune": Verb("proxdm.cli.tune", "the best grid of a sampler on a model, stored with it"),
     "compare": Verb("proxdm.cli.compare", "samplers and models at equal numbers of evaluations: figure and table"),
     "report": Verb("proxdm.cli.report", "one HTML file on runs and their evaluations, to open from disk"),
     "info": Verb("proxdm.cli.info", "what a run, a model file, a hub repository or a .pth file holds"),

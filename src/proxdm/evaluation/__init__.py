@@ -5,5 +5,6 @@ from __future__ import annotations
 from proxdm.evaluation.plan import EvaluationPlan
 from proxdm.evaluation.results import EvaluationRow
 from proxdm.evaluation.run import Evaluation, evaluate
+from proxdm.evaluation.tuning import Tuned, TuningPlan, tune
 
-__all__ = ["Evaluation", "EvaluationPlan", "EvaluationRow", "evaluate"]
+__all__ = ["Evaluation", "EvaluationPlan", "EvaluationRow", "Tuned", "TuningPlan", "evaluate", "tune"]

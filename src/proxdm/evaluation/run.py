@@ -114,7 +114,7 @@ def evaluate(
         say(f"skipped {one.sampler} at N = {one.steps}: {one.reason}")
     name = type(opened.model).__name__ if isinstance(source, Opened) else str(source)
     with _told(say):
-        job = _open(plan, name, opened, place, out, progress)
+        job = open_job(plan, name, opened, place, out, progress)
     rows = {} if overwrite else {cell: find_row(known, identity(job.record(cell)), job.values) for cell in cells}
     missing = [cell for cell in cells if rows.get(cell) is None]
     if (reused := len(cells) - len(missing)) > 0:
@@ -304,7 +304,7 @@ class _Job:
         )
 
 
-def _open(plan: EvaluationPlan, name: str, opened: Opened, place: Place, out: Path | None, progress: bool) -> _Job:
+def open_job(plan: EvaluationPlan, name: str, opened: Opened, place: Place, out: Path | None, progress: bool) -> _Job:
     """Open features and reference; everything that can be wrong is wrong here."""
     model = opened.model
     shape, decode = make_decoder(model, plan.vae)

@@ -1,0 +1,69 @@
+"""`proxdm tune`: the best grid of a sampler on a model, stored with it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+from proxdm.checkpoints.load import find, grids_file, open_source
+from proxdm.checkpoints.portable import save_model
+from proxdm.cli import parse
+from proxdm.cli.evaluate import ModelOptions
+from proxdm.cli.tables import table
+from proxdm.evaluation import TuningPlan, tune
+from proxdm.metrics.registry import METRICS
+from proxdm.runtime.device import choose_device
+from proxdm.runtime.files import replacing
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tune(ModelOptions, TuningPlan):
+    """Look for the best start, end and rho of the grid of samplers, by coordinate descent on a metric.
+
+    What is found is stored with the model and taken by --grid tuned. Every sampler gets the same budget and samples.
+    """
+
+    source: Annotated[Positional[str], arg(metavar="MODEL")]
+    """A run, a checkpoint, or a model file or folder."""
+
+    out: Annotated[Path | None, arg(aliases=("-o",), help_behavior_hint="(default: with the model)")] = None
+    """A .json file for the grids; needed where the model is not on this disk in a form of its own."""
+
+
+def main(arguments: Sequence[str], prog: str) -> int:
+    """Run the verb and return the exit status."""
+    options = parse(Tune, arguments, prog)
+    found = None if options.source.endswith(".pth") else find(options.source, options.weights)
+    if options.out is None and (found is None or found.kind == "hub"):
+        raise ValueError("the model is not this machine's to change: name a file for the grids with --out")
+    opened = open_source(options.source, options.weights, options.preset, device=choose_device(options.device))
+    results = tune(
+        opened,
+        options,
+        progress=True,
+        say=lambda line: print(f"{prog}: {line}", file=sys.stderr),
+        device=options.device,
+    )
+    for one in results:
+        opened.model.grids.setdefault(one.sampler, {})[one.steps] = one.grid
+    place = options.out or (None if found is None else grids_file(found))
+    if place is not None:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(place) as part:
+            part.write_text(json.dumps(opened.model.grids, indent=2) + "\n", encoding="utf-8")
+    else:
+        assert found is not None  # hub and .pth were refused above
+        file = found.file
+        place = file.path.parent if found.kind == "folder" else file.path
+        save_model(opened.model, place, weights=found.weights, step=file.step, origin=file.origin, overwrite=True)
+    value = next(iter(METRICS.find(options.metrics[0]).values))
+    rows = [[one.sampler, str(one.steps), f"{one.first:.4g}", f"{one.value:.4g}", one.grid] for one in results]
+    print(table(["sampler", "N", f"{value} before", "after", "grid"], rows))
+    print(f"\nIn {place}; taken by --grid tuned. {options.samples} samples, at most {options.budget} grids each")
+    return 0
