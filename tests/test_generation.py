@@ -47,13 +47,13 @@ def prox():
 
 @pytest.mark.parametrize(
     "preset, name, steps",
-    [("digits-score", "euler-maruyama", 20), ("digits-prox-backward", "prox-backward", 20)],
+    [("digits-score", "multistep", 20), ("digits-prox-backward", "prox-backward", 20)],
 )
 def test_the_training_decides_sampler_and_steps(preset, name, steps):
     config = get_preset(preset)
     assert repr(default_sampler(config)) == name
     assert default_steps(config) == steps
-    assert repr(default_sampler(config.model)) == {"score": "euler-maruyama", "prox": "prox-hybrid"}[config.model.kind]
+    assert repr(default_sampler(config.model)) == {"score": "multistep", "prox": "prox-hybrid"}[config.model.kind]
 
 
 def test_every_sampler_fits_one_kind_of_model():

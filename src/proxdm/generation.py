@@ -162,7 +162,8 @@ def check_prior(model: LearnedModel, prior: Prior) -> None:
     Raises:
         PriorError: Its samples have another shape, or it was fitted to other data than the model.
     """
-    config, shape = model.config, tuple(model_config(model.config).shape)
+    config = model.config
+    shape = tuple(model_config(config).shape) if isinstance(config, Config | ModelConfig) else prior.shape
     if prior.shape != shape:
         raise PriorError(
             f"the prior is for samples of shape {prior.shape}, and the model's have {shape}; fit one to its data"

@@ -72,7 +72,7 @@ def test_a_model_without_training_has_no_range(tmp_path, capsys):
     facts = facts_of(capsys, save_model(model, tmp_path / "m.safetensors"))
     assert (facts["what"], facts["model"], facts["step"]) == ("a model file", "score", None)
     assert "t_range" not in facts
-    assert facts["default_sampler"] == "euler-maruyama"
+    assert facts["default_sampler"] == "multistep"
 
 
 def test_an_official_file_is_recognised_without_a_preset(shared, capsys):

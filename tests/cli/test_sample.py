@@ -139,9 +139,9 @@ def test_the_sampler_is_by_default_the_one_that_was_trained(tmp_path, capsys):
 @pytest.mark.parametrize(
     "arguments, name, grid",
     [
-        ([], "euler-maruyama", TimeGrid.denoising(4)),
+        ([], "multistep", TimeGrid.rho(4)),
         (["--grid", "denoising(eps=0.01)", "--sampler", "ode-euler"], "ode-euler", TimeGrid.denoising(4, 0.01)),
-        (["--grid", "log-snr"], "euler-maruyama", TimeGrid.log_snr(4)),
+        (["--grid", "log-snr"], "multistep", TimeGrid.log_snr(4)),
         (["--grid", "power(rho=1.5)", "--sampler", "ddim(eta=0.5)"], "ddim(eta=0.5)", TimeGrid.power(4, 1.5)),
     ],
 )

@@ -9,6 +9,7 @@ from proxdm.data.load import DataConfig
 from proxdm.errors import OperatorError
 from proxdm.evaluation import EvaluationPlan
 from proxdm.evaluation.plan import default_chunk, unusual
+from proxdm.generation import fitting_samplers
 from proxdm.presets import get_preset
 
 
@@ -46,7 +47,8 @@ def test_nothing_to_measure(prox, nothing):
 def test_rows_are_every_combination_once(score):
     plan = EvaluationPlan(samplers=("ode-euler", "all"), steps=(5, 3, 5), seed=7, seeds=2)
     cells, skipped = plan.cells(score.model)
-    first = ["ode-euler", "ddim", "heun", "dpm++2m", "dpm++3m", "euler-maruyama"]
+    rest = [name for name in fitting_samplers("score") if name != "ode-euler"]
+    first = ["ode-euler", *rest]
     assert [(cell.method.name, cell.steps, cell.seed) for cell in cells] == [
         (name, steps, seed) for name in first for steps in (5, 3) for seed in (7, 8)
     ]
@@ -65,7 +67,7 @@ def test_a_prox_is_made_of_a_score_by_name_only_and_no_score_of_a_prox(score, pr
 @pytest.mark.parametrize(
     "kind, values, name",
     [
-        ("score", {}, "denoising(4, eps=0.001)"),
+        ("score", {}, "rho(4, end=0.03, rho=7)"),
         ("score", {"grid": "denoising(eps=0.01)"}, "denoising(4, eps=0.01)"),
         ("prox", {}, "uniform(4)"),
         ("prox", {"grid": "power(rho=3)"}, "power(4, rho=3)"),

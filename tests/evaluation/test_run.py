@@ -26,7 +26,7 @@ from proxdm.grids import TimeGrid
 from proxdm.metrics.features import FeatureError, pixels
 from proxdm.metrics.frechet import fid_infinity, frechet_distance
 from proxdm.metrics.kernel import kid
-from proxdm.metrics.neighbours import copied, nearest, precision_recall
+from proxdm.metrics.neighbours import copied, copying, nearest, precision_recall
 from proxdm.metrics.registry import METRICS
 from proxdm.metrics.statistics import ReferenceStatistics, StatisticsError, compute_statistics
 from proxdm.metrics.wasserstein import sliced_wasserstein, w2
@@ -66,7 +66,7 @@ def direct(opened, steps, count, seed=0, name="prox-hybrid"):
 
 
 def test_every_metric_is_that_of_the_library_on_the_samples_of_the_library(prox, plan, seen):
-    plan = dataclasses.replace(plan, metrics=ALL, samples=48)
+    plan = dataclasses.replace(plan, metrics=ALL, samples=48, held="digits")
     (row,) = quiet(prox, plan).rows
     samples = torch.stack([seen[0, i][0] for i in range(48)])
     expected = direct(prox, 2, 48)
@@ -76,6 +76,8 @@ def test_every_metric_is_that_of_the_library_on_the_samples_of_the_library(prox,
     ours, theirs = (images.double() / 127.5 - 1 for images in (samples.flatten(1), data.images.flatten(1)))
     fid = frechet_distance(ours.mean(0), torch.cov(ours.T), theirs.mean(0), torch.cov(theirs.T))
     extrapolated = fid_infinity(ours.float(), theirs.mean(0), torch.cov(theirs.T), smallest=24)
+    order = torch.randperm(1797, generator=torch.Generator().manual_seed(0))[:100].sort().values
+    copies = copying(ours, theirs, load_data("digits").images[order].flatten(1).double() / 127.5 - 1)
     near = nearest(ours.float(), theirs.float(), 2)
     distance, quality = (
         kid(ours.float(), theirs.float(), subset_size=48),
@@ -88,6 +90,8 @@ def test_every_metric_is_that_of_the_library_on_the_samples_of_the_library(prox,
             "fid_infinity_standard_error": extrapolated.standard_error,
             "nearest": float(near.distances[:, 0].mean()),
             "copied": copied(near),
+            "copy_ratio": copies[0],
+            "copy_share": copies[1],
             "w2": w2(ours, theirs),
             "sliced_w2": sliced_wasserstein(ours, theirs),
             "kid": distance.value,
@@ -153,6 +157,8 @@ def test_all_samplers_that_fit_and_a_step_that_is_undefined(prox, score, plan):
         ("prox-backward", 12),
         ("prox-ode", 5),
         ("prox-ode", 12),
+        ("prox-exponential", 5),
+        ("prox-exponential", 12),
     ]
     (skipped,) = found.skipped
     assert (skipped.sampler, skipped.steps) == ("prox-backward", 5)
@@ -161,7 +167,7 @@ def test_all_samplers_that_fit_and_a_step_that_is_undefined(prox, score, plan):
     ]
     assert "defined for gamma < 2 only" in skipped.reason
     (row,) = quiet(score, plan).rows
-    assert (row.sampler, row.grid, row.nfe) == ("euler-maruyama", "denoising(2, eps=0.001)", 2)
+    assert (row.sampler, row.grid, row.nfe) == ("multistep", "rho(2, end=0.03, rho=7)", 2)
     with pytest.raises(OperatorError, match=r"needs a model with \.score"):
         quiet(prox, dataclasses.replace(plan, samplers=("ode-euler",)))
 
@@ -225,7 +231,7 @@ def test_overwrite_replaces_the_row(prox, plan, tmp_path):
 
 @pytest.mark.parametrize("metrics", [("fid",), ALL])
 def test_an_interrupted_row_goes_on_where_it_was(prox, plan, tmp_path, monkeypatch, metrics):
-    plan = dataclasses.replace(plan, metrics=metrics, samples=90)
+    plan = dataclasses.replace(plan, metrics=metrics, samples=90, held="digits")
     (expected,) = quiet(prox, plan).rows
     drawn = []
     draw = ChunkSampler.draw
@@ -384,13 +390,16 @@ def script_options(plan, **values):
     """A plan, and the same as JSON."""
     plan = dataclasses.replace(plan, samples=90, **values)
     return plan, json.dumps(
-        {field: getattr(plan, field) for field in ("steps", "samples", "features", "metrics", "chunk", "batch_size")}
+        {
+            field: getattr(plan, field)
+            for field in ("steps", "samples", "features", "metrics", "chunk", "batch_size", "held")
+        }
     )
 
 
 @pytest.mark.slow
 def test_two_processes_give_the_numbers_of_one(prox, plan, tmp_path):
-    plan, options = script_options(plan, steps=(2, 3), metrics=ALL)
+    plan, options = script_options(plan, steps=(2, 3), metrics=ALL, held="digits")
     model = str(save_model(prox.model, tmp_path / "model.safetensors"))
     one = quiet(model, plan, out=tmp_path / "one").rows
     (tmp_path / "script.py").write_text(SCRIPT)

@@ -168,7 +168,9 @@ def test_schedulers_of_diffusers_have_a_law_too():
 
 
 ORDERS = dict.fromkeys(("ddim", "ddim(eta=1)", *STANDARD_STEPS), 1)
-ORDERS |= {"heun": 2, "dpm++2m": 2, "dpm++3m": 3, "dpm++3m(published=True)": 2}
+ORDERS |= {"heun": 2, "dpm++2m": 2, "dpm++3m": 3, "dpm++3m(published=True)": 2, "multistep": 2, "unipc": 2}
+# iPNDM takes equal steps for granted, which are not taken here.
+ORDERS |= {"deis": 3, "ipndm": 2, "prox-exponential": 1, "prox-exponential(eta=1)": 1}
 
 
 @pytest.mark.parametrize("name, order", ORDERS.items())

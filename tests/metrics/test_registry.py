@@ -33,7 +33,9 @@ def material(generator):
     samples, images = (torch.randint(0, 256, (n, 1, 2, 2), generator=generator, dtype=torch.uint8) for n in (10, 20))
     extractor = pixels((1, 2, 2))
     moments = compute_statistics(ImageData(samples, "samples"), extractor)
-    reference = Reference("noise", "0" * 64, extractor, images=ImageData(images, "noise"))
+    reference = Reference(
+        "noise", "0" * 64, extractor, images=ImageData(images, "noise"), held=ImageData(images.flip(0), "held")
+    )
     return Material(moments, extractor(samples), samples, reference)
 
 
@@ -73,7 +75,7 @@ def test_metrics_get_as_many_as_they_ask_for(keeps, against, counts, toy, materi
 
 def test_what_is_said_of_values():
     fractions = {name for metric in METRICS.values() for name, value in metric.values.items() if value.fraction}
-    assert fractions == {"precision", "recall", "copied"}
+    assert fractions == {"precision", "recall", "copied", "copy_share"}
     better = [value_of(name).better for name in ("fid", "recall", "nearest", "unheard_of")]
     assert better == ["lower", "higher", None, "lower"]
     assert value_of("kid_standard_error").error

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-PANEL = (4.3, 3.7)
+PANEL = (4.3, 4.4)
 """Width and height of the axes of one panel, in inches."""
 
 BESIDE = 2.3

@@ -244,12 +244,13 @@ def end_labels(axes: Axes, ends: Sequence[End]) -> None:
 
 
 def spread(wanted: Sequence[float], spacing: float) -> list[float]:
-    """Return increasing heights at least `spacing` apart, as near as possible to the wanted ones (least squares)."""
+    """Return increasing heights at least `spacing` apart, between 0 and 1, as near as possible to the wanted ones (least squares)."""
     from sklearn.isotonic import isotonic_regression
 
     if not wanted:
         return []
     # With h_i = height_i - i spacing the constraint is h_i <= h_(i+1).
     steps = spacing * np.arange(len(wanted))
-    found: list[float] = (isotonic_regression(np.asarray(wanted) - steps) + steps).tolist()
+    top = max(0.0, 1 - steps[-1])  # all between the ends of the axes, where there is room
+    found: list[float] = (isotonic_regression(np.asarray(wanted) - steps, y_min=0.0, y_max=top) + steps).tolist()
     return found

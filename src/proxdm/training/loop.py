@@ -343,6 +343,8 @@ class Trainer:
     def _fit_prior(self) -> None:
         """Fit the prior of the data, and find where the first average gains over it; no reason for a run to fail."""
         stepper, path = self.stepper, self.folder / store.PRIOR_FILE
+        if path.is_file() and self.last is None:  # a finished run was resumed
+            return
         stepper.model.eval()
         try:
             with stepper.averages.in_use(next(iter(self.settings.training.ema), None)):
