@@ -30,7 +30,7 @@ def _preconditioned(sde: Schedule, t: Tensor, lam: Tensor) -> Coefficients:
     return Coefficients(skip=v / (v + lam), out=(v * lam / (v + lam)).sqrt(), inner=(v + lam).rsqrt())
 
 
-PRECONDITIONED = Parametrisation("preconditioned", _preconditioned, "as an entry that the package does not know")
+PRECONDITIONED = Parametrisation("own", _preconditioned, "as an entry that the package does not know")
 EVERY = [*PARAMETRISATIONS.values(), PRECONDITIONED]
 
 
@@ -323,3 +323,13 @@ def test_models_run_on_a_gpu():
     x = numbers(4, 3, dtype=torch.float32)
     expected = model.prox(x, T, LAM)
     torch.testing.assert_close(model.cuda().prox(x.cuda(), T, LAM.cuda()).cpu(), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_a_preconditioned_prox_of_nothing_is_that_of_a_gaussian(generator):
+    """F = 0 gives the prox of -lam log N(0, v), v = alpha^2 / 4 + sigma^2, that is `v / (v + lam) y`."""
+    model = ProxModel(Constant(), parametrisation="preconditioned")
+    exact = proxdm.GaussianMixture(torch.zeros(1, 3, dtype=torch.float64), 0.5)
+    y = torch.randn(4, 3, generator=generator, dtype=torch.float64)
+    for t, lam in ((0.0, 0.1), (0.3, 2.0), (0.9, 0.01)):
+        torch.testing.assert_close(model.prox(y, t, lam), exact.prox(y, t, lam), rtol=0, atol=1e-9)
+    assert "preconditioned" in PARAMETRISATIONS

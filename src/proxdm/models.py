@@ -193,8 +193,18 @@ def _direct(schedule: Schedule, t: Tensor, lam: Tensor) -> Coefficients:
     return Coefficients(skip=torch.zeros_like(lam), out=one, inner=one)
 
 
+def _preconditioned(schedule: Schedule, t: Tensor, lam: Tensor) -> Coefficients:
+    v = schedule.variance(t, EDM_SIGMA_DATA)
+    return Coefficients(skip=v / (v + lam), out=(v * lam / (v + lam)).sqrt(), inner=(v + lam).rsqrt())
+
+
 PARAMETRISATIONS.add("epsilon", Parametrisation("epsilon", _residual, "prox = y - √λ F(y, t, λ)"))
 PARAMETRISATIONS.add("prox", Parametrisation("prox", _direct, "prox = F(y, t, λ)"))
+# After EDM (Karras et al. 2022): F = 0 is exact for N(0, sigma_d^2 I), and F is of unit size at every (t, lam).
+PARAMETRISATIONS.add(
+    "preconditioned",
+    Parametrisation("preconditioned", _preconditioned, "prox = v/(v+λ) y + √(vλ/(v+λ)) F(y/√(v+λ), t, λ)"),
+)
 
 
 class _Model(nn.Module):
