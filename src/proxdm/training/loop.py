@@ -31,8 +31,7 @@ from proxdm.models import LearnedModel
 from proxdm.runtime.processes import find_place
 from proxdm.runtime.seeds import WEIGHTS, derived_seed
 from proxdm.runtime.signals import deferred_signals
-from proxdm.training.log import RunLog
-from proxdm.training.previews import draw_preview, preview_sampler
+from proxdm.training.log import RunLog, draw_preview, preview_sampler
 from proxdm.training.settings import RunRecord, Settings, describe_run
 from proxdm.training.stepper import Stepper, learning_rate
 
@@ -157,14 +156,7 @@ def train(
 
 
 class Trainer:
-    """The loop around a stepper.
-
-    Args:
-        stepper: Takes the steps.
-        folder: The run.
-        record: What its files say of it.
-        progress: Say what is done.
-    """
+    """The loop around a stepper; `record` is what the files of the run say of it."""
 
     def __init__(self, stepper: Stepper, folder: Path, record: Config | RunRecord, *, progress: bool) -> None:
         self.stepper, self.folder, self.record = stepper, folder, record
