@@ -9,8 +9,8 @@ import argparse
 import os
 
 import torch
-from _measure import take_turns
 
+from _measure import take_turns
 from proxdm.presets import get_preset
 from proxdm.priors import MixturePrior, bootstrap, warm_start
 

@@ -24,7 +24,10 @@ OURS, THEIRS, INK, MUTED = (1, 2, 3, 5), (2, 3, 5, 10), "#1a1a1a", "#6b6b6b"
 def rows(model: proxdm.ScoreModel, count: int, seed: int, grids: bool) -> list[tuple[str, Tensor]]:
     """Return captions and pictures: one row for each number of evaluations."""
     shape, found = (count, *model.config.model.shape), []
-    for name, label, steps in (("multistep", "multistep, with its prior", OURS), ("dpm++2m", "DPM-Solver++(2M)", THEIRS)):
+    for name, label, steps in (
+        ("multistep", "multistep, with its prior", OURS),
+        ("dpm++2m", "DPM-Solver++(2M)", THEIRS),
+    ):
         for n in steps:
             # Without a prior the best grids are those that `proxdm tune` found; else the usual ones.
             tuned = model.grids.get(name, {}).get(n) if grids else None

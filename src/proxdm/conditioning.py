@@ -79,16 +79,7 @@ class ConditioningConfig:
 
 
 def candidate_weights(steps: Sequence[int], weights: str | Sequence[float]) -> Tensor:
-    """Return the probability of every step candidate, float64 `(len(steps),)`, summing to 1.
-
-    Args:
-        steps: Candidates N.
-        weights: `uniform`, `log10` (in proportion to log10 N; arXiv 2507.08956 for MNIST), `root-P` (N^(1/P); P = 3
-            for CIFAR-10 and CelebA-HQ), or one number of at least 0 for each candidate.
-
-    Raises:
-        ValueError: An unknown name, a wrong count, or weights that are negative or all zero.
-    """
+    """Return the probability of every step candidate, float64 `(len(steps),)`, summing to 1."""
     counts = torch.tensor([float(n) for n in steps], dtype=torch.float64)
     if not isinstance(weights, str):
         odds = torch.tensor([float(w) for w in weights], dtype=torch.float64)
@@ -111,17 +102,11 @@ def candidate_weights(steps: Sequence[int], weights: str | Sequence[float]) -> T
 
 @dataclass(frozen=True)
 class Conditions:
-    """What a batch is trained at: float64 tensors `(B,)` on the CPU.
+    """What a batch is trained at: float64 tensors `(B,)` on the CPU."""
 
-    Attributes:
-        t: The time of x_t, which the network is told: of a prox step, the time it lands on.
-        lam: Prox weight; None for score models.
-        leaving: The time the step leaves, above `t`; None for score models.
-    """
-
-    t: Tensor
-    lam: Tensor | None = None
-    leaving: Tensor | None = None
+    t: Tensor  # The time of x_t, which the network is told: of a prox step, the time it lands on
+    lam: Tensor | None = None  # Prox weight; None for score models
+    leaving: Tensor | None = None  # The time the step leaves, above `t`; None for score models
 
     def __getitem__(self, rows: slice | Tensor) -> Conditions:
         """Return the conditions of some samples of the batch."""
@@ -206,11 +191,7 @@ class FreeSteps:
 
 
 def make_draws(config: ConditioningConfig, schedule: Schedule) -> Draws:
-    """Return the training draws of a configuration.
-
-    Raises:
-        StepError: The rule does not define some step of the candidates (prox-backward needs N >= 10).
-    """
+    """Return the training draws of a configuration."""
     if config.rule is None and config.draw == "continuous":
         return UniformTimes()
     if config.rule is not None and config.draw == "continuous":
@@ -231,11 +212,7 @@ def knot_tables(config: ConditioningConfig, schedule: Schedule) -> list[Conditio
 
 
 def find_prox_sampler(name: str) -> Sampler:
-    """Return the sampler of a text whose steps have a weight that a prox network can be trained at.
-
-    Raises:
-        ValueError: There is no such sampler, or its steps have none.
-    """
+    """Return the sampler of a text whose steps have a weight that a prox network can be trained at."""
     sampler = find_sampler(name)
     if sampler.lam(VPSDE(), 0.5, 0.4) is None:
         raise ValueError(f"{name!r} asks for a {sampler.operator}; its steps have no prox weight to train at")
@@ -244,25 +221,16 @@ def find_prox_sampler(name: str) -> Sampler:
 
 @dataclass(frozen=True)
 class TrainingRange:
-    """The `(t, lam)` a network was trained at.
+    """The `(t, lam)` a network was trained at."""
 
-    Attributes:
-        config: Its draws.
-        schedule: How data turn into noise.
-    """
-
-    config: ConditioningConfig
-    schedule: Schedule
+    config: ConditioningConfig  # Its draws
+    schedule: Schedule  # How data turn into noise
 
     def covers(self, t: Tensor, lam: Tensor | None = None) -> Tensor:
         """Return, for each `t` (and `lam`) `(B,)`, whether the network was trained there: bool `(B,)`.
 
         `knots`: the pair is a knot, to 1e-6 relative. `continuous`: t in [0, 1], and lam between the smallest and the
         largest that the draws can give at that t.
-
-        Args:
-            t: Times the network is told (of a prox step, the time it lands on).
-            lam: Prox weights; required for prox models.
         """
         t = t.to(torch.float64)
         if self.config.rule is not None and lam is None:
@@ -286,12 +254,7 @@ class TrainingRange:
         return inside & (lam >= low * (1 - 1e-6)) & (lam <= high * (1 + 1e-6))
 
     def describe_unseen(self, sampler: Sampler, grid: TimeGrid) -> str | None:
-        """Return one line on the steps of a sampler that the network was not trained for, or None if there are none.
-
-        Args:
-            sampler: Of a prox model, a first-order one; of others nothing is known.
-            grid: Its times.
-        """
+        """Return one line on the steps of a sampler that the network was not trained for, or None if there are none."""
         t, s = grid.times[:-1], grid.times[1:]
         lam = None if self.config.rule is None else sampler.lam(self.schedule, t, s)
         if self.config.rule is not None and lam is None:

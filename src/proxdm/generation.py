@@ -100,11 +100,7 @@ def fitting_samplers(kind: Literal["score", "prox"]) -> list[str]:
 
 
 def check_method(sampler: str | None, grid: str | None) -> None:
-    """Check the texts of a sampler and a family of grids, where they are given.
-
-    Raises:
-        ValueError: There is no such sampler, grid or parameter.
-    """
+    """Check the texts of a sampler and a family of grids, where they are given."""
     if sampler is not None:
         find_sampler(sampler)
     if grid is not None and grid != TUNED:
@@ -122,11 +118,6 @@ def choose_method(
     """Return the sampler of that text, or the one that the model was trained for, with its grid, prior and start.
 
     A network that was trained on the knots of some grids starts at one of them, which leaves fewer steps.
-
-    Raises:
-        OperatorError: The model lacks what the sampler asks for, and has nothing to make it of.
-        PriorError: There is no such prior, or it is of other data or of another schedule.
-        ValueError: There is no such sampler.
     """
     chosen = default_sampler(model.config) if sampler is None else find_sampler(sampler)
     Ask(operand(model, chosen)[0], chosen.operator)
@@ -157,11 +148,7 @@ def method_name(sampler: Sampler, prior: Prior | None) -> str:
 
 
 def check_prior(model: LearnedModel, prior: Prior) -> None:
-    """Check that a prior is one of what a model draws.
-
-    Raises:
-        PriorError: Its samples have another shape, or it was fitted to other data than the model.
-    """
+    """Check that a prior is one of what a model draws."""
     config = model.config
     shape = tuple(model_config(config).shape) if isinstance(config, Config | ModelConfig) else prior.shape
     if prior.shape != shape:
@@ -215,20 +202,7 @@ def draw(
     prior: Prior | None = None,
     callback: Callable[[SamplerState], None] | None = None,
 ) -> SamplerState:
-    """Return samples of a set by their numbers, in the last state of the sampler.
-
-    Args:
-        model: The model.
-        sampler: The sampler.
-        grid: Its times.
-        seed: Of the set.
-        indices: Numbers of the samples.
-        prior: What they start from, on a grid that begins below t = 1.
-        callback: Called with every state.
-
-    Raises:
-        NonFiniteError: They are not finite.
-    """
+    """Return samples of a set by their numbers, in the last state of the sampler."""
     noise = SeededNoise(seed, indices, model_config(model.config).shape, device=model.device)
     return solve(sampler, operand(model, sampler)[0], grid, noise, prior=prior, callback=callback)
 
@@ -241,16 +215,7 @@ def has_latents(model: LearnedModel) -> bool:
 
 
 def make_decoder(model: LearnedModel, vae: str) -> tuple[tuple[int, int, int], Decoder]:
-    """Return the shape of the pictures of a model, and what turns its samples into them.
-
-    Args:
-        model: The model.
-        vae: Autoencoder of latent models: a name on the hub, or a folder.
-
-    Raises:
-        ValueError: The samples are no pictures, or the autoencoder has other latents.
-        DataError: The autoencoder cannot be had.
-    """
+    """Return the shape of the pictures of a model, and what turns its samples into them."""
     shape: Sequence[int] = model_config(model.config).shape
     latents = has_latents(model)
     if not latents and not is_image_shape(shape):
@@ -308,11 +273,7 @@ class SamplePlan:
     """Leave the samples of latent models as they are."""
 
     def __post_init__(self) -> None:
-        """Check every value that does not need the model.
-
-        Raises:
-            ValueError: A count below its limit, or an unknown sampler, grid or parameter.
-        """
+        """Check every value that does not need the model."""
         for name, count in {"samples": self.samples, "batch-size": self.batch_size, "steps": self.steps}.items():
             if count is not None and count < 1:
                 raise ValueError(f"--{name} = {count} must be at least 1")
@@ -419,11 +380,7 @@ def generate(
 
 
 def _decoder(model: LearnedModel, plan: SamplePlan, *, pictures: bool) -> Decoder | None:
-    """Return what makes pictures of samples; None where they are to be left as they are.
-
-    Raises:
-        ValueError: Samples that are no pictures, or `latents` of a model that has none.
-    """
+    """Return what makes pictures of samples; None where they are to be left as they are."""
     latents, shape = has_latents(model), tuple(model_config(model.config).shape)
     if plan.latents and not latents:
         raise ValueError(f"--latents is for latent models; the samples of this one have shape {shape}")

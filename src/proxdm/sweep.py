@@ -44,11 +44,7 @@ class Method:
 
     @classmethod
     def of(cls, text: str, grid: str | None = None) -> Method:
-        """Return the method of a sampler's text, e.g. `ddim(eta=0.5)`.
-
-        Raises:
-            ValueError: There is no such sampler or parameter.
-        """
+        """Return the method of a sampler's text, e.g. `ddim(eta=0.5)`."""
         return cls(find_sampler(text), grid)
 
     @property
@@ -57,11 +53,7 @@ class Method:
         return self.label or repr(self.sampler)
 
     def times(self, schedule: Schedule, steps: int) -> TimeGrid:
-        """Return its times for N = `steps`.
-
-        Raises:
-            ValueError: The grid cannot be made.
-        """
+        """Return its times for N = `steps`."""
         grid: TimeGrid | str | None
         if isinstance(self.grid, tuple):
             if steps not in (tuned := dict(self.grid)):
@@ -78,19 +70,12 @@ class Method:
 
 @dataclass(frozen=True)
 class Cell:
-    """One run.
+    """One run."""
 
-    Attributes:
-        target: Name of what is sampled.
-        method: How.
-        grid: The times.
-        seed: Of all random numbers.
-    """
-
-    target: str
-    method: Method
-    grid: TimeGrid
-    seed: int
+    target: str  # Name of what is sampled
+    method: Method  # How
+    grid: TimeGrid  # The times
+    seed: int  # Of all random numbers
 
     @property
     def steps(self) -> int:
@@ -104,44 +89,26 @@ class Cell:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A number of steps for which a method is not defined.
+    """A number of steps for which a method is not defined."""
 
-    Attributes:
-        sampler: Name of the method.
-        steps: N.
-        reason: What is wrong, in one line.
-        target: Name of what was to be sampled.
-    """
-
-    sampler: str
-    steps: int
-    reason: str
-    target: str = ""
+    sampler: str  # Name of the method
+    steps: int  # N
+    reason: str  # What is wrong, in one line
+    target: str = ""  # Name of what was to be sampled
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """What was measured in one run.
+    """What was measured in one run."""
 
-    Attributes:
-        sampler: Name of the method.
-        grid: Times it went through, by name and parameters; None where there are none (exact draws).
-        steps: N.
-        nfe: Network evaluations of each sample, measured.
-        seed: Of all random numbers.
-        metrics: Values by name.
-        seconds: Time of the run.
-        target: Name of what was sampled.
-    """
-
-    sampler: str
-    grid: str | None
-    steps: int
-    nfe: int
-    seed: int
-    metrics: Mapping[str, float]
-    seconds: float
-    target: str = ""
+    sampler: str  # Name of the method
+    grid: str | None  # Times it went through, by name and parameters; None where there are none (exact draws)
+    steps: int  # N
+    nfe: int  # Network evaluations of each sample, measured
+    seed: int  # Of all random numbers
+    metrics: Mapping[str, float]  # Values by name
+    seconds: float  # Time of the run
+    target: str = ""  # Name of what was sampled
 
 
 Measured = TypeVar("Measured", bound=Row)
@@ -149,13 +116,9 @@ Measured = TypeVar("Measured", bound=Row)
 
 @dataclass(frozen=True)
 class Spread:
-    """One number per seed.
+    """One number per seed."""
 
-    Attributes:
-        values: The numbers, in the order of the seeds.
-    """
-
-    values: tuple[float, ...]
+    values: tuple[float, ...]  # The numbers, in the order of the seeds
 
     @classmethod
     def of(cls, rows: Iterable[Row], metric: str) -> Spread:
@@ -191,19 +154,12 @@ class Spread:
 
 @dataclass(frozen=True)
 class Summary:
-    """Rows that differ in their seeds only, as one.
+    """Rows that differ in their seeds only, as one."""
 
-    Attributes:
-        metrics: Values of every seed, by name.
-        nfe: Network evaluations of each sample, measured; 0 for exact draws.
-        seconds: Mean time of a run.
-        grid: Times gone through, by name and parameters; None where there are none.
-    """
-
-    metrics: Mapping[str, Spread]
-    nfe: int
-    seconds: float
-    grid: str | None
+    metrics: Mapping[str, Spread]  # Values of every seed, by name
+    nfe: int  # Network evaluations of each sample, measured; 0 for exact draws
+    seconds: float  # Mean time of a run
+    grid: str | None  # Times gone through, by name and parameters; None where there are none
 
     @classmethod
     def of(cls, rows: Sequence[Row]) -> Summary:
@@ -227,18 +183,7 @@ class Summary:
 def make_cells(
     target: str, methods: Sequence[Method], steps: Iterable[int], seeds: Iterable[int], schedule: Schedule
 ) -> tuple[list[Cell], list[Skipped]]:
-    """Return the runs by method, then steps, then seed, and those that are not defined.
-
-    Args:
-        target: Name of what is sampled.
-        methods: How.
-        steps: Numbers of steps N, each at least 1; repeated ones count once.
-        seeds: The seeds.
-        schedule: Of the target.
-
-    Raises:
-        ValueError: A grid cannot be made.
-    """
+    """Return the runs by method, then steps, then seed, and those that are not defined."""
     cells, skipped, numbers = [], [], list(dict.fromkeys(steps))
     every = list(seeds)
     for method in dict.fromkeys(methods):
@@ -261,17 +206,7 @@ def sweep(
     skipped: list[Skipped] | None = None,
     progress: bool = False,
 ) -> list[Measured]:
-    """Measure every cell that is not known already, and return the rows in the order of the cells.
-
-    Args:
-        cells: What to run.
-        measure: Returns the row of a cell, which it has written down where that is wanted; None where another process
-            does.
-        known: Returns the row of a cell that was measured before.
-        skipped: Where cells are written down that turn out not to be defined, or not to give finite numbers, when they
-            are run; None raises the StepError or NonFiniteError.
-        progress: Show a progress bar over the cells (only where there is a terminal).
-    """
+    """Measure every cell that is not known already, and return the rows in the order of the cells."""
     found = {cell: row for cell in cells if (row := known(cell)) is not None}
     bar = tqdm([cell for cell in cells if cell not in found], unit="run", leave=False, disable=not progress or None)
     for cell in bar:

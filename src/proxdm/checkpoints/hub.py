@@ -75,12 +75,7 @@ def parse_repo_id(text: str) -> RepoId | None:
 
 
 def fetch(repo: RepoId, filename: str) -> Path:
-    """Return a file of a repository, from the cache or freshly downloaded, its checksum verified.
-
-    Raises:
-        HubError: There is no such repository, revision or file; no connection and nothing in the cache; or the
-            content does not have the checksum that the hub announced (it is then removed from the cache).
-    """
+    """Return a file of a repository, from the cache or freshly downloaded, its checksum verified."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
 
     checksum, offline = None, False

@@ -69,9 +69,7 @@ def parse_request(arguments: Sequence[str], prog: str) -> Train:
     """Return what the arguments ask for: preset, then file, then flags."""
     name, flags = arguments[0], list(arguments[1:])
     if name.startswith("-"):
-        raise ConfigError(
-            f"name the preset first, then {name}: {prog} PRESET ...; the presets are {', '.join(PRESETS)}"
-        )
+        raise ConfigError(f"name the preset before {name}: {prog} PRESET ...; the presets are {', '.join(PRESETS)}")
     base, early = get_preset(name), _early(flags)
     out = early.out or Path("runs", name)
     if early.resume:
@@ -121,10 +119,9 @@ def run(options: Train, command: str) -> int:
     is_main = leave_processes()
     if result.signal is not None:
         if is_main:
-            name = signal.Signals(result.signal).name
             print(
-                f"{name} at step {result.step} of {options.config.training.steps}; wrote {result.checkpoint}. "
-                f"Go on with: {command} --out {options.out} --resume",
+                f"{signal.Signals(result.signal).name} at step {result.step} of {options.config.training.steps}; wrote "
+                f"{result.checkpoint}. Go on with: {command} --out {options.out} --resume",
                 file=sys.stderr,
             )
         return 128 + result.signal
@@ -144,7 +141,7 @@ def dry_run(options: Train) -> int:
     from proxdm.training.estimate import estimate
     from proxdm.training.stepper import Stepper
 
-    config, training = options.config, options.config.training
+    config = options.config
     print(to_json(config), end="", flush=True)
     model, source, draws, objective, settings = ingredients(config)
     try:
@@ -153,21 +150,10 @@ def dry_run(options: Train) -> int:
     except DataError as error:
         data = ImageData(torch.zeros(1, *config.model.shape), "zeros")
         words = f"missing: {error}"
-    place = find_place(training.device)
-    found = estimate(Stepper(model, data, draws, objective, settings, place))
-    how = "measured" if found.measured == training.batch_size else f"from {found.measured} samples"
     rows = {
         "run": f"{options.out} ({'resume' if options.resume else 'new'})",
         "data": words,
-        "parameters": f"{found.parameters:,}",
-        "memory": f"{_size(found.total_bytes)}: weights, gradients, moments, averages {_size(found.state_bytes)}, "
-        f"activations {_size(found.activation_bytes)}, data {_size(found.data_bytes)}",
-        "step": f"{found.step_seconds:.3g} s on {place.device} ({how}), batch {training.batch_size}",
-        "time": f"{duration(found.total_seconds)} for {training.steps:,} steps",
+        **estimate(Stepper(model, data, draws, objective, settings, find_place(config.training.device))),
     }
     print("\n".join(f"{key:<12}{value}" for key, value in rows.items()))
     return 0
-
-
-def _size(count: int) -> str:
-    return f"{count / 2**30:.2f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"

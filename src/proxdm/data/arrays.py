@@ -49,16 +49,14 @@ def read_array(path: Path, *, values: Values = "auto", layout: Layout = "auto") 
             raise DataError(f"{path} is uint8, in [0, 255]; values = {values!r} is for floating point: leave it out")
         return ImageData(torch.from_numpy(array), path.stem, preprocessing=f"uint8, {where}", memory_mapped=mapped)
     if array.dtype.kind != "f":
-        raise DataError(
-            f"{path} is of type {array.dtype}; images are uint8 in [0, 255] or floating point in [0, 1] or [-1, 1]"
-        )
+        raise DataError(f"{path} is of type {array.dtype}; images are uint8, or floating point in [0, 1] or [-1, 1]")
     low, high = _bounds(path, array)
     if values == "auto":
         values = "raw" if array.ndim == 2 else "unit" if low >= 0 and high <= 1 else "signed"
         if values == "signed" and (low < -1 or high > 1):
             raise DataError(
-                f"{path} is floating point from {low:g} to {high:g}; images are in [0, 1] or [-1, 1]: convert values "
-                "of 0 to 255 to uint8, and give values=raw for latents"
+                f"{path} is floating point from {low:g} to {high:g}; images are in [0, 1] or [-1, 1]: make values of 0 "
+                "to 255 uint8, give values=raw for latents"
             )
     floor, ceiling, note = _RANGES[values]
     if low < floor or high > ceiling:
@@ -89,9 +87,7 @@ def _load(path: Path) -> NDArray[Any]:
             if chosen:
                 return np.asarray(archive[chosen[0]])
     except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-        raise DataError(
-            f"{path} cannot be read as an array ({one_line(error)}); write it with numpy.save or savez"
-        ) from error
+        raise DataError(f"{path} cannot be read as an array ({one_line(error)}); write it with numpy.save") from error
     raise DataError(f"{path} holds the arrays {', '.join(keys) or '(none)'}; keep one, or call it {' or '.join(_KEYS)}")
 
 
@@ -105,14 +101,11 @@ def _channels_first(path: Path, array: NDArray[Any], layout: Layout) -> tuple[ND
     if array.ndim == 2 and array.dtype.kind == "f":
         return array, f"vectors {shape}"
     if array.ndim != 4:
-        raise DataError(
-            f"{path} has shape {shape}; images are (n, H, W), (n, H, W, C) or (n, C, H, W), vectors float (n, d)"
-        )
+        raise DataError(f"{path} has shape {shape}; images are (n, H, W), (n, H, W, C) or (n, C, H, W), vectors (n, d)")
     if layout == "auto":
         first, last = array.shape[1] in (1, 3, 4), array.shape[3] in (1, 3)
         if first == last:
-            which = "where both the second and the last dimension may be" if first else "and no dimension of 1 or 3"
-            raise DataError(f"{path} has shape {shape}, {which} channels; give layout= channels-first or channels-last")
+            raise DataError(f"{path} has shape {shape}: where are its channels? Give layout=channels-first or -last")
         layout = "channels-first" if first else "channels-last"
     return (array if layout == "channels-first" else np.moveaxis(array, 3, 1)), f"{layout} {shape}"
 

@@ -13,6 +13,7 @@ Flips are decided at position p as well, afresh in every epoch; or, `frozen`, on
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import get_args
 
 import torch
@@ -32,18 +33,12 @@ _ORDER, _RANDOM_FLIP, _FROZEN_FLIP = 0x6F726465, 0x72666C70, 0x66666C70
 class DataStream:
     """The endless stream of training samples of one data set under one seed.
 
-    Args:
-        data: The samples.
-        seed: Seed of order and flips, at least 0.
-        flip: `none`, `random` (each image is mirrored with probability 1/2 at every draw), or `frozen` (the same, but
-            decided once per image, as the paper's code does: each image is then seen in one orientation only). On
-            latents the latent array is mirrored, which is close to, but not, the latent of the mirrored picture.
-        device: Where batches are wanted.
-        resident: Whether all samples are kept on that device; None keeps them there if they are in memory already and
-            need no more than :data:`proxdm.data.images.MEMORY_LIMIT`; otherwise each batch is gathered and sent.
+    Flips are `none`, `random` (each image is mirrored with probability 1/2 at every draw), or `frozen` (the same, but
+    decided once per image, as the paper's code does: each image is then seen in one orientation only). On latents the
+    latent array is mirrored, which is close to, but not, the latent of the mirrored picture.
 
-    Raises:
-        DataError: `seed` is negative, `flip` is not one of the three, or the data are no images to be flipped.
+    `resident` keeps all samples on the device; None does so if they are in memory already and need no more than
+    :data:`proxdm.data.images.MEMORY_LIMIT`; otherwise each batch is gathered and sent.
     """
 
     def __init__(
@@ -65,22 +60,14 @@ class DataStream:
         if resident is None:
             resident = not data.memory_mapped and data.images.nbytes <= images.MEMORY_LIMIT
         self._images = data.images.to(self.device) if resident else data.images
-        self._epochs: dict[int, tuple[Tensor, Tensor]] = {}
-
-    def __len__(self) -> int:
-        """Return n, the number of samples of an epoch."""
-        return len(self.data)
+        self._epoch = lru_cache(2)(self._draw_epoch)
 
     def batch(self, step: int, batch_size: int, *, rank: int = 0, world_size: int = 1) -> Tensor:
         """Return the samples of one training step, float32 `(batch_size / world_size, *)` in the model's range."""
-        if step < 0 or batch_size < 1 or not 0 <= rank < world_size:
+        if step < 0 or batch_size < 1 or batch_size % world_size or not 0 <= rank < world_size:
             raise DataError(
-                f"step = {step} must be at least 0, batch_size = {batch_size} at least 1, and rank = {rank} lie in "
-                f"[0, world_size = {world_size})"
-            )
-        if batch_size % world_size:
-            raise DataError(
-                f"batch_size = {batch_size} cannot be shared evenly by {world_size} processes; take a multiple"
+                f"step = {step} must be at least 0, batch_size = {batch_size} a positive multiple of the number of "
+                f"processes, {world_size}, and rank = {rank} below it"
             )
         share = batch_size // world_size
         index, flips = self.draw(step * batch_size + rank * share, share)
@@ -91,25 +78,21 @@ class DataStream:
 
     def draw(self, start: int, count: int) -> tuple[Tensor, Tensor | None]:
         """Return which data the samples `start ... start + count - 1` of the stream are, and which are mirrored."""
-        n, stop, parts = len(self), start + count, []
+        n, stop, parts = len(self.data), start + count, []
         for epoch in range(start // n, (stop - 1) // n + 1):
             inside = slice(max(start - epoch * n, 0), min(stop - epoch * n, n))
             parts.append([values[inside] for values in self._epoch(epoch)])
         order, flips = (torch.cat(values) for values in zip(*parts, strict=True))
         return order, None if self.flip == "none" else flips
 
-    def _epoch(self, number: int) -> tuple[Tensor, Tensor]:
-        """Return order and flips of an epoch; the two latest are kept."""
-        if number not in self._epochs:
-            order = torch.randperm(len(self), generator=step_generator(self.seed, _ORDER, number))
-            flips = torch.zeros(len(order), dtype=torch.bool)
-            if self.flip == "random":
-                flips = self._coins(_RANDOM_FLIP, number)
-            elif self.flip == "frozen":
-                flips = self._coins(_FROZEN_FLIP, 0)[order]
-            self._epochs = {k: v for k, v in self._epochs.items() if k == number - 1}
-            self._epochs[number] = order, flips
-        return self._epochs[number]
+    def _draw_epoch(self, number: int) -> tuple[Tensor, Tensor]:
+        """Return order and flips of an epoch."""
+        order = torch.randperm(len(self.data), generator=step_generator(self.seed, _ORDER, number))
+        if self.flip == "random":
+            return order, self._coins(_RANDOM_FLIP, number)
+        if self.flip == "frozen":
+            return order, self._coins(_FROZEN_FLIP, 0)[order]
+        return order, torch.zeros(len(order), dtype=torch.bool)
 
     def _coins(self, tag: int, number: int) -> Tensor:
-        return torch.rand(len(self), generator=step_generator(self.seed, tag, number)) < 0.5
+        return torch.rand(len(self.data), generator=step_generator(self.seed, tag, number)) < 0.5

@@ -31,17 +31,7 @@ NAMES: tuple[str, ...] = (
 
 
 def load(name: str) -> NDArray[np.float64]:
-    """Return the points of one set, `(point - 50) / 50`.
-
-    Args:
-        name: One of :data:`NAMES`.
-
-    Returns:
-        float64 array `(142, 2)` of (x, y) in [-1, 1]; a fresh copy, free to change.
-
-    Raises:
-        ValueError: There is no set of that name.
-    """
+    """Return the points of one of :data:`NAMES`, `(point - 50) / 50`: a fresh float64 array `(142, 2)` in [-1, 1]^2."""
     if name not in NAMES:
         raise unknown_name("Datasaurus set", name, NAMES)
     return (_raw()[name] - 50.0) / 50.0

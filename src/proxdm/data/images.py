@@ -49,7 +49,7 @@ class ImageData:
             raise DataError(f"{self.name}: samples must be uint8 or float32, got {dtype}")
         if 0 in shape or (len(shape) != 4 if dtype == torch.uint8 else len(shape) < 2):
             raise DataError(
-                f"{self.name}: samples must be uint8 (n, C, H, W) or float32 (n, *), no size 0, got {dtype} {shape}"
+                f"{self.name}: samples must be uint8 (n, C, H, W) or float32 (n, *), not empty, got {shape}"
             )
 
     def __len__(self) -> int:

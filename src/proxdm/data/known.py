@@ -9,11 +9,14 @@ module that is named with `--import`:
 
 from __future__ import annotations
 
+import gzip
+import math
 import os
+import struct
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
@@ -24,7 +27,6 @@ from torch import Tensor
 
 from proxdm.data import datasaurus
 from proxdm.data.errors import DataError, unknown_name
-from proxdm.data.idx import read_idx
 from proxdm.data.images import ImageData
 from proxdm.data.latents import read_latents
 from proxdm.errors import one_line
@@ -71,7 +73,7 @@ DATASETS: Registry[KnownData] = Registry("data set")
 
 def find_dataset(name: str, split: Split) -> KnownData:
     """Return a known data set that has a split."""
-    if name not in list(DATASETS):
+    if name not in DATASETS:
         raise unknown_name("data set", name, DATASETS)
     if split not in DATASETS[name].splits:
         raise DataError(f"{name} has no split {split!r}: all of it is split={DATASETS[name].splits[0]}")
@@ -84,18 +86,7 @@ def cache_folder() -> Path:
 
 
 def download(name: str, root: Path | None = None) -> Path:
-    """Download a known data set; what is there already and intact is kept.
-
-    Args:
-        name: Name of the data set.
-        root: Folder to put it in; None is :func:`cache_folder`.
-
-    Returns:
-        The folder, to be given as `root` to the reader.
-
-    Raises:
-        DataError: There is no such data set, it needs no download, or no server could be reached.
-    """
+    """Download a known data set; what is there already and intact is kept."""
     known = find_dataset(name, "train")
     if known.download is None:
         raise DataError(f"{name} is not downloaded: {known.origin}")
@@ -117,52 +108,65 @@ def _missing(name: str, split: Split, folders: Sequence[Path], file: str) -> Dat
     )
 
 
-def digits_table() -> NDArray[np.float64]:
-    """Return the rows of scikit-learn's digits, shape (1797, 65): 64 values from 0 to 16, then the label.
-
-    The file is read where scikit-learn keeps it: importing `sklearn.datasets` takes longer than many an evaluation.
-    """
-    package = find_spec("sklearn")
-    folder = Path(package.origin).parent if package and package.origin else Path()
-    file = folder / "datasets" / "data" / "digits.csv.gz"
-    if file.is_file():
-        return np.loadtxt(file, delimiter=",")
+def _digits(root: Path | None, split: Split) -> ImageData:
     from sklearn.datasets import load_digits
 
-    bunch = load_digits()
-    return np.column_stack([bunch.data, bunch.target]).astype(np.float64)
+    pixels = np.rint(load_digits().images[:, None] * (255.0 / 16.0)).astype(np.uint8)
+    return ImageData(torch.from_numpy(pixels), "digits", split, "grey uint8, round(255 v / 16) of 0 to 16")
 
 
-def _digits(root: Path | None, split: Split) -> ImageData:
-    values = digits_table()[:, :-1].reshape(-1, 1, 8, 8)
-    pixels = torch.from_numpy(np.rint(values * (255.0 / 16.0)).astype(np.uint8))
-    return ImageData(pixels, "digits", split, "grey uint8, round(255 v / 16) of 0 to 16")
+def _digits_labels(root: Path | None, split: Split) -> Tensor:
+    from sklearn.datasets import load_digits
+
+    return torch.from_numpy(load_digits().target.astype(np.int64))
 
 
-def _idx(
-    name: str, torchvision_name: str, kind: Literal["images", "labels"], root: Path | None, split: Split
-) -> NDArray[np.uint8]:
-    """Return the images or labels of MNIST or Fashion-MNIST from an IDX file, compressed or not."""
+def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
+    """Return the array of an IDX file of unsigned bytes (Y. LeCun's format), compressed with gzip or not.
+
+    Bytes 0 and 1 are zero, byte 2 is the type (8: unsigned byte), byte 3 the number of dimensions, then one big-endian
+    32-bit size per dimension, then the values, last dimension fastest.
+    """
+    content, start = path.read_bytes(), 4 + 4 * dimensions
+    try:
+        content = gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path} is a broken gzip file ({one_line(error)}); delete it and download it again") from error
+    if content[:4] != bytes([0, 0, 8, dimensions]):
+        raise DataError(
+            f"{path} is not an IDX file of unsigned bytes in {dimensions} dimensions (it starts with "
+            f"{content[:4].hex(' ') or 'nothing'}, not 00 00 08 {dimensions:02x}); get the right file"
+        )
+    shape = struct.unpack(f">{dimensions}I", content[4:start].ljust(start - 4, b"\0"))
+    if (size := math.prod(shape)) != len(content) - start:
+        raise DataError(
+            f"{path} should hold {size} bytes of shape {'x'.join(map(str, shape))} by its header, but holds "
+            f"{len(content) - start}; delete it and download it again"
+        )
+    return np.frombuffer(content, np.uint8, offset=start).reshape(shape).copy()
+
+
+def _find_idx(name: str, torchvision_name: str, kind: str, root: Path | None, split: Split) -> NDArray[np.uint8]:
     base = root or cache_folder()
     folders = [base, base / torchvision_name / "raw", base / torchvision_name, base / name]
     if root is None and name == "fashion-mnist":
         folders.append(DEBIAN_FASHION_MNIST)
-    prefix, dimensions = "train" if split == "train" else "t10k", 3 if kind == "images" else 1
-    stem = f"{prefix}-{kind}-idx{dimensions}-ubyte"
+    dimensions = 3 if kind == "images" else 1
+    stem = f"{'train' if split == 'train' else 't10k'}-{kind}-idx{dimensions}-ubyte"
     names = [f"{form}{ending}" for form in (stem, stem.replace("-idx", ".idx")) for ending in ("", ".gz")]
-    path = next((folder / file for folder in folders for file in names if (folder / file).is_file()), None)
-    if path is None:
-        raise _missing(name, split, folders, f"{stem}[.gz]")
-    return read_idx(path, dimensions)
+    for path in (folder / file for folder in folders for file in names):
+        if path.is_file():
+            return read_idx(path, dimensions)
+    raise _missing(name, split, folders, f"{stem}[.gz]")
 
 
 def _add_idx(name: str, torchvision_name: str, title: str) -> None:
     def read(root: Path | None, split: Split) -> ImageData:
-        pixels = torch.from_numpy(_idx(name, torchvision_name, "images", root, split)[:, None])
+        pixels = torch.from_numpy(_find_idx(name, torchvision_name, "images", root, split)[:, None])
         return ImageData(pixels, name, split, "grey uint8")
 
     def labels(root: Path | None, split: Split) -> Tensor:
-        return torch.from_numpy(_idx(name, torchvision_name, "labels", root, split).astype(np.int64))
+        return torch.from_numpy(_find_idx(name, torchvision_name, "labels", root, split).astype(np.int64))
 
     def fetch(folder: Path) -> None:
         import torchvision.datasets
@@ -172,18 +176,20 @@ def _add_idx(name: str, torchvision_name: str, title: str) -> None:
     DATASETS.add(name, KnownData(title, read, labels, fetch, pad=2))
 
 
-def cifar_arrays(root: Path | None, split: Split) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Return pixels `(n, 3, 32, 32)` and labels `(n,)` of CIFAR-10.
-
-    The binary version is read as it is, the Python version by torchvision, which checks its MD5 sums first.
-    """
+def _cifar(root: Path | None, split: Split) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Return pixels `(n, 3, 32, 32)` and labels `(n,)`, of the binary or of the Python version (by its MD5 sums)."""
     base = root or cache_folder()
     names = _CIFAR_BATCHES[split]
     binary, python = base / "cifar-10-batches-bin", base / "cifar-10-batches-py"
     for folder in (binary, base):
-        if all((folder / f"{name}.bin").is_file() for name in names):
-            rows = np.concatenate([_cifar_batch(folder / f"{name}.bin") for name in names])
-            return rows[:, 1:].reshape(-1, 3, 32, 32), rows[:, 0].copy()
+        paths = [folder / f"{name}.bin" for name in names]
+        if not all(path.is_file() for path in paths):
+            continue
+        for path in paths:
+            if (size := path.stat().st_size) == 0 or size % _CIFAR_ROW:
+                raise DataError(f"{path} has {size} bytes, not a multiple of {_CIFAR_ROW}; download it again")
+        rows = np.concatenate([np.fromfile(path, np.uint8) for path in paths]).reshape(-1, _CIFAR_ROW)
+        return rows[:, 1:].reshape(-1, 3, 32, 32), rows[:, 0].copy()
     if not python.is_dir():
         raise _missing("cifar10", split, [binary, python, base], f"{names[0]}.bin")
     from torchvision.datasets import CIFAR10
@@ -191,20 +197,8 @@ def cifar_arrays(root: Path | None, split: Split) -> tuple[NDArray[np.uint8], ND
     try:
         data = CIFAR10(str(base), train=split == "train")
     except (RuntimeError, OSError) as error:
-        raise DataError(
-            f"{python} is incomplete or changed ({one_line(error)}); delete it and download it again"
-        ) from error
+        raise DataError(f"{python} is incomplete or changed ({one_line(error)}); download it again") from error
     return np.ascontiguousarray(data.data.transpose(0, 3, 1, 2)), np.asarray(data.targets, dtype=np.uint8)
-
-
-def _cifar_batch(path: Path) -> NDArray[np.uint8]:
-    """Return one binary batch `(n, 3073)`: rows of a label and 3 planes of 32x32 bytes."""
-    rows = np.fromfile(path, np.uint8)
-    if rows.size == 0 or rows.size % _CIFAR_ROW:
-        raise DataError(
-            f"{path} has {rows.size} bytes, not a multiple of {_CIFAR_ROW}; delete it and download it again"
-        )
-    return rows.reshape(-1, _CIFAR_ROW)
 
 
 def _fetch_cifar10(folder: Path) -> None:
@@ -218,10 +212,7 @@ def _fetch_cifar10(folder: Path) -> None:
 def _celebahq_latents(root: Path | None, split: Split) -> ImageData:
     path = (root or cache_folder()) / "celebahq-latents.npy"
     if not path.is_file():
-        raise DataError(
-            f"there is no {path}; encode a folder of CelebA-HQ pictures into it with "
-            "proxdm.data.latents.encode_pictures(folder, file, load_vae(), size=256)"
-        )
+        raise DataError(f"there is no {path}; {DATASETS['celebahq-latents'].origin} into it")
     return read_latents(path)
 
 
@@ -235,7 +226,7 @@ DATASETS.add(
     KnownData(
         "scikit-learn's 1797 grey digits of 8x8 (Alpaydin and Kaynak, UCI, 1998)",
         _digits,
-        labels=lambda root, split: torch.from_numpy(digits_table()[:, -1].astype(np.int64)),
+        _digits_labels,
         origin="it is part of scikit-learn",
         splits=("train",),
     ),
@@ -246,8 +237,8 @@ DATASETS.add(
     "cifar10",
     KnownData(
         "60,000 colour pictures of 32x32 (Krizhevsky 2009)",
-        lambda root, split: ImageData(torch.from_numpy(cifar_arrays(root, split)[0]), "cifar10", split, "RGB uint8"),
-        labels=lambda root, split: torch.from_numpy(cifar_arrays(root, split)[1].astype(np.int64)),
+        lambda root, split: ImageData(torch.from_numpy(_cifar(root, split)[0]), "cifar10", split, "RGB uint8"),
+        labels=lambda root, split: torch.from_numpy(_cifar(root, split)[1].astype(np.int64)),
         download=_fetch_cifar10,
     ),
 )
@@ -256,7 +247,7 @@ DATASETS.add(
     KnownData(
         "latents of CelebA-HQ (Karras et al. 2018), encoded once by an autoencoder",
         _celebahq_latents,
-        origin="encode a folder of CelebA-HQ with proxdm.data.latents.encode_pictures",
+        origin="encode a folder of CelebA-HQ pictures with proxdm.data.latents.encode_pictures(..., size=256)",
         splits=("train",),
     ),
 )

@@ -25,9 +25,6 @@ class Labels:
     values: Tensor  # int64 `(n,)`, from 0 to one below the number of classes
     names: tuple[str, ...]  # Names of the classes, by their number
 
-    def __len__(self) -> int:
-        return len(self.values)
-
 
 def labelled() -> list[str]:
     """Return the names of the known data sets that have labels."""
@@ -42,7 +39,7 @@ def load_labels(config: DataConfig | str) -> Labels:
     """
     config = DataConfig(config) if isinstance(config, str) else config
     root = None if config.root is None else Path(config.root).expanduser()
-    if config.name in list(DATASETS):
+    if config.name in DATASETS:
         read = find_dataset(config.name, config.split).labels
         if read is None:
             raise DataError(f"{config.name} has no labels; data sets with labels are {', '.join(labelled())}")

@@ -1,10 +1,8 @@
 """Files of latents: pictures encoded once by an autoencoder (:mod:`proxdm.data.vae`) into an `.npy` file.
 
-The paper trains on CelebA-HQ in the latent space of an autoencoder. A picture is stood for by the mean of the
-encoder's distribution (mode `mean`) or by a draw from it (mode `sample`). Which of the two the published weights were
-trained on is not known to us; `mean` is the default, the same numbers for everyone.
-
-Mirroring a latent is not encoding the mirrored picture; `mirrored=True` encodes both orientations instead.
+A picture is stood for by the mean of the encoder's distribution (mode `mean`) or by a draw from it (mode `sample`).
+Which of the two the published weights were trained on is not known to us; `mean` is the default, the same numbers for
+everyone. Mirroring a latent is not encoding the mirrored picture; `mirrored=True` encodes both orientations instead.
 """
 
 from __future__ import annotations
@@ -17,7 +15,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -26,7 +24,7 @@ from torch import Tensor
 from proxdm.data.arrays import read_array
 from proxdm.data.errors import DataError
 from proxdm.data.images import ImageData
-from proxdm.data.pictures import Pictures, decoded, fit_note, open_pictures
+from proxdm.data.pictures import Pictures, fit_note, open_pictures
 from proxdm.data.vae import LatentCoder
 from proxdm.errors import OutputError, one_line
 from proxdm.noise import sample_generator
@@ -58,6 +56,11 @@ class LatentStamp:
     mirrored: bool  # Whether the second half of the file holds the mirrored pictures
     format: str = _FORMAT  # Name of this layout
 
+    @property
+    def rows(self) -> int:
+        """Number of latents in the file."""
+        return self.images * (2 if self.mirrored else 1)
+
 
 def encode_pictures(
     source: Path | ImageData,
@@ -73,64 +76,40 @@ def encode_pictures(
     """Encode pictures into `out`, reading those of a folder or archive as they are needed.
 
     An interrupted call is taken up where it stopped by calling it again; a finished file is not made anew.
-
-    Args:
-        source: Folder, tar or zip of pictures; or RGB images in memory.
-        out: The `.npy` file of latents `(n, C, h, w)`, or `(2 n, C, h, w)` with `mirrored`. Its stamp is written to
-            `out` + `.json`.
-        coder: The autoencoder.
-        size: Height and width of the pictures of a folder: central square, Lanczos (CelebA-HQ: 256).
-        mode: Mean or draw.
-        seed: Seed of the draws.
-        mirrored: Encode every picture mirrored as well.
-        batch_size: Pictures at a time.
-
-    Returns:
-        The latents, mapped from the file.
-
-    Raises:
-        DataError: A picture is broken or not RGB, or its size does not fit the autoencoder.
-        OutputError: `out` exists already, or is half done, with other settings.
     """
     if out.suffix != ".npy" or batch_size < 1:
         raise DataError(f"out = {out} must end in .npy, and batch_size = {batch_size} be at least 1")
     with ExitStack() as stack:
         if isinstance(source, ImageData):
-            name, count, height, width = source.name, len(source), *source.shape[-2:]
+            name, count, note, images = source.name, len(source), source.preprocessing, source.images
             if source.latent or len(source.shape) != 3 or source.shape[0] != 3:
                 raise DataError(f"{name}: an autoencoder takes RGB pictures, these have shape {source.shape}")
+            shape, read = coder.latent_shape(*source.shape[1:]), images.__getitem__
             digest = hashlib.sha256()
-            for start in range(0, count, 1024):
-                digest.update(source.images[start : start + 1024].contiguous().numpy().tobytes())
-            note, read = source.preprocessing, lambda start, stop: source.images[start:stop]
+            for chunk in torch.split(images, 1024):
+                digest.update(chunk.contiguous().numpy().tobytes())
         else:
             if size is None:
                 raise DataError(f"the pictures of {source} need a size=, such as 256")
             pictures = stack.enter_context(open_pictures(source))
-            name, count, height, width = source.name, len(pictures), size, size
+            name, count, note = source.name, len(pictures.names), f"RGB uint8, {fit_note(size)}"
+            shape, read = coder.latent_shape(size, size), partial(_decoded, pictures, size)
             digest = hashlib.sha256("\n".join(pictures.names).encode())
-            note, read = f"RGB uint8, {fit_note(size)}", partial(_read, pictures, size)
-        stamp = LatentStamp(
-            source=name,
-            names=digest.hexdigest(),
-            preprocessing=note,
-            images=count,
-            shape=coder.latent_shape(height, width),
-            vae=coder.name,
-            weights=coder.weights_digest(),
-            scaling_factor=coder.scaling_factor,
-            shift=coder.shift,
-            mode=mode,
-            seed=seed,
-            mirrored=mirrored,
-        )
-        return _encode(read, out, coder, stamp, batch_size)
+        of_coder = coder.name, coder.weights_digest(), coder.scaling_factor, coder.shift
+        stamp = LatentStamp(name, digest.hexdigest(), note, count, shape, *of_coder, mode, seed, mirrored)
+        if out.exists():
+            if not _beside(out, ".json").exists():
+                raise OutputError(f"{out} exists and has no stamp beside it; choose another name for the latents")
+            _check_same(out, _read_stamp(_beside(out, ".json"))[0], stamp)
+        else:
+            _encode(read, out, coder, stamp, batch_size)
+    return read_latents(out)
 
 
 def read_stamp(path: Path) -> LatentStamp | None:
     """Return how a file of latents was made, or None if there is no stamp beside it."""
     path = _beside(path, ".json")
-    return _stamp(_json(path), path) if path.exists() else None
+    return _read_stamp(path)[0] if path.exists() else None
 
 
 def read_latents(path: Path) -> ImageData:
@@ -139,7 +118,7 @@ def read_latents(path: Path) -> ImageData:
     if stamp is None:
         raise DataError(f"{path} has no stamp {path.name}.json beside it; make both with proxdm.data.latents")
     data = read_array(path, values="raw", layout="channels-first")
-    if data.shape != stamp.shape or len(data) != stamp.images * (2 if stamp.mirrored else 1):
+    if tuple(data.images.shape) != (stamp.rows, *stamp.shape):
         raise DataError(f"{path} holds {tuple(data.images.shape)}, not what its stamp says; encode it again")
     both = ", then all mirrored" if stamp.mirrored else ""
     note = f"{stamp.preprocessing}; latents of {stamp.vae} ({stamp.mode}, factor {stamp.scaling_factor:g}){both}"
@@ -147,26 +126,21 @@ def read_latents(path: Path) -> ImageData:
 
 
 def _encode(
-    read: Callable[[int, int], Tensor], out: Path, coder: LatentCoder, stamp: LatentStamp, batch_size: int
-) -> ImageData:
+    read: Callable[[slice], Tensor], out: Path, coder: LatentCoder, stamp: LatentStamp, batch_size: int
+) -> None:
     """Fill `out.partial`, noting how far it has come, and rename it when it is complete."""
     from tqdm import tqdm
 
-    if out.exists():
-        _check_same(out, read_stamp(out), stamp)
-        return read_latents(out)
-    partial, progress = _beside(out, ".partial"), _beside(out, ".partial.json")
-    rows, done = stamp.images * (2 if stamp.mirrored else 1), 0
-    if partial.exists() and progress.exists():
-        content = _json(progress)
-        _check_same(partial, _stamp(content.get("stamp"), progress), stamp)
-        done = int(content.get("done", -1))
+    part, progress, rows, done = _beside(out, ".partial"), _beside(out, ".partial.json"), stamp.rows, 0
+    if part.exists() and progress.exists():
+        found, done = _read_stamp(progress)
+        _check_same(part, found, stamp)
     else:
-        partial.parent.mkdir(parents=True, exist_ok=True)
-        np.lib.format.open_memmap(partial, mode="w+", dtype=np.float32, shape=(rows, *stamp.shape)).flush()
-    store = np.lib.format.open_memmap(partial, mode="r+")
+        part.parent.mkdir(parents=True, exist_ok=True)
+        np.lib.format.open_memmap(part, mode="w+", dtype=np.float32, shape=(rows, *stamp.shape)).flush()
+    store = np.lib.format.open_memmap(part, mode="r+")
     if store.shape != (rows, *stamp.shape) or not 0 <= done <= rows:
-        raise DataError(f"{partial} does not fit {progress.name}; delete both and encode again")
+        raise DataError(f"{part} does not fit {progress.name}; delete both and encode again")
     with tqdm(total=rows, initial=done, desc=f"encoding {stamp.source}", unit="picture", disable=None) as bar:
         for count in itertools.count():
             if count % _FLUSH_EVERY == 0:
@@ -177,7 +151,7 @@ def _encode(
             # No batch lies on both sides of `images`, where the mirrored ones begin.
             mirrored = done >= stamp.images
             stop, shift = min(done + batch_size, rows if mirrored else stamp.images), stamp.images * mirrored
-            images = to_model_range(read(done - shift, stop - shift))
+            images = to_model_range(read(slice(done - shift, stop - shift)))
             images = images.flip(-1) if mirrored else images
             store[done:stop] = coder.encode(images, _noise(stamp, done, stop)).cpu().numpy()
             bar.update(stop - done)
@@ -185,60 +159,49 @@ def _encode(
     store.flush()
     del store
     _write_json(_beside(out, ".json"), asdict(stamp))
-    partial.replace(out)
+    part.replace(out)
     progress.unlink()
-    return read_latents(out)
 
 
 def _noise(stamp: LatentStamp, start: int, stop: int) -> Tensor | None:
     if stamp.mode == "mean":
         return None
-    return torch.stack(
-        [torch.randn(stamp.shape, generator=sample_generator(stamp.seed, i)) for i in range(start, stop)]
-    )
+    generators = (sample_generator(stamp.seed, index) for index in range(start, stop))
+    return torch.stack([torch.randn(stamp.shape, generator=generator) for generator in generators])
 
 
-def _read(pictures: Pictures, size: int, start: int, stop: int) -> Tensor:
-    store = np.empty((stop - start, 3, size, size), np.uint8)
-    for index, picture in decoded(pictures, range(start, stop), size=size, progress=False):
+def _decoded(pictures: Pictures, size: int, rows: slice) -> Tensor:
+    store = np.empty((rows.stop - rows.start, 3, size, size), np.uint8)
+    for index, picture in pictures.decoded(range(rows.start, rows.stop), size=size):
         if isinstance(picture, DataError):
             raise picture
-        store[index - start] = picture
+        store[index - rows.start] = picture
     return torch.from_numpy(store)
 
 
-def _check_same(path: Path, found: LatentStamp | None, wanted: LatentStamp) -> None:
-    if found is None:
-        raise OutputError(f"{path} exists and has no stamp beside it; choose another name for the latents")
-    if found != wanted:
-        old, new = asdict(found), asdict(wanted)
-        changes = ", ".join(f"{key} {old[key]!r} instead of {new[key]!r}" for key in new if old[key] != new[key])
-        raise OutputError(f"{path} was made with other settings ({changes}); delete it or choose another name")
+def _check_same(path: Path, found: LatentStamp, wanted: LatentStamp) -> None:
+    old, new = asdict(found), asdict(wanted)
+    if changes := [f"{key} {old[key]!r} instead of {new[key]!r}" for key in new if old[key] != new[key]]:
+        words = ", ".join(changes)
+        raise OutputError(f"{path} was made with other settings ({words}); delete it or choose another name")
 
 
 def _beside(path: Path, ending: str) -> Path:
     return path.with_name(path.name + ending)
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _read_stamp(path: Path) -> tuple[LatentStamp, int]:
+    """Return the stamp in a file of stamp or progress, and the number of latents done (-1: the file does not say)."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read ({one_line(error)}); delete it and encode again") from error
-    if not isinstance(content, dict):
-        raise DataError(f"{path} is not a stamp of latents; delete it and encode again")
-    return content
-
-
-def _stamp(content: Any, path: Path) -> LatentStamp:
-    try:
-        if content["format"] != _FORMAT:
-            raise ValueError(f"format {content['format']!r}, not {_FORMAT}")
-        return LatentStamp(**{**content, "shape": tuple(content["shape"])})
-    except (KeyError, TypeError, ValueError) as error:
+        stamp = content.get("stamp", content)
+        if stamp["format"] != _FORMAT:
+            raise ValueError(f"format {stamp['format']!r}, not {_FORMAT}")
+        return LatentStamp(**{**stamp, "shape": tuple(stamp["shape"])}), int(content.get("done", -1))
+    except (OSError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path} is not a stamp of latents ({one_line(error)}); delete it and encode again") from error
 
 
-def _write_json(path: Path, content: dict[str, Any]) -> None:
+def _write_json(path: Path, content: dict[str, object]) -> None:
     with replacing(path) as part:
         part.write_text(json.dumps(content, indent=1), encoding="utf-8")

@@ -99,7 +99,7 @@ def load_data(source: Source) -> ImageData:
     if isinstance(source, Dataset):
         return _from_dataset(source)
     config = source if isinstance(source, DataConfig) else DataConfig(str(source))
-    known = find_dataset(config.name, config.split) if config.name in list(DATASETS) else None
+    known = find_dataset(config.name, config.split) if config.name in DATASETS else None
     pad = config.pad if config.pad is not None else known.pad if known is not None else 0
     inner = None if config.size is None else config.size - 2 * pad
     if inner is not None and inner < 1:

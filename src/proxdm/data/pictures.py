@@ -51,18 +51,29 @@ class Pictures:
     places: tuple[int, ...]  # Where each stands in an archive: in the order of these, reading is quick
     content: Callable[[str], bytes]  # Returns the bytes of the picture of a name
 
-    def __len__(self) -> int:
-        return len(self.names)
+    def decoded(
+        self, order: Sequence[int], *, size: int | None = None, grey: bool = False
+    ) -> Iterator[tuple[int, NDArray[np.uint8] | DataError]]:
+        """Yield (index, picture `(C, H, W)` or the error that names it) in the given order, decoding in threads."""
 
-    def read(self, index: int) -> bytes | DataError:
-        """Return the bytes of a picture, or the error that names it."""
-        try:
-            return self.content(self.names[index])
-        except _READ_ERRORS as error:
-            return self.broken(index, error)
+        def read(index: int) -> bytes | DataError:
+            try:
+                return self.content(self.names[index])
+            except _READ_ERRORS as error:
+                return self._broken(index, error)
 
-    def broken(self, index: int, error: Exception) -> DataError:
-        """Return the error of a picture that cannot be read or decoded."""
+        def work(index: int, content: bytes | DataError) -> NDArray[np.uint8] | DataError:
+            try:
+                return content if isinstance(content, DataError) else decode(content, size=size, grey=grey)
+            except DataError as error:
+                return self._broken(index, error)
+
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+            for start in range(0, len(order), _CHUNK):  # archives are read in this thread alone
+                chunk = order[start : start + _CHUNK]
+                yield from zip(chunk, pool.map(work, chunk, map(read, chunk)), strict=True)
+
+    def _broken(self, index: int, error: Exception) -> DataError:
         return DataError(
             f"{self.source}: cannot decode {self.names[index]} ({one_line(error)}); repair or remove it, or leave "
             "such pictures out with skip_broken"
@@ -162,22 +173,20 @@ def _plain(picture: Image, mode: str) -> Image:
 
 
 def read_pictures(
-    path: Path,
-    *,
-    size: int | None = None,
-    grey: bool = False,
-    limit: int | None = None,
-    skip_broken: bool = False,
+    path: Path, *, size: int | None = None, grey: bool = False, limit: int | None = None, skip_broken: bool = False
 ) -> ImageData:
     """Decode a folder or archive into memory."""
+    from tqdm import tqdm
+
     with open_pictures(path) as pictures:
-        total = min(limit or len(pictures), len(pictures))
+        total = min(limit or len(pictures.names), len(pictures.names))
         if size is not None:
             check_memory(str(path), (total, 1 if grey else 3, size, size))
         store: NDArray[np.uint8] | None = None
         first, broken = "", []
         order = sorted(range(total), key=lambda index: pictures.places[index])
-        for index, picture in decoded(pictures, order, size=size, grey=grey):
+        found = pictures.decoded(order, size=size, grey=grey)
+        for index, picture in tqdm(found, f"reading {path.name}", total, disable=None, leave=False, unit="picture"):
             if isinstance(picture, DataError):
                 if not skip_broken:
                     raise picture
@@ -203,29 +212,6 @@ def read_pictures(
     fitted = fit_note(size) if size else f"as stored, {_wide(store.shape[1:])}"
     note = f"{'grey' if grey else 'RGB'} uint8, {fitted}"
     return ImageData(torch.from_numpy(store), path.name, preprocessing=note, skipped=len(broken))
-
-
-def decoded(
-    pictures: Pictures, order: Sequence[int], *, size: int | None = None, grey: bool = False, progress: bool = True
-) -> Iterator[tuple[int, NDArray[np.uint8] | DataError]]:
-    """Yield (index, picture `(C, H, W)` or the error that names it) in the given order, decoding in threads."""
-    from tqdm import tqdm
-
-    def work(index: int, content: bytes | DataError) -> NDArray[np.uint8] | DataError:
-        try:
-            return content if isinstance(content, DataError) else decode(content, size=size, grey=grey)
-        except DataError as error:
-            return pictures.broken(index, error)
-
-    title, hide = f"reading {pictures.source.name}", None if progress else True
-    with (
-        ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool,
-        tqdm(total=len(order), desc=title, unit="picture", disable=hide, leave=False) as bar,
-    ):
-        for start in range(0, len(order), _CHUNK):
-            chunk = order[start : start + _CHUNK]
-            yield from zip(chunk, pool.map(work, chunk, map(pictures.read, chunk)), strict=True)
-            bar.update(len(chunk))
 
 
 def _wide(shape: Sequence[int]) -> str:

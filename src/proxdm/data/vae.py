@@ -1,9 +1,7 @@
-"""The autoencoder between pictures and latents: an `AutoencoderKL` of diffusers with its scaling.
+"""The autoencoder between pictures and latents: an `AutoencoderKL` of diffusers (`proxdm[diffusers]`) with its scaling.
 
 A latent is `z = scaling_factor (h - shift)`, h the mean of the encoder's distribution or a draw from it. The paper
 uses `stabilityai/sd-vae-ft-ema` (scaling factor 0.18215, shift 0; 4 x 32 x 32 for pictures of 256 x 256).
-
-diffusers is an optional package: `pip install "proxdm[diffusers]"`.
 """
 
 from __future__ import annotations
@@ -87,13 +85,8 @@ def load_vae(
 ) -> LatentCoder:
     """Return an autoencoder from the Hugging Face Hub or a folder.
 
-    Args:
-        name: Name on the hub, or the folder of a saved `AutoencoderKL`. Only safetensors weights are read.
-        device: Where it runs.
-        dtype: Type of its weights; float16 is known to overflow in some autoencoders.
-
-    Raises:
-        DataError: diffusers is not installed, or the autoencoder cannot be loaded.
+    `name` is one on the hub, or the folder of a saved `AutoencoderKL`; only safetensors weights are read. float16 is
+    known to overflow in some autoencoders. A DataError says that diffusers is missing, or what is wrong with it.
     """
     try:
         from diffusers import AutoencoderKL
@@ -108,7 +101,5 @@ def load_vae(
 
 def decode_latents(latents: Tensor, coder: LatentCoder, *, batch_size: int = 16) -> Iterator[Tensor]:
     """Yield the pictures of latents `(n, C, h, w)`, float32 `(b, 3, H, W)`, about [-1, 1] and not clipped."""
-    if batch_size < 1:
-        raise DataError(f"batch_size = {batch_size} must be at least 1")
-    for start in range(0, len(latents), batch_size):
-        yield coder.decode(latents[start : start + batch_size])
+    for part in torch.split(latents, batch_size):
+        yield coder.decode(part)

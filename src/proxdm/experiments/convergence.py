@@ -67,17 +67,11 @@ TARGETS: dict[str, GaussianTarget] = {
 
 @dataclass(frozen=True)
 class MixtureTarget:
-    """A mixture with exact operators.
+    """A mixture with exact operators."""
 
-    Attributes:
-        name: Name in results and figures.
-        formula: The target in words.
-        build: Schedule -> the mixture, float64.
-    """
-
-    name: str
-    formula: str
-    build: Callable[[Schedule], GaussianMixture]
+    name: str  # Name in results and figures
+    formula: str  # The target in words
+    build: Callable[[Schedule], GaussianMixture]  # Schedule -> the mixture, float64
 
 
 def three_gaussians(schedule: Schedule) -> GaussianMixture:
@@ -157,13 +151,7 @@ class RatesPlan(ParticlePlan):
 def run_rates(
     plan: RatesPlan | None = None, *, schedule: Schedule | None = None, progress: bool = False
 ) -> RatesResult:
-    """Measure everything in the plan.
-
-    Args:
-        plan: What to measure; by default every method on both Gaussian targets and a mixture.
-        schedule: How the data are diffused; `VPSDE()` by default.
-        progress: Show a progress bar (only where there is a terminal).
-    """
+    """Measure everything in the plan."""
     plan, started, known = plan or RatesPlan(), time.perf_counter(), schedule or VPSDE()
     methods, names = find_methods(plan.methods, plan.grid), dict.fromkeys(plan.targets)
     with one_thread():
@@ -194,15 +182,7 @@ def gaussian_rates(
     schedule: Schedule | None = None,
     progress: bool = False,
 ) -> GaussianRates:
-    """Return the errors of methods on a Gaussian target, in closed form, and their orders.
-
-    Args:
-        target: The target.
-        methods: The methods (:func:`proxdm.experiments.toy.find_methods`).
-        steps: Numbers of steps N, each at least 1.
-        schedule: How the data are diffused; `VPSDE()` by default.
-        progress: Show a progress bar (only where there is a terminal).
-    """
+    """Return the errors of methods on a Gaussian target, in closed form, and their orders."""
     known = schedule or VPSDE()
     cells, skipped = make_cells(target.name, methods, steps, [0], known)
 
@@ -245,10 +225,6 @@ def order_grid(steps: int, schedule: Schedule) -> TimeGrid:
     """Return N steps between the ratios :data:`ORDER_ENDS`, whose logarithm goes as `(i / N)^2`, and none to 0.
 
     The first steps, which multistep methods take at a lower order, are of length N^-2, so that they do not show.
-
-    Args:
-        steps: N.
-        schedule: Whose ratios are meant.
     """
     first, last = min(ORDER_ENDS[0], float(schedule.ratio(1.0))), ORDER_ENDS[1]
     part = torch.linspace(0, 1, steps + 1, dtype=torch.float64).square()
@@ -284,13 +260,6 @@ def mixture_rates(
 
     Every seed gives x_T and the noise of the steps (:func:`proxdm.experiments.setting.run_particles`), the draws that
     the particles are compared with, and the draws of the floor.
-
-    Args:
-        target: The mixture.
-        methods: The methods.
-        plan: Numbers of steps, particles and seeds.
-        schedule: How the data are diffused; `VPSDE()` by default.
-        progress: Show a progress bar (only where there is a terminal).
     """
     mixture = target.build(schedule or VPSDE())
     references = {seed: stratified(mixture, plan.samples, sample_generator(seed, 0)) for seed in plan.all_seeds}
@@ -317,14 +286,6 @@ def stratified(mixture: GaussianMixture, n: int, generator: torch.Generator) -> 
     """Draw from every component by itself: how much mass it has is exact, where in it the draws lie is random.
 
     Independent draws would hit the components in random proportions, and that accident would be most of a distance.
-
-    Args:
-        mixture: The mixture.
-        n: Number of draws, as near as shares of at least one draw allow.
-        generator: Source of the random numbers.
-
-    Returns:
-        The draws `(m, *)` and their masses, float64 `(m,)`, sum 1.
     """
     counts = (mixture.weights * n).round().clamp(min=1).long()
     stds = mixture.std.expand(mixture.components)

@@ -59,17 +59,11 @@ class RateRow(Row):
 
 @dataclass(frozen=True)
 class Fit:
-    """A power law `value = c N^slope`, fitted by least squares in logarithms.
+    """A power law `value = c N^slope`, fitted by least squares in logarithms."""
 
-    Attributes:
-        slope: The exponent.
-        steps: The N it was fitted to.
-        local_slopes: Slopes between neighbouring points of the fit.
-    """
-
-    slope: float
-    steps: tuple[int, ...]
-    local_slopes: tuple[float, ...]
+    slope: float  # The exponent
+    steps: tuple[int, ...]  # The N it was fitted to
+    local_slopes: tuple[float, ...]  # Slopes between neighbouring points of the fit
 
     @property
     def straight(self) -> bool:
@@ -82,15 +76,7 @@ class Fit:
 
 
 def fit_slope(values: Mapping[int, float], rounding: float = 0.0) -> Fit | None:
-    """Return the power law through the :data:`FITTED` points with the largest N, or through fewer if there are fewer.
-
-    Args:
-        values: N -> value.
-        rounding: Values at or below this are rounding errors, and are left out.
-
-    Returns:
-        None if fewer than two values are finite and above `rounding`.
-    """
+    """Return the power law through the :data:`FITTED` points of largest N, or through fewer if there are fewer."""
     points = [(n, value) for n, value in sorted(values.items()) if math.isfinite(value) and value > rounding][-FITTED:]
     if len(points) < 2:
         return None
@@ -160,15 +146,10 @@ class GaussianRates:
 
 @dataclass(frozen=True, kw_only=True)
 class MixtureRates(ParticleResult):
-    """W2 of every method on one mixture to stratified draws from it; every method asked for is there.
+    """W2 of every method on one mixture to stratified draws from it; every method asked for is there."""
 
-    Attributes:
-        target: Name of the target.
-        formula: The target in words.
-    """
-
-    target: str
-    formula: str
+    target: str  # Name of the target
+    formula: str  # The target in words
 
     def record(self) -> dict[str, Any]:
         """Return the JSON form."""
@@ -180,21 +161,13 @@ class MixtureRates(ParticleResult):
 
 @dataclass(frozen=True)
 class RatesResult:
-    """Everything that was measured.
+    """Everything that was measured."""
 
-    Attributes:
-        grid: The grid of all methods, or None: each method on its own.
-        gaussians: Errors on Gaussian targets, in closed form.
-        mixtures: Distances on mixtures, by Monte Carlo.
-        seconds: Duration of all of it.
-        versions: Versions of the software that the numbers depend on.
-    """
-
-    grid: str | None
-    gaussians: tuple[GaussianRates, ...]
-    mixtures: tuple[MixtureRates, ...]
-    seconds: float
-    versions: dict[str, str]
+    grid: str | None  # The grid of all methods, or None: each method on its own
+    gaussians: tuple[GaussianRates, ...]  # Errors on Gaussian targets, in closed form
+    mixtures: tuple[MixtureRates, ...]  # Distances on mixtures, by Monte Carlo
+    seconds: float  # Duration of all of it
+    versions: dict[str, str]  # Versions of the software that the numbers depend on
 
     def record(self) -> dict[str, Any]:
         """Return everything in the form of `results.json`."""

@@ -89,17 +89,11 @@ class GaussianTarget:
 
 @dataclass(frozen=True)
 class GaussianModel:
-    """The exact operators of a Gaussian target, float64; all samples of a call share one time.
+    """The exact operators of a Gaussian target, float64; all samples of a call share one time."""
 
-    Attributes:
-        target: The data.
-        schedule: How they turn into noise.
-        weight: What the mean is multiplied with, `(B, 1)` or a number: 0 for data around 0.
-    """
-
-    target: GaussianTarget
-    schedule: Schedule
-    weight: Tensor | float = 1.0
+    target: GaussianTarget  # The data
+    schedule: Schedule  # How they turn into noise
+    weight: Tensor | float = 1.0  # What the mean is multiplied with, `(B, 1)` or a number: 0 for data around 0
     device: torch.device = CPU
     dtype: torch.dtype = torch.float64
 
@@ -122,15 +116,10 @@ class GaussianModel:
 
 @dataclass(frozen=True)
 class NormalLaw:
-    """A normal law with independent directions.
+    """A normal law with independent directions."""
 
-    Attributes:
-        mean: float64 `(d,)`.
-        variance: float64 `(d,)`, at least 0.
-    """
-
-    mean: Tensor
-    variance: Tensor
+    mean: Tensor  # float64 `(d,)`
+    variance: Tensor  # float64 `(d,)`, at least 0
 
     def kl(self, other: NormalLaw) -> float:
         """Return KL(self || other), `1/2 sum((m - m')^2 / v' + r - 1 - log r)`, `r = v / v'`.
@@ -154,21 +143,13 @@ class NormalLaw:
 
 @dataclass(frozen=True)
 class Response:
-    """What a sampler does in each direction of a Gaussian target: `x' = slope x + offset + noise`.
+    """What a sampler does in each direction of a Gaussian target: `x' = slope x + offset + noise`."""
 
-    Attributes:
-        slope: float64 `(d,)`.
-        offset: float64 `(d,)`.
-        variance: Of the noise that it adds, float64 `(d,)`.
-        nfe: Evaluations that it takes.
-        before: Offset and slope one step before the end, float64 `(2, d)`.
-    """
-
-    slope: Tensor
-    offset: Tensor
-    variance: Tensor
-    nfe: int
-    before: Tensor
+    slope: Tensor  # float64 `(d,)`
+    offset: Tensor  # float64 `(d,)`
+    variance: Tensor  # Of the noise that it adds, float64 `(d,)`
+    nfe: int  # Evaluations that it takes
+    before: Tensor  # Offset and slope one step before the end, float64 `(2, d)`
 
     def apply(self, law: NormalLaw) -> NormalLaw:
         """Return the law of the output for a law of the start."""
@@ -198,19 +179,7 @@ class _Impulses:
 
 
 def respond(sampler: Sampler, target: GaussianTarget, schedule: Schedule, grid: TimeGrid) -> Response:
-    """Return the affine map of a sampler, which is run on impulses: on the mean, the start, and every draw of noise.
-
-    Args:
-        sampler: Any; it may keep a history.
-        target: The target.
-        schedule: How its data turn into noise.
-        grid: Times to go through.
-
-    Raises:
-        StepError: A step is not defined on the grid.
-        NonFiniteError: Coefficients overflow.
-        ValueError: The sampler is not affine (it clips, or adapts its steps): its output is not Gaussian.
-    """
+    """Return the affine map of a sampler, which is run on impulses: on the mean, the start, and every draw of noise."""
     unit, first, pieces = 1 / float(schedule.initial_std(grid.times[0])), 0, []
     count = min(grid.steps, PIECE) if sampler.stochastic else 0
     while True:
@@ -233,15 +202,7 @@ def respond(sampler: Sampler, target: GaussianTarget, schedule: Schedule, grid: 
 def respond_last(
     sampler: Sampler, target: GaussianTarget, schedule: Schedule, grid: TimeGrid, whole: Response
 ) -> Response | None:
-    """Return the affine map of the last step alone; None if it needs what was before, a history.
-
-    Args:
-        sampler: The sampler.
-        target: The target.
-        schedule: How its data turn into noise.
-        grid: Times of all steps.
-        whole: The map of all steps.
-    """
+    """Return the affine map of the last step alone; None if it needs what was before, a history."""
     try:
         alone = respond(sampler, target, schedule, TimeGrid.custom(grid.times[-2:]))
     except ValueError:  # a sampler of another library that takes its own times only

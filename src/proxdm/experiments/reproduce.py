@@ -47,23 +47,14 @@ SMOKE_SAMPLES = 8
 
 @dataclass(frozen=True)
 class Sweep:
-    """The Fréchet distance of one model with one sampler on its usual grid, for several numbers of steps.
+    """The Fréchet distance of one model with one sampler on its usual grid, for several numbers of steps."""
 
-    Attributes:
-        name: Name of the experiment.
-        preset: The model.
-        sampler: Name of the sampler.
-        steps: Numbers of steps N.
-        paper: The paper's distance by N, where it is known.
-        samples: Samples of every distance.
-    """
-
-    name: str
-    preset: str
-    sampler: str
-    steps: tuple[int, ...]
-    paper: Mapping[int, float] = field(default_factory=dict)
-    samples: int = 50_000
+    name: str  # Name of the experiment
+    preset: str  # The model
+    sampler: str  # Name of the sampler
+    steps: tuple[int, ...]  # Numbers of steps N
+    paper: Mapping[int, float] = field(default_factory=dict)  # The paper's distance by N, where it is known
+    samples: int = 50_000  # Samples of every distance
 
 
 @dataclass(frozen=True)
@@ -93,19 +84,12 @@ Experiment = Sweep | Pictures | Synthetic
 
 @dataclass(frozen=True)
 class Block:
-    """Everything that belongs to one data set.
+    """Everything that belongs to one data set."""
 
-    Attributes:
-        name: Name on the command line.
-        title: What it is.
-        dataset: The data set, a name in :data:`proxdm.data.known.DATASETS`; None where none is needed.
-        experiments: What is measured; the models are those that it needs.
-    """
-
-    name: BlockName
-    title: str
-    dataset: str | None
-    experiments: tuple[Experiment, ...]
+    name: BlockName  # Name on the command line
+    title: str  # What it is
+    dataset: str | None  # The data set, a name in :data:`proxdm.data.known.DATASETS`; None where none is needed
+    experiments: tuple[Experiment, ...]  # What is measured; the models are those that it needs
 
     @property
     def presets(self) -> tuple[str, ...]:
@@ -118,15 +102,7 @@ class Block:
         return tuple(one for one in self.experiments if isinstance(one, Sweep))
 
     def only(self, names: Sequence[str] = (), steps: Sequence[int] = ()) -> Block:
-        """Return the part of the block that the names stand for.
-
-        Args:
-            names: Of experiments, or of presets, which stand for all experiments with that model; none is all.
-            steps: Numbers of steps to keep; none is all. What has none of them is left out.
-
-        Raises:
-            ValueError: A name or a number of steps is not in the block, or nothing is left.
-        """
+        """Return the part of the block that the names stand for."""
         known = [*dict.fromkeys([*(one.name for one in self.experiments), *self.presets])]
         for name in names:
             if name not in known:
@@ -244,11 +220,7 @@ class Reproduction:
     """Folder of runs, statistics, evaluations and pictures; with --smoke, reproduce/BLOCK-smoke by default."""
 
     def chosen(self) -> Block:
-        """Return the part of the block that is asked for.
-
-        Raises:
-            ValueError: A name, number or file is wrong, or a setting would be ignored.
-        """
+        """Return the part of the block that is asked for."""
         block = BLOCKS[self.block].only(self.only, self.steps)
         measured = {"stats": self.stats, "samples": self.samples, "inception-weights": self.inception_weights}
         trained = {"compile": self.compile, "micro-batch": self.micro_batch}
@@ -307,11 +279,7 @@ class Reproduction:
 
 
 def make_steps(plan: Reproduction) -> list[Step]:
-    """Return the steps of a block, or of a part of it, in the order in which they are carried out.
-
-    Raises:
-        ValueError: A name, number or file is wrong, or a setting would be ignored.
-    """
+    """Return the steps of a block, or of a part of it, in the order in which they are carried out."""
     block, features = plan.chosen(), plan.standins and plan.standins / FEATURES_FILE
     taken: dict[str, Any] = {"features": features, "inception_weights": plan.inception_weights}
     steps = _references(plan, block, taken) if block.sweeps else []

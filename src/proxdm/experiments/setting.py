@@ -40,11 +40,7 @@ class ParticlePlan:
         return tuple(range(self.seed, self.seed + self.seeds))
 
     def check_numbers(self, steps: Sequence[int], most: int) -> None:
-        """Check the numbers, and numbers of steps; `most` is the number of particles that an exact distance can take.
-
-        Raises:
-            ValueError: One is out of its range.
-        """
+        """Check the numbers, and numbers of steps; `most` is the number of particles of an exact distance."""
         if not steps:
             raise ValueError("steps names no number of steps; give at least one, e.g. 10 100")
         for n in steps:
@@ -62,21 +58,13 @@ class ParticlePlan:
 
 @dataclass(frozen=True, kw_only=True)
 class ParticleResult:
-    """Distances of particles from a mixture.
+    """Distances of particles from a mixture."""
 
-    Attributes:
-        samples: Particles of a run.
-        seeds: The seeds.
-        methods: method -> N -> distances (`metrics`), NFE and seconds.
-        skipped: method -> N -> why the method is not defined there.
-        floor: Distances of as many exact draws.
-    """
-
-    samples: int
-    seeds: tuple[int, ...]
-    methods: dict[str, dict[int, Summary]]
-    skipped: dict[str, dict[int, str]]
-    floor: Summary
+    samples: int  # Particles of a run
+    seeds: tuple[int, ...]  # The seeds
+    methods: dict[str, dict[int, Summary]]  # method -> N -> distances (`metrics`), NFE and seconds
+    skipped: dict[str, dict[int, str]]  # method -> N -> why the method is not defined there
+    floor: Summary  # Distances of as many exact draws
 
     def record(self) -> dict[str, Any]:
         """Return the JSON form of all but the methods."""
@@ -105,18 +93,6 @@ def run_particles(
 
     One fresh generator with the seed gives x_T first, then one tensor per noisy step: all methods start from the same
     particles, and their differences are paired.
-
-    Args:
-        plan: Particles and seeds.
-        mixture: The target.
-        methods: The methods.
-        steps: Numbers of steps N.
-        distances: Particles `(samples, *)` and seed -> distances by name.
-        generator: Seed -> source of the exact draws of the floor.
-        model: Operators in place of the mixture's own.
-        callback: Called with every state.
-        target: Name of the target, for progress.
-        progress: Show a progress bar over the runs (only where there is a terminal).
     """
     cells, skipped = make_cells(target, methods, steps, plan.all_seeds, mixture.schedule)
 

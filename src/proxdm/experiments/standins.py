@@ -38,15 +38,7 @@ _SEED = 0
 
 
 def make_standins(dataset: str, root: Path) -> None:
-    """Write the stand-in of a data set, and what goes with it, into a folder; what is there already is kept.
-
-    Args:
-        dataset: `mnist`, `cifar10` or `celebahq-latents`.
-        root: The folder, later the `root` of the data set.
-
-    Raises:
-        DataError: The autoencoder of the latents cannot be made.
-    """
+    """Write the stand-in of a data set, and what goes with it, into a folder; what is there already is kept."""
     root.mkdir(parents=True, exist_ok=True)
     _MAKERS[dataset](root)
     if not (root / FEATURES_FILE).exists():

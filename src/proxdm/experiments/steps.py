@@ -28,19 +28,12 @@ FIGURE = "compare.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One step; fields that are not listed are options of the verb.
+    """One step; fields that are not listed are options of the verb."""
 
-    Attributes:
-        verb: Verb of the command line.
-        named: Fields that the command has without a flag.
-        about: How much it is, in words.
-        out: File or folder that is there when it is done.
-    """
-
-    verb: ClassVar[str]
-    named: ClassVar[tuple[str, ...]] = ()
-    about: str
-    out: Path
+    verb: ClassVar[str]  # Verb of the command line
+    named: ClassVar[tuple[str, ...]] = ()  # Fields that the command has without a flag
+    about: str  # How much it is, in words
+    out: Path  # File or folder that is there when it is done
 
     @property
     def words(self) -> list[str]:
@@ -102,11 +95,7 @@ class Train(Step):
         return [self.verb, self.config.preset, *flags(out=self.out), *more]
 
     def left(self) -> Self | None:
-        """Return itself, itself with `resume`, or None if a run of as many steps is there.
-
-        Raises:
-            ConfigError: There is a run of another configuration.
-        """
+        """Return itself, itself with `resume`, or None if a run of as many steps is there."""
         if not store.is_run(self.out):
             return self
         store.check_same_run(store.read_config(self.out), self.config)
@@ -140,11 +129,7 @@ class Evaluate(_OfModel):
     chunk: int | None
 
     def __post_init__(self) -> None:
-        """Check every value that does not need the model.
-
-        Raises:
-            ValueError: There are too few samples.
-        """
+        """Check every value that does not need the model."""
         _ = self.plan
 
     @property

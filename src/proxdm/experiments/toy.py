@@ -55,15 +55,7 @@ ALL = "all"
 
 
 def find_methods(names: Sequence[str], grid: str | None = None) -> list[Method]:
-    """Return methods by name, each once.
-
-    Args:
-        names: Names out of :data:`METHODS`, texts of samplers such as `ddim(eta=1)`, or :data:`ALL`.
-        grid: Family of grids of all of them; None leaves each its own. On one grid the methods are the samplers.
-
-    Raises:
-        ValueError: An unknown name, or a parameter of a sampler that it does not have.
-    """
+    """Return methods by name, each once."""
     paper = METHODS if grid is None else {}
     known = (*paper, *SAMPLERS, ALL)
     if not names:
@@ -121,14 +113,7 @@ class ToyPlan(ParticlePlan):
 
 
 def run_toy(plan: ToyPlan | None = None, *, schedule: Schedule | None = None, progress: bool = False) -> ToyResult:
-    """Run the synthetic experiment.
-
-    Args:
-        plan: What to run; by default the paper's experiment. Where a method is not defined for an N, the result says
-            why instead of giving distances.
-        schedule: How the data are diffused; `VPSDE()` by default.
-        progress: Show a progress bar over the runs (only where there is a terminal).
-    """
+    """Run the synthetic experiment."""
     plan, started = plan or ToyPlan(), time.perf_counter()
     target, methods, steps = datasaurus.load(plan.dataset), find_methods(plan.methods), tuple(sorted(set(plan.steps)))
     mixture = GaussianMixture(torch.as_tensor(target), schedule=schedule)

@@ -84,11 +84,7 @@ class ReferenceStatistics:
         return cls(moments.mean.cpu().numpy(), moments.cov.cpu().numpy(), **{**known, **extractor.stamp})
 
     def check_compatible(self, other: ReferenceStatistics, *, force: bool = False) -> str | None:
-        """Check that both were made by the same route; with `force`, warn and return what differs instead.
-
-        Raises:
-            StatisticsError: Features, weights, resizing or image shape differ; or the dimension, forced or not.
-        """
+        """Check that both were made by the same route; with `force`, warn and return what differs instead."""
         if self.dim != other.dim:
             what = [
                 f"{one.dim} features ({_brief(one.backend)} of images {_brief(one.shape)})" for one in (self, other)

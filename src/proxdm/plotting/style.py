@@ -244,7 +244,7 @@ def end_labels(axes: Axes, ends: Sequence[End]) -> None:
 
 
 def spread(wanted: Sequence[float], spacing: float) -> list[float]:
-    """Return increasing heights at least `spacing` apart, between 0 and 1, as near as possible to the wanted ones (least squares)."""
+    """Return increasing heights at least `spacing` apart, between 0 and 1, nearest to the wanted (least squares)."""
     from sklearn.isotonic import isotonic_regression
 
     if not wanted:

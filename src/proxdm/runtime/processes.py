@@ -15,17 +15,11 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Place:
-    """One of the processes of a training.
+    """One of the processes of a training."""
 
-    Attributes:
-        device: Where it computes.
-        rank: Its number, from 0.
-        world: How many there are.
-    """
-
-    device: torch.device
-    rank: int = 0
-    world: int = 1
+    device: torch.device  # Where it computes
+    rank: int = 0  # Its number, from 0
+    world: int = 1  # How many there are
 
     @property
     def is_main(self) -> bool:
@@ -74,6 +68,5 @@ def leave_processes() -> bool:
     from accelerate import PartialState
 
     state = PartialState()
-    is_main = bool(state.is_main_process)
     state.destroy_process_group()
-    return is_main
+    return bool(state.is_main_process)

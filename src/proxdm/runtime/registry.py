@@ -44,11 +44,7 @@ class Registry(Mapping[str, Entry]):
         self._entries: dict[str, Entry] = {}
 
     def register(self, name: str) -> Callable[[Registered], Registered]:
-        """Return a decorator that adds an entry under `name` and gives it back.
-
-        Raises:
-            ValueError: The name is taken by another entry.
-        """
+        """Return a decorator that adds an entry under `name` and gives it back."""
 
         def add(entry: Registered) -> Registered:
             self.add(name, entry)  # type: ignore[arg-type]  # a decorator keeps the type of what it decorates
@@ -64,11 +60,7 @@ class Registry(Mapping[str, Entry]):
         self._entries[name] = entry
 
     def find(self, name: str) -> Entry:
-        """Return the entry of that name.
-
-        Raises:
-            ValueError: There is none; the message lists those there are.
-        """
+        """Return the entry of that name."""
         if name not in self._entries:
             load_entry_points()
         if name not in self._entries:
@@ -95,14 +87,7 @@ class Registry(Mapping[str, Entry]):
 
 
 def import_plugins(modules: Iterable[str]) -> None:
-    """Import modules whose registrations are wanted; those of the working directory are found, too.
-
-    Args:
-        modules: Names of modules (`my_module`, `package.module`) or paths of files (`my_module.py`).
-
-    Raises:
-        PluginError: A module is not there or fails; the message says which and why.
-    """
+    """Import modules whose registrations are wanted; those of the working directory are found, too."""
     IMPORTED.clear()
     for module in modules:
         path = Path(module)

@@ -21,17 +21,15 @@ def deferred_signals() -> Iterator[list[int]]:
         return
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
-    def restore() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
     def note(number: int, frame: FrameType | None) -> None:
         received.append(number)
-        restore()
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
-    for number in before:
-        signal.signal(number, note)
     try:
+        for number in before:
+            signal.signal(number, note)
         yield received
     finally:
-        restore()
+        for number, handler in before.items():
+            signal.signal(number, handler)

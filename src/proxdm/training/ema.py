@@ -28,16 +28,9 @@ def share_of_start(decay: float, steps: int, *, warmup: bool) -> float:
 class WeightAverages:
     """`a <- decay a + (1 - decay) w` after every optimiser step, in float32; a starts at the first weights.
 
-    A step that was skipped counts as one that did not move the weights.
-
-    With warm-up the decay of step n, from 0 on, is :func:`decay_at`, so that short runs forget where they started;
-    without, as in arXiv 2507.08956, it is the same in every step. Every process keeps its own averages of the same
-    weights, so they agree without communication.
-
-    Args:
-        network: Whose parameters are averaged.
-        decays: Decays, each in (0, 1).
-        warmup: Whether they are warmed up.
+    A step that was skipped counts as one that did not move the weights. With warm-up the decay of step n is that of
+    :func:`decay_at`, so that short runs forget where they started; without, as in arXiv 2507.08956, it is the same in
+    every step. Every process keeps its own averages of the same weights, so they agree without communication.
     """
 
     def __init__(self, network: nn.Module, decays: Sequence[float], *, warmup: bool = False) -> None:
@@ -71,9 +64,9 @@ class WeightAverages:
     def in_use(self, decay: float | None) -> Iterator[None]:
         """Put an average in the place of the weights for the time of a block; afterwards they are as before."""
         kept = [w.detach().clone() for w in self._weights]
+        with torch.no_grad():
+            torch._foreach_copy_(self._weights, kept if decay is None else self.averages[decay])
         try:
-            with torch.no_grad():
-                torch._foreach_copy_(self._weights, kept if decay is None else self.averages[decay])
             yield
         finally:
             with torch.no_grad():

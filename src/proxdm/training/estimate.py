@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from proxdm.pixels import to_model_range
+from proxdm.runtime.words import duration
 from proxdm.training.stepper import Stepper
 
 _PROBE = 8
@@ -16,41 +17,29 @@ _PATIENCE = 3.0
 """Seconds that a whole step may take to be measured itself; longer ones are extrapolated from `_PROBE` samples."""
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """Needs of a run, per process where it has several."""
-
-    parameters: int  # Parameters of the network
-    state_bytes: int  # Weights, gradients, AdamW's two moments, and averages
-    activation_bytes: int  # What one forward pass keeps for the backward pass
-    data_bytes: int  # Samples in memory
-    step_seconds: float  # Duration of an optimiser step
-    measured: int  # Samples of the step that was timed; below the batch size, the duration is extrapolated
-    total_seconds: float  # Duration of the whole run
-
-    @property
-    def total_bytes(self) -> int:
-        """All memory counted here; kernels need some workspace besides."""
-        return self.state_bytes + self.activation_bytes + self.data_bytes
-
-
-def estimate(stepper: Stepper) -> Estimate:
-    """Return what a run will need, after a few of its steps; the stepper is not to be used further."""
-    training, data = stepper.settings.training, stepper.stream.data
-    with torch.random.fork_rng([stepper.place.device] if stepper.place.device.type == "cuda" else []):
-        share = training.batch_size // stepper.place.world
+def estimate(stepper: Stepper) -> dict[str, str]:
+    """Return what a run will need per process, in words, after a few of its steps: the stepper is used up."""
+    training, data, place = stepper.settings.training, stepper.stream.data, stepper.place
+    with torch.random.fork_rng([place.device] if place.device.type == "cuda" else []):
+        share = training.batch_size // place.world
         first, second = (_activation_bytes(stepper, count) for count in (1, 2))
         seconds, measured = _step_seconds(stepper)
     parameters = sum(parameter.numel() for parameter in stepper.model.network.parameters())
-    return Estimate(
-        parameters=parameters,
-        state_bytes=4 * parameters * (4 + len(training.ema)),
-        activation_bytes=first + (min(training.micro_batch or share, share) - 1) * (second - first),
-        data_bytes=0 if data.memory_mapped else data.images.nbytes,
-        step_seconds=seconds,
-        measured=measured,
-        total_seconds=seconds * training.steps,
-    )
+    state = 4 * parameters * (4 + len(training.ema))  # weights, gradients, AdamW's two moments, averages
+    activations = first + (min(training.micro_batch or share, share) - 1) * (second - first)
+    samples = 0 if data.memory_mapped else data.images.nbytes
+    how = "measured" if measured == training.batch_size else f"from {measured} samples"
+    return {
+        "parameters": f"{parameters:,}",
+        "memory": f"{_size(state + activations + samples)}: weights, gradients, moments, averages {_size(state)}, "
+        f"activations {_size(activations)}, data {_size(samples)}",
+        "step": f"{seconds:.3g} s on {place.device} ({how}), batch {training.batch_size}",
+        "time": f"{duration(seconds * training.steps)} for {training.steps:,} steps",
+    }
+
+
+def _size(count: int) -> str:
+    return f"{count / 2**30:.2f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"
 
 
 def _step_seconds(stepper: Stepper) -> tuple[float, int]:

@@ -1,4 +1,4 @@
-"""What a run says: `log.jsonl` always, and one of accelerate's experiment trackers where one is wanted."""
+"""What a run says: `log.jsonl` and previews always, and one of accelerate's experiment trackers where it is wanted."""
 
 from __future__ import annotations
 
@@ -8,35 +8,33 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from proxdm import imaging
 from proxdm.checkpoints.store import LOG_FILE
 from proxdm.config import ConfigError, to_dict
 from proxdm.imaging import Pixels
+from proxdm.models import LearnedModel
+from proxdm.noise import SeededNoise
 from proxdm.runtime.files import replacing
+from proxdm.samplers import Sampler, find_sampler, solve
+from proxdm.training.settings import Settings
 
 TRACKER_FILE = "tracker.json"
 PROJECT = "proxdm"
 
-Record = Mapping[str, str | int | float | None]
-
 
 class RunLog:
-    """The log of a run.
+    """The log of a run, passed on to a tracker: `tensorboard` (in RUN/tensorboard), `wandb`, `trackio`, or `none`.
 
-    Args:
-        folder: The run.
-        tracker: `none`, `tensorboard` (event files in RUN/tensorboard), `wandb` or `trackio` (project `proxdm`).
-        config: What the run is, a dataclass; goes to the tracker.
-        step: Steps taken so far; a tracker forgets what came after.
-
-    Raises:
-        ConfigError: The tracker's package is not installed.
+    A tracker is told the configuration, and forgets what came after `step`; a ConfigError says that it is missing.
     """
 
     def __init__(self, folder: Path, tracker: str, config: object, step: int) -> None:
         self.tracker = None if tracker == "none" else _start(tracker, folder, config, step)
         self._file = (folder / LOG_FILE).open("a", encoding="utf-8")
 
-    def write(self, record: Record) -> None:
+    def write(self, record: Mapping[str, str | int | float | None]) -> None:
         """Append one line, `record["step"]` among its entries, and pass its numbers on to the tracker."""
         self._file.write(json.dumps(record, allow_nan=False) + "\n")
         self._file.flush()
@@ -92,3 +90,33 @@ def _identity(folder: Path) -> str:
         with replacing(path) as part:
             part.write_text(json.dumps({"id": uuid.uuid4().hex[:8]}) + "\n", encoding="utf-8")
     return str(json.loads(path.read_text(encoding="utf-8"))["id"])
+
+
+def preview_sampler(model: LearnedModel, settings: Settings, shape: tuple[int, ...]) -> Sampler | None:
+    """Return the sampler of the previews; None where none are wanted, or samples are neither pictures nor points."""
+    if not settings.logging.preview_every or not (imaging.is_image_shape(shape) or shape == (2,)):
+        return None
+    sampler = find_sampler(settings.sampler or ("prox-hybrid" if model.kind == "prox" else "ode-euler"))
+    sampler.check(model.schedule, sampler.grid(model.schedule, settings.logging.preview_steps))
+    return sampler
+
+
+def draw_preview(
+    model: LearnedModel, sampler: Sampler, settings: Settings, shape: tuple[int, ...], path: Path
+) -> Pixels:
+    """Sample, always from the same noise, write a picture, and return it."""
+    logging, seed = settings.logging, settings.training.seed
+    noise = SeededNoise(seed, range(logging.preview_samples), shape, device=model.device)
+    model.eval()
+    state = solve(sampler, model, sampler.grid(model.schedule, logging.preview_steps), noise)
+    if shape == (2,):
+        x, y = state.x.float().cpu().numpy().T
+        counts, _, _ = np.histogram2d(-y, x, 128, [[-1.5, 1.5]] * 2)
+        pixels = np.where(counts > 0, 0, 255).astype(np.uint8).repeat(2, 0).repeat(2, 1)
+    else:
+        pixels = imaging.grid(state.x.float())
+    path.parent.mkdir(exist_ok=True)
+    with replacing(path) as part:
+        metadata = {"sampler": repr(sampler), "steps": logging.preview_steps, "nfe": state.nfe, "seed": seed}
+        imaging.save_png(pixels, part, metadata=metadata)
+    return pixels

@@ -33,8 +33,7 @@ from proxdm.priors import PriorError, save_prior
 from proxdm.runtime.processes import find_place
 from proxdm.runtime.seeds import WEIGHTS, derived_seed
 from proxdm.runtime.signals import deferred_signals
-from proxdm.training.log import RunLog
-from proxdm.training.previews import draw_preview, preview_sampler
+from proxdm.training.log import RunLog, draw_preview, preview_sampler
 from proxdm.training.settings import RunRecord, Settings, describe_run
 from proxdm.training.stepper import Stepper, learning_rate
 
@@ -44,23 +43,14 @@ _SIGNAL_CADENCE = 10
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """How a training ended.
+    """How a training ended."""
 
-    Attributes:
-        folder: The run.
-        checkpoint: Its last checkpoint.
-        step: Optimiser steps taken since the beginning of the run.
-        seconds: Time spent training since the beginning of the run.
-        signal: The signal that ended it early (SIGINT 2, SIGTERM 15), or None.
-        last: The last line of the log; None if this call wrote none.
-    """
-
-    folder: Path
-    checkpoint: Path
-    step: int
-    seconds: float
-    signal: int | None = None
-    last: dict[str, Any] | None = None
+    folder: Path  # The run
+    checkpoint: Path  # Its last checkpoint
+    step: int  # Optimiser steps taken since the beginning of the run
+    seconds: float  # Time spent training since the beginning of the run
+    signal: int | None = None  # The signal that ended it early (SIGINT 2, SIGTERM 15), or None
+    last: dict[str, Any] | None = None  # The last line of the log; None if this call wrote none
 
 
 def ingredients(
@@ -159,14 +149,7 @@ def train(
 
 
 class Trainer:
-    """The loop around a stepper.
-
-    Args:
-        stepper: Takes the steps.
-        folder: The run.
-        record: What its files say of it.
-        progress: Say what is done.
-    """
+    """The loop around a stepper; `record` is what the files of the run say of it."""
 
     def __init__(self, stepper: Stepper, folder: Path, record: Config | RunRecord, *, progress: bool) -> None:
         self.stepper, self.folder, self.record = stepper, folder, record

@@ -33,17 +33,10 @@ class Settings:
 
 @dataclass(frozen=True)
 class RunRecord(Settings):
-    """What `config.json` says of a run that was not made from a `Config`: settings, objective, and the rest in words.
+    """What `config.json` says of a run not made from a `Config`: settings, objective, and the rest in words."""
 
-    Attributes:
-        model: Classes of model and network, number of parameters, forward process.
-        data: Name, number and shape of the samples.
-        draws: The training draws.
-        objective: Loss and its phases.
-    """
-
-    model: str = ""
-    data: str = ""
+    model: str = ""  # Classes of model and network, number of parameters, forward process
+    data: str = ""  # Name, number and shape of the samples
     draws: str = ""
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
 

@@ -58,23 +58,11 @@ def learning_rate(config: OptimiserConfig, phase: Phase, step: int) -> float:
 
 
 class Stepper:
-    """Model, optimiser, averages and everything a step needs.
+    """Model, optimiser, averages and everything a step needs; `predict` None is that of model and objective.
 
-    Args:
-        model: The model; trained in place, on the device of `place`.
-        data: Training samples.
-        draws: Conditions to train at.
-        objective: Loss and its phases.
-        settings: How to train.
-        place: Where this process computes.
-        predict: What is predicted and with what it is compared; None is that of model and objective.
-
-    Attributes:
-        counters: float64 `(9,)` on the device: sums since the last collection, and the count of skipped steps.
-
-    Raises:
-        ConfigError: Data and model differ in shape, the draws do not fit the model, or the processes cannot share the
-            batch evenly.
+    `counters`, `(9,)` on the device, are sums since the last collection, and the count of skipped steps. A ConfigError
+    says that data and model differ in shape, that the draws do not fit the model, or that the processes cannot share
+    the batch evenly.
     """
 
     def __init__(
