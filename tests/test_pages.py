@@ -9,6 +9,7 @@ import pytest
 from pages import asked, commands
 from proxdm.cli import VERBS, parse
 from proxdm.cli import features as features_verb
+from proxdm.cli import prior as prior_verb
 
 ROOT = Path(__file__).parents[1]
 PLACEHOLDERS = {"PRESET", "FILE", "--help"}
@@ -27,6 +28,8 @@ def test_every_command_parses(words):
     if verb == "features":
         assert arguments[0] == "train"
         parse(features_verb.Train, arguments[1:], "p")
+    elif verb == "prior":
+        parse(prior_verb.Priors, arguments, "p")
     else:
         asked(verb, arguments)
 

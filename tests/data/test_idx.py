@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from proxdm.data.errors import DataError
-from proxdm.data.idx import read_idx
+from proxdm.data.known import read_idx
 
 
 def write_idx(path, array, *, kind=8, compress=False):

@@ -161,8 +161,8 @@ def test_broken_files(tmp_path, coder, data):
     encode_pictures(data, out, coder)
     good = beside.read_text()
     for content, message in [
-        ("{", "cannot be read"),
-        ("[]", "is not a stamp of latents; delete"),
+        ("{", "is not a stamp of latents"),
+        ("[]", "is not a stamp of latents"),
         ("{}", "is not a stamp of latents"),
         (good.replace("latents-1", "latents-9"), "format 'proxdm-latents-9', not proxdm-latents-1"),
         (json.dumps({**json.loads(good), "surprise": 1}), "surprise"),
@@ -209,8 +209,6 @@ def test_decoding_in_batches(coder, data):
     batches = list(decode_latents(z, coder, batch_size=3))
     assert [len(batch) for batch in batches] == [3, 3, 1]
     torch.testing.assert_close(torch.cat(batches), coder.decode(z), rtol=1e-4, atol=1e-5)
-    with pytest.raises(DataError, match="batch_size = 0"):
-        list(decode_latents(z, coder, batch_size=0))
 
 
 def test_loading_errors(tmp_path, monkeypatch):
