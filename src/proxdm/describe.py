@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from proxdm.checkpoints.load import Found, stored_prior
+from proxdm.checkpoints.load import Found, remarks, stored_prior
 from proxdm.checkpoints.portable import CONFIG_FILE, model_config
 from proxdm.checkpoints.store import read_checkpoint
 from proxdm.conditioning import Conditions, find_prox_sampler, knot_tables
@@ -37,6 +37,7 @@ def model_facts(found: Found) -> dict[str, Any]:
         "default_steps": default_steps(found.config),
         "prior": None if (prior := stored_prior(found)) is None else prior_in_words(prior),
         "written_by": file.version,
+        "remarks": list(remarks(found)) or None,
     }
 
 

@@ -345,7 +345,7 @@ def generate(
     sampler, grid = method.sampler, method.times(model.schedule, steps)
     sampler.check(model.schedule, grid)
     decode = _decoder(model, plan, pictures=pictures or frames > 0)
-    for line in remarks(model, sampler, grid):
+    for line in (*opened.remarks, *remarks(model, sampler, grid)):
         say(line)
     chosen = torch.linspace(0, grid.steps, min(grid.steps + 1, MOST_FRAMES)).round().int().tolist() if frames else []
     watched: dict[int, list[Tensor]] = {step: [] for step in chosen}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from proxdm.training.ema import WeightAverages, share_of_start
+from proxdm.runtime.averages import share_of_start
+from proxdm.training.ema import WeightAverages
 
 
 def network(seed=0):

@@ -24,12 +24,22 @@ from proxdm.checkpoints.portable import (
     read_grids,
     read_model_file,
 )
-from proxdm.checkpoints.store import CHECKPOINTS, GRIDS_FILE, OPTIMIZER_FILE, PRIOR_FILE, STATE_FILE, averages, latest
+from proxdm.checkpoints.store import (
+    CHECKPOINTS,
+    GRIDS_FILE,
+    OPTIMIZER_FILE,
+    PRIOR_FILE,
+    STATE_FILE,
+    averages,
+    latest,
+    passed_over,
+)
 from proxdm.config import Config, ModelConfig
 from proxdm.errors import CheckpointError
 from proxdm.models import LearnedModel
 from proxdm.presets import get_preset
 from proxdm.priors import Prior, load_prior
+from proxdm.runtime.averages import STALE, share_of_start
 from proxdm.runtime.device import choose_device
 
 Kind = Literal["run", "checkpoint", "folder", "file", "hub"]
@@ -51,10 +61,11 @@ class Found:
 
 
 class Opened(NamedTuple):
-    """A model in evaluation mode, with its configuration, and the name of its weight set."""
+    """A model in evaluation mode, with its configuration, the name of its weight set, and what is to be said of it."""
 
     model: LearnedModel
     weights: str
+    remarks: tuple[str, ...] = ()
 
 
 def load(
@@ -119,7 +130,27 @@ def open_source(
     if preset is not None:
         raise CheckpointError(f"preset = {preset!r} is for .pth files; {source} has a configuration: leave it out")
     found = find(source, weights)
-    return Opened(_build(found).to(choose_device(device)), found.weights)
+    return Opened(_build(found).to(choose_device(device)), found.weights, remarks(found))
+
+
+def remarks(found: Found) -> tuple[str, ...]:
+    """Return a line on everything that makes the weights other than one may expect.
+
+    That is: an average that still holds much of its start, and later checkpoints that are not whole.
+    """
+    lines = []
+    config, step = found.config, found.file.step
+    if isinstance(config, Config) and found.weights.startswith("ema-") and step is not None:
+        training, decay = config.training, float(found.weights.removeprefix("ema-"))
+        share = share_of_start(decay, step, warmup=training.ema_warmup)
+        if share > STALE:
+            lines.append(
+                f"warning: {100 * share:.0f} % of the average {found.weights} are still the first weights, after "
+                f"{step:,} steps; take --weights raw, or train longer or with --training.ema-warmup"
+            )
+    if found.kind == "run" and (over := passed_over(Path(found.source))) is not None:
+        lines.append(f"warning: {over}")
+    return tuple(lines)
 
 
 def _build(found: Found, network: nn.Module | None = None) -> LearnedModel:
@@ -180,7 +211,8 @@ def _in_folder(path: Path) -> tuple[Kind, Path | None]:
     """Return what a folder is, and its training checkpoint."""
     if (path / CHECKPOINTS).is_dir():
         if (newest := latest(path)) is None:
-            raise CheckpointError(f"the run {path} has no complete checkpoint yet; looked in {path / CHECKPOINTS}")
+            why = passed_over(path) or f"looked in {path / CHECKPOINTS}"
+            raise CheckpointError(f"the run {path} has no complete checkpoint yet; {why}")
         return "run", newest.path
     if (path / STATE_FILE).is_file():
         return "checkpoint", path

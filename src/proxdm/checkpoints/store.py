@@ -75,6 +75,7 @@ class TrainingState:
     skipped: int = 0  # Steps whose loss or gradient was not finite
     counters: tuple[float, ...] = ()  # Further numbers that the trainer wants back
     versions: str = ""  # Versions of the packages that wrote it
+    horizon: int = 0  # Steps that the phases of the loss are laid over: those of the beginning; 0 of older runs
 
 
 @dataclass(frozen=True)
@@ -180,13 +181,37 @@ def latest(folder: Path) -> Checkpoint | None:
 
 def read_checkpoint(path: Path) -> Checkpoint | None:
     """Return the checkpoint in a folder, or None if a file is missing or has another size than it should."""
+    return None if isinstance(found := _examine(path), str) else found
+
+
+def broken(folder: Path) -> dict[Path, str]:
+    """Return the checkpoints of a run that are not whole, and what is wrong with them."""
+    found = {path: _examine(path) for path in sorted((folder / CHECKPOINTS).glob("step-*"))}
+    return {path: problem for path, problem in found.items() if isinstance(problem, str)}
+
+
+def passed_over(folder: Path) -> str | None:
+    """Return a line on broken checkpoints that are later than the latest whole one, or None if there are none."""
+    newest = latest(folder)
+    later = {path: why for path, why in broken(folder).items() if newest is None or path.name > newest.path.name}
+    if not later:
+        return None
+    named = "; ".join(f"{path}: {why}" for path, why in later.items())
+    return f"passed over {named}" + ("" if newest is None else f"; taken is {newest.path}")
+
+
+def _examine(path: Path) -> Checkpoint | str:
+    """Return the checkpoint in a folder, or what is wrong with it."""
     try:
         content = json.loads((path / STATE_FILE).read_text(encoding="utf-8"))
-        if all((path / name).stat().st_size == size for name, size in content["files"]):
-            return Checkpoint(path, from_dict(content["state"], TrainingState))
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
-    return None
+        for name, size in content["files"]:
+            if not (path / name).is_file():
+                return f"{name} is missing"
+            if (there := (path / name).stat().st_size) != size:
+                return f"{name} has {there:,} of {size:,} bytes"
+        return Checkpoint(path, from_dict(content["state"], TrainingState))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return f"{STATE_FILE} cannot be read ({getattr(error, 'strerror', None) or error})"
 
 
 def save_checkpoint(

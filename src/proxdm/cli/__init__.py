@@ -76,6 +76,9 @@ class _Common(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status."""
     debug = os.environ.get("PROXDM_DEBUG", "") not in ("", "0")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what a console cannot show is replaced, and no reason to stop
+            stream.reconfigure(errors="replace")
     try:
         common, arguments = _Common().parse_known_args(sys.argv[1:] if argv is None else list(argv))
         debug = debug or common.debug

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tyro.conf import Positional
 
+from proxdm.checkpoints.load import find, remarks
 from proxdm.cli import parse
 from proxdm.publishing import push
 
@@ -31,6 +33,8 @@ class Push:
 def main(arguments: Sequence[str], prog: str) -> int:
     """Run the verb and return the exit status."""
     options = parse(Push, arguments, prog)
+    for line in remarks(find(options.source, options.weights)):
+        print(f"{prog}: {line}", file=sys.stderr)
     settings = vars(options) | {"private": options.private or None}
     published = push(settings.pop("source"), settings.pop("repo"), **settings)
     sizes = ", ".join(f"{name} ({size:,} bytes)" for name, size in published.sizes.items())

@@ -124,8 +124,9 @@ def run(options: Sample, prog: str) -> int:
                 path.unlink()
     record, beside = found.record, animation if animation != options.out else None
     print(
-        f"{options.samples} samples by {record['sampler']} on {record['grid']}, {record['nfe']} evaluations each, in "
-        f"{found.seconds:.1f} s on {found.device}: {options.out}" + (f" and {beside}" if beside else "")
+        f"{options.samples} samples of {record['weights']} by {record['sampler']} on {record['grid']}, "
+        f"{record['nfe']} evaluations each, in {found.seconds:.1f} s on {found.device}: {options.out}"
+        + (f" and {beside}" if beside else "")
     )
     return 0
 

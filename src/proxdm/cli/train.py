@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import tyro
@@ -57,7 +58,7 @@ class Train:
 
 
 def main(arguments: Sequence[str], prog: str) -> int:
-    """Run the verb and return the exit status: 0, or 130 and 143 after SIGINT and SIGTERM."""
+    """Run the verb and return the exit status: 0, or 128 and the number of the signal that ended it."""
     if not arguments or arguments[0] in ("-h", "--help"):
         print(USAGE.format(prog=prog, presets="\n  ".join(PRESETS)), file=sys.stdout if arguments else sys.stderr)
         return 0 if arguments else 2
@@ -112,6 +113,7 @@ def _read_json(path: Path) -> dict[str, object]:
 
 def run(options: Train, command: str) -> int:
     """Train, say where things are, and return the exit status."""
+    from proxdm.checkpoints.load import find, remarks
     from proxdm.runtime.processes import leave_processes
     from proxdm.training import train_config
 
@@ -121,13 +123,15 @@ def run(options: Train, command: str) -> int:
         if is_main:
             print(
                 f"{signal.Signals(result.signal).name} at step {result.step} of {options.config.training.steps}; wrote "
-                f"{result.checkpoint}. Go on with: {command} --out {options.out} --resume",
+                f"{result.checkpoint}. Go on with: {command} --out {quote(str(options.out))} --resume",
                 file=sys.stderr,
             )
         return 128 + result.signal
     if is_main:
+        for line in remarks(find(options.out)):
+            print(line, file=sys.stderr)
         print(f"{result.step} steps, {duration(result.seconds)}; the model is in {result.checkpoint}")
-        print(f"Sample from it with: proxdm sample {options.out}")
+        print(f"Sample from it with: proxdm sample {quote(str(options.out))}")
     return 0
 
 

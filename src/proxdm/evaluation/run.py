@@ -110,6 +110,8 @@ def evaluate(
         check_folder(out, [], overwrite=False)
     known = [] if results is None else results.records()
     cells, skipped = plan.cells(opened.model)
+    for line in opened.remarks:
+        say(line)
     for one in skipped:
         say(f"skipped {one.sampler} at N = {one.steps}: {one.reason}")
     name = type(opened.model).__name__ if isinstance(source, Opened) else str(source)

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: finish the step, write a checkpoint, say how to go on."""
+"""Ctrl-C, SIGTERM, SIGHUP and SIGUSR1: finish the step, write a checkpoint, say how to go on."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
+"""Ctrl-C; the end of a job; of a session (unless ignored, as under nohup); slurm's usual warning before the end."""
+
 
 @contextmanager
 def deferred_signals() -> Iterator[list[int]]:
-    """Give a list to which SIGINT and SIGTERM add their number, instead of ending the process.
+    """Give a list to which the signals of :data:`NAMES` add their number, instead of ending the process.
 
     A second signal has its usual effect. Signals are handled in the main thread only; elsewhere the list stays empty.
     """
@@ -19,7 +22,8 @@ def deferred_signals() -> Iterator[list[int]]:
     if threading.current_thread() is not threading.main_thread():
         yield received
         return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    known = (number for name in NAMES if (number := getattr(signal, name, None)) is not None)
+    before = {number: handler for number in known if (handler := signal.getsignal(number)) != signal.SIG_IGN}
 
     def note(number: int, frame: FrameType | None) -> None:
         received.append(number)

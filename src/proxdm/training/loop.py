@@ -114,7 +114,7 @@ def train(
         config: Stands in the files of the run as its description; None describes the arguments.
 
     Returns:
-        How it ended; after SIGINT or SIGTERM a checkpoint has been written and `signal` is set.
+        How it ended; after SIGINT, SIGTERM, SIGHUP or SIGUSR1 a checkpoint has been written and `signal` is set.
 
     Raises:
         OutputError: The folder holds a run already, or something else, or cannot be written; nothing was touched.
@@ -163,10 +163,19 @@ class Trainer:
         self._seconds_before = 0.0
         self._started = self._logged_at = time.perf_counter()
         self._logged_step = 0
+        self._due = False
 
     def restore(self) -> None:
         """Go back to the latest checkpoint of the run; to the beginning if it has none."""
         found, stepper, training = store.latest(self.folder), self.stepper, self.settings.training
+        over = store.passed_over(self.folder)
+        if found is None and over is not None:
+            raise CheckpointError(
+                f"the run {self.folder} has no whole checkpoint to go on from ({over}); copy it again, or remove these "
+                "folders to begin anew"
+            )
+        if over is not None and self.place.is_main:
+            print(f"warning: {over}", file=sys.stderr, flush=True)
         if found is not None:
             if found.step > training.steps:
                 raise ConfigError(
@@ -186,9 +195,26 @@ class Trainer:
             stepper.counters.copy_(torch.tensor(found.state.counters, dtype=stepper.counters.dtype))
             self.checkpoint, self.step, self._logged_step = found, found.step, found.step
             self._seconds_before = found.state.seconds
+            self._set_horizon(found.state.horizon)
         if self.place.is_main:
             store.write_config(self.folder, self.record)
             store.truncate_log(self.folder, self.step)
+
+    def _set_horizon(self, horizon: int) -> None:
+        """Keep the phases of the loss where they were when the run was begun."""
+        before = store.read_config(self.folder, type(self.record)).training.steps if horizon == 0 else horizon
+        self.stepper.horizon = before
+        if self.progress and before != self.settings.training.steps and self.settings_have_phases:
+            print(
+                f"the phases of the loss stay as for {before:,} steps; the last one goes on",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    @property
+    def settings_have_phases(self) -> bool:
+        """Whether the loss changes in the course of the training."""
+        return self.stepper.objective.loss != "mse"
 
     def run(self, signals: list[int]) -> TrainingResult:
         """Take the remaining steps, or as many as are taken before a signal comes."""
@@ -248,7 +274,9 @@ class Trainer:
             self._check_finite()
         if logging.preview_every and (ends or self.step % logging.preview_every == 0):
             self._preview(bar)
-        if ends or self.step % logging.checkpoint_every == 0:
+        self._due = self._due or self.step % logging.checkpoint_every == 0
+        # What was skipped may be the beginning of the end: then the checkpoint before stays the last good one.
+        if ends or (self._due and not self.stepper.stumbling):
             self._save()
             if self.progress and bar.disable and self.last is not None and self.last["loss"] is not None:
                 said = f"{self.last['phase']} {self.last['loss']:.4f}, {self._seconds():.0f} s"
@@ -307,12 +335,13 @@ class Trainer:
             bar.write(f"no preview at step {self.step}: {error}", file=sys.stderr)
 
     def _save(self) -> None:
-        stepper, training = self.stepper, self.settings.training
+        stepper, training, self._due = self.stepper, self.settings.training, False
         state = TrainingState(
             step=self.step,
             seconds=round(self._seconds(), 3),
             skipped=stepper.look().skipped,
             counters=tuple(stepper.counters.tolist()),
+            horizon=stepper.horizon,
             versions=f"proxdm {__version__}, torch {torch.__version__}, Python {platform.python_version()}",
         )
         self.checkpoint = Checkpoint(self.folder / store.CHECKPOINTS / f"step-{self.step:08d}", state)

@@ -108,10 +108,11 @@ class Stepper:
         # Metal has no float64.
         wide = torch.float32 if place.device.type == "mps" else torch.float64
         self.counters = torch.zeros(9, dtype=wide, device=place.device)
+        self.horizon = training.steps  # of the phases of the loss: as the run was begun, however long it becomes
 
     def phase(self, step: int) -> Phase:
         """Return the phase of optimiser step number `step`, from 0."""
-        return phase_at(self.objective, step, self.settings.training.steps)
+        return phase_at(self.objective, step, self.horizon)
 
     def step(self, step: int, phase: Phase) -> None:
         """Take optimiser step number `step` (from 0), or skip it if loss or gradient is not finite."""
@@ -197,6 +198,11 @@ class Stepper:
         skipped, _, longest, first = (round(value) for value in counters[_SKIPPED:])
         return Window(steps, loss, mse, vanished, norm, skipped, longest, first)
 
+    @property
+    def stumbling(self) -> bool:
+        """Whether the last step was skipped. The host waits for the device here."""
+        return bool(self.counters[_IN_A_ROW] > 0)
+
     def collect(self) -> Window:
         """Return the means since the last time, and start anew. The host waits for the device here."""
         window = self.look()
@@ -216,11 +222,16 @@ class Stepper:
     def load_optimizer_state(self, tensors: Mapping[str, Tensor]) -> None:
         """Set AdamW's tensors to what :meth:`optimizer_state` gave."""
         state = {
-            index: {moment: tensors[f"{moment}.{name}"].clone() for moment in _MOMENTS}
-            for index, name in enumerate(self._trained)
+            index: {moment: _laid_out_as(parameter, tensors[f"{moment}.{name}"]) for moment in _MOMENTS}
+            for index, (name, parameter) in enumerate(self._trained.items())
             if f"step.{name}" in tensors
         }
         self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
+
+
+def _laid_out_as(parameter: Tensor, value: Tensor) -> Tensor:
+    """Return a copy of a moment in the memory layout of its parameter: the fused kernel takes both to have the same."""
+    return torch.empty_like(parameter, dtype=value.dtype).copy_(value) if value.ndim else value.clone()
 
 
 def _vanished(mse: Tensor, phase: Phase) -> Tensor:

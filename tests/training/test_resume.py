@@ -1,0 +1,146 @@
+"""A resumed run is the uninterrupted one; nothing of a run is lost or passed over without a word."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+import shutil
+import signal
+
+import pytest
+import torch
+
+from proxdm.checkpoints import store
+from proxdm.checkpoints.load import find, remarks
+from proxdm.errors import CheckpointError, NonFiniteError
+from proxdm.runtime.averages import share_of_start
+from proxdm.runtime.signals import deferred_signals
+from proxdm.training import train_config
+
+
+def with_(config, **changes):
+    """The configuration with other values of its parts: `training={"steps": 3}`."""
+    return dataclasses.replace(
+        config, **{part: dataclasses.replace(getattr(config, part), **values) for part, values in changes.items()}
+    )
+
+
+def drawn_settings(seed):
+    """Settings of a training, drawn at random."""
+    rng = random.Random(seed)
+    return {
+        "channels_last": rng.random() < 0.6,
+        "bf16": rng.random() < 0.4,
+        "micro_batch": rng.choice([None, 2, 3]),
+        "ema": rng.choice([(), (0.9,), (0.5, 0.99)]),
+        "ema_warmup": rng.random() < 0.5,
+        "seed": rng.randrange(100),
+    }
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_every_setting_resumes_to_the_last_bit(score_config, prox_config, pictures, tmp_path, seed):
+    """Layouts, bf16, accumulation, averages: weights, averages and moments of 12 steps, and of the last 6 again."""
+    config = score_config if seed % 2 else prox_config
+    config = with_(config, training={**drawn_settings(seed), "steps": 12}, logging={"checkpoint_every": 6, "keep": 0})
+    train_config(config, tmp_path / "whole", data=pictures, progress=False)
+    shutil.copytree(tmp_path / "whole", tmp_path / "parts")
+    shutil.rmtree(tmp_path / "parts" / "checkpoints" / "step-00000012")
+    train_config(config, tmp_path / "parts", resume=True, data=pictures, progress=False)
+    one, other = (store.latest(tmp_path / name) for name in ("whole", "parts"))
+    assert one.step == other.step == 12
+    for name in (*one.weights, "optimizer"):
+        ours, theirs = one.read(name), other.read(name)
+        assert all(torch.equal(ours[key], theirs[key]) for key in ours), name
+
+
+def test_a_run_without_a_whole_checkpoint_is_not_begun_anew(score_config, pictures, tmp_path):
+    config = with_(score_config, training={"steps": 4}, logging={"checkpoint_every": 2})
+    train_config(config, tmp_path / "run", data=pictures, progress=False)
+    log = (tmp_path / "run" / store.LOG_FILE).read_text()
+    for folder in (tmp_path / "run" / "checkpoints").iterdir():
+        path = folder / "model.safetensors"
+        path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(
+        CheckpointError, match=r"no whole checkpoint.*step-00000002: model.safetensors has 100 of"
+    ) as error:
+        train_config(config, tmp_path / "run", resume=True, data=pictures, progress=False)
+    assert "step-00000004" in str(error.value)
+    assert (tmp_path / "run" / store.LOG_FILE).read_text() == log
+    assert len(list((tmp_path / "run" / "checkpoints").iterdir())) == 2
+    with pytest.raises(CheckpointError, match="no complete checkpoint yet; passed over"):
+        find(tmp_path / "run")
+
+
+def test_falling_back_to_an_earlier_checkpoint_is_said(score_config, pictures, tmp_path, capsys):
+    config = with_(score_config, training={"steps": 4, "ema": (0.9,)}, logging={"checkpoint_every": 2})
+    train_config(config, tmp_path / "run", data=pictures, progress=False)
+    (tmp_path / "run" / "checkpoints" / "step-00000004" / "ema-0.9.safetensors").unlink()
+    (line,) = [line for line in remarks(find(tmp_path / "run")) if "passed over" in line]
+    assert "step-00000004: ema-0.9.safetensors is missing; taken is" in line
+    train_config(config, tmp_path / "run", resume=True, data=pictures, progress=False)
+    assert "passed over" in capsys.readouterr().err
+
+
+def test_checkpoints_of_a_bad_stretch_do_not_displace_good_ones(score_config, pictures, tmp_path):
+    """Weights become infinite after step 4: no checkpoint of the skipped steps is written."""
+    config = with_(score_config, training={"steps": 50, "patience": 6}, logging={"checkpoint_every": 2, "keep": 2})
+
+    def predict(forward, x0, noise, *shown):
+        made.append(1)
+        return forward(x0, *shown) * (float("nan") if len(made) > 4 else 1.0), x0
+
+    predict.noises = 1
+    made = []
+    with pytest.raises(NonFiniteError, match=r"from step 4 on.*last good checkpoint is .*step-00000004"):
+        train_config(config, tmp_path / "run", data=pictures, predict=predict, progress=False)
+    assert [one.step for one in store.checkpoints(tmp_path / "run")] == [2, 4]
+
+
+def test_a_prolonged_run_keeps_its_phases(prox_config, pictures, tmp_path, capsys):
+    config = with_(prox_config, training={"steps": 6}, objective={"l1_steps": 2}, logging={"every": 1})
+    train_config(config, tmp_path / "run", data=pictures, progress=False)
+    longer = with_(config, training={"steps": 9})
+    for _ in range(2):
+        train_config(longer, tmp_path / "run", resume=True, data=pictures)
+        longer = with_(config, training={"steps": 12})
+    assert "stay as for 6 steps" in capsys.readouterr().err
+    zetas = [line["zeta"] for line in store.read_log(tmp_path / "run")]
+    assert zetas == [None, None, 2.0, 2.0, *[1.0] * 8]
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGUSR1"])
+def test_signals_are_noted_once(name):
+    number = getattr(signal, name)
+    before = signal.signal(number, lambda *_: seen.append("second"))
+    seen = []
+    try:
+        with deferred_signals() as received:
+            signal.raise_signal(number)
+            signal.raise_signal(number)
+        assert (received, seen) == ([number], ["second"])
+    finally:
+        signal.signal(number, before)
+
+
+def test_an_ignored_signal_stays_ignored():
+    """As SIGHUP is under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with deferred_signals() as received:
+            signal.raise_signal(signal.SIGHUP)
+        assert received == []
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_an_average_that_holds_its_start_is_said(score_config, pictures, tmp_path):
+    config = with_(score_config, training={"steps": 4, "ema": (0.99,), "ema_warmup": False})
+    train_config(config, tmp_path / "run", data=pictures, progress=False)
+    (line,) = remarks(find(tmp_path / "run"))
+    assert f"{100 * share_of_start(0.99, 4, warmup=False):.0f} % of the average ema-0.99" in line
+    assert "--weights raw" in line
+    assert remarks(find(tmp_path / "run", "raw")) == ()
+    warm = with_(config, training={"ema_warmup": True})
+    train_config(warm, tmp_path / "warm", data=pictures, progress=False)
+    assert remarks(find(tmp_path / "warm")) == ()
