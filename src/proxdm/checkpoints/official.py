@@ -16,12 +16,12 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from proxdm.checkpoints.portable import first_difference
+from proxdm.checkpoints.portable import first_difference, without_wrappers
 from proxdm.config import ModelConfig
 from proxdm.errors import CheckpointError
 from proxdm.models import LearnedModel
@@ -153,7 +153,9 @@ def infer_network(state: Mapping[str, Tensor]) -> UNetConfig:
 def _renamed(path: Path, name: str, weights: object) -> dict[str, Tensor]:
     """Return a weight set under our names."""
     renamed: dict[str, Tensor] = {}
-    for key, value in weights.items() if isinstance(weights, Mapping) else [(None, None)]:
+    named = isinstance(weights, Mapping) and all(isinstance(key, str) for key in weights)
+    plain: Mapping[Any, Any] = without_wrappers(weights) if named else {None: None}  # type: ignore[arg-type]
+    for key, value in plain.items():
         if not isinstance(key, str) or not isinstance(value, Tensor):
             raise CheckpointError(f"{path}: {name} should map names to tensors, and does not")
         ours = key

@@ -229,7 +229,7 @@ def build_model(record: ModelFile, config: Config | ModelConfig, network: nn.Mod
     It is on the CPU, or where the given network is; None makes that of the configuration.
     """
     tensors = read_tensors(record)
-    state = {key: value for key, value in tensors.items() if not key.startswith(PRIOR_PREFIX)}
+    state = without_wrappers({key: value for key, value in tensors.items() if not key.startswith(PRIOR_PREFIX)})
     try:
         with torch.random.fork_rng(devices=[]):
             model = model_config(config).build(network)
@@ -244,6 +244,16 @@ def build_model(record: ModelFile, config: Config | ModelConfig, network: nn.Mod
     if record.prior is not None:
         model.prior = read_prior(tensors, record.prior, record.path)
     return model.eval()
+
+
+def without_wrappers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a state dict without the prefixes that DistributedDataParallel and torch.compile put before every key."""
+    found = dict(state)
+    while found and (
+        prefix := next((p for p in ("module.", "_orig_mod.") if all(k.startswith(p) for k in found)), None)
+    ):
+        found = {key.removeprefix(prefix): value for key, value in found.items()}
+    return found
 
 
 def read_grids(text: str, path: Path) -> dict[str, dict[int, str]]:

@@ -75,6 +75,7 @@ class TrainingState:
     skipped: int = 0  # Steps whose loss or gradient was not finite
     counters: tuple[float, ...] = ()  # Further numbers that the trainer wants back
     versions: str = ""  # Versions of the packages that wrote it
+    data: str = ""  # SHA-256 of the samples that it was trained on
     horizon: int = 0  # Steps that the phases of the loss are laid over: those of the beginning; 0 of older runs
 
 

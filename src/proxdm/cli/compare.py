@@ -16,12 +16,13 @@ from proxdm._version import __version__
 from proxdm.checkpoints.portable import MODEL_FILE
 from proxdm.checkpoints.store import CHECKPOINTS, STATE_FILE
 from proxdm.cli import parse
-from proxdm.cli.evaluate import ModelOptions, folder_name, leaving_the_group
+from proxdm.cli.evaluate import ModelOptions, leaving_the_group
 from proxdm.cli.tables import table
 from proxdm.evaluation import EvaluationPlan, evaluate
 from proxdm.evaluation.comparison import Panel, Point, describe_mixture, make_panels
 from proxdm.evaluation.plan import ALL
 from proxdm.evaluation.reading import Measured, find_results, read_results
+from proxdm.evaluation.results import folder_name
 from proxdm.generation import SAMPLERS_HELP
 from proxdm.metrics.registry import METRICS, value_of
 from proxdm.runtime.files import check_folder, staged

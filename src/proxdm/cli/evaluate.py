@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from tyro.conf import Positional, arg
 from proxdm.cli import parse
 from proxdm.cli.tables import table
 from proxdm.evaluation import Evaluation, EvaluationPlan, evaluate
+from proxdm.evaluation.results import folder_name
 from proxdm.sweep import Spread, by_cell
 
 
@@ -106,12 +106,6 @@ def report(found: Evaluation) -> str:
             *(["", *limited] if limited else []),
         ]
     )
-
-
-def folder_name(source: str) -> str:
-    """Return the name of a source as that of a folder: `runs/a` is `a`, `owner/name@main` is `name-main`."""
-    name = Path(source).resolve().name if Path(source).exists() else source.rpartition("/")[2]
-    return re.sub(r"[^\w.-]+", "-", name.removesuffix(".safetensors").removesuffix(".pth")) or "model"
 
 
 @contextmanager

@@ -87,7 +87,10 @@ def _load(path: Path) -> NDArray[Any]:
             if chosen:
                 return np.asarray(archive[chosen[0]])
     except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} cannot be read as an array ({one_line(error)}); write it with numpy.save") from error
+        remedy = "write it with numpy.save"
+        if "object" in str(error).lower():
+            remedy = "it holds Python objects, not numbers; statistics for a distance are an .npz with mu and sigma"
+        raise DataError(f"{path} cannot be read as an array ({one_line(error)}); {remedy}") from error
     raise DataError(f"{path} holds the arrays {', '.join(keys) or '(none)'}; keep one, or call it {' or '.join(_KEYS)}")
 
 
@@ -96,6 +99,11 @@ def _channels_first(path: Path, array: NDArray[Any], layout: Layout) -> tuple[ND
     shape = "x".join(map(str, array.shape)) or "()"
     if 0 in array.shape:
         raise DataError(f"{path} holds no samples: its shape is {shape}")
+    if array.ndim == 3 and array.shape[2] == 3 and array.shape[0] > 3:
+        raise DataError(
+            f"{path} has shape {shape}: one colour picture, or grey ones that are 3 wide? Give it 4 dimensions: "
+            "array[None] or array[..., None]"
+        )
     if array.ndim == 3:
         return array[:, None], f"grey {shape}"
     if array.ndim == 2 and array.dtype.kind == "f":

@@ -13,10 +13,11 @@ import tarfile
 import warnings
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -31,13 +32,30 @@ from proxdm.errors import one_line
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff")
+EXTENSIONS = (
+    ".png",
+    ".jpg",
+    ".jpeg",
+    ".jfif",
+    ".jpe",
+    ".webp",
+    ".avif",
+    ".bmp",
+    ".gif",
+    ".ppm",
+    ".pgm",
+    ".tif",
+    ".tiff",
+)
 """File names that are taken for pictures, in any case."""
 
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 """Archives that are read without unpacking them."""
 
-_READ_ERRORS = (OSError, EOFError, RuntimeError, tarfile.TarError, zipfile.BadZipFile, zlib.error)
+LONGEST_TEXT = 2**26
+"""Bytes of a text in a PNG, unpacked, up to which the picture is read."""
+
+_READ_ERRORS = (OSError, EOFError, RuntimeError, KeyError, tarfile.TarError, zipfile.BadZipFile, zlib.error)
 _DECODE_ERRORS = (OSError, EOFError, SyntaxError, ValueError, KeyError, IndexError, struct.error, zlib.error)
 _CHUNK = 128
 
@@ -50,6 +68,27 @@ class Pictures:
     names: tuple[str, ...]  # Names relative to it, sorted; their order is the order of the data set
     places: tuple[int, ...]  # Where each stands in an archive: in the order of these, reading is quick
     content: Callable[[str], bytes]  # Returns the bytes of the picture of a name
+    others: tuple[str, ...] = ()  # Names of the files that are passed over: no pictures by their names
+    pages: list[int] = field(default_factory=list)  # Of every picture of several that was decoded, their number
+    depths: list[int] = field(default_factory=list)  # Of every 16-bit picture that was decoded, its greatest value
+
+    def remarks(self) -> list[str]:
+        """Return a line on everything that was passed over or may have been read wrongly, so far."""
+        lines = []
+        if self.others:
+            kinds = Counter(PurePosixPath(name).suffix.lower() or "no ending" for name in self.others).most_common(4)
+            named = ", ".join(f"{kind} {count}" for kind, count in kinds)
+            lines.append(f"{self.source}: left out {len(self.others)} other files ({named})")
+        if self.pages:
+            lines.append(
+                f"{self.source}: of {len(self.pages)} pictures with several pages or frames the first was taken"
+            )
+        if self.depths and (top := max(self.depths)) < 2**15:
+            lines.append(
+                f"{self.source}: {len(self.depths)} pictures have 16 bits, but no value above {top}, and are nearly "
+                "black; if they use fewer bits, scale them to 16 or to 8"
+            )
+        return lines
 
     def decoded(
         self, order: Sequence[int], *, size: int | None = None, grey: bool = False
@@ -64,7 +103,7 @@ class Pictures:
 
         def work(index: int, content: bytes | DataError) -> NDArray[np.uint8] | DataError:
             try:
-                return content if isinstance(content, DataError) else decode(content, size=size, grey=grey)
+                return content if isinstance(content, DataError) else decode(content, size=size, grey=grey, seen=self)
             except DataError as error:
                 return self._broken(index, error)
 
@@ -89,24 +128,25 @@ def is_archive(path: Path) -> bool:
 def open_pictures(path: Path) -> Iterator[Pictures]:
     """Open a folder or an archive of pictures; use it in a `with` statement.
 
-    Hidden files and folders (names that start with a dot, `__MACOSX`) are left out, links to folders not followed.
+    Hidden files and folders (names that start with a dot, `__MACOSX`) are left out, links followed, each folder once.
     """
     with ExitStack() as stack:
         content: Callable[[str], bytes]
         try:
             if path.is_dir():
-                files = (Path(folder, name) for folder, _, names in os.walk(path) for name in names)
-                places = {file.relative_to(path).as_posix(): 0 for file in files}
+                places = {file.relative_to(path).as_posix(): 0 for file in _files(path)}
                 content = lambda name: (path / name).read_bytes()  # noqa: E731
             elif not path.is_file():
                 raise DataError(f"there is no folder or archive {path}")
             elif path.suffix.lower() == ".zip":
                 archive = stack.enter_context(zipfile.ZipFile(path))
-                places = {info.filename: info.header_offset for info in archive.infolist() if not info.is_dir()}
-                content = archive.read
+                infos = {_portable(info.filename): info for info in archive.infolist() if not info.is_dir()}
+                places = {name: info.header_offset for name, info in infos.items()}
+                content = lambda name: archive.read(infos[name])  # noqa: E731
             elif is_archive(path):
                 tar = stack.enter_context(tarfile.open(path))
-                members = {member.name: member for member in tar.getmembers() if member.isfile()}
+                kinds = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.LNKTYPE, tarfile.SYMTYPE)
+                members = {_portable(one.name): one for one in tar.getmembers() if one.type in kinds or one.isfile()}
                 places = {name: member.offset_data for name, member in members.items()}
                 content = lambda name: tar.extractfile(members[name]).read()  # type: ignore[union-attr]  # noqa: E731
             else:
@@ -116,7 +156,24 @@ def open_pictures(path: Path) -> Iterator[Pictures]:
         names = tuple(sorted(name for name in places if name.lower().endswith(EXTENSIONS) and not _hidden(name)))
         if not names:
             raise DataError(f"there are no pictures under {path}; looked for {', '.join(EXTENSIONS)} in it and below")
-        yield Pictures(path, names, tuple(places[name] for name in names), content)
+        others = tuple(name for name in places if not _hidden(name) and name not in set(names))
+        yield Pictures(path, names, tuple(places[name] for name in names), content, others)
+
+
+def _files(path: Path) -> Iterator[Path]:
+    """Yield the files below a folder, in linked folders too, but every real folder once."""
+    seen: set[str] = set()
+    for folder, folders, names in os.walk(path, followlinks=True):
+        if (real := os.path.realpath(folder)) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        yield from (Path(folder, name) for name in names)
+
+
+def _portable(name: str) -> str:
+    """Return the name of a member with slashes, which archives made on Windows may lack."""
+    return name.replace("\\", "/")
 
 
 def _hidden(name: str) -> bool:
@@ -124,18 +181,48 @@ def _hidden(name: str) -> bool:
     return any(part.startswith(".") or part == "__MACOSX" for part in parts)
 
 
-def decode(content: bytes, *, size: int | None = None, grey: bool = False) -> NDArray[np.uint8]:
-    """Return one picture as uint8 `(C, H, W)`, C = 1 for grey and else 3."""
-    from PIL import Image, ImageOps, UnidentifiedImageError
+def decode(
+    content: bytes, *, size: int | None = None, grey: bool = False, seen: Pictures | None = None
+) -> NDArray[np.uint8]:
+    """Return one picture as uint8 `(C, H, W)`, C = 1 for grey and else 3; `seen` notes pages and depths."""
+    from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
+    PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = LONGEST_TEXT
     try:
         with Image.open(io.BytesIO(content)) as opened:
             opened.load()
-            upright = ImageOps.exif_transpose(opened)
+            if seen is not None:
+                if (pages := getattr(opened, "n_frames", 1)) > 1:
+                    seen.pages.append(pages)
+                if opened.mode.startswith("I"):
+                    seen.depths.append(int(np.asarray(opened).max()))
+            upright = _upright(opened)
         return fit(_plain(upright, "L" if grey else "RGB"), size)
     except (*_DECODE_ERRORS, Image.DecompressionBombError) as error:
         unknown = isinstance(error, UnidentifiedImageError)
         raise DataError("not a picture of a known format" if unknown else one_line(error)) from error
+
+
+def _upright(picture: Image) -> Image:
+    """Return the picture turned as its EXIF says; malformed EXIF is read for that alone, and costs no picture."""
+    from PIL import Image, ImageOps
+
+    try:
+        return ImageOps.exif_transpose(picture)
+    except Exception:  # Pillow writes the other tags anew, and raises whatever these make it stumble on
+        turns = {
+            2: Image.Transpose.FLIP_LEFT_RIGHT,
+            3: Image.Transpose.ROTATE_180,
+            4: Image.Transpose.FLIP_TOP_BOTTOM,
+            5: Image.Transpose.TRANSPOSE,
+            6: Image.Transpose.ROTATE_270,
+            7: Image.Transpose.TRANSVERSE,
+            8: Image.Transpose.ROTATE_90,
+        }
+        with suppress(Exception):
+            if (turn := turns.get(int(picture.getexif().get(0x0112, 1)))) is not None:
+                return picture.transpose(turn)
+        return picture.copy()
 
 
 def fit(picture: Image, size: int | None) -> NDArray[np.uint8]:
@@ -201,6 +288,8 @@ def read_pictures(
                     f"{_wide(store.shape[1:])} (width x height); give size= to cut and resize all of them"
                 )
             store[index] = picture
+        for line in pictures.remarks():
+            warnings.warn(line, stacklevel=2)
     if store is None:
         raise DataError(f"{path}: none of the {total} pictures can be decoded")
     if broken:

@@ -174,7 +174,7 @@ def _is_statistics(path: Path) -> bool:
     if path.suffix != ".npz" or path.is_dir():
         return False
     try:
-        return bool({"mu.npy", "sigma.npy"} & set(zipfile.ZipFile(path).namelist()))
+        return bool({"mu.npy", "sigma.npy", "m.npy", "s.npy"} & set(zipfile.ZipFile(path).namelist()))
     except (OSError, zipfile.BadZipFile):
         return True  # reading it says what is wrong
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any
 
 from proxdm.sweep import Row
@@ -98,3 +100,9 @@ def find_row(records: Sequence[Mapping[str, Any]], wanted: str, values: Sequence
         if isinstance(metrics, Mapping) and set(values) <= set(metrics) and identity(record) == wanted:
             return EvaluationRow.of_record(record)
     return None
+
+
+def folder_name(source: str) -> str:
+    """Return the name of a source as that of a folder: `runs/a` is `a`, `owner/name@main` is `name-main`."""
+    name = Path(source).resolve().name if Path(source).exists() else source.rpartition("/")[2]
+    return re.sub(r"[^\w.-]+", "-", name.removesuffix(".safetensors").removesuffix(".pth")) or "model"

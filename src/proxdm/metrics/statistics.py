@@ -131,11 +131,16 @@ class ReferenceStatistics:
                 raise zipfile.BadZipFile("it is no .npz archive, or a part of one")
             with np.load(path, allow_pickle=False) as archive:
                 arrays = dict(archive)
+            arrays |= {
+                name: arrays[old] for name, old in (("mu", "m"), ("sigma", "s")) if old in arrays and name not in arrays
+            }
             stamp = {one.name: _value(one.name, arrays[one.name]) for one in fields(cls) if one.name in arrays}
         except Exception as error:  # zip, zlib and NumPy raise whatever comes to their mind
             raise StatisticsError(f"{path} cannot be read as statistics ({one_line(error)}); get it again") from error
         if not {"mu", "sigma"} <= stamp.keys():
-            raise StatisticsError(f"{path} lacks mu or sigma (its arrays: {', '.join(arrays)}); it is another file")
+            raise StatisticsError(
+                f"{path} lacks mu or sigma (its arrays: {', '.join(arrays)}); statistics are an .npz with mu and sigma"
+            )
         return cls(**{**stamp, "source": str(path)})
 
 

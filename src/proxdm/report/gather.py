@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from proxdm.checkpoints.load import Found, find
@@ -16,6 +17,7 @@ from proxdm.describe import describe_draws
 from proxdm.errors import CheckpointError, ProxdmError
 from proxdm.evaluation.comparison import run_name
 from proxdm.evaluation.reading import Measured, find_results, read_results
+from proxdm.evaluation.results import folder_name
 from proxdm.runtime.jsonlines import JsonLines
 from proxdm.runtime.words import duration
 
@@ -86,7 +88,7 @@ def gather(sources: Sequence[str]) -> Material:
     """
     rows: list[Measured] = []
     named: list[str] = []
-    notes: list[str] = []
+    missing: dict[str, str] = {}
     for source in sources:
         path = Path(source)
         if is_run(path) or path.suffix in (".safetensors", ".pth"):
@@ -94,9 +96,11 @@ def gather(sources: Sequence[str]) -> Material:
             found = _results_of(path)
             rows += found
             if not found:
-                notes.append(f"{source} has not been evaluated yet: proxdm evaluate {source}")
+                missing[source] = f"{source} has not been evaluated yet: proxdm evaluate {quote(source)}"
         else:
             rows += read_results(path)
+    evaluated = {Path(one.row.source).resolve() for one in rows}
+    notes = [note for source, note in missing.items() if Path(source).resolve() not in evaluated]
     # Results that were named twice count once.
     known = {(str(one.folder and one.folder.resolve()), json.dumps(one.row.record())): one for one in rows}
     rows = list(known.values())
@@ -131,6 +135,6 @@ def open_run(source: str, *, required: bool = False) -> Run:
 def _results_of(path: Path) -> list[Measured]:
     """Return the rows of a run: in its folder, or where evaluation puts them if they name it."""
     inside = [one for file in (find_results(path) if path.is_dir() else []) for one in read_results(file)]
-    usual = EVALUATIONS / run_name(str(path.resolve()))
+    usual = EVALUATIONS / folder_name(str(path))
     beside = read_results(usual) if find_results(usual) else []
     return inside + [one for one in beside if Path(one.row.source).resolve() == path.resolve()]

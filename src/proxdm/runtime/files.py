@@ -12,6 +12,23 @@ from proxdm.errors import OutputError
 
 
 @contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Turn what the system or safetensors says of a full or unwritable disk into an OutputError with the path."""
+    try:
+        yield
+    except OutputError:
+        raise
+    except Exception as error:
+        full = isinstance(error, OSError) or (
+            type(error).__name__ == "SafetensorError" and ("os error" in str(error) or "I/O" in str(error))
+        )
+        if not full:
+            raise
+        reason = getattr(error, "strerror", None) or error
+        raise OutputError(f"{path} cannot be written ({reason}); make room, or choose another place") from error
+
+
+@contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary name beside `path`; what is written there is synced and renamed when the block ends.
 
@@ -19,13 +36,14 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        part.touch()
-        mode = part.stat().st_mode
-        yield part
-        part.chmod(mode)  # safetensors makes files that nobody else may read, whatever the umask
-        with part.open("rb") as file:
-            os.fsync(file.fileno())
-        part.replace(path)
+        with naming(path):
+            part.touch()
+            mode = part.stat().st_mode
+            yield part
+            part.chmod(mode)  # safetensors makes files that nobody else may read, whatever the umask
+            with part.open("rb") as file:
+                os.fsync(file.fileno())
+            part.replace(path)
     finally:
         part.unlink(missing_ok=True)
 
@@ -58,6 +76,7 @@ def staged(folder: Path, last: str) -> Iterator[Path]:
     """
     with tempfile.TemporaryDirectory(prefix=".proxdm-", dir=folder) as name:
         stage = Path(name)
-        yield stage
+        with naming(folder / last):
+            yield stage
         for path in sorted(stage.iterdir(), key=lambda path: (path.name == last, path.name)):
             path.replace(folder / path.name)

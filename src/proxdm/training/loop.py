@@ -11,7 +11,7 @@ import platform
 import sys
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from proxdm.fitting import fit_model_prior, held_images, in_words
 from proxdm.losses import Objective, ObjectiveConfig, Phase
 from proxdm.models import LearnedModel
 from proxdm.priors import PriorError, save_prior
+from proxdm.runtime.digests import digest_of
 from proxdm.runtime.processes import find_place
 from proxdm.runtime.seeds import WEIGHTS, derived_seed
 from proxdm.runtime.signals import deferred_signals
@@ -127,7 +128,9 @@ def train(
     if not resume:
         store.check_free(folder)
     elif config is not None:
-        store.check_same_run(store.read_config(folder), config)
+        stored: Config = store.read_config(folder)
+        # Where the samples are may change, and under which name, as long as they are the same: see `restore`.
+        store.check_same_run(replace(stored, data=replace(stored.data, name=config.data.name)), config)
     samples = load_data(data)
     record = config or describe_run(model, samples, draws, objective, settings)
     if resume and isinstance(record, RunRecord):
@@ -164,6 +167,7 @@ class Trainer:
         self._started = self._logged_at = time.perf_counter()
         self._logged_step = 0
         self._due = False
+        self.digest = digest_of({"samples": stepper.stream.data.images.cpu()})
 
     def restore(self) -> None:
         """Go back to the latest checkpoint of the run; to the beginning if it has none."""
@@ -195,10 +199,21 @@ class Trainer:
             stepper.counters.copy_(torch.tensor(found.state.counters, dtype=stepper.counters.dtype))
             self.checkpoint, self.step, self._logged_step = found, found.step, found.step
             self._seconds_before = found.state.seconds
+            self._check_data(found.state.data)
             self._set_horizon(found.state.horizon)
         if self.place.is_main:
             store.write_config(self.folder, self.record)
             store.truncate_log(self.folder, self.step)
+
+    def _check_data(self, before: str) -> None:
+        """Say that the samples are others than before; refuse that where they have another name too."""
+        if before in ("", self.digest):
+            return
+        stored = store.read_config(self.folder, type(self.record))
+        if isinstance(self.record, Config) and isinstance(stored, Config):
+            store.check_same_run(stored, self.record)
+        if self.place.is_main:
+            print("warning: the samples are not those that the run was begun with", file=sys.stderr, flush=True)
 
     def _set_horizon(self, horizon: int) -> None:
         """Keep the phases of the loss where they were when the run was begun."""
@@ -341,6 +356,7 @@ class Trainer:
             seconds=round(self._seconds(), 3),
             skipped=stepper.look().skipped,
             counters=tuple(stepper.counters.tolist()),
+            data=self.digest,
             horizon=stepper.horizon,
             versions=f"proxdm {__version__}, torch {torch.__version__}, Python {platform.python_version()}",
         )
