@@ -15,8 +15,8 @@ prior mixture --data "$DATA"
 prior gaussian --data "$DATA" --components 1 --directions 64
 measure ours --prior "$OUT/mixture.safetensors" --sampler multistep --steps 1 2 3 4 5 8 10 20 --seeds ${SEEDS:-3} $MORE
 measure gaussian --prior "$OUT/gaussian.safetensors" --sampler multistep --steps 1 2 3 4 5 10
-[ -f "$OUT/tuned" ] || proxdm tune "$MODEL" --features "$FEATURES" --reference "$DATA" --budget "$BUDGET" --prior none \
-  --sampler ${OPPONENTS:-dpm++2m unipc ipndm deis} --steps ${STEPS:-2 3 5 10} && touch "$OUT/tuned"
+[ -f "$OUT/.tuned" ] || proxdm tune "$MODEL" --features "$FEATURES" --reference "$DATA" --budget "$BUDGET" --prior none \
+  --sampler ${OPPONENTS:-dpm++2m unipc ipndm deis} --steps ${STEPS:-2 3 5 10} && touch "$OUT/.tuned"
 measure tuned --prior none --grid tuned --sampler ${OPPONENTS:-dpm++2m unipc ipndm deis} --steps ${STEPS:-2 3 5 10} $MORE
 measure warm --prior "$OUT/mixture.safetensors" --sampler dpm++2m dpm++3m unipc ipndm deis heun ddim "ddim(eta=1)" \
   euler-maruyama ode-euler prox-hybrid prox-ode prox-exponential "prox-exponential(eta=1)" --steps 2 3 5

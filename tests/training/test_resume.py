@@ -12,6 +12,7 @@ import torch
 
 from proxdm.checkpoints import store
 from proxdm.checkpoints.load import find, remarks
+from proxdm.config import ConfigError
 from proxdm.errors import CheckpointError, NonFiniteError
 from proxdm.runtime.averages import share_of_start
 from proxdm.runtime.signals import deferred_signals
@@ -144,3 +145,16 @@ def test_an_average_that_holds_its_start_is_said(score_config, pictures, tmp_pat
     warm = with_(config, training={"ema_warmup": True})
     train_config(warm, tmp_path / "warm", data=pictures, progress=False)
     assert remarks(find(tmp_path / "warm")) == ()
+
+
+def test_the_place_of_the_data_may_change_their_pictures_may_not_in_silence(score_config, pictures, tmp_path, capsys):
+    config = with_(score_config, training={"steps": 2}, data={"name": "one"})
+    train_config(config, tmp_path / "run", data=pictures, progress=False)
+    moved = with_(config, training={"steps": 3}, data={"name": "two"})
+    train_config(moved, tmp_path / "run", resume=True, data=pictures, progress=False)
+    other = dataclasses.replace(pictures, images=255 - pictures.images)
+    with pytest.raises(ConfigError, match=r"data\.name"):
+        train_config(with_(config, training={"steps": 4}), tmp_path / "run", resume=True, data=other, progress=False)
+    assert capsys.readouterr().err == ""
+    train_config(with_(moved, training={"steps": 4}), tmp_path / "run", resume=True, data=other, progress=False)
+    assert "the samples are not those that the run was begun with" in capsys.readouterr().err

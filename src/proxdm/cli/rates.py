@@ -39,10 +39,12 @@ def main(arguments: Sequence[str], prog: str) -> int:
     options = parse(Rates, arguments, prog)
     check_folder(options.out, (RESULTS, *GAUSSIAN_FIGURES, *MIXTURE_FIGURES), overwrite=options.overwrite)
     result = run_rates(options, progress=True)
-    print(report(result))
     if sys.stderr.isatty():
         print("drawing ...", end="\r", file=sys.stderr, flush=True)
-    names = write(result, options.out)
+    try:  # work is written before it is shown, and shown even if it cannot be written
+        names = write(result, options.out)
+    finally:
+        print(report(result))
     print(f"\nIn {options.out}: {', '.join(names)}")
     return 0
 

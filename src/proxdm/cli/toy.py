@@ -43,10 +43,12 @@ def main(arguments: Sequence[str], prog: str) -> int:
     folder = options.out or Path("toy", options.dataset)
     check_folder(folder, (RESULTS, *FIGURES, ANIMATION), overwrite=options.overwrite)
     result = run_toy(options, progress=True)
-    print(report(result))
     if sys.stderr.isatty():
         print("drawing ...", end="\r", file=sys.stderr, flush=True)
-    names = write(result, folder, animation=not options.no_animation)
+    try:  # work is written before it is shown, and shown even if it cannot be written
+        names = write(result, folder, animation=not options.no_animation)
+    finally:
+        print(report(result))
     print(f"\nIn {folder}: {', '.join(names)}")
     return 0
 
