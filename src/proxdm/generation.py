@@ -156,7 +156,8 @@ def check_prior(model: LearnedModel, prior: Prior) -> None:
             f"the prior is for samples of shape {prior.shape}, and the model's have {shape}; fit one to its data"
         )
     trained = config.data.name if isinstance(config, Config) else ""
-    if prior.facts.data and trained and not prior.facts.data.startswith("samples of") and prior.facts.data != trained:
+    known = prior.facts.data if trained and not prior.facts.data.startswith("samples of") else ""
+    if known and Path(known).name != Path(trained).name:  # of a folder its name counts, not its place
         raise PriorError(
             f"the prior was fitted to {prior.facts.data}, and the model was trained on {trained}; fit one to its data: "
             "proxdm prior fit MODEL"
