@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
+from tqdm.auto import tqdm
 from tyro.conf import arg
 
 from proxdm._version import __version__

@@ -111,6 +111,8 @@ def load_official(
             given, and the name is not one of the authors'.
         ConfigError: There is no such preset.
     """
+    if Path(path).is_dir():
+        raise CheckpointError(f"{path} is a folder, not one of the paper's .pth files; a run is a model already")
     name = preset or {file: name for name, file in hub.OFFICIAL_MODELS.items()}.get(Path(path).name)
     if name is None:
         raise CheckpointError(f"{path} may hold any network: say which with preset= (--preset), such as 'mnist-score'")
@@ -184,6 +186,8 @@ def find(source: str | Path, weights: str | None = None, *, external: bool = Fal
     if path.is_dir():
         kind, checkpoint = _in_folder(path)
         paths = sorted((checkpoint or path).glob("*.safetensors"))
+    elif path.suffix in (".npy", ".npz"):
+        raise CheckpointError(f"{path} is an array, not a model: a run, a .safetensors file or owner/name is meant")
     elif path.suffix in _PICKLED:
         raise CheckpointError(
             f"{path} is a pickled PyTorch file, which is not read here; one of the paper's is read by "

@@ -136,7 +136,7 @@ def run(options: Train, command: str) -> int:
 
 
 def dry_run(options: Train) -> int:
-    """Print the resolved configuration and what it needs; write nothing."""
+    """Print the resolved configuration and what it needs; write nothing. Status 2 if the data cannot be used."""
     import torch
 
     from proxdm.data import DataError, ImageData, load_data
@@ -145,7 +145,7 @@ def dry_run(options: Train) -> int:
     from proxdm.training.estimate import estimate
     from proxdm.training.stepper import Stepper
 
-    config = options.config
+    config, status = options.config, 0
     print(to_json(config), end="", flush=True)
     model, source, draws, objective, settings = ingredients(config)
     try:
@@ -153,11 +153,11 @@ def dry_run(options: Train) -> int:
         words = f"{len(data):,} samples of {'x'.join(map(str, data.shape))}"
     except DataError as error:
         data = ImageData(torch.zeros(1, *config.model.shape), "zeros")
-        words = f"missing: {error}"
+        words, status = f"cannot be used: {error}", 2
     rows = {
         "run": f"{options.out} ({'resume' if options.resume else 'new'})",
         "data": words,
         **estimate(Stepper(model, data, draws, objective, settings, find_place(config.training.device))),
     }
     print("\n".join(f"{key:<12}{value}" for key, value in rows.items()))
-    return 0
+    return status

@@ -116,7 +116,8 @@ class TrainingConfig:
 
     steps: int = 100_000  # Optimiser steps.
     batch_size: int = 512  # Samples per optimiser step, over all processes and accumulation.
-    # Most samples per process and forward pass; smaller means less memory, the same result. None: no limit.
+    # Most samples per process and forward pass; smaller means less memory, the same result but for dropout, whose
+    # random numbers depend on how a batch is cut. None: no limit.
     micro_batch: int | None = None
     seed: int = 0  # Seed of the initial weights, the order of the data and every random number of the training.
     # Decays of the exponential moving averages of the weights; the first one samples by default.

@@ -129,7 +129,7 @@ def _encode(
     read: Callable[[slice], Tensor], out: Path, coder: LatentCoder, stamp: LatentStamp, batch_size: int
 ) -> None:
     """Fill `out.partial`, noting how far it has come, and rename it when it is complete."""
-    from tqdm import tqdm
+    from tqdm.auto import tqdm
 
     part, progress, rows, done = _beside(out, ".partial"), _beside(out, ".partial.json"), stamp.rows, 0
     if part.exists() and progress.exists():

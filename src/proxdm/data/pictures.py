@@ -263,7 +263,7 @@ def read_pictures(
     path: Path, *, size: int | None = None, grey: bool = False, limit: int | None = None, skip_broken: bool = False
 ) -> ImageData:
     """Decode a folder or archive into memory."""
-    from tqdm import tqdm
+    from tqdm.auto import tqdm
 
     with open_pictures(path) as pictures:
         total = min(limit or len(pictures.names), len(pictures.names))

@@ -18,7 +18,7 @@ from time import perf_counter
 from typing import Any
 
 import torch
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from proxdm._version import __version__
 from proxdm.checkpoints.load import Opened, open_source

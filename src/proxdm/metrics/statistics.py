@@ -151,7 +151,7 @@ def compute_statistics(
 
     The result does not depend on `batch_size` beyond rounding.
     """
-    from tqdm import tqdm
+    from tqdm.auto import tqdm
 
     if data.latent:
         raise StatisticsError(f"{data.name} holds latents, which have no pixels; decode them to images first")

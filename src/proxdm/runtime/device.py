@@ -14,6 +14,6 @@ def choose_device(name: str | torch.device) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, ValueError, NotImplementedError) as error:
-        reason = " ".join(str(error).split())[:120]
+        reason = " ".join(str(error).split()).partition(". ")[0]
         raise ValueError(f"device = {name} cannot be used here ({reason}); use auto, cpu or another device") from error
     return device

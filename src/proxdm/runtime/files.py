@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from proxdm.errors import OutputError
+from proxdm.errors import OutputError, ProxdmError
+
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
 
 @contextmanager
@@ -16,13 +19,11 @@ def naming(path: Path) -> Iterator[None]:
     """Turn what the system or safetensors says of a full or unwritable disk into an OutputError with the path."""
     try:
         yield
-    except OutputError:
-        raise
     except Exception as error:
-        full = isinstance(error, OSError) or (
-            type(error).__name__ == "SafetensorError" and ("os error" in str(error) or "I/O" in str(error))
-        )
-        if not full:
+        if isinstance(error, ProxdmError):
+            raise
+        full = isinstance(error, OSError) and error.errno in _UNWRITABLE
+        if not full and not (type(error).__name__ == "SafetensorError" and "os error" in str(error)):
             raise
         reason = getattr(error, "strerror", None) or error
         raise OutputError(f"{path} cannot be written ({reason}); make room, or choose another place") from error

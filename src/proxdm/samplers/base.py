@@ -27,7 +27,7 @@ from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from proxdm.errors import NonFiniteError
 from proxdm.grids import TimeGrid

@@ -2,7 +2,8 @@
 
 :func:`train` takes any model, data, draws and objective; :func:`train_config` makes them from a configuration.
 Everything random is a function of (seed, step) (:mod:`proxdm.runtime.seeds`), so on the CPU a resumed run equals an
-uninterrupted one to the last bit, and several processes give the weights of one up to rounding.
+uninterrupted one to the last bit, and several processes give the weights of one
+up to rounding, but for dropout, whose random numbers depend on how a batch is cut.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from proxdm._version import __version__
 from proxdm.checkpoints import store
@@ -293,9 +294,6 @@ class Trainer:
         # What was skipped may be the beginning of the end: then the checkpoint before stays the last good one.
         if ends or (self._due and not self.stepper.stumbling):
             self._save()
-            if self.progress and bar.disable and self.last is not None and self.last["loss"] is not None:
-                said = f"{self.last['phase']} {self.last['loss']:.4f}, {self._seconds():.0f} s"
-                print(f"step {self.step} of {total}: {said}", file=sys.stderr, flush=True)
 
     def _seconds(self) -> float:
         return self._seconds_before + time.perf_counter() - self._started
@@ -321,6 +319,9 @@ class Trainer:
         self._logged_step, self._logged_at = self.step, now
         if self._log is not None:
             self._log.write(self.last)
+        if self.progress and bar.disable and taken:  # no terminal: a line is all there is to see
+            said = f"{self.last['phase']} {window.loss:.4f}, {self._seconds():.0f} s"
+            print(f"step {self.step} of {self.settings.training.steps}: {said}", file=sys.stderr, flush=True)
         if taken:
             bar.set_postfix_str(f"{phase} {window.loss:.4f}", refresh=False)
 
