@@ -13,7 +13,6 @@ from proxdm.conditioning import (
     FreeSteps,
     TrainingRange,
     candidate_weights,
-    knot_tables,
     make_draws,
 )
 from proxdm.errors import StepError
@@ -259,8 +258,3 @@ def test_training_range_tells_trained_from_untrained_grids():
 def test_training_range_needs_lam_for_prox_models():
     with pytest.raises(ValueError, match="give lam"):
         TrainingRange(ConditioningConfig(), SDE).covers(torch.zeros(1))
-
-
-def test_knot_tables_have_one_row_a_step():
-    tables = knot_tables(ConditioningConfig(), SDE)
-    assert [len(table) for table in tables] == list(STEPS)

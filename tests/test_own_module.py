@@ -30,10 +30,10 @@ def folder(tmp_path_factory):
 
 def test_train_resume_info_and_sample(folder, capsys):
     run("train", "spiral", "--out", str(folder / "run"), "--resume", "--training.steps", "40")
-    run("info", str(folder / "run"))
-    text = capsys.readouterr().out
-    assert "WavesConfig(width=128)" in text
-    assert "halves" in text
+    capsys.readouterr()
+    run("info", str(folder / "run"), "--json")
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["network"], facts["step"], facts["imports"]) == ("WavesConfig(width=128)", 40, [EXAMPLE])
     run("sample", str(folder / "run"), "--sampler", "halves", "--steps", "4", "-n", "9", "--out", str(folder / "x.npz"))
     with np.load(folder / "x.npz") as file:
         assert file["samples"].shape == (9, 2)

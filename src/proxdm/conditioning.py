@@ -34,22 +34,18 @@ from proxdm.schedules import VPSDE, Schedule
 
 @dataclass(frozen=True)
 class ConditioningConfig:
-    """Where a network is trained: its draws of `t`, or of `(t, lam)`.
+    """Where a network is trained: its draws of `t`, or of `(t, lam)`."""
 
-    Attributes:
-        rule: Prox models: the rule whose steps are drawn, e.g. `prox-hybrid`. None for score models.
-        draw: `knots` (of the grids with the step counts below) or `continuous`.
-        steps: Candidates of N; of `continuous` prox draws, the smallest and the largest count. Empty for `continuous`
-            score draws.
-        weights: Odds of the candidates of `knots`: `uniform`, `log10` (log10 N), `root-P` (N^(1/P), e.g. `root-3`),
-            or one number for each.
-        rho: Lowest and highest exponent of the grids `(i/N)^rho` of `continuous` prox draws.
-    """
-
+    # Prox models: the rule whose steps are drawn, e.g. `prox-hybrid`. None for score models.
     rule: str | None = "prox-hybrid"
-    draw: Literal["knots", "continuous"] = "knots"
+    draw: Literal["knots", "continuous"] = "knots"  # `knots` (of the grids with the step counts below) or `continuous`.
+    # Candidates of N; of `continuous` prox draws, the smallest and the largest count. Empty for `continuous` score
+    # draws.
     steps: tuple[int, ...] = (5, 10, 20, 50, 100, 1000)
+    # Odds of the candidates of `knots`: `uniform`, `log10` (log10 N), `root-P` (N^(1/P), e.g. `root-3`), or one number
+    # for each.
     weights: str | tuple[float, ...] = "uniform"
+    # Lowest and highest exponent of the grids `(i/N)^rho` of `continuous` prox draws.
     rho: tuple[float, float] = (1.0, 3.0)
 
     def __post_init__(self) -> None:
@@ -140,12 +136,7 @@ class UniformTimes:
 
 
 class Knots:
-    """N from candidates, then one of the N knots of its grid, uniformly.
-
-    Args:
-        tables: For every candidate its conditions, one a knot.
-        weights: Probability of every candidate.
-    """
+    """N from candidates with their weights, then one of the N knots of its grid (`tables`), uniformly."""
 
     def __init__(self, tables: Sequence[Conditions], weights: Tensor) -> None:
         self.weights = weights
@@ -162,17 +153,7 @@ class Knots:
 
 
 class FreeSteps:
-    """Prox steps of every power grid: N log-uniform, i uniform, rho uniform, `s = (i/N)^rho`, `t = ((i + 1)/N)^rho`.
-
-    Args:
-        rule: Proximal rule.
-        schedule: How data turn into noise.
-        steps: Smallest and largest N.
-        rho: Lowest and highest exponent.
-
-    Raises:
-        StepError: The rule does not define the longest step that can be drawn.
-    """
+    """Prox steps of every power grid: N log-uniform, i uniform, rho uniform, `s = (i/N)^rho`, `t = ((i + 1)/N)^rho`."""
 
     def __init__(self, rule: Sampler, schedule: Schedule, steps: tuple[int, int], rho: tuple[float, float]) -> None:
         self.rule, self.schedule, self.steps, self.rho = rule, schedule, steps, rho

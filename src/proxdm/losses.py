@@ -30,21 +30,17 @@ LossName = Literal["mse", "l1", "proximal-matching"]
 
 @dataclass(frozen=True)
 class ObjectiveConfig:
-    """What is minimised.
+    """What is minimised."""
 
-    Attributes:
-        loss: `mse` (score models; a prox model learns the posterior mean with it, not the mode) or
-            `proximal-matching` (prox models), after an l1 phase.
-        target: What is compared: `noise`, the predicted noise with the true one (of prox models
-            `(y - prox) / sqrt(lam)` with z', the epsilon-balanced loss); `prox`, the prox with x_t; or `output`, the
-            network's raw output with the output that would be exact.
-        l1_steps: Optimiser steps of mean absolute error before proximal matching.
-        zetas: Widths zeta of proximal matching, in stages of equal length after the l1 phase. Empty for `mse`.
-    """
-
+    # `mse` (score models; a prox model learns the posterior mean with it, not the mode) or `proximal-matching` (prox
+    # models), after an l1 phase.
     loss: Literal["mse", "proximal-matching"] = "mse"
+    # What is compared: `noise`, the predicted noise with the true one (of prox models `(y - prox) / sqrt(lam)` with z',
+    # the epsilon-balanced loss); `prox`, the prox with x_t; or `output`, the network's raw output with the output that
+    # would be exact.
     target: Literal["noise", "prox", "output"] = "noise"
-    l1_steps: int = 0
+    l1_steps: int = 0  # Optimiser steps of mean absolute error before proximal matching.
+    # Widths zeta of proximal matching, in stages of equal length after the l1 phase. Empty for `mse`.
     zetas: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
@@ -67,15 +63,10 @@ class ObjectiveConfig:
 
 @dataclass(frozen=True)
 class Phase:
-    """The loss of a stretch of the training.
+    """The loss of a stretch of the training."""
 
-    Attributes:
-        loss: Its name.
-        zeta: Width of proximal matching; None for the other losses.
-    """
-
-    loss: LossName
-    zeta: float | None = None
+    loss: LossName  # Its name.
+    zeta: float | None = None  # Width of proximal matching; None for the other losses.
 
     def __str__(self) -> str:
         return self.loss if self.zeta is None else f"{self.loss}({self.zeta:g})"
@@ -85,11 +76,6 @@ def phase_at(config: ObjectiveConfig, step: int, total: int) -> Phase:
     """Return the phase of an optimiser step, a pure function.
 
     `l1` for steps 0 ... l1_steps - 1; then the K zetas in stages of `(total - l1_steps) / K` steps each.
-
-    Args:
-        config: Loss and stages.
-        step: Number of the step, from 0. Steps beyond the end belong to the last stage.
-        total: Steps of the whole training.
     """
     if config.loss == "mse":
         return Phase("mse")
@@ -101,24 +87,14 @@ def phase_at(config: ObjectiveConfig, step: int, total: int) -> Phase:
 
 
 class Losses(NamedTuple):
-    """Losses of a batch.
+    """Losses of a batch."""
 
-    Attributes:
-        loss: What is minimised, one number a sample, `(B,)`.
-        mse: Mean squared error of every sample, `(B,)`, whatever the loss; detached.
-    """
-
-    loss: Tensor
-    mse: Tensor
+    loss: Tensor  # What is minimised, one number a sample, `(B,)`.
+    mse: Tensor  # Mean squared error of every sample, `(B,)`, whatever the loss; detached.
 
 
 def proximal_matching(mse: Tensor, zeta: float) -> Tensor:
-    """Return `1 - exp(-mse / zeta^2)`, in [0, 1) (arXiv 2507.08956, (7)); exact for small errors.
-
-    Args:
-        mse: Mean squared error of every sample, `(B,)`.
-        zeta: Width, positive.
-    """
+    """Return `1 - exp(-mse / zeta^2)`, in [0, 1) (arXiv 2507.08956, (7)); exact for small errors."""
     return -torch.expm1(-mse / zeta**2)
 
 
@@ -131,16 +107,7 @@ def matching_weight(mse: Tensor, zeta: float) -> Tensor:
 
 
 def losses(prediction: Tensor, target: Tensor, phase: Phase) -> Losses:
-    """Return the losses of a batch in a phase.
-
-    Args:
-        prediction: `(B, *)`.
-        target: The same shape.
-        phase: Which loss.
-
-    Raises:
-        ValueError: The shapes differ.
-    """
+    """Return the losses of a batch in a phase."""
     if prediction.shape != target.shape:
         raise ValueError(f"prediction {tuple(prediction.shape)} and target {tuple(target.shape)} differ in shape")
     # Half precision would lose the small errors that zeta looks at.
@@ -184,19 +151,12 @@ class Objective(Protocol):
 
 @dataclass(frozen=True)
 class ScoreObjective:
-    """Denoise `x_t = alpha x_0 + sigma z` (Ho et al. 2020).
+    """Denoise `x_t = alpha x_0 + sigma z` (Ho et al. 2020)."""
 
-    Attributes:
-        schedule: How data turn into noise.
-        parametrisation: What the network's output means.
-        target: `noise`, or `output`; see :class:`ObjectiveConfig`.
-        noises: 1: z.
-    """
-
-    schedule: Schedule
-    parametrisation: ScoreParametrisation
-    target: Literal["noise", "output"] = "noise"
-    noises: int = 1
+    schedule: Schedule  # How data turn into noise.
+    parametrisation: ScoreParametrisation  # What the network's output means.
+    target: Literal["noise", "output"] = "noise"  # `noise`, or `output`; see :class:`ObjectiveConfig`.
+    noises: int = 1  # 1: z.
 
     def __call__(
         self, forward: Forward, x0: Tensor, noise: Sequence[Tensor], t: Tensor, lam: Tensor | None = None
@@ -212,19 +172,12 @@ class ScoreObjective:
 
 @dataclass(frozen=True)
 class ProxObjective:
-    """Find x_t in `y = x_t + sqrt(lam) z'` (arXiv 2507.08956, Sec. 3.3).
+    """Find x_t in `y = x_t + sqrt(lam) z'` (arXiv 2507.08956, Sec. 3.3)."""
 
-    Attributes:
-        schedule: How data turn into noise.
-        parametrisation: What the network's output means.
-        target: `noise`, `prox` or `output`; see :class:`ObjectiveConfig`.
-        noises: 2: z of x_t, and z'.
-    """
-
-    schedule: Schedule
-    parametrisation: Parametrisation
-    target: Literal["noise", "prox", "output"] = "noise"
-    noises: int = 2
+    schedule: Schedule  # How data turn into noise.
+    parametrisation: Parametrisation  # What the network's output means.
+    target: Literal["noise", "prox", "output"] = "noise"  # `noise`, `prox` or `output`; see :class:`ObjectiveConfig`.
+    noises: int = 2  # 2: z of x_t, and z'.
 
     def __call__(
         self, forward: Forward, x0: Tensor, noise: Sequence[Tensor], t: Tensor, lam: Tensor | None = None
@@ -244,11 +197,7 @@ class ProxObjective:
 
 
 def make_objective(model: LearnedModel, config: ObjectiveConfig) -> Objective:
-    """Return the objective of a model.
-
-    Raises:
-        ValueError: A score model with another target than the noise or the output, or with proximal matching.
-    """
+    """Return the objective of a model."""
     if isinstance(model.parametrisation, Parametrisation):
         return ProxObjective(model.schedule, model.parametrisation, config.target)
     if config.target == "prox" or config.loss != "mse":

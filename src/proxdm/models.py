@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -51,16 +51,12 @@ class ScoreParametrisation:
     """What the output F of a score network means.
 
     All methods take `t` as a number or a tensor `(B,)` and samples of shape `(B, *)`.
-
-    Attributes:
-        name: Name in configurations.
-        coefficients: `(alpha, sigma) -> ScoreCoefficients`, elementwise over float64 tensors.
-        formula: What F estimates, in one line of text.
     """
 
-    name: str
+    name: str  # Name in configurations.
+    # `(alpha, sigma) -> ScoreCoefficients`, elementwise over float64 tensors.
     coefficients: Callable[[Tensor, Tensor], ScoreCoefficients]
-    formula: str
+    formula: str  # What F estimates, in one line of text.
 
     def _at(self, schedule: Schedule, t: Time) -> ScoreCoefficients:
         return self.coefficients(schedule.alpha(t), schedule.sigma(t))
@@ -145,16 +141,12 @@ class Parametrisation:
     """What the output F of a prox network means.
 
     All methods take `t` and `lam` as numbers or tensors `(B,)` and samples of shape `(B, *)`.
-
-    Attributes:
-        name: Name in configurations.
-        coefficients: `(schedule, t, lam) -> Coefficients`, elementwise over float64 tensors.
-        formula: The prox in one line of text, for tables and reports.
     """
 
-    name: str
+    name: str  # Name in configurations.
+    # `(schedule, t, lam) -> Coefficients`, elementwise over float64 tensors.
     coefficients: Callable[[Schedule, Tensor, Tensor], Coefficients]
-    formula: str
+    formula: str  # The prox in one line of text, for tables and reports.
 
     def _at(self, schedule: Schedule, t: Time, lam: Time) -> Coefficients:
         return self.coefficients(schedule, as_float64(t), as_float64(lam))
@@ -207,13 +199,26 @@ PARAMETRISATIONS.add(
 )
 
 
-class _Model(nn.Module):
-    """A network, the schedule it was made for, and the configuration it came from."""
+P = TypeVar("P", ScoreParametrisation, Parametrisation)
+
+
+class _Model(nn.Module, Generic[P]):
+    """A network, the meaning of its output, the schedule it was made for, and the configuration it came from."""
 
     kind: ClassVar[Literal["score", "prox"]]
+    table: ClassVar[Registry[Any]]
 
-    def __init__(self, network: nn.Module, schedule: Schedule | None, config: Any) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        schedule: Schedule | None = None,
+        parametrisation: str | P = "epsilon",
+        config: Any = None,
+    ) -> None:
         super().__init__()
+        self.parametrisation: P = (
+            self.table.find(parametrisation) if isinstance(parametrisation, str) else parametrisation
+        )
         self.network = network
         self.schedule = schedule or VPSDE()
         self.config = config
@@ -239,7 +244,7 @@ class _Model(nn.Module):
         return out.to(x.dtype)
 
 
-class ScoreModel(_Model):
+class ScoreModel(_Model[ScoreParametrisation]):
     """A network that estimates the score and the denoiser of `x = alpha x_0 + sigma z`.
 
     Args:
@@ -252,19 +257,7 @@ class ScoreModel(_Model):
         ValueError: The parametrisation is unknown.
     """
 
-    kind = "score"
-
-    def __init__(
-        self,
-        network: nn.Module,
-        schedule: Schedule | None = None,
-        parametrisation: str | ScoreParametrisation = "epsilon",
-        config: Any = None,
-    ) -> None:
-        super().__init__(network, schedule, config)
-        if isinstance(parametrisation, str):
-            parametrisation = SCORE_PARAMETRISATIONS.find(parametrisation)
-        self.parametrisation: ScoreParametrisation = parametrisation
+    kind, table = "score", SCORE_PARAMETRISATIONS
 
     def forward(self, x: Tensor, t: Time) -> Tensor:
         """Return the raw output of the network, `F(inner x, t)`; training calls this one."""
@@ -302,7 +295,7 @@ class ScoreModel(_Model):
         return self.epsilon(x, t) * per_sample(-self.schedule.noise_variance(t).rsqrt(), x)
 
 
-class ProxModel(_Model):
+class ProxModel(_Model[Parametrisation]):
     """A network that gives the proximal operator of `-lam log p_t`.
 
     Args:
@@ -315,19 +308,7 @@ class ProxModel(_Model):
         ValueError: The parametrisation is unknown.
     """
 
-    kind = "prox"
-
-    def __init__(
-        self,
-        network: nn.Module,
-        schedule: Schedule | None = None,
-        parametrisation: str | Parametrisation = "epsilon",
-        config: Any = None,
-    ) -> None:
-        super().__init__(network, schedule, config)
-        if isinstance(parametrisation, str):
-            parametrisation = PARAMETRISATIONS.find(parametrisation)
-        self.parametrisation: Parametrisation = parametrisation
+    kind, table = "prox", PARAMETRISATIONS
 
     def forward(self, x: Tensor, t: Time, lam: Time) -> Tensor:
         """Return the raw output of the network, `F(inner x, t, lam)`; training calls this one.

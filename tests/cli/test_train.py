@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,7 +21,6 @@ from proxdm.config import ConfigError, from_json, to_json
 from proxdm.errors import CheckpointError
 from proxdm.networks import MLPConfig
 from proxdm.presets import PRESETS, get_preset
-from proxdm.runtime.registry import import_plugins
 
 MLP = {
     "model": {"network": {"type": "mlp", "dim": 64, "width": 16, "depth": 1}},
@@ -121,25 +121,6 @@ def test_files_with_unknown_keys_are_refused(tmp_path, capsys):
         assert said.count("\n") == 1
 
 
-def test_points_of_the_plane_are_trained_from_the_command_line(tmp_path, capsys):
-    flags = ["--training.steps", "3", "--objective.l1-steps", "1", "--training.device", "cpu"]
-    assert main(["train", "dino-prox-hybrid", "--out", str(tmp_path / "run"), *flags]) == 0
-    assert "142 samples" in capsys.readouterr().err
-    assert (tmp_path / "run" / "previews" / "step-00000003.png").is_file()
-
-
-def test_an_own_data_set_of_an_imported_module_is_trained_on(tmp_path, monkeypatch):
-    (tmp_path / "my_rings.py").write_text(
-        "import torch\nfrom proxdm.data import DATASETS, KnownData\n"
-        "DATASETS.add('my-rings', KnownData('Rings', lambda root, split: torch.randn(30, 2)))\n"
-    )
-    monkeypatch.setattr("sys.path", [*sys.path])
-    import_plugins([str(tmp_path / "my_rings.py")])
-    flags = ["--data.name", "my-rings", "--training.steps", "2", "--training.device", "cpu"]
-    assert main(["train", "dino-score", "--out", str(tmp_path / "run"), *flags]) == 0
-    assert store.read_config(tmp_path / "run").data.name == "my-rings"
-
-
 def test_help_lists_presets_and_fields(capsys):
     assert main(["train", "--help"]) == 0
     text = capsys.readouterr().out
@@ -181,7 +162,8 @@ def test_a_run_from_the_command_line(mlp_file, tmp_path, capsys):
     command = ["train", "digits-score", "--config", str(mlp_file), "--out", str(out)]
     assert main(command) == 0
     said = capsys.readouterr()
-    assert f"6 steps, 0 s; the model is in {out / 'checkpoints' / 'step-00000006'}" in said.out
+    assert re.search(r"6 steps, \d+ s; ", said.out)
+    assert f"the model is in {out / 'checkpoints' / 'step-00000006'}" in said.out
     assert f"1,797 samples; 1 process x 8 samples (cpu); log in {out / 'log.jsonl'}" in said.err
     assert "step 6 of 6: mse " in said.err
     assert [line["step"] for line in store.read_log(out)] == [2, 4, 6]

@@ -6,7 +6,9 @@ import functools
 import gzip
 import hashlib
 import pickle
+import re
 import shutil
+import struct
 import tarfile
 import threading
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -17,7 +19,7 @@ import torch
 
 from proxdm.data import DataConfig, datasaurus, known, load_data
 from proxdm.data.errors import DataError
-from proxdm.data.known import DATASETS, DEBIAN_FASHION_MNIST, KnownData, cache_folder, download
+from proxdm.data.known import DATASETS, DEBIAN_FASHION_MNIST, KnownData, cache_folder, download, read_idx
 
 
 def read(name, root, split):
@@ -74,6 +76,60 @@ def test_mnist_of_the_cache(shared, empty):
     assert len(read("mnist", None, "test")) == 10_000
 
 
+def write_idx(path, array, *, kind=8, compress=False):
+    content = bytes([0, 0, kind, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
+    path.write_bytes(gzip.compress(content) if compress else content)
+    return path
+
+
+@pytest.fixture
+def pixels():
+    return np.random.default_rng(0).integers(0, 256, (5, 4, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("compress", [False, True])
+def test_idx_round_trip(tmp_path, pixels, compress):
+    array = read_idx(write_idx(tmp_path / "images", pixels, compress=compress), 3)
+    np.testing.assert_array_equal(array, pixels)
+    array += 1  # a private, writable copy
+
+
+def test_idx_equals_torchvision_on_mnist(shared, tmp_path):
+    from torchvision.datasets.mnist import read_image_file, read_label_file
+
+    for name, reader in (("t10k-images-idx3-ubyte", read_image_file), ("t10k-labels-idx1-ubyte", read_label_file)):
+        packed = shared / "data" / "mnist-t10k" / f"{name}.gz"
+        plain = tmp_path / name
+        plain.write_bytes(gzip.decompress(packed.read_bytes()))
+        theirs = reader(str(plain)).to(torch.uint8).numpy()
+        np.testing.assert_array_equal(read_idx(packed, theirs.ndim), theirs)
+        np.testing.assert_array_equal(read_idx(plain, theirs.ndim), theirs)
+        assert len(theirs) == 10_000
+
+
+@pytest.mark.parametrize(
+    "damage, message",
+    [
+        (lambda good: good[:-1], "should hold 60 bytes of shape 5x4x3 by its header, but holds 59"),
+        (lambda good: good + b"x", "but holds 61"),
+        (lambda good: b"", "it starts with nothing"),
+        (lambda good: b"\x89PNG" + good[4:], "it starts with 89 50 4e 47"),
+        (lambda good: good[:3] + b"\0", "it starts with 00 00 08 00, not 00 00 08 03"),
+        (lambda good: good[:2] + b"\x0d" + good[3:], "it starts with 00 00 0d 03"),
+        (lambda good: good[:9], "but holds -7"),
+        (lambda good: gzip.compress(good)[:-12], "is a broken gzip file"),
+        (lambda good: gzip.compress(good)[:20] + b"junk" * 9, "is a broken gzip file"),
+    ],
+)
+def test_broken_idx_files(tmp_path, pixels, damage, message):
+    path = write_idx(tmp_path / "images", pixels)
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(DataError, match=re.escape(message)) as error:
+        read_idx(path, 3)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
 def test_labels_in_place_of_images(shared, tmp_path):
     labels = shared / "data" / "mnist-t10k" / "t10k-labels-idx1-ubyte.gz"
     shutil.copy(labels, tmp_path / "t10k-images-idx3-ubyte.gz")
@@ -114,10 +170,32 @@ def test_missing_latents_say_how_to_make_them(empty):
 
 
 @pytest.mark.parametrize("name", datasaurus.NAMES)
-def test_the_datasaurus_sets_are_data_sets(name):
-    data = load_data(f"datasaurus-{name}")
-    assert data.shape == (2,)
-    np.testing.assert_allclose(data.images.numpy(), datasaurus.load(name), atol=1e-7)
+def test_same_stats_different_graphs(name):
+    """Matejka and Fitzmaurice keep mean, deviation and correlation equal to two decimals."""
+    points = datasaurus.load(name)
+    np.testing.assert_allclose(load_data(f"datasaurus-{name}").images.numpy(), points, atol=1e-7)
+    assert points.shape == (datasaurus.POINTS, 2)
+    assert points.dtype == np.float64
+    assert np.abs(points).max() <= 1
+    raw = points * 50 + 50
+    np.testing.assert_allclose(raw.mean(0), [54.26, 47.83], atol=0.011)
+    np.testing.assert_allclose(raw.std(0, ddof=1), [16.76, 26.93], atol=0.011)
+    assert np.corrcoef(raw.T)[0, 1] == pytest.approx(-0.065, abs=0.005)
+
+
+def test_sets_differ_and_are_distinct_points():
+    sets = [datasaurus.load(name) for name in datasaurus.NAMES]
+    assert len({points.tobytes() for points in sets}) == len(datasaurus.NAMES) == 13
+
+
+def test_points_are_scaled_and_a_private_copy():
+    datasaurus.load("dino")[:] = 7
+    np.testing.assert_array_equal(datasaurus.load("dino")[0], [(55.3846 - 50) / 50, (97.1795 - 50) / 50])
+
+
+def test_unknown_name_suggests_the_closest():
+    with pytest.raises(ValueError, match=r"'dinno' \(did you mean 'dino'\?\).*bullseye"):
+        datasaurus.load("dinno")
 
 
 @pytest.fixture

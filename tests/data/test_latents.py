@@ -63,14 +63,18 @@ def test_coder_is_the_autoencoder_with_its_scaling(coder, data, generator):
     assert coder.reduction == 4
 
 
+@pytest.mark.parametrize("mirrored", [False, True])
 @pytest.mark.parametrize("mode", ["mean", "sample"])
-def test_file_equals_direct_encoding(tmp_path, coder, data, mode):
+def test_file_equals_direct_encoding(tmp_path, coder, data, mode, mirrored):
     out = tmp_path / "sub" / "z.npy"
-    encoded = encode_pictures(data, out, coder, mode=mode, seed=9, batch_size=3)
+    encoded = encode_pictures(data, out, coder, mode=mode, seed=9, mirrored=mirrored, batch_size=3)
     noise = None
     if mode == "sample":
-        noise = torch.stack([torch.randn(4, 4, 4, generator=sample_generator(9, i)) for i in range(7)])
-    expected = coder.encode(to_model_range(data.images), noise)
+        noise = torch.stack(
+            [torch.randn(4, 4, 4, generator=sample_generator(9, i)) for i in range(14 if mirrored else 7)]
+        )
+    x = to_model_range(data.images)
+    expected = coder.encode(torch.cat([x, x.flip(-1)]) if mirrored else x, noise)
     torch.testing.assert_close(encoded.images, expected, rtol=1e-4, atol=1e-5)
     assert encoded.latent
     assert encoded.memory_mapped
@@ -79,12 +83,6 @@ def test_file_equals_direct_encoding(tmp_path, coder, data, mode):
     assert {path.name for path in out.parent.iterdir()} == {"z.npy", "z.npy.json"}
     assert torch.equal(load_data(str(out)).images, encoded.images)
     assert load_data(DataConfig("z.npy", root=str(out.parent), limit=2)).latent
-
-
-def test_mirrored_pictures_are_encoded_too(tmp_path, coder, data):
-    encoded = encode_pictures(data, tmp_path / "z.npy", coder, mirrored=True, batch_size=4)
-    x = to_model_range(data.images)
-    torch.testing.assert_close(encoded.images, coder.encode(torch.cat([x, x.flip(-1)])), rtol=1e-4, atol=1e-5)
 
 
 def test_folder_gives_the_same_as_memory(tmp_path, coder, data):

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import replace
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from proxdm.checkpoints import store
 from proxdm.checkpoints.load import load
-from proxdm.cli import main
 from proxdm.config import ConfigError, from_json, to_json
-from proxdm.data import DATASETS
 from proxdm.data.images import ImageData
 from proxdm.data.load import load_data
-from proxdm.networks import NETWORKS
 from proxdm.presets import PRESETS, get_preset
 from proxdm.schedules import VPSDE
 from proxdm.training import train_config
@@ -112,60 +106,3 @@ def test_every_preset_trains_saves_and_resumes(name, tmp_path):
     previews = (tmp_path / "run" / "previews").exists()
     assert previews == (config.model.shape[0] != 4), "latents are no pictures"
     assert load(tmp_path / "run").config == longer
-
-
-OWN = """
-from dataclasses import dataclass
-import torch
-from torch import nn
-from proxdm.conditioning import ConditioningConfig
-from proxdm.config import Config, LoggingConfig, ModelConfig, TrainingConfig
-from proxdm.data import DATASETS, DataConfig, KnownData
-from proxdm.losses import ObjectiveConfig
-from proxdm.networks import NETWORKS
-from proxdm.presets import PRESETS
-
-points = torch.randn(50, 3, generator=torch.Generator().manual_seed(0))
-DATASETS.add("cloud", KnownData("a cloud", lambda root, split: points, splits=("train",)))
-
-class Net(nn.Sequential):
-    def forward(self, x, t, lam):
-        return super().forward(torch.cat([x, t[:, None], lam[:, None]], 1))
-
-@NETWORKS.register("net")
-@dataclass(frozen=True)
-class NetConfig:
-    width: int = 8
-
-    def build(self, shape, conditions):
-        return Net(nn.Linear(shape[0] + conditions, self.width), nn.SiLU(), nn.Linear(self.width, shape[0]))
-
-@PRESETS.register("my-preset")
-def mine():
-    return Config(
-        "my-preset", DataConfig("cloud"), ModelConfig("prox", (3,), NetConfig(16)),
-        ObjectiveConfig("proximal-matching", "noise", 2, (1.0,)), ConditioningConfig("prox-hybrid", "knots", (5, 10)),
-        training=TrainingConfig(4, 16, ema=(0.9,)), logging=LoggingConfig(preview_every=0),
-    )
-"""
-
-
-def test_network_data_and_preset_of_one_module_work_together(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    for table in (NETWORKS, PRESETS, DATASETS):
-        monkeypatch.setattr(table, "_entries", dict(table._entries))
-    Path("cloud_module.py").write_text(OWN)
-    own = ["--import", "cloud_module.py"]
-    assert main(["train", "my-preset", *own, "--training.steps", "3", "--model.network.width", "24"]) == 0
-    assert main(["train", "my-preset", *own, "--resume", "--training.steps", "5"]) == 0
-    assert main(["sample", "runs/my-preset", *own, "--steps", "5", "-n", "7", "--out", "x.npz"]) == 0
-    with np.load("x.npz") as file:
-        assert file["samples"].shape == (7, 3)
-    capsys.readouterr()
-    assert main(["info", "runs/my-preset", *own, "--json"]) == 0
-    facts = json.loads(capsys.readouterr().out)
-    assert (facts["network"], facts["step"], facts["data"]) == ("NetConfig(width=24)", 5, "cloud")
-    assert (facts["imports"], facts["default_sampler"]) == (["cloud_module.py"], "prox-hybrid")
-    del NETWORKS._entries["net"]  # as in a process without the module
-    assert main(["info", "runs/my-preset"]) == 2
-    assert "--import cloud_module.py" in capsys.readouterr().err

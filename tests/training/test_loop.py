@@ -14,10 +14,9 @@ import torch
 from proxdm import imaging
 from proxdm.checkpoints import store
 from proxdm.checkpoints.portable import read_model_file, read_tensors
-from proxdm.config import ConfigError, ModelConfig, from_json
+from proxdm.config import ConfigError, from_json
 from proxdm.errors import CheckpointError, NonFiniteError, OutputError
 from proxdm.losses import make_objective
-from proxdm.networks import MLPConfig
 from proxdm.training import train_config
 
 TIMES = ("images_per_s", "seconds")
@@ -128,13 +127,6 @@ def test_global_random_state_is_left_alone(prox_config, pictures, tmp_path):
     torch.manual_seed(5)
     train_config(prox_config, tmp_path / "run", data=pictures, progress=False)
     assert torch.equal(torch.rand(3), expected)
-
-
-def test_old_checkpoints_go(prox_config, pictures, tmp_path):
-    config = replace(prox_config, logging=replace(prox_config.logging, keep=2, checkpoint_every=3))
-    train_config(config, tmp_path / "run", data=pictures, progress=False)
-    assert [one.step for one in store.checkpoints(tmp_path / "run")] == [9, 12]
-    assert len(list((tmp_path / "run" / "checkpoints").iterdir())) == 2
 
 
 def test_a_run_without_averages_previews_or_pictures(score_config, pictures, tmp_path):
@@ -288,13 +280,6 @@ def test_two_processes_cannot_train_in_one_folder(prox_config, pictures, tmp_pat
     store.create_run(tmp_path / "run", prox_config)
     with store.locked(tmp_path / "run"), pytest.raises(OutputError, match="another process holds"):
         train_config(prox_config, tmp_path / "run", resume=True, data=pictures, progress=False)
-
-
-def test_wrong_data_leave_no_folder(prox_config, pictures, tmp_path):
-    wrong = replace(prox_config, model=ModelConfig("prox", (1, 2, 2), MLPConfig(4, 8, 1, conditioning="time-lam")))
-    with pytest.raises(ConfigError, match=r"model\.shape"):
-        train_config(wrong, tmp_path / "run", data=pictures, progress=False)
-    assert list(tmp_path.iterdir()) == []
 
 
 # ---- signals and numbers that are not finite ----

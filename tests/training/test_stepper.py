@@ -247,8 +247,3 @@ def test_every_phase_has_its_rate():
     config = OptimiserConfig(lr=1e-5, l1_lr=1e-4)
     assert [learning_rate(config, phase, 7) for phase in PHASES] == [1e-4, 1e-5, 1e-5]
     assert learning_rate(OptimiserConfig(lr=1e-5), Phase("l1"), 7) == 1e-5
-
-
-@pytest.mark.parametrize("step, share", [(0, 0.2), (1, 0.4), (4, 1.0), (5, 1.0), (10**6, 1.0)])
-def test_warm_up_is_linear_and_reaches_the_rate(step, share):
-    assert learning_rate(OptimiserConfig(lr=2e-4, warmup=5), Phase("mse"), step) == pytest.approx(2e-4 * share)

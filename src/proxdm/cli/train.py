@@ -41,20 +41,14 @@ class Train:
     """Train a model.
 
     The values shown are those of the preset (with --resume, of the run; with --config, of the file where it has them).
-
-    Attributes:
-        config: The resolved configuration.
-        out: Folder of the run.
-        resume: Go on from the latest checkpoint of the run, with its configuration.
-        file: JSON file with values in place of the preset's; it need not have all of them.
-        dry_run: Show the configuration, its memory and its time, from a few real steps; nothing is written.
     """
 
-    config: Annotated[Config, tyro.conf.arg(name="")]
-    out: Path
-    resume: bool = False
+    config: Annotated[Config, tyro.conf.arg(name="")]  # The resolved configuration.
+    out: Path  # Folder of the run.
+    resume: bool = False  # Go on from the latest checkpoint of the run, with its configuration.
+    # JSON file with values in place of the preset's; it need not have all of them.
     file: Annotated[Path | None, tyro.conf.arg(name="config", metavar="FILE")] = None
-    dry_run: bool = False
+    dry_run: bool = False  # Show the configuration, its memory and its time, from a few real steps; nothing is written.
 
 
 def main(arguments: Sequence[str], prog: str) -> int:

@@ -122,9 +122,8 @@ class TrainingConfig:
     seed: int = 0  # Seed of the initial weights, the order of the data and every random number of the training.
     # Decays of the exponential moving averages of the weights; the first one samples by default.
     ema: tuple[float, ...] = (0.9999,)
-    ema_warmup: bool = (
-        False  # Warm the decays up: min(decay, (1 + n) / (10 + n)) at step n, so that short runs forget their start.
-    )
+    # Warm the decays up: min(decay, (1 + n) / (10 + n)) at step n, so that short runs forget their start.
+    ema_warmup: bool = False
     bf16: bool = False  # Run the network in bfloat16 autocast; weights, averages and losses stay float32.
     compile: bool = False  # Compile the network with torch.compile.
     channels_last: bool = False  # Keep images in channels-last memory format (faster convolutions on recent GPUs).

@@ -45,25 +45,19 @@ _CIFAR_BATCHES = {"train": [f"data_batch_{i}" for i in range(1, 6)], "test": ["t
 
 @dataclass(frozen=True)
 class KnownData:
-    """A data set with a name.
+    """A data set with a name."""
 
-    Attributes:
-        title: What it is, with its source, in one line.
-        read: Returns a split, given the folder to look in (None: the usual ones): :class:`ImageData`, a tensor or an
-            array as :func:`proxdm.data.load.load_data` takes them.
-        labels: Returns the classes of a split, int64 `(n,)`; None where there are none.
-        download: Puts the whole set into a folder; None where there is nothing to download.
-        origin: Where the set comes from if it is not downloaded.
-        splits: Its splits.
-        pad: Pixels of black border on every side that belong to the usual form of the set (MNIST: 28 + 2 * 2 = 32).
-    """
-
-    title: str
+    title: str  # What it is, with its source, in one line.
+    # Returns a split, given the folder to look in (None: the usual ones): :class:`ImageData`, a tensor or an array as
+    # :func:`proxdm.data.load.load_data` takes them.
     read: Callable[[Path | None, Split], ImageData | Tensor | NDArray[np.generic]]
+    # Returns the classes of a split, int64 `(n,)`; None where there are none.
     labels: Callable[[Path | None, Split], Tensor] | None = None
+    # Puts the whole set into a folder; None where there is nothing to download.
     download: Callable[[Path], object] | None = None
-    origin: str = "it has no download"
-    splits: tuple[Split, ...] = ("train", "test")
+    origin: str = "it has no download"  # Where the set comes from if it is not downloaded.
+    splits: tuple[Split, ...] = ("train", "test")  # Its splits.
+    # Pixels of black border on every side that belong to the usual form of the set (MNIST: 28 + 2 * 2 = 32).
     pad: int = 0
 
 

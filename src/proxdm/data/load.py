@@ -31,37 +31,27 @@ Flip = Literal["none", "random", "frozen"]
 
 @dataclass(frozen=True)
 class DataConfig:
-    """What to train on or to compare with.
+    """What to train on or to compare with."""
 
-    Attributes:
-        name: A known data set (:data:`proxdm.data.known.DATASETS`), or the path of a folder, a tar or zip archive of
-            pictures, or an `.npy` or `.npz` file. A known name wins; write `./mnist` for a folder.
-        root: Folder that holds the data set; None looks in `PROXDM_DATA` or `~/.cache/proxdm/data`. For a path, the
-            folder it is relative to.
-        split: `train` or `test`, of a known data set.
-        size: Height and width of the result: the picture is cut and resized to what the padding leaves of it. None
-            leaves the pictures as large as they are.
-        pad: Pixels of black border on every side; None is the usual padding of the data set (2 for MNIST and
-            Fashion-MNIST, which makes 32x32, else 0).
-        grey: One channel instead of three.
-        limit: Take the first `limit` images only.
-        flip: Horizontal flips in training.
-        skip_broken: Leave out broken pictures of a folder with a warning, instead of stopping.
-        values: Range of a floating-point array (:data:`proxdm.data.arrays.Values`).
-        layout: Place of the channels in an array of four dimensions.
-    """
-
+    # A known data set (:data:`proxdm.data.known.DATASETS`), or the path of a folder, a tar or zip archive of pictures,
+    # or an `.npy` or `.npz` file. A known name wins; write `./mnist` for a folder.
     name: str
+    # Folder that holds the data set; None looks in `PROXDM_DATA` or `~/.cache/proxdm/data`. For a path, the folder it
+    # is relative to.
     root: str | None = None
-    split: Split = "train"
+    split: Split = "train"  # `train` or `test`, of a known data set.
+    # Height and width of the result: the picture is cut and resized to what the padding leaves of it. None leaves the
+    # pictures as large as they are.
     size: int | None = None
+    # Pixels of black border on every side; None is the usual padding of the data set (2 for MNIST and Fashion-MNIST,
+    # which makes 32x32, else 0).
     pad: int | None = None
-    grey: bool = False
-    limit: int | None = None
-    flip: Flip = "none"
-    skip_broken: bool = False
-    values: Values = "auto"
-    layout: Layout = "auto"
+    grey: bool = False  # One channel instead of three.
+    limit: int | None = None  # Take the first `limit` images only.
+    flip: Flip = "none"  # Horizontal flips in training.
+    skip_broken: bool = False  # Leave out broken pictures of a folder with a warning, instead of stopping.
+    values: Values = "auto"  # Range of a floating-point array (:data:`proxdm.data.arrays.Values`).
+    layout: Layout = "auto"  # Place of the channels in an array of four dimensions.
 
     def __post_init__(self) -> None:
         """Check every value that does not need the data."""
@@ -79,19 +69,7 @@ Source = DataConfig | ImageData | Tensor | NDArray[Any] | Dataset[Any] | str | P
 
 
 def load_data(source: Source) -> ImageData:
-    """Return the samples of a source.
-
-    Args:
-        source: A :class:`DataConfig`, or only its name or path; or a tensor, an array, or a map-style `Dataset` of
-            tensors or of tuples that begin with one (labels are dropped), which is read into memory.
-
-    Returns:
-        uint8 images, or float32 samples as the model sees them.
-
-    Raises:
-        DataError: The name is unknown, the data are missing, broken or too large for the memory, or an option does
-            not fit them; the message says which and what to do.
-    """
+    """Return the samples of a source."""
     if isinstance(source, ImageData):
         return source
     if isinstance(source, Tensor | np.ndarray):

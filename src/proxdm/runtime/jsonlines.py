@@ -15,13 +15,10 @@ from proxdm.runtime.locks import lock
 
 
 class JsonLines:
-    """The lines of a file.
+    """The lines of a file, which need not exist.
 
     A line that an interrupted writer left unfinished is ignored, and removed before the next is written. Writers take
     turns by a lock.
-
-    Args:
-        path: The file; it need not exist.
     """
 
     def __init__(self, path: Path) -> None:

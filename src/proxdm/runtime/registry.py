@@ -33,11 +33,7 @@ class PluginError(ProxdmError, ImportError):
 
 
 class Registry(Mapping[str, Entry]):
-    """Entries by name, in the order in which they were added.
-
-    Args:
-        kind: What an entry is, in the singular, for messages: `sampler`, `data set`.
-    """
+    """Entries by name, in the order in which they were added; `kind` is what one is, in the singular, for messages."""
 
     def __init__(self, kind: str) -> None:
         self.kind = kind

@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from proxdm.networks import parameter_count
 from proxdm.pixels import to_model_range
 from proxdm.runtime.words import duration
 from proxdm.training.stepper import Stepper
@@ -24,7 +25,7 @@ def estimate(stepper: Stepper) -> dict[str, str]:
         share = training.batch_size // place.world
         first, second = (_activation_bytes(stepper, count) for count in (1, 2))
         seconds, measured = _step_seconds(stepper)
-    parameters = sum(parameter.numel() for parameter in stepper.model.network.parameters())
+    parameters = parameter_count(stepper.model.network)
     state = 4 * parameters * (4 + len(training.ema))  # weights, gradients, AdamW's two moments, averages
     activations = first + (min(training.micro_batch or share, share) - 1) * (second - first)
     samples = 0 if data.memory_mapped else data.images.nbytes

@@ -14,20 +14,14 @@ from proxdm.models import LearnedModel
 
 @dataclass(frozen=True)
 class Settings:
-    """How to train.
+    """How to train."""
 
-    Attributes:
-        optimiser: AdamW, learning rates, clipping.
-        training: Length, batch, seed, averages, arithmetic, device.
-        logging: What is written, and how often.
-        flip: Horizontal flips of the data.
-        sampler: Sampler of the previews; None is `ode-euler` for score models and `prox-hybrid` for prox models.
-    """
-
-    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)  # AdamW, learning rates, clipping.
+    # Length, batch, seed, averages, arithmetic, device.
     training: TrainingConfig = field(default_factory=TrainingConfig)
-    logging: LoggingConfig = field(default_factory=LoggingConfig)
-    flip: Flip = "none"
+    logging: LoggingConfig = field(default_factory=LoggingConfig)  # What is written, and how often.
+    flip: Flip = "none"  # Horizontal flips of the data.
+    # Sampler of the previews; None is `ode-euler` for score models and `prox-hybrid` for prox models.
     sampler: str | None = None
 
 
