@@ -49,7 +49,7 @@ class PriorPlan:
     """Leading principal directions; auto leaves 5 % of the variance outside, at most 256."""
 
     rank: Size = "auto"
-    """Directions of each component; auto is 16, or 8 of fewer than 10,000 images."""
+    """Directions of each component; auto is 16, or 8 of fewer than 5,000 images."""
 
     seed: int = 0
     """Of k-means, the gain's noise, and the samples."""

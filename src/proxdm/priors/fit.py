@@ -6,9 +6,9 @@ k-means on the first 64 coefficients, then mean and covariance of every cluster.
 - m, the directions: the fewest of 16, 32, 64, 128, 256 that leave at most 5 % of the variance outside, at most one
   for 10 pictures;
 - K, the components: one for 200 pictures, so that a component copies none of them, at most 200, and at most as many
-  as keep the file below 5 MB; of that number, its half, fifth, and 1 the one that gives pictures held out the
-  greatest density at ratio 1/2;
-- r, the rank of a component: 16, or 8 where there are fewer than 10,000 pictures.
+  as keep the file below 5 MB; of that number, its half, fifth, and 1 the largest that gives pictures held out a
+  density at ratio 1/2 within 0.01 nats a direction of the best;
+- r, the rank of a component: 16, or 8 where there are fewer than 5,000 pictures.
 """
 
 from __future__ import annotations
@@ -50,6 +50,9 @@ MOST_NUMBERS = 440_000
 """Numbers of the components at most, K m (r + 1): with 256 directions of 3x32x32 pictures, a file of 5 MB."""
 
 HELD = 2_000
+TOLERANCE = 0.01
+"""Nats a direction: of nearly equal densities the larger mixture gives the better pictures."""
+
 LEAST_IN_CLUSTER = 32
 
 
@@ -102,7 +105,7 @@ def fit_prior(
     for batch in stream():
         z[done : done + len(batch)] = ((batch.double() - mean) @ basis).float()
         done += len(batch)
-    r = min(sizes[2] or (16 if n >= 10_000 else 8), m)
+    r = min(sizes[2] or (16 if n >= 5_000 else 8), m)
     k, said = (sizes[0], "as asked") if sizes[0] else _choose_components(z, m, r, seed)
     rule = f"{k} components of rank {r} in {m} directions of {n:,} pictures; {said}"
     facts = replace(facts, data=data, rule=rule)
@@ -227,7 +230,8 @@ def _choose_components(z: Tensor, m: int, r: int, seed: int) -> tuple[int, str]:
     figures = {
         k: float(MixturePrior(**plane, **_components(rest, k, r, seed)).log_prob(held, 0.5).mean()) for k in choices
     }
-    best = max(figures, key=lambda k: figures[k])
+    enough = max(figures.values()) - TOLERANCE * m
+    best = max(k for k, value in figures.items() if value >= enough)
     said = ", ".join(f"{k}: {value / m:.3f}" for k, value in figures.items())
     return best, f"held-out log density a direction at ratio 0.5 by components: {said}"
 
