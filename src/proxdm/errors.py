@@ -42,7 +42,7 @@ class CheckpointError(ProxdmError, ValueError):
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return ` (did you mean 'x'?)` for the known name closest to an unknown one; nothing if none is close."""
     names = {one.lower(): one for one in known}
-    close = difflib.get_close_matches(name.lower(), list(names), n=1, cutoff=0.6)
+    close = difflib.get_close_matches(name.lower(), list(names), n=1, cutoff=0.55)
     return f" (did you mean {names[close[0]]!r}?)" if close else ""
 
 

@@ -288,9 +288,10 @@ def test_what_is_wrong_is_said_in_one_line(prox, tmp_path, monkeypatch, capsys, 
 @pytest.mark.parametrize("out", ["a.png", "folder"])
 def test_results_are_not_overwritten_unless_told(prox, tmp_path, capsys, out):
     sample(prox, "--steps", 5, "-n", 4, "--out", tmp_path / out)
-    # The source is not even looked at.
-    assert sample("nowhere", "--steps", 5, "-n", 2, "--out", tmp_path / out) == 2
+    assert sample(prox, "--steps", 5, "-n", 2, "--out", tmp_path / out) == 2
     assert "already; add --overwrite" in capsys.readouterr().err
+    assert sample("nowhere", "--steps", 5, "-n", 2, "--out", tmp_path / out) == 2
+    assert "there is no model 'nowhere'" in capsys.readouterr().err, "what is wrong with the model comes first"
     assert sample(prox, "--steps", 5, "-n", 2, "--out", tmp_path / out, "--overwrite") == 0
     if out == "folder":
         left = sorted(path.name for path in (tmp_path / out).iterdir())

@@ -134,6 +134,7 @@ def dry_run(options: Train) -> int:
     import torch
 
     from proxdm.data import DataError, ImageData, load_data
+    from proxdm.data.known import DATASETS
     from proxdm.runtime.processes import find_place
     from proxdm.training import ingredients
     from proxdm.training.estimate import estimate
@@ -147,7 +148,8 @@ def dry_run(options: Train) -> int:
         words = f"{len(data):,} samples of {'x'.join(map(str, data.shape))}"
     except DataError as error:
         data = ImageData(torch.zeros(1, *config.model.shape), "zeros")
-        words, status = f"cannot be used: {error}", 2
+        known = config.data.name in list(DATASETS)  # what is yet to be downloaded is no fault
+        words, status = f"{'missing' if known else 'cannot be used'}: {error}", 0 if known else 2
     rows = {
         "run": f"{options.out} ({'resume' if options.resume else 'new'})",
         "data": words,

@@ -23,7 +23,10 @@ def deferred_signals() -> Iterator[list[int]]:
         yield received
         return
     known = (number for name in NAMES if (number := getattr(signal, name, None)) is not None)
-    before = {number: handler for number in known if (handler := signal.getsignal(number)) != signal.SIG_IGN}
+    before = {number: signal.getsignal(number) for number in known}
+    for number in set(before) - {signal.SIGINT, signal.SIGTERM}:
+        if before[number] == signal.SIG_IGN:
+            del before[number]
 
     def note(number: int, frame: FrameType | None) -> None:
         received.append(number)
