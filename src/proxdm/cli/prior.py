@@ -16,7 +16,7 @@ from proxdm.cli import parse
 from proxdm.cli.evaluate import ModelOptions
 from proxdm.cli.tables import table
 from proxdm.data.load import DataConfig, load_data
-from proxdm.errors import DataError, OutputError, one_line
+from proxdm.errors import DataError, OutputError
 from proxdm.fitting import PriorPlan, fit_model_prior, held_images, in_words
 from proxdm.metrics.neighbours import copying
 from proxdm.models import LearnedModel
@@ -127,8 +127,8 @@ def describe(prior: Prior) -> list[str]:
         lines += ["", table(["ratio", "gain"], rows), ""]
     try:
         seen, held = load_data(facts.data).images, held_images(DataConfig(facts.data), 5_000)
-    except DataError as error:
-        return [*lines, f"copying: not counted, the data are not here ({one_line(error)})"]
+    except DataError:
+        return [*lines, f"copying: not counted, {facts.data or 'the data'} cannot be found by that name"]
     if held is None:
         return [*lines, f"copying: not counted, {facts.data} has no part that nothing saw"]
     order = seen[:: max(1, len(seen) // len(held))][: len(held)]
