@@ -13,7 +13,6 @@ A `.npy` file whose values need no conversion is mapped into memory, not read: i
 from __future__ import annotations
 
 import math
-import zipfile
 from pathlib import Path
 from typing import Any, Literal
 
@@ -86,7 +85,7 @@ def _load(path: Path) -> NDArray[Any]:
             chosen = keys if len(keys) == 1 else [name for name in _KEYS if name in keys]
             if chosen:
                 return np.asarray(archive[chosen[0]])
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+    except Exception as error:  # of a damaged file NumPy, zip and zlib raise whatever comes to their mind
         remedy = "write it with numpy.save"
         if "object" in str(error).lower():
             remedy = "it holds Python objects, not numbers; statistics for a distance are an .npz with mu and sigma"

@@ -52,10 +52,12 @@ EXTENSIONS = (
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 """Archives that are read without unpacking them."""
 
+LARGEST = 2**30
+"""Bytes of an encoded picture at most."""
+
 LONGEST_TEXT = 2**26
 """Bytes of a text in a PNG, unpacked, up to which the picture is read."""
 
-_READ_ERRORS = (OSError, EOFError, RuntimeError, KeyError, tarfile.TarError, zipfile.BadZipFile, zlib.error)
 _DECODE_ERRORS = (OSError, EOFError, SyntaxError, ValueError, KeyError, IndexError, struct.error, zlib.error)
 _CHUNK = 128
 
@@ -98,7 +100,7 @@ class Pictures:
         def read(index: int) -> bytes | DataError:
             try:
                 return self.content(self.names[index])
-            except _READ_ERRORS as error:
+            except Exception as error:  # as :func:`open_pictures`
                 return self._broken(index, error)
 
         def work(index: int, content: bytes | DataError) -> NDArray[np.uint8] | DataError:
@@ -142,7 +144,14 @@ def open_pictures(path: Path) -> Iterator[Pictures]:
                 archive = stack.enter_context(zipfile.ZipFile(path))
                 infos = {_portable(info.filename): info for info in archive.infolist() if not info.is_dir()}
                 places = {name: info.header_offset for name, info in infos.items()}
-                content = lambda name: archive.read(infos[name])  # noqa: E731
+                whole = path.stat().st_size
+
+                def content(name: str) -> bytes:
+                    info = infos[name]
+                    if info.compress_size > whole or info.file_size > LARGEST:  # zipfile would set that memory aside
+                        raise zipfile.BadZipFile(f"it says that it has {info.file_size:,} bytes")
+                    return archive.read(info)
+
             elif is_archive(path):
                 tar = stack.enter_context(tarfile.open(path))
                 kinds = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.LNKTYPE, tarfile.SYMTYPE)
@@ -151,7 +160,9 @@ def open_pictures(path: Path) -> Iterator[Pictures]:
                 content = lambda name: tar.extractfile(members[name]).read()  # type: ignore[union-attr]  # noqa: E731
             else:
                 raise DataError(f"{path} is neither a folder nor an archive ({', '.join(ARCHIVES)})")
-        except _READ_ERRORS as error:
+        except DataError:
+            raise
+        except Exception as error:  # of a damaged archive tarfile and zipfile raise whatever comes to their mind
             raise DataError(f"{path} is a broken archive ({one_line(error)}); make or download it again") from error
         names = tuple(sorted(name for name in places if name.lower().endswith(EXTENSIONS) and not _hidden(name)))
         if not names:
