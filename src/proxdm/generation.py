@@ -243,15 +243,9 @@ class SamplePlan:
     sampler: Annotated[str | None, arg(help=f"{SAMPLERS_HELP}; by default what the model was trained for.")] = None
     """Text of the sampler; None is the one that the model was trained for."""
 
-    steps: int | None = None
-    """Number of steps; by default 20, or the nearest that was trained."""
-
-    samples: Annotated[int, arg(aliases=("-n",))] = 64
-    """Number of samples."""
-
-    seed: int = 0
-    """Seed of all random numbers; sample i depends on it and i alone."""
-
+    steps: int | None = None  # Number of steps; by default 20, or the nearest that was trained.
+    samples: Annotated[int, arg(aliases=("-n",))] = 64  # Number of samples.
+    seed: int = 0  # Seed of all random numbers; sample i depends on it and i alone.
     grid: Annotated[str | None, arg(help=GRIDS_HELP)] = None
     """Text of a family of grids; None is the usual one of the sampler."""
 
@@ -261,17 +255,10 @@ class SamplePlan:
     start: float | None = None
     """Ratio sigma / alpha to start from, with a prior; by default where the model begins to gain over it."""
 
-    batch_size: int = 64
-    """Samples computed at a time; has no influence on them."""
-
-    bf16: bool = False
-    """Run the network in bfloat16: faster on GPUs, slightly different samples."""
-
-    vae: str = DEFAULT_VAE
-    """Autoencoder that decodes the samples of latent models: a name on the hub, or a folder."""
-
-    latents: bool = False
-    """Leave the samples of latent models as they are."""
+    batch_size: int = 64  # Samples computed at a time; has no influence on them.
+    bf16: bool = False  # Run the network in bfloat16: faster on GPUs, slightly different samples.
+    vae: str = DEFAULT_VAE  # Autoencoder that decodes the samples of latent models: a name on the hub, or a folder.
+    latents: bool = False  # Leave the samples of latent models as they are.
 
     def __post_init__(self) -> None:
         """Check every value that does not need the model."""
@@ -315,28 +302,7 @@ def generate(
     progress: bool = False,
     say: Say = warn,
 ) -> Generated:
-    """Draw the samples of a plan.
-
-    Args:
-        source: Whatever :func:`proxdm.checkpoints.load.open_source` takes, or a model that is open already.
-        plan: How.
-        weights: Weight set; None is the usual one.
-        preset: Of the paper's `.pth` files.
-        device: Where to compute; `auto` is a GPU where there is one.
-        pictures: Refuse samples that are no pictures.
-        frames: Samples to watch on their way from noise, at up to 60 times.
-        each: Takes every batch and the number of its first sample; batches are then not kept.
-        progress: Show a progress bar (only where there is a terminal).
-        say: Takes what is to be said about the samples, line by line; by default such lines are issued as warnings.
-
-    Raises:
-        CheckpointError: There is no such model.
-        OperatorError: The sampler does not take it.
-        StepError: A step is not defined on the grid.
-        DataError: The autoencoder of a latent model cannot be had.
-        NonFiniteError: Samples are not finite.
-        ValueError: Samples that are no pictures, or `latents` of a model that has none.
-    """
+    """Draw the samples of a plan."""
     opened = (
         source if isinstance(source, Opened) else open_source(source, weights, preset, device=choose_device(device))
     )

@@ -74,11 +74,8 @@ class Compare(ModelOptions, EvaluationPlan):
     out: Annotated[Path | None, arg(aliases=("-o",), help_behavior_hint="(default: comparisons/SOURCES)")] = None
     """Folder of the figure and of compare.json."""
 
-    evaluations: Path = Path("evaluations")
-    """Folder in which the rows of models are kept, a folder a model."""
-
-    overwrite: bool = False
-    """Replace the figure and compare.json in OUT; rows are never measured again."""
+    evaluations: Path = Path("evaluations")  # Folder in which the rows of models are kept, a folder a model.
+    overwrite: bool = False  # Replace the figure and compare.json in OUT; rows are never measured again.
 
 
 def main(arguments: Sequence[str], prog: str) -> int:

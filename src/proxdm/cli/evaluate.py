@@ -23,14 +23,9 @@ from proxdm.sweep import Spread, by_cell
 class ModelOptions:
     """Which weights of a model, and where it computes."""
 
-    weights: str | None = None
-    """Weight set: ema-0.9999, raw; by default the moving average."""
-
-    preset: str | None = None
-    """Of the paper's .pth files: the preset they belong to, e.g. cifar10-prox-hybrid."""
-
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:1, mps."""
+    weights: str | None = None  # Weight set: ema-0.9999, raw; by default the moving average.
+    preset: str | None = None  # Of the paper's .pth files: the preset they belong to, e.g. cifar10-prox-hybrid.
+    device: str = "auto"  # auto, cpu, cuda, cuda:1, mps.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +43,7 @@ class Evaluate(ModelOptions, EvaluationPlan):
     out: Annotated[Path | None, arg(aliases=("-o",), help_behavior_hint="(default: evaluations/SOURCE)")] = None
     """Folder of the results."""
 
-    overwrite: bool = False
-    """Measure rows again that are there already, and replace them."""
+    overwrite: bool = False  # Measure rows again that are there already, and replace them.
 
 
 def main(arguments: Sequence[str], prog: str) -> int:

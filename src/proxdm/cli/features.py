@@ -47,19 +47,15 @@ class Train:
     out: Annotated[Path | None, arg(aliases=("-o",), help_behavior_hint="(default: features/DATASET.pt)")] = None
     """The .pt file to write."""
 
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:1, mps."""
-
-    overwrite: bool = False
-    """Replace what is there."""
+    device: str = "auto"  # auto, cpu, cuda, cuda:1, mps.
+    overwrite: bool = False  # Replace what is there.
 
 
 @dataclass(frozen=True)
 class Info:
     """Say what a file of features takes, what it was trained on, and its SHA-256."""
 
-    file: Positional[Path]
-    """A .pt or .pt2 file."""
+    file: Positional[Path]  # A .pt or .pt2 file.
 
 
 @dataclass(frozen=True)

@@ -41,22 +41,16 @@ class Fit(ModelOptions, PriorPlan):
     out: Annotated[Path | None, arg(aliases=("-o",), help_behavior_hint="(default: with the model)")] = None
     """A .safetensors file for the prior alone; needed where the model is not on this disk in a form of its own."""
 
-    figure: Path | None = None
-    """Also draw it: a .png, and an .svg beside it."""
-
-    overwrite: bool = False
-    """Replace a prior that is there."""
+    figure: Path | None = None  # Also draw it: a .png, and an .svg beside it.
+    overwrite: bool = False  # Replace a prior that is there.
 
 
 @dataclass(frozen=True)
 class Show:
     """Say what a prior is, where samplers start with it, and whether it copies; draw it if wanted."""
 
-    source: Annotated[Positional[str], arg(metavar="PRIOR|MODEL")]
-    """The file of a prior, or a model that has one."""
-
-    figure: Path | None = None
-    """Draw the gain curve, the components and samples: a .png, and an .svg beside it."""
+    source: Annotated[Positional[str], arg(metavar="PRIOR|MODEL")]  # The file of a prior, or a model that has one.
+    figure: Path | None = None  # Draw the gain curve, the components and samples: a .png, and an .svg beside it.
 
 
 @dataclass(frozen=True)

@@ -24,19 +24,12 @@ class Report:
     With a run come its results (in its folder, or in evaluations/NAME), and with results the runs that they name.
     """
 
-    sources: Positional[tuple[str, ...]]
-    """Runs, or results (a results.jsonl, its folder, or a folder of such folders)."""
-
-    out: Annotated[Path, arg(aliases=("-o",))] = Path("report.html")
-    """The file to write."""
-
-    title: str = ""
-    """Heading; by default the names of the runs."""
-
+    sources: Positional[tuple[str, ...]]  # Runs, or results (a results.jsonl, its folder, or a folder of such folders).
+    out: Annotated[Path, arg(aliases=("-o",))] = Path("report.html")  # The file to write.
+    title: str = ""  # Heading; by default the names of the runs.
     metrics: Annotated[tuple[str, ...], arg(help=METRICS_HELP, help_behavior_hint="(default: all)")] = ()
 
-    overwrite: bool = False
-    """Replace the file."""
+    overwrite: bool = False  # Replace the file.
 
 
 def main(arguments: Sequence[str], prog: str) -> int:

@@ -46,17 +46,12 @@ class Sample(ModelOptions, SamplePlan):
     """A .png (one grid), .npz (array `samples`) or .gif file (from noise to samples); any other name is a folder of
     numbered PNG files."""
 
-    columns: int | None = None
-    """Pictures in a row of the grid."""
-
+    columns: int | None = None  # Pictures in a row of the grid.
     trajectory_gif: bool = False
     """Also write an animation of the first samples on their way from noise, beside the output."""
 
-    latents: bool = False
-    """Write the samples of latent models as they are (.npz only)."""
-
-    overwrite: bool = False
-    """Replace what is there."""
+    latents: bool = False  # Write the samples of latent models as they are (.npz only).
+    overwrite: bool = False  # Replace what is there.
 
     def __post_init__(self) -> None:
         """Check also where the output goes."""

@@ -38,23 +38,16 @@ class Stats:
 
     data: OmitArgPrefixes[Pictures]
 
-    out: Annotated[Path, arg(aliases=("-o",))]
-    """The .npz file to write."""
-
+    out: Annotated[Path, arg(aliases=("-o",))]  # The .npz file to write.
     features: str = "inception"
     """inception (the FID's network), pixels, or the file of a TorchScript (.pt) or exported (.pt2) module."""
 
     inception_weights: Path | None = None
     """File of the Inception weights, pt_inception-2015-12-05-6726825d.pth; by default it is downloaded once."""
 
-    batch_size: int = 64
-    """Images at a time; has no influence on the result."""
-
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:1, mps."""
-
-    overwrite: bool = False
-    """Replace what is there."""
+    batch_size: int = 64  # Images at a time; has no influence on the result.
+    device: str = "auto"  # auto, cpu, cuda, cuda:1, mps.
+    overwrite: bool = False  # Replace what is there.
 
 
 def main(arguments: Sequence[str], prog: str) -> int:

@@ -29,9 +29,7 @@ class Tune(ModelOptions, TuningPlan):
     What is found is stored with the model and taken by --grid tuned. Every sampler gets the same budget and samples.
     """
 
-    source: Annotated[Positional[str], arg(metavar="MODEL")]
-    """A run, a checkpoint, or a model file or folder."""
-
+    source: Annotated[Positional[str], arg(metavar="MODEL")]  # A run, a checkpoint, or a model file or folder.
     out: Annotated[Path | None, arg(aliases=("-o",), help_behavior_hint="(default: with the model)")] = None
     """A .json file for the grids; needed where the model is not on this disk in a form of its own."""
 

@@ -49,12 +49,8 @@ class EvaluationPlan:
     ] = ()
     """Texts of samplers, or `all`; none is the one that the model was trained for."""
 
-    steps: tuple[int, ...] = (5, 10, 20)
-    """Numbers of steps."""
-
-    samples: Annotated[int, arg(aliases=("-n",))] = 50_000
-    """Samples of a row."""
-
+    steps: tuple[int, ...] = (5, 10, 20)  # Numbers of steps.
+    samples: Annotated[int, arg(aliases=("-n",))] = 50_000  # Samples of a row.
     metrics: Annotated[tuple[str, ...], arg(help=f"{metrics_help()}.")] = ("fid",)
     """Names in :data:`proxdm.metrics.registry.METRICS`."""
 
@@ -65,18 +61,10 @@ class EvaluationPlan:
     """What to compare with: statistics (.npz of `proxdm stats` or pytorch-fid), or a known data set, or a folder,
     archive or array of images."""
 
-    split: Split | None = None
-    """Part of the reference, if that is a known data set."""
-
-    root: str | None = None
-    """Folder that holds the reference; by default PROXDM_DATA or ~/.cache/proxdm/data."""
-
-    size: int | None = None
-    """Cut the pictures of the reference to their central square and resize them to this."""
-
-    grey: bool = False
-    """Take the reference as grey."""
-
+    split: Split | None = None  # Part of the reference, if that is a known data set.
+    root: str | None = None  # Folder that holds the reference; by default PROXDM_DATA or ~/.cache/proxdm/data.
+    size: int | None = None  # Cut the pictures of the reference to their central square and resize them to this.
+    grey: bool = False  # Take the reference as grey.
     held: str | None = None
     """Images that nothing was fitted to, for the metric copying; by default the test part of a known data set."""
 
@@ -89,12 +77,8 @@ class EvaluationPlan:
     inception_weights: Path | None = None
     """File of the Inception weights, pt_inception-2015-12-05-6726825d.pth; by default it is downloaded once."""
 
-    seed: int = 0
-    """The first seed; sample i of a row depends on its seed and i alone."""
-
-    seeds: int = 1
-    """Number of seeds: seed, seed + 1, ...; tables then have mean and standard deviation."""
-
+    seed: int = 0  # The first seed; sample i of a row depends on its seed and i alone.
+    seeds: int = 1  # Number of seeds: seed, seed + 1, ...; tables then have mean and standard deviation.
     grid: Annotated[str | None, arg(help=GRIDS_HELP)] = None
     """Text of a family of grids; None is the usual one of each sampler."""
 
@@ -104,9 +88,7 @@ class EvaluationPlan:
     start: float | None = None
     """Ratio sigma / alpha to start from, with a prior; by default where the model begins to gain over it."""
 
-    bf16: bool = False
-    """Run the network in bfloat16: faster on GPUs, slightly different samples."""
-
+    bf16: bool = False  # Run the network in bfloat16: faster on GPUs, slightly different samples.
     compile: bool = False
     """Compile the network first, which takes a minute or two: for many samples; may round a few pixels to the
     neighbouring grey level."""
@@ -118,8 +100,7 @@ class EvaluationPlan:
     """Samples in one call of the network, always the same ones; by default up to 256 on CUDA and 128 elsewhere; another
     number may round a few pixels to the neighbouring grey level."""
 
-    vae: str = DEFAULT_VAE
-    """Autoencoder that decodes the samples of latent models: a name on the hub, or a folder."""
+    vae: str = DEFAULT_VAE  # Autoencoder that decodes the samples of latent models: a name on the hub, or a folder.
 
     def __post_init__(self) -> None:
         """Check every value that does not need the model."""

@@ -76,30 +76,6 @@ def evaluate(
     Memory does not depend on the number of samples, but for what :mod:`proxdm.evaluation.measures` says is kept. Under
     `torchrun` or `accelerate launch` samples are shared by the processes; they are the same, and so are the values up
     to the rounding of float64 sums.
-
-    Args:
-        source: Whatever :func:`proxdm.checkpoints.load.open_source` takes, or a model that is open already; with
-            `plan.compile` its network stays compiled.
-        plan: What to measure.
-        out: Folder of the results: each finished row is appended to `results.jsonl` there, with a picture beside it,
-            and an interrupted row goes on where it was, at the loss of one batch at most. Rows that are there already
-            are not measured again. None writes nothing.
-        weights: Weight set; None is the usual one.
-        preset: Of the paper's `.pth` files.
-        device: Where to compute; `auto` is a GPU where there is one.
-        overwrite: Measure rows again that are there already; each is replaced when the new one is done.
-        progress: Show progress bars where there is a terminal, and say how long it will take.
-        say: Takes warnings, estimates and what is skipped, line by line; by default they are issued as warnings.
-
-    Raises:
-        CheckpointError: There is no such model.
-        OperatorError: A sampler does not take it.
-        StatisticsError: The reference is missing, or was made by another route than the features.
-        DataError: The reference data cannot be read.
-        FeatureError: The features cannot be had.
-        NonFiniteError: Samples are not finite; the row is not written.
-        OutputError: `out` cannot be written, or its results are damaged.
-        ValueError: The samples are no pictures, or a setting would be ignored.
     """
     place = _place(device)
     if not place.is_main:

@@ -38,11 +38,8 @@ Point = tuple[float, float, float]
 class TuningPlan(EvaluationPlan):
     """What to tune; the objective is the first value of the first metric."""
 
-    samples: Annotated[int, arg(aliases=("-n",))] = 600
-    """Samples behind one value of the objective."""
-
-    budget: int = 20
-    """Grids tried for every sampler and number of steps."""
+    samples: Annotated[int, arg(aliases=("-n",))] = 600  # Samples behind one value of the objective.
+    budget: int = 20  # Grids tried for every sampler and number of steps.
 
     def __post_init__(self) -> None:
         """Check also the budget, and that there is something to go by."""
@@ -77,11 +74,7 @@ def tune(
     progress: bool = False,
     say: Say = warn,
 ) -> list[Tuned]:
-    """Return the best grid of every sampler and number of steps of a plan; nothing is written.
-
-    Raises:
-        ValueError: A setting is out of range; and all that :func:`proxdm.evaluation.evaluate` raises.
-    """
+    """Return the best grid of every sampler and number of steps of a plan; nothing is written."""
     place = Place(choose_device(device))
     opened = source if isinstance(source, Opened) else open_source(source, weights, preset, device=place.device)
     job = open_job(plan, str(source), opened, place, None, progress)

@@ -96,10 +96,6 @@ def frechet_distance(mu1: Moment, cov1: Moment, mu2: Moment, cov2: Moment) -> fl
     With `C = L L^T`, the trace of the square root is that of `(L_1^T C_2 L_1)^{1/2}`: the sum of the singular values
     of `L_1^T L_2`. The factors have as many columns as the covariances have rank, so that fewer samples than
     dimensions lose no digits, as they do in the root of a singular product.
-
-    Raises:
-        ValueError: Shapes do not fit, or a covariance is not symmetric or not positive semi-definite.
-        NonFiniteError: NaN or infinite numbers.
     """
     return _distance(_factored(mu1, cov1, "first"), _factored(mu2, cov2, "second"))
 

@@ -103,14 +103,6 @@ def copying(samples: Tensor, seen: Tensor, held: Tensor) -> tuple[float, float]:
 
     The distance to the nearest of the seen pictures over that to the nearest of the held ones: 1 and 0.5 mean that
     nothing is copied. Both sets must be of the same law and size.
-
-    Args:
-        samples: `(n, *)`.
-        seen: Pictures of the training, or of a prior, `(m, *)`.
-        held: As many that neither saw, `(m, *)`.
-
-    Raises:
-        ValueError: The sets differ in size.
     """
     if len(seen) != len(held):
         raise ValueError(f"{len(seen)} seen and {len(held)} held pictures: nearest distances need as many of both")
