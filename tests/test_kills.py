@@ -1,0 +1,94 @@
+"""Verbs that are killed again and again end as if they had not been: nothing lost, nothing half written.
+
+PROXDM_KILLS=300 pytest tests/test_kills.py kills so often; by default a few times.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+import proxdm
+from proxdm.checkpoints import store
+
+KILLS = int(os.environ.get("PROXDM_KILLS", "9"))
+TRAIN = ("train", "digits-score", "--training.steps", "60", "--training.batch-size", "16", "--out", "run",
+         "--logging.checkpoint-every", "5", "--logging.preview-every", "0", "--logging.every", "10")  # fmt: skip
+EVALUATE = ("evaluate", "run", "--features", "pixels", "-n", "600", "--steps", "4", "--chunk", "20",
+            "--batch-size", "20", "--sampler", "ddim", "--metrics", "fid", "w2", "--out", "rows")  # fmt: skip
+SAMPLE = ("sample", "run", "--steps", "10", "-n", "64", "--out", "pictures", "--sampler", "ddim")
+
+
+def start(folder, *arguments):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(proxdm.__file__).parents[1])}
+    command = [sys.executable, "-m", "proxdm", *arguments]
+    return subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+
+def arguments_of(verb, folder):
+    """The arguments to begin, or to go on."""
+    if verb is TRAIN and store.is_run(folder / "run"):
+        return (*verb, "--resume")
+    return (*verb, "--overwrite") if verb is SAMPLE else verb
+
+
+def finish_in_spite_of_kills(verb, folder, rng, kills):
+    """Kill a verb at random times, then let it end; return how often it was killed."""
+    done = 0
+    while True:
+        process = start(folder, *arguments_of(verb, folder))
+        if done < kills:
+            time.sleep(rng.uniform(0.2, 6.0))
+            if process.poll() is None:
+                process.send_signal(rng.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGHUP]))
+                process.communicate()
+                done += 1
+                continue
+            done += 1  # it was quicker: that counts, or this would never end
+        _, error = process.communicate()
+        assert process.returncode == 0, error.decode()[-2000:]
+        if done >= kills:
+            return done
+        if verb is TRAIN and store.latest(folder / "run").step == 60:
+            return done
+
+
+def outcome(folder):
+    """What a user would look at: weights, rows, pictures."""
+    last = store.latest(folder / "run")
+    weights = {name: last.read(name) for name in (*last.weights, "optimizer")}
+    rows = [json.loads(line) for line in (folder / "rows" / "results.jsonl").read_text().splitlines()]
+    pictures = {path.name: path.read_bytes() for path in (folder / "pictures").glob("*.png")}
+    return last.step, weights, [row["metrics"] for row in rows], pictures
+
+
+@pytest.mark.slow
+def test_killed_verbs_end_as_undisturbed_ones(tmp_path):
+    whole, killed, rng = tmp_path / "whole", tmp_path / "killed", random.Random(0)
+    for folder, kills in ((whole, 0), (killed, KILLS // 3)):
+        folder.mkdir()
+        left = kills
+        while True:  # a training that is done before all kills is begun again elsewhere only by its own resume
+            left -= finish_in_spite_of_kills(TRAIN, folder, rng, left)
+            if left <= 0 or store.latest(folder / "run").step == 60:
+                break
+        finish_in_spite_of_kills(EVALUATE, folder, rng, kills)
+        finish_in_spite_of_kills(SAMPLE, folder, rng, kills)
+    (step, weights, rows, pictures), (other_step, others, other_rows, other_pictures) = map(outcome, (whole, killed))
+    assert step == other_step == 60
+    for name, tensors in weights.items():
+        assert all(torch.equal(tensors[key], others[name][key]) for key in tensors), name
+    assert rows == other_rows
+    assert len(other_rows) == 1
+    assert pictures == other_pictures
+    left = [path.name for path in killed.rglob("*") if ".part" in path.name or "unfinished" in path.name]
+    assert left == []
