@@ -31,6 +31,7 @@ Layout = Literal["auto", "channels-first", "channels-last"]
 """Place of the channels in an array of four dimensions."""
 
 _KEYS = ("images", "samples", "data", "x", "arr_0")
+_LONGEST_HEADER = 2**16
 _CHUNK_BYTES = 64 * 2**20
 _RANGES = {
     "unit": (0.0, 1.0, "scaled from [0, 1] to [-1, 1]"),
@@ -76,6 +77,11 @@ def _load(path: Path) -> NDArray[Any]:
     """Return the array; a `.npy` is mapped copy-on-write, so the file never changes."""
     if not path.exists():
         raise DataError(f"there is no file {path}")
+    with path.open("rb") as file:
+        start = file.read(12)
+    # The length of the header stands in 4 bytes from version 2 on; NumPy would set that much memory aside.
+    if start[:6] == b"\x93NUMPY" and start[6:7] != b"\x01" and int.from_bytes(start[8:12], "little") > _LONGEST_HEADER:
+        raise DataError(f"{path} cannot be read as an array (its header is damaged); write it with numpy.save")
     try:
         loaded = np.load(path, mmap_mode="c" if path.suffix.lower() == ".npy" else None, allow_pickle=False)
         if isinstance(loaded, np.ndarray):

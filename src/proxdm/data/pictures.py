@@ -153,11 +153,13 @@ def open_pictures(path: Path) -> Iterator[Pictures]:
                     return archive.read(info)
 
             elif is_archive(path):
-                tar = stack.enter_context(tarfile.open(path))
+                kind, plain = _compression(path), stack.enter_context(_Measured(io.FileIO(path)))
+                tar = stack.enter_context(tarfile.open(fileobj=plain, mode=f"r:{kind}"))  # type: ignore[call-overload]
                 kinds = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.LNKTYPE, tarfile.SYMTYPE)
                 members = {_portable(one.name): one for one in tar.getmembers() if one.type in kinds or one.isfile()}
                 places = {name: member.offset_data for name, member in members.items()}
-                content = lambda name: tar.extractfile(members[name]).read()  # type: ignore[union-attr]  # noqa: E731
+                most = LARGEST if kind else min(LARGEST, path.stat().st_size)
+                content = lambda name: _extract(tar, members[name], most)  # noqa: E731
             else:
                 raise DataError(f"{path} is neither a folder nor an archive ({', '.join(ARCHIVES)})")
         except DataError:
@@ -169,6 +171,30 @@ def open_pictures(path: Path) -> Iterator[Pictures]:
             raise DataError(f"there are no pictures under {path}; looked for {', '.join(EXTENSIONS)} in it and below")
         others = tuple(name for name in places if not _hidden(name) and name not in set(names))
         yield Pictures(path, names, tuple(places[name] for name in names), content, others)
+
+
+def _compression(path: Path) -> str:
+    """Return how an archive is compressed, by its first bytes: tarfile would try everything, at any price."""
+    with path.open("rb") as file:
+        start = file.read(6)
+    magic = {b"\x1f\x8b": "gz", b"BZh": "bz2", b"\xfd7zXZ\0": "xz"}
+    return next((kind for first, kind in magic.items() if start.startswith(first)), "")
+
+
+class _Measured(io.BufferedReader):
+    """A file that sets no more memory aside than it has bytes, whatever the headers in it say."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Return at most `size` bytes."""
+        left = os.fstat(self.fileno()).st_size - self.tell()
+        return super().read(left if size is None or size < 0 else max(0, min(size, left)))
+
+
+def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, most: int) -> bytes:
+    """Return the bytes of a member of at most so many: what it says of its size is memory that is set aside."""
+    if member.size > most:
+        raise tarfile.TarError(f"it says that it has {member.size:,} bytes")
+    return tar.extractfile(member).read()  # type: ignore[union-attr]  # links were resolved, folders left out
 
 
 def _files(path: Path) -> Iterator[Path]:
