@@ -141,7 +141,9 @@ def test_moving_picture_gives_its_first_frame():
 def test_different_sizes_need_a_size(tmp_path):
     (tmp_path / "a.png").write_bytes(encoded(np.zeros((6, 8, 3), np.uint8)))
     (tmp_path / "b.png").write_bytes(encoded(np.zeros((6, 9, 3), np.uint8)))
-    with pytest.raises(DataError, match=r"b.png is 9x6, a.png is 8x6 \(width x height\); give size="):
+    with pytest.raises(
+        DataError, match=r"b.png is 9x6, a.png is 8x6 \(width x height\); cut and resize all of them with size="
+    ):
         read_pictures(tmp_path)
     assert read_pictures(tmp_path, size=4).shape == (3, 4, 4)
 

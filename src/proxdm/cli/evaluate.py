@@ -16,6 +16,7 @@ from proxdm.cli import parse
 from proxdm.cli.tables import table
 from proxdm.evaluation import Evaluation, EvaluationPlan, evaluate
 from proxdm.evaluation.results import folder_name
+from proxdm.plotting.curves import metric_name
 from proxdm.sweep import Spread, by_cell
 
 
@@ -72,6 +73,7 @@ def report(found: Evaluation) -> str:
     """Return the table of the rows, and what they were compared with."""
     first = found.rows[0]
     names = [name for name in first.metrics if all(name in row.metrics for row in found.rows)]
+    titles = [metric_name(name, first.features["name"]) for name in names]
     cells = [
         [
             sampler,
@@ -96,7 +98,7 @@ def report(found: Evaluation) -> str:
             f"{first.source} ({first.weights}), {first.samples:,} samples, {spread}, {first.features['name']} "
             f"features, against {against}{again}:",
             "",
-            table(["sampler", "grid", "NFE", *(name.replace("_", " ") for name in names), "images/s"], cells),
+            table(["sampler", "grid", "NFE", *titles, "images/s"], cells),
             *(["", *limited] if limited else []),
         ]
     )

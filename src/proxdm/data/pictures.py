@@ -117,7 +117,7 @@ class Pictures:
     def _broken(self, index: int, error: Exception) -> DataError:
         return DataError(
             f"{self.source}: cannot decode {self.names[index]} ({one_line(error)}); repair or remove it, or leave "
-            "such pictures out with skip_broken"
+            "such pictures out with skip_broken (--skip-broken, in training --data.skip-broken)"
         )
 
 
@@ -322,7 +322,8 @@ def read_pictures(
             if picture.shape != store.shape[1:]:
                 raise DataError(
                     f"{path}: {pictures.names[index]} is {_wide(picture.shape)}, {first} is "
-                    f"{_wide(store.shape[1:])} (width x height); give size= to cut and resize all of them"
+                    f"{_wide(store.shape[1:])} (width x height); cut and resize all of them "
+                    "with size= (--size, in training --data.size)"
                 )
             store[index] = picture
         for line in pictures.remarks():
