@@ -122,8 +122,11 @@ def _stream(images: Images) -> tuple[Stream, Stream]:
             yield from images()
             return
         for start in range(0, len(images), BATCH):
-            if isinstance(images, Tensor | np.ndarray):
-                yield torch.as_tensor(np.ascontiguousarray(images[start : start + BATCH]))
+            if isinstance(images, Tensor):
+                yield images[start : start + BATCH]
+                continue
+            if isinstance(images, np.ndarray):  # a copy, for a mapped file may not be written to
+                yield torch.from_numpy(np.array(images[start : start + BATCH]))
                 continue
             items = (images[i] for i in range(start, min(start + BATCH, len(images))))
             yield torch.stack([torch.as_tensor(item[0] if isinstance(item, tuple | list) else item) for item in items])
