@@ -82,6 +82,19 @@ def test_the_start_is_found_for_a_prior_that_has_none(digits):
     assert sample(model, "multistep", 1, (2, 1, 8, 8), prior=prior, start=1.5).shape == (2, 1, 8, 8)
 
 
+def test_a_start_is_not_that_of_a_model_that_is_gone(digits):
+    """Plain functions are models for one call each: their curves are not mixed up, whatever their ids are."""
+    prior, shape = fit_prior(digits.images, 2, 8, 4), (2, 1, 8, 8)
+
+    def call(function):
+        return sample(function, "multistep", 2, shape, schedule=SCORE.model.schedule, prior=prior, seed=0)
+
+    expected = call(lambda x, t: 0.9 * x)
+    for scale in (0.1, 0.5, 0.0):
+        call(lambda x, t, scale=scale: scale * x)
+    assert torch.equal(call(lambda x, t: 0.9 * x), expected)
+
+
 def test_what_cannot_be_is_refused_in_one_line(score, prior, digits):
     shape = (2, 1, 8, 8)
     other = dataclasses.replace(prior, curve=dataclasses.replace(CURVE, schedule="VE(sigma_max=80.0)"))

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from proxdm import imaging
-from proxdm.data.errors import DataError
+from proxdm.errors import DataError
 from proxdm.pixels import to_uint8
 
 

@@ -12,10 +12,9 @@ from tyro.conf import arg
 from proxdm.checkpoints.portable import model_config
 from proxdm.config import Config
 from proxdm.data.images import ImageData
-from proxdm.data.known import DATASETS
-from proxdm.data.load import DataConfig, load_data
+from proxdm.data.load import DataConfig, load_data, test_part
 from proxdm.errors import DataError
-from proxdm.generation import arithmetic, check_prior, draw
+from proxdm.generation import USUAL_STEPS, arithmetic, check_prior, draw
 from proxdm.models import LearnedModel
 from proxdm.operators import offers
 from proxdm.pixels import to_model_range
@@ -90,7 +89,7 @@ def fit_model_prior(
     if data is None:
         config = data_of(model, plan)
         data, held = load_data(config), held_images(config) if held is None else held
-    prior = replace(fit_prior(data.images, *plan.sizes, data=data.name, seed=plan.seed))
+    prior = fit_prior(data.images, *plan.sizes, data=data.name, seed=plan.seed)
     check_prior(model, prior)
     chosen = prior.held if held is None else held
     if chosen is None or not offers(model, "denoiser"):
@@ -117,12 +116,10 @@ def data_of(model: LearnedModel, plan: PriorPlan) -> DataConfig:
 
 def held_images(config: object, most: int = HELD_FOR_GAIN) -> Tensor | None:
     """Return some pictures of the test part of a known data set, in the range of models; None if there is none here."""
-    if not isinstance(config, DataConfig) or config.name not in list(DATASETS):
-        return None
-    if config.split != "train" or "test" not in DATASETS[config.name].splits:
+    if not isinstance(config, DataConfig) or (part := test_part(config)) is None:
         return None
     try:
-        images = load_data(replace(config, split="test", limit=None, flip="none")).images
+        images = load_data(part).images
     except DataError:
         return None
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
@@ -131,8 +128,9 @@ def held_images(config: object, most: int = HELD_FOR_GAIN) -> Tensor | None:
 
 def draw_data(model: LearnedModel, plan: PriorPlan, batch_size: int = 128) -> ImageData:
     """Return samples of the model by 15 steps of `multistep` without a prior, as data."""
-    sampler = find_sampler("multistep" if offers(model, "denoiser") else "prox-hybrid")
-    grid = sampler.grid(model.schedule, SAMPLED_STEPS if offers(model, "denoiser") else 20)
+    name, steps = ("multistep", SAMPLED_STEPS) if offers(model, "denoiser") else ("prox-hybrid", USUAL_STEPS)
+    sampler = find_sampler(name)
+    grid = sampler.grid(model.schedule, steps)
     batches = [range(i, min(i + batch_size, plan.samples)) for i in range(0, plan.samples, batch_size)]
     with arithmetic(model.device):
         drawn = [draw(model, sampler, grid, plan.seed, one).x.float().cpu() for one in batches]

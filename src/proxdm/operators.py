@@ -194,7 +194,7 @@ def prox_from_denoiser(model: Model) -> ProxFromDenoiser:
     return ProxFromDenoiser(model)
 
 
-class ImplicitProx:
+class ImplicitProx(ProxFromDenoiser):
     r"""The prox itself, solved for by evaluations of a denoiser or score.
 
     The condition `u = y + lam grad log p_t(u)` is, by Tweedie, the fixed point of
@@ -226,18 +226,12 @@ class ImplicitProx:
             raise ValueError(
                 f"tol = {tol}, floor = {floor}, most = {most} and memory = {memory} must be positive, most at least 2"
             )
-        self.model, self.schedule, self.device, self.dtype = model, model.schedule, model.device, model.dtype
+        super().__init__(model)
         self.tol, self.most, self.memory, self.floor = tol, most, memory, floor
         self.evaluations = self.unconverged = 0
 
     def prox(self, y: Tensor, t: Time, lam: Time) -> Tensor:
-        """Return the prox of `-lam log p_t` at y, of the shape of y.
-
-        Args:
-            y: Argument, `(B, *)`.
-            t: Time that the step lands on, a number or `(B,)`.
-            lam: Weight, positive, a number or `(B,)`.
-        """
+        """Return the prox of `-lam log p_t` at y, of the shape of y; arguments as of the posterior mean."""
         schedule, weight = self.schedule, as_float64(lam)
         time = torch.maximum(as_float64(t), schedule.time_of_ratio(self.floor)).expand(len(y))
         variance = schedule.sigma(time).square()
@@ -247,7 +241,7 @@ class ImplicitProx:
             self.evaluations += 1
             return near * y + far * denoise(self.model, u, time.to(y.device))
 
-        u = ProxFromDenoiser(self.model).prox(y, time, weight)
+        u = super().prox(y, time, weight)
         self.evaluations += 1
         flat = u.flatten(1)
         values: list[Tensor] = []

@@ -10,7 +10,7 @@ import torch
 
 from proxdm.data import images
 from proxdm.data.arrays import read_array
-from proxdm.data.errors import DataError
+from proxdm.errors import DataError
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import torch
 
 from proxdm.data import images
 from proxdm.data.batches import DataStream
-from proxdm.data.errors import DataError
 from proxdm.data.images import ImageData
+from proxdm.errors import DataError
 from proxdm.pixels import to_model_range
 
 

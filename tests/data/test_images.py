@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from proxdm.data import images
-from proxdm.data.errors import DataError
 from proxdm.data.images import ImageData, check_memory, iterate
+from proxdm.errors import DataError
 from proxdm.pixels import to_model_range, to_uint8
 
 

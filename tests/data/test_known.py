@@ -18,8 +18,8 @@ import pytest
 import torch
 
 from proxdm.data import DataConfig, datasaurus, known, load_data
-from proxdm.data.errors import DataError
 from proxdm.data.known import DATASETS, DEBIAN_FASHION_MNIST, KnownData, cache_folder, download, read_idx
+from proxdm.errors import DataError
 
 
 def read(name, root, split):

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from proxdm.data import images
-from proxdm.data.errors import DataError
 from proxdm.data.pictures import decode, is_archive, open_pictures, read_pictures
+from proxdm.errors import DataError
 
 NAMES = ("b/2.png", "a.PNG", "b/10.png", "c/deep/er/x.bmp", "z.webp")
 """Written in this order; sorted: a.PNG, b/10.png, b/2.png, c/deep/er/x.bmp, z.webp."""

@@ -51,7 +51,7 @@ def test_nothing_is_made_twice(tmp_path):
 
 
 def test_latents_need_diffusers(tmp_path, monkeypatch):
-    from proxdm.data.errors import DataError
+    from proxdm.errors import DataError
 
     monkeypatch.setitem(sys.modules, "diffusers", None)
     with pytest.raises(DataError, match="VAE latents need diffusers"):

@@ -90,6 +90,23 @@ def test_every_kind_of_pictures_gives_the_same_prior(tmp_path):
     assert fit_prior(x + 1, 4, 8, 2).facts.fingerprint != same.facts.fingerprint
 
 
+def test_of_a_long_stream_few_pictures_are_held_from_all_of_it():
+    """Every twentieth of 30,000: 1,500, of which 256 are kept, in bounded memory."""
+    numbers = torch.arange(30_000, dtype=torch.float32)[:, None].repeat(1, 3)
+    held = fit_prior(lambda: iter(numbers.split(700)), 1, 1).held[:, 0]
+    assert len(held) == 256
+    assert torch.equal(held % 20, torch.full((256,), 19.0))
+    assert float(held[0]) < 500
+    assert float(held[-1]) > 29_000
+    assert float(held.diff().min()) > 0
+
+
+def test_a_stream_is_begun_once_a_pass():
+    begun = []
+    fit_prior(lambda: begun.append(1) or iter(clustered(600).split(100)), 2, 8, 2)
+    assert len(begun) == 3  # facts and mean; covariance, of 40 dimensions; coefficients
+
+
 def test_uint8_pictures_are_taken_to_the_range_of_models():
     pictures = torch.randint(0, 256, (50, 1, 4, 4), dtype=torch.uint8)
     prior = fit_prior(pictures, 1)

@@ -23,6 +23,7 @@ from proxdm.checkpoints.portable import (
     parse_config,
     read_grids,
     read_model_file,
+    save_model,
 )
 from proxdm.checkpoints.store import (
     CHECKPOINTS,
@@ -158,21 +159,33 @@ def remarks(found: Found) -> tuple[str, ...]:
 def _build(found: Found, network: nn.Module | None = None) -> LearnedModel:
     """Return the model, with the prior that is stored with it or, of a run, beside it."""
     model = build_model(found.file, found.config, network)
-    if model.prior is None and (path := prior_file(found)) is not None and path.is_file():
-        model.prior = load_prior(path)
-    if not model.grids and (path := grids_file(found)) is not None and path.is_file():
-        model.grids = read_grids(path.read_text(encoding="utf-8"), path)
+    if found.checkpoint is not None:
+        run = found.checkpoint.parent.parent
+        if model.prior is None and (path := run / PRIOR_FILE).is_file():
+            model.prior = load_prior(path)
+        if not model.grids and (path := run / GRIDS_FILE).is_file():
+            model.grids = read_grids(path.read_text(encoding="utf-8"), path)
     return model
 
 
-def grids_file(found: Found) -> Path | None:
-    """Return where the tuned grids of a run or a checkpoint are kept; None of other sources."""
-    return None if found.checkpoint is None else found.checkpoint.parent.parent / GRIDS_FILE
+def store_with(source: str, weights: str | None, name: str) -> tuple[Path, Found | None]:
+    """Return where something of a model is to be kept: a file `name` beside a run, or, with Found, in the model itself.
+
+    A CheckpointError says that the model is not on this disk in a form of its own.
+    """
+    found = None if source.endswith(".pth") else find(source, weights)
+    if found is None or found.kind == "hub":
+        raise CheckpointError(f"{source} is not this machine's to change: name a file for the result with --out")
+    if found.checkpoint is not None:
+        return found.checkpoint.parent.parent / name, None
+    return found.file.path, found
 
 
-def prior_file(found: Found) -> Path | None:
-    """Return where the prior of a run or a checkpoint is kept; None of other sources."""
-    return None if found.checkpoint is None else found.checkpoint.parent.parent / PRIOR_FILE
+def rewrite(model: LearnedModel, found: Found) -> None:
+    """Write a model file or folder again, with the prior and the grids that the model has now."""
+    file = found.file
+    path = file.path.parent if found.kind == "folder" else file.path
+    save_model(model, path, weights=found.weights, step=file.step, origin=file.origin, overwrite=True)
 
 
 def find(source: str | Path, weights: str | None = None, *, external: bool = False) -> Found:
@@ -252,7 +265,7 @@ def _config_beside(file: Path, external: bool) -> Config | ModelConfig:
 
 def stored_prior(found: Found) -> Prior | None:
     """Return the prior that is stored with a model, or beside it."""
-    path = prior_file(found)
-    if found.file.prior is None and (path is None or not path.is_file()):
-        return None
-    return load_prior(path if found.file.prior is None and path is not None else found.file.path)
+    if found.file.prior is not None:
+        return load_prior(found.file.path)
+    path = None if found.checkpoint is None else found.checkpoint.parent.parent / PRIOR_FILE
+    return load_prior(path) if path is not None and path.is_file() else None

@@ -185,19 +185,14 @@ def read_checkpoint(path: Path) -> Checkpoint | None:
     return None if isinstance(found := _examine(path), str) else found
 
 
-def broken(folder: Path) -> dict[Path, str]:
-    """Return the checkpoints of a run that are not whole, and what is wrong with them."""
-    found = {path: _examine(path) for path in sorted((folder / CHECKPOINTS).glob("step-*"))}
-    return {path: problem for path, problem in found.items() if isinstance(problem, str)}
-
-
 def passed_over(folder: Path) -> str | None:
     """Return a line on broken checkpoints that are later than the latest whole one, or None if there are none."""
     newest = latest(folder)
-    later = {path: why for path, why in broken(folder).items() if newest is None or path.name > newest.path.name}
-    if not later:
+    paths = sorted((folder / CHECKPOINTS).glob("step-*"))
+    later = {path: _examine(path) for path in paths if newest is None or path.name > newest.path.name}
+    named = "; ".join(f"{path}: {why}" for path, why in later.items() if isinstance(why, str))
+    if not named:
         return None
-    named = "; ".join(f"{path}: {why}" for path, why in later.items())
     return f"passed over {named}" + ("" if newest is None else f"; taken is {newest.path}")
 
 

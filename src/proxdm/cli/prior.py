@@ -10,8 +10,8 @@ from typing import Annotated
 
 from tyro.conf import OmitSubcommandPrefixes, Positional, arg, subcommand
 
-from proxdm.checkpoints.load import Found, find, open_source, prior_file
-from proxdm.checkpoints.portable import save_model
+from proxdm.checkpoints.load import open_source, rewrite, store_with
+from proxdm.checkpoints.store import PRIOR_FILE
 from proxdm.cli import parse
 from proxdm.cli.evaluate import ModelOptions
 from proxdm.cli.tables import table
@@ -19,7 +19,6 @@ from proxdm.data.load import DataConfig, load_data
 from proxdm.errors import DataError, OutputError
 from proxdm.fitting import PriorPlan, fit_model_prior, held_images, in_words
 from proxdm.metrics.neighbours import copying
-from proxdm.models import LearnedModel
 from proxdm.pixels import to_model_range
 from proxdm.plotting.prior import draw_prior, prior_samples
 from proxdm.priors import Prior, PriorError, load_prior, save_prior, start_for
@@ -80,8 +79,7 @@ def main(arguments: Sequence[str], prog: str) -> int:
 
 def fit(options: Fit, prog: str) -> Prior:
     """Fit a prior and write it where it belongs."""
-    found = None if options.source.endswith(".pth") else find(options.source, options.weights)
-    place = options.out or _place(found)
+    place, found = (options.out, None) if options.out else store_with(options.source, options.weights, PRIOR_FILE)
     if options.out is not None and options.out.suffix != ".safetensors":
         raise ValueError(f"--out = {options.out} must end in .safetensors")
     device = choose_device(options.device)
@@ -89,25 +87,13 @@ def fit(options: Fit, prog: str) -> Prior:
     if not options.overwrite and (place.is_file() if options.out else model.prior is not None):
         raise OutputError(f"{place} has a prior already; replace it (--overwrite), or write another (--out)")
     prior = fit_model_prior(model, plan=options)
-    if found is not None and options.out is None and found.kind in ("file", "folder"):
-        _rewrite(found, model, prior)
+    if found is not None:
+        model.prior = prior
+        rewrite(model, found)
     else:
         save_prior(prior, place, overwrite=options.overwrite)
     print(f"{prog}: written to {place}", file=sys.stderr)
     return prior
-
-
-def _place(found: Found | None) -> Path:
-    if found is None or found.kind == "hub":
-        raise ValueError("the model is not this machine's to change: name a file for the prior with --out")
-    return prior_file(found) or found.file.path
-
-
-def _rewrite(found: Found, model: LearnedModel, prior: Prior) -> None:
-    """Write a model file again, with its prior."""
-    model.prior, file = prior, found.file
-    path = file.path.parent if found.kind == "folder" else file.path
-    save_model(model, path, weights=found.weights, step=file.step, origin=file.origin, overwrite=True)
 
 
 def describe(prior: Prior) -> list[str]:

@@ -17,10 +17,9 @@ from proxdm.cli import sample as sample_verb
 from proxdm.cli import toy as toy_verb
 from proxdm.cli import train as train_verb
 from proxdm.cli.tables import table
-from proxdm.data.errors import DataError
 from proxdm.data.load import DataConfig, load_data
 from proxdm.data.vae import DEFAULT_VAE
-from proxdm.errors import OutputError
+from proxdm.errors import DataError, OutputError
 from proxdm.evaluation import Evaluation, evaluate
 from proxdm.experiments.reproduce import Block, Reproduction, make_steps
 from proxdm.experiments.standins import make_standins

@@ -96,9 +96,8 @@ def run(options: Sample, prog: str) -> int:
         numbered = map(imaging.picture_name, range(options.samples))
         names += [name for name in numbered if (folder / name).exists()][:1]
     if not options.source.endswith(".pth"):
-        find(
-            options.source, options.weights
-        )  # what is wrong with the model is said before what is wrong with the output
+        # What is wrong with the model is said before what is wrong with the output.
+        find(options.source, options.weights)
     check_folder(folder, names, overwrite=options.overwrite)
     with staged(folder, last) as stage:
 

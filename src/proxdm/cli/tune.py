@@ -11,8 +11,8 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from proxdm.checkpoints.load import find, grids_file, open_source
-from proxdm.checkpoints.portable import save_model
+from proxdm.checkpoints.load import open_source, rewrite, store_with
+from proxdm.checkpoints.store import GRIDS_FILE
 from proxdm.cli import parse
 from proxdm.cli.evaluate import ModelOptions
 from proxdm.cli.tables import table
@@ -37,9 +37,7 @@ class Tune(ModelOptions, TuningPlan):
 def main(arguments: Sequence[str], prog: str) -> int:
     """Run the verb and return the exit status."""
     options = parse(Tune, arguments, prog)
-    found = None if options.source.endswith(".pth") else find(options.source, options.weights)
-    if options.out is None and (found is None or found.kind == "hub"):
-        raise ValueError("the model is not this machine's to change: name a file for the grids with --out")
+    place, found = (options.out, None) if options.out else store_with(options.source, options.weights, GRIDS_FILE)
     opened = open_source(options.source, options.weights, options.preset, device=choose_device(options.device))
     results = tune(
         opened,
@@ -50,16 +48,12 @@ def main(arguments: Sequence[str], prog: str) -> int:
     )
     for one in results:
         opened.model.grids.setdefault(one.sampler, {})[one.steps] = one.grid
-    place = options.out or (None if found is None else grids_file(found))
-    if place is not None:
+    if found is not None:
+        rewrite(opened.model, found)
+    else:
         place.parent.mkdir(parents=True, exist_ok=True)
         with replacing(place) as part:
             part.write_text(json.dumps(opened.model.grids, indent=2) + "\n", encoding="utf-8")
-    else:
-        assert found is not None  # hub and .pth were refused above
-        file = found.file
-        place = file.path.parent if found.kind == "folder" else file.path
-        save_model(opened.model, place, weights=found.weights, step=file.step, origin=file.origin, overwrite=True)
     value = next(iter(METRICS.find(options.metrics[0]).values))
     rows = [[one.sampler, str(one.steps), f"{one.first:.4g}", f"{one.value:.4g}", one.grid] for one in results]
     print(table(["sampler", "N", f"{value} before", "after", "grid"], rows))

@@ -5,10 +5,10 @@ Images are kept as uint8 and converted in one place, :mod:`proxdm.data.images`. 
 """
 
 from proxdm.data.batches import DataStream
-from proxdm.data.errors import DataError
 from proxdm.data.images import ImageData, iterate
 from proxdm.data.known import DATASETS, KnownData, cache_folder, download
 from proxdm.data.load import DataConfig, Flip, load_data
+from proxdm.errors import DataError
 from proxdm.pixels import to_model_range, to_uint8
 
 __all__ = [

@@ -20,9 +20,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from proxdm.data.errors import DataError
 from proxdm.data.images import ImageData, check_memory
-from proxdm.errors import one_line
+from proxdm.errors import DataError, one_line
 
 Values = Literal["auto", "unit", "signed", "raw"]
 """Range of a floating-point array: decided by its values, [0, 1], [-1, 1], or any (kept as they are)."""

@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 
 from proxdm.data import images
-from proxdm.data.errors import DataError
 from proxdm.data.images import ImageData
 from proxdm.data.load import Flip
+from proxdm.errors import DataError
 from proxdm.pixels import to_model_range
 from proxdm.runtime.seeds import step_generator
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from proxdm.errors import DataError as DataError
-from proxdm.errors import did_you_mean
+from proxdm.errors import DataError, did_you_mean
 
 
 def unknown_name(what: str, name: str, known: Iterable[str], remedy: str = "") -> DataError:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from proxdm.data.errors import DataError
+from proxdm.errors import DataError
 from proxdm.pixels import to_model_range
 
 MEMORY_LIMIT = 8 * 2**30

@@ -26,10 +26,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from proxdm.data import datasaurus
-from proxdm.data.errors import DataError, unknown_name
+from proxdm.data.errors import unknown_name
 from proxdm.data.images import ImageData
 from proxdm.data.latents import read_latents
-from proxdm.errors import one_line
+from proxdm.errors import DataError, one_line
 from proxdm.runtime.registry import Registry
 
 Split = Literal["train", "test"]

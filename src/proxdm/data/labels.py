@@ -12,10 +12,11 @@ from pathlib import Path, PurePosixPath
 import torch
 from torch import Tensor
 
-from proxdm.data.errors import DataError, unknown_name
+from proxdm.data.errors import unknown_name
 from proxdm.data.known import DATASETS, find_dataset
 from proxdm.data.load import DataConfig
 from proxdm.data.pictures import is_archive, open_pictures
+from proxdm.errors import DataError
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,11 +22,10 @@ import torch
 from torch import Tensor
 
 from proxdm.data.arrays import read_array
-from proxdm.data.errors import DataError
 from proxdm.data.images import ImageData
 from proxdm.data.pictures import Pictures, fit_note, open_pictures
 from proxdm.data.vae import LatentCoder
-from proxdm.errors import OutputError, one_line
+from proxdm.errors import DataError, OutputError, one_line
 from proxdm.noise import sample_generator
 from proxdm.pixels import to_model_range
 from proxdm.runtime.files import replacing

@@ -19,11 +19,12 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from proxdm.data.arrays import Layout, Values, read_array
-from proxdm.data.errors import DataError, unknown_name
+from proxdm.data.errors import unknown_name
 from proxdm.data.images import ImageData, check_memory
 from proxdm.data.known import DATASETS, Split, find_dataset
 from proxdm.data.latents import read_latents, read_stamp
 from proxdm.data.pictures import fit, fit_note, is_archive, read_pictures
+from proxdm.errors import DataError
 
 Flip = Literal["none", "random", "frozen"]
 """Horizontal flips in training: none; afresh at every draw; or decided once per image, as the paper's code does."""
@@ -66,6 +67,13 @@ class DataConfig:
 
 Source = DataConfig | ImageData | Tensor | NDArray[Any] | Dataset[Any] | str | Path
 """What :func:`load_data` takes: a description, a name or path, or the samples themselves."""
+
+
+def test_part(config: DataConfig) -> DataConfig | None:
+    """Return the test part of the known data set that a configuration takes the training part of; None of others."""
+    if config.name not in list(DATASETS) or config.split != "train" or "test" not in DATASETS[config.name].splits:
+        return None
+    return replace(config, split="test", limit=None, flip="none")
 
 
 def load_data(source: Source) -> ImageData:

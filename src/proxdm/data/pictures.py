@@ -25,28 +25,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from proxdm.data.errors import DataError
 from proxdm.data.images import ImageData, check_memory
-from proxdm.errors import one_line
+from proxdm.errors import DataError, one_line
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-EXTENSIONS = (
-    ".png",
-    ".jpg",
-    ".jpeg",
-    ".jfif",
-    ".jpe",
-    ".webp",
-    ".avif",
-    ".bmp",
-    ".gif",
-    ".ppm",
-    ".pgm",
-    ".tif",
-    ".tiff",
-)
+EXTENSIONS = (".png", ".jpg", ".jpeg", ".jfif", ".jpe", ".webp", ".avif", ".bmp", ".gif", ".ppm", ".pgm", ".tif",
+              ".tiff")  # fmt: skip
 """File names that are taken for pictures, in any case."""
 
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
@@ -169,7 +155,7 @@ def open_pictures(path: Path) -> Iterator[Pictures]:
         names = tuple(sorted(name for name in places if name.lower().endswith(EXTENSIONS) and not _hidden(name)))
         if not names:
             raise DataError(f"there are no pictures under {path}; looked for {', '.join(EXTENSIONS)} in it and below")
-        others = tuple(name for name in places if not _hidden(name) and name not in set(names))
+        others = tuple(set(places) - set(names) - {name for name in places if _hidden(name)})
         yield Pictures(path, names, tuple(places[name] for name in names), content, others)
 
 

@@ -14,8 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from proxdm.data.errors import DataError
-from proxdm.errors import one_line
+from proxdm.errors import DataError, one_line
 
 DEFAULT_VAE = "stabilityai/sd-vae-ft-ema"
 """The paper's autoencoder, a name on the Hugging Face Hub."""

@@ -16,8 +16,7 @@ from torch import Tensor
 
 from proxdm.config import Config
 from proxdm.data.images import ImageData
-from proxdm.data.known import DATASETS
-from proxdm.data.load import DataConfig, load_data
+from proxdm.data.load import DataConfig, load_data, test_part
 from proxdm.metrics.features import FeatureExtractor, sides
 from proxdm.metrics.registry import METRICS
 from proxdm.metrics.statistics import ReferenceStatistics, StatisticsError, compute_statistics
@@ -146,8 +145,8 @@ def open_reference(
 def _held_config(config: DataConfig, held: str | Path | None, metric: str) -> DataConfig:
     if held is not None:
         return replace(config, name=str(held), limit=None)
-    if config.name in list(DATASETS) and config.split == "train" and "test" in DATASETS[config.name].splits:
-        return replace(config, split="test", limit=None)
+    if (part := test_part(config)) is not None:
+        return part
     raise StatisticsError(
         f"{metric} needs images that nothing was fitted to, and {config.name} ({config.split}) has no such part; name "
         "some with --held"

@@ -20,9 +20,9 @@ from proxdm.errors import NonFiniteError
 from proxdm.evaluation.plan import EvaluationPlan
 from proxdm.evaluation.run import open_job
 from proxdm.generation import Say, method_name, warn
-from proxdm.grids import LARGEST_START, TimeGrid
+from proxdm.grids import LARGEST_START, TimeGrid, grid_parameters
 from proxdm.metrics.registry import METRICS
-from proxdm.priors import few_step_grid, start_for
+from proxdm.priors import few_step_shape, start_for
 from proxdm.runtime.device import choose_device
 from proxdm.runtime.processes import Place
 from proxdm.schedules import Schedule
@@ -118,16 +118,16 @@ def search(
                 values[text] = math.inf
         return values[text], text
 
-    point, powers = _first(method, steps, schedule), [1.0, 1.0, 1.0]
+    point, power = _first(method, steps, schedule), 1.0
     best, text = first, _ = value_at(point)
     coordinates = (0,) if steps == 1 else (0, 1) if steps == 2 else (0, 1, 2)
-    while len(values) < budget and powers[0] > 0.1:
+    while len(values) < budget and power > 0.1:
         improved = False
         for i in coordinates:
             for way in (1, -1):
                 moved = False
                 while len(values) < budget:
-                    factor = FACTORS[i] ** (way * powers[i])
+                    factor = FACTORS[i] ** (way * power)
                     other = tuple(v * factor if j == i else v for j, v in enumerate(point))
                     value, its = value_at(other)  # type: ignore[arg-type]
                     if value >= best:
@@ -136,18 +136,18 @@ def search(
                 if moved:
                     break
         if not improved:
-            powers = [power / 2 for power in powers]
+            power /= 2
     name = method_name(method.sampler, method.prior)
     return Tuned(name, steps, text, sign * best, sign * first, len(values))
 
 
 def _first(method: Method, steps: int, schedule: Schedule) -> Point:
-    last = float(schedule.ratio(1.0))
+    """Return the grid that the sampler would have by default, of the family `rho`."""
     if method.prior is None or method.prior.curve is None:
-        return min(last, LARGEST_START), 0.03, 7.0
+        usual = grid_parameters("rho")
+        return min(float(schedule.ratio(1.0)), LARGEST_START), usual["end"], usual["rho"]
     start = method.start or start_for(method.prior.curve, steps)
-    ratios = schedule.ratio(few_step_grid(schedule, steps, start).times)
-    return start, float(ratios[-2]) if steps > 1 else start / 2, 1.5
+    return start, *few_step_shape(steps, start)
 
 
 def _grid(point: Point, steps: int, schedule: Schedule) -> TimeGrid | None:

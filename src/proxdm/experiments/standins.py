@@ -17,10 +17,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from proxdm.data.errors import DataError
 from proxdm.data.latents import encode_pictures
 from proxdm.data.vae import load_vae
-from proxdm.errors import one_line
+from proxdm.errors import DataError, one_line
 from proxdm.imaging import save_pictures
 from proxdm.metrics.features import METADATA
 from proxdm.runtime.files import replacing

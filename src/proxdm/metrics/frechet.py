@@ -171,9 +171,9 @@ def _factored(mu: Moment, cov: Moment, name: str) -> _Factored:
     upper, pivots, rank, _ = dpstrf((covariance + covariance.T) / 2, lower=0)
     factor: Array = np.zeros((len(covariance), rank))
     factor[pivots - 1] = np.triu(upper)[:rank].T
+    left = float(np.abs(covariance - factor @ factor.T).max())
     # float32 rounds every entry by 6e-8 of itself, which may take D of them from a singular covariance.
-    allowed = max(1e-6, len(mean) * 6e-8 if _is_single(covariance) else 0.0) * largest
-    if (left := float(np.abs(covariance - factor @ factor.T).max())) > allowed:
+    if left > 1e-6 * largest and not (left <= len(mean) * 6e-8 * largest and _is_single(covariance)):
         raise ValueError(f"the {name} covariance is not positive semi-definite, by {left:.3g} of {largest:.3g}")
     return _Factored(mean, float(np.trace(covariance)), factor)
 

@@ -81,8 +81,7 @@ def fit_prior(
         PriorError: There are fewer than 2 pictures, values are not finite, or K, m or r are out of their range.
     """
     raw, stream = _stream(images)
-    facts, mean, total, held = _first_pass(raw)
-    shape = tuple(next(iter(raw())).shape[1:])
+    shape, facts, mean, total, held = _first_pass(raw)
     n, d = facts.count - facts.count // EVERY, len(mean)
     limit = min(d, n - 1)
     sizes = _asked(components, directions, rank, n, limit)
@@ -145,12 +144,11 @@ def _held(first: int, count: int) -> Tensor:
     return torch.arange(first, first + count) % EVERY == EVERY - 1
 
 
-def _first_pass(raw: Stream) -> tuple[Facts, Tensor, Tensor, Tensor | None]:
-    """Return facts of the pictures, mean `(d,)` and total variance of those to fit to, and up to 256 that are held."""
+def _first_pass(raw: Stream) -> tuple[tuple[int, ...], Facts, Tensor, Tensor, Tensor | None]:
+    """Return shape and facts of the pictures, mean and total variance of those to fit to, and up to 256 held ones."""
     count, low, high, digest = 0, math.inf, -math.inf, hashlib.sha256()
     total = squares = torch.zeros((), dtype=torch.float64)
-    held: list[Tensor] = []
-    fitted = 0
+    kept, seen, filled, stride, fitted = torch.empty(0), 0, 0, 1, 0
     for batch in raw():
         images = to_model_range(batch).cpu()
         flat, out = images.flatten(1), _held(count, len(batch))
@@ -159,9 +157,15 @@ def _first_pass(raw: Stream) -> tuple[Facts, Tensor, Tensor, Tensor | None]:
             raise PriorError(f"picture {bad} has NaN or infinite values; take it out")
         digest.update(flat.contiguous().numpy().data)
         low, high, count = min(low, float(flat.min())), max(high, float(flat.max())), count + len(flat)
-        held += [image.clone() for image in images[out]]
-        if len(held) > 16 * HELD_FOR_GAIN:  # of a long stream: thin it out, to bound the memory
-            held = held[::2]
+        if not count - len(flat):  # one block of memory: small pieces between the batches would keep these from it
+            kept = torch.empty(2 * HELD_FOR_GAIN, *images.shape[1:])
+        for image in images[out]:
+            if seen % stride == 0 and filled == len(kept):  # of a long stream: thin it out
+                kept[:HELD_FOR_GAIN], filled, stride = kept[::2].clone(), HELD_FOR_GAIN, 2 * stride
+            if seen % stride == 0:
+                kept[filled] = image
+                filled += 1
+            seen += 1
         rows = flat[~out]
         fitted += len(rows)
         total, squares = total + rows.sum(0, dtype=torch.float64), squares + rows.double().square().sum()
@@ -169,8 +173,10 @@ def _first_pass(raw: Stream) -> tuple[Facts, Tensor, Tensor, Tensor | None]:
         raise PriorError(f"a prior needs 2 pictures at least, and there are {count}")
     mean = total / fitted
     facts = Facts(count, low, high, digest.hexdigest())
-    kept = torch.stack(held[:: max(1, len(held) // HELD_FOR_GAIN)][:HELD_FOR_GAIN]) if held else None
-    return facts, mean, (squares / fitted - mean.square().sum()).clamp(min=0), kept
+    number = min(filled, HELD_FOR_GAIN)
+    chosen = torch.arange(number) if stride == 1 else torch.linspace(0, filled - 1, number).round().long()
+    held = kept[chosen] if number else None
+    return tuple(kept.shape[1:]), facts, mean, (squares / fitted - mean.square().sum()).clamp(min=0), held
 
 
 def _asked(components: Any, directions: Any, rank: Any, n: int, limit: int) -> tuple[int, int, int]:

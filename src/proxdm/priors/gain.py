@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, finalize
 
 import torch
 from torch import Tensor
@@ -27,31 +27,8 @@ THRESHOLDS = (0.73, 0.78, 0.87, 0.92, 0.95)
 ENDS = (0.12, 0.12, 0.1, 0.08)
 """Last positive ratio, by the number of evaluations from 1 on; the last for more."""
 
-RATIOS = (
-    0.1,
-    0.15,
-    0.2,
-    0.3,
-    0.4,
-    0.5,
-    0.6,
-    0.7,
-    0.85,
-    1.0,
-    1.2,
-    1.4,
-    1.7,
-    2.0,
-    2.5,
-    3.0,
-    4.0,
-    5.0,
-    6.0,
-    8.0,
-    10.0,
-    14.0,
-    20.0,
-)
+RATIOS = (0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.85, 1.0, 1.2, 1.4, 1.7, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0,
+          14.0, 20.0)  # fmt: skip
 """Ratios that a gain is computed at."""
 
 
@@ -113,6 +90,7 @@ def with_gain(prior: Prior, model: Model) -> Prior:
     known = _CURVES.setdefault(prior, {})
     if id(model) not in known:
         known[id(model)] = gain(model, prior, prior.held)
+        finalize(model, known.pop, id(model), None)  # another model may get the same id
     return replace(prior, curve=known[id(model)])
 
 
@@ -121,8 +99,11 @@ def start_for(curve: GainCurve, steps: int) -> float:
     return curve.crossing(THRESHOLDS[min(steps, len(THRESHOLDS)) - 1])
 
 
+def few_step_shape(steps: int, start: float) -> tuple[float, float]:
+    """Return end and exponent of the grid `rho` from a start: :data:`ENDS`; 1.5 up to N = 5, 3 from N = 10 on."""
+    return min(ENDS[min(steps, len(ENDS)) - 1], start / 2), 1.5 + 1.5 * min(1.0, max(0.0, (steps - 5) / 5))
+
+
 def few_step_grid(schedule: Schedule, steps: int, start: float) -> TimeGrid:
-    """Return the grid `rho` from a start: its end by :data:`ENDS`, its exponent 1.5 up to N = 5, 3 from 10 on."""
-    end = min(ENDS[min(steps, len(ENDS)) - 1], start / 2)
-    rho = 1.5 + 1.5 * min(1.0, max(0.0, (steps - 5) / 5))
-    return TimeGrid.rho(steps, min(start, float(schedule.ratio(1.0))), end, rho, schedule)
+    """Return the grid `rho` from a ratio `start` for N = `steps` (:func:`few_step_shape`)."""
+    return TimeGrid.rho(steps, min(start, float(schedule.ratio(1.0))), *few_step_shape(steps, start), schedule)

@@ -35,7 +35,7 @@ class GaussianPrior(Prior):
 
     @property
     def directions(self) -> int:
-        """K."""
+        """The number k of directions."""
         return self.basis.shape[1]
 
     @property

@@ -60,12 +60,12 @@ class MixturePrior(Prior):
 
     @property
     def directions(self) -> int:
-        """M."""
+        """The number m of directions."""
         return self.basis.shape[1]
 
     @property
     def rank(self) -> int:
-        """R."""
+        """The number r of directions of a component."""
         return self.axes.shape[2]
 
     @property

@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Any, Literal, get_args
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from proxdm.grids import TimeGrid
@@ -118,9 +119,9 @@ def _lagrange(schedule: Schedule, variable: Variable, s: float, times: tuple[flo
     nodes, weights = np.polynomial.legendre.leggauss(64)
     rho = start + (nodes + 1) / 2 * (end - start)
     if variable == "t":
-        at, knots = np.array([float(schedule.time_of_ratio(r)) for r in rho]), np.array(times)
+        at, knots = schedule.time_of_ratio(torch.from_numpy(rho)).numpy(), np.array(times)
     else:
-        at, knots = np.log(rho), np.log([float(schedule.ratio(t)) for t in times])
+        at, knots = np.log(rho), schedule.ratio(torch.tensor(times, dtype=torch.float64)).log().numpy()
     total = []
     for j, knot in enumerate(knots):
         others = np.delete(knots, j)

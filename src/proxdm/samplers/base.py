@@ -324,19 +324,16 @@ def choose_prior(model: Model, sampler: Sampler, prior: Prior | bool | None) -> 
         PriorError: There is none where one is wanted, or it was made for another schedule.
     """
     own: Prior | None = getattr(model, "prior", None)
-    if prior is None:
-        prior = sampler.takes_prior
-        found = own if prior else None
-    else:
-        found = own if prior is True else prior or None
-        if prior is True and own is None:
-            raise PriorError(
-                "the model has no prior of its own; fit one with proxdm prior fit, or give prior=fit_prior(images)"
-            )
+    if prior is True and own is None:
+        raise PriorError(
+            "the model has no prior of its own; fit one with proxdm prior fit, or give prior=fit_prior(images)"
+        )
+    wanted = sampler.takes_prior if prior is None else prior
+    found = own if wanted is True else wanted or None
     if found is not None and (curve := found.curve) is not None and curve.schedule != str(model.schedule):
         raise PriorError(
             f"the start of the prior was found for the schedule {curve.schedule}, and the model's is {model.schedule}; "
-            "find it anew: proxdm prior fit, or prior_for(model, images)"
+            "find it anew: proxdm prior fit"
         )
     return found
 

@@ -2,8 +2,8 @@
 
 :func:`train` takes any model, data, draws and objective; :func:`train_config` makes them from a configuration.
 Everything random is a function of (seed, step) (:mod:`proxdm.runtime.seeds`), so on the CPU a resumed run equals an
-uninterrupted one to the last bit, and several processes give the weights of one
-up to rounding, but for dropout, whose random numbers depend on how a batch is cut.
+uninterrupted one to the last bit, and several processes give the weights of one up to rounding, but for dropout, whose
+random numbers depend on how a batch is cut.
 """
 
 from __future__ import annotations
@@ -220,17 +220,12 @@ class Trainer:
         """Keep the phases of the loss where they were when the run was begun."""
         before = store.read_config(self.folder, type(self.record)).training.steps if horizon == 0 else horizon
         self.stepper.horizon = before
-        if self.progress and before != self.settings.training.steps and self.settings_have_phases:
+        if self.progress and before != self.settings.training.steps and self.stepper.objective.loss != "mse":
             print(
                 f"the phases of the loss stay as for {before:,} steps; the last one goes on",
                 file=sys.stderr,
                 flush=True,
             )
-
-    @property
-    def settings_have_phases(self) -> bool:
-        """Whether the loss changes in the course of the training."""
-        return self.stepper.objective.loss != "mse"
 
     def run(self, signals: list[int]) -> TrainingResult:
         """Take the remaining steps, or as many as are taken before a signal comes."""
