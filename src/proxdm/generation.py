@@ -211,11 +211,11 @@ def draw(
 def has_latents(model: LearnedModel) -> bool:
     """Return whether the samples of a model are latents `(C, H, W)` of an autoencoder."""
     shape = model_config(model.config).shape
-    raw = isinstance(model.config, Config) and model.config.data.values == "raw"
+    raw = model.vae is not None or (isinstance(model.config, Config) and model.config.data.values == "raw")
     return len(shape) == 3 and (raw or (shape[0] == 4 and not is_image_shape(shape)))
 
 
-def make_decoder(model: LearnedModel, vae: str) -> tuple[tuple[int, int, int], Decoder]:
+def make_decoder(model: LearnedModel, vae: str | None = None) -> tuple[tuple[int, int, int], Decoder]:
     """Return the shape of the pictures of a model, and what turns its samples into them."""
     shape: Sequence[int] = model_config(model.config).shape
     latents = has_latents(model)
@@ -226,6 +226,7 @@ def make_decoder(model: LearnedModel, vae: str) -> tuple[tuple[int, int, int], D
         return (channels, height, width), lambda x: x
     from proxdm.data.vae import decode_latents, load_vae
 
+    vae = vae or model.vae or DEFAULT_VAE
     coder = load_vae(vae, device=model.device)
     if (its := int(coder.module.config.latent_channels)) != channels:
         raise ValueError(
@@ -257,7 +258,10 @@ class SamplePlan:
 
     batch_size: int = 64  # Samples computed at a time; has no influence on them.
     bf16: bool = False  # Run the network in bfloat16: faster on GPUs, slightly different samples.
-    vae: str = DEFAULT_VAE  # Autoencoder that decodes the samples of latent models: a name on the hub, or a folder.
+    vae: str | None = None
+    """Autoencoder that decodes the samples of latent models: a name on the hub, or a folder; by default the pipeline's
+    own, or stabilityai/sd-vae-ft-ema."""
+
     latents: bool = False  # Leave the samples of latent models as they are.
 
     def __post_init__(self) -> None:

@@ -224,6 +224,8 @@ class _Model(nn.Module, Generic[P]):
         self.config = config
         self.prior: Prior | None = None
         """What replaces the model at high noise (:mod:`proxdm.priors`); stored with it."""
+        self.vae: str | None = None
+        """Autoencoder of the samples, where they are latents and it is known: a folder, or a name on the hub."""
         self.grids: dict[str, dict[int, str]] = {}
         """Texts of the best grids that were found, by sampler and N; stored with it."""
 

@@ -19,6 +19,7 @@ is 4.7 % off. Every function takes a number or a tensor of any shape and returns
 from __future__ import annotations
 
 import math
+import zlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
@@ -235,6 +236,10 @@ class Discrete(VariancePreserving):
         angles = (torch.linspace(0, 1, steps + 1, dtype=torch.float64) + offset) / (1 + offset) * math.pi / 2
         bars = angles.cos().square()
         return cls(tuple((1 - bars[1:] / bars[:-1]).clamp(max=largest).tolist()))
+
+    def __str__(self) -> str:
+        digest = zlib.crc32(repr(self.betas).encode())
+        return f"Discrete({self.steps} betas, {self.betas[0]:.4g} to {self.betas[-1]:.4g}, checksum {digest:08x})"
 
     @property
     def steps(self) -> int:

@@ -7,6 +7,7 @@ Nothing here unpickles anything. The paper's `.pth` files need to be told what t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -44,6 +45,9 @@ from proxdm.runtime.averages import STALE, share_of_start
 from proxdm.runtime.device import choose_device
 
 Kind = Literal["run", "checkpoint", "folder", "file", "hub"]
+
+SOURCES = {"hf": "proxdm.integrations.diffusers.pipelines:open_pipeline"}
+"""Models of other libraries by prefix, `hf:FOLDER`: a function `(rest, weights, preset, device) -> Opened`."""
 
 _PICKLED = (".pth", ".pt", ".ckpt", ".pkl", ".bin")
 
@@ -92,6 +96,8 @@ def load(
             known here, or it has no such weight set; the message says what was looked for, or lists what there is.
         HubError: The repository cannot be had.
     """
+    if other_library(source) is not None:
+        return open_source(source, weights, device=choose_device(device)).model
     return _build(find(source, weights, external=network is not None), network).to(choose_device(device))
 
 
@@ -127,6 +133,10 @@ def open_source(
     source: str | Path, weights: str | None = None, preset: str | None = None, *, device: str | torch.device = "cpu"
 ) -> Opened:
     """Return the model of any source and its weight set, as :func:`load` or, of `.pth` files, :func:`load_official`."""
+    if (foreign := other_library(source)) is not None:
+        module, _, name = SOURCES[foreign[0]].partition(":")
+        opened: Opened = getattr(import_module(module), name)(foreign[1], weights, preset, device)
+        return opened
     if Path(source).suffix == ".pth":
         chosen = weights or OFFICIAL_WEIGHTS
         return Opened(load_official(source, preset, chosen, device=device), chosen)
@@ -134,6 +144,12 @@ def open_source(
         raise CheckpointError(f"preset = {preset!r} is for .pth files; {source} has a configuration: leave it out")
     found = find(source, weights)
     return Opened(_build(found).to(choose_device(device)), found.weights, remarks(found))
+
+
+def other_library(source: str | Path) -> tuple[str, str] | None:
+    """Return the prefix in :data:`SOURCES` of a source and what stands behind it; None if it has none."""
+    prefix, colon, rest = str(source).partition(":")
+    return (prefix, rest) if colon and prefix in SOURCES else None
 
 
 def remarks(found: Found) -> tuple[str, ...]:
@@ -173,7 +189,10 @@ def store_with(source: str, weights: str | None, name: str) -> tuple[Path, Found
 
     A CheckpointError says that the model is not on this disk in a form of its own.
     """
-    found = None if source.endswith(".pth") else find(source, weights)
+    foreign = other_library(source)
+    if foreign is not None and Path(foreign[1]).is_dir():
+        return Path(foreign[1]) / name, None
+    found = None if foreign is not None or source.endswith(".pth") else find(source, weights)
     if found is None or found.kind == "hub":
         raise CheckpointError(f"{source} is not this machine's to change: name a file for the result with --out")
     if found.checkpoint is not None:
@@ -194,6 +213,11 @@ def find(source: str | Path, weights: str | None = None, *, external: bool = Fal
     `external` says that the network will be given, so that it need not be known here.
     """
     path, name = Path(source), str(source)
+    if other_library(source) is not None:
+        raise CheckpointError(
+            f"{name} is a pipeline of another library: sample, prior, tune and evaluate take it, and to be stored as a "
+            "file of ours it would have to be a network of ours"
+        )
     checkpoint: Path | None = None
     kind: Kind
     if path.is_dir():

@@ -145,7 +145,7 @@ def _(step: Sample) -> int:
         preset=step.preset,
         bf16=step.bf16,
         device=step.device or "auto",
-        vae=DEFAULT_VAE if step.vae is None else str(step.vae),
+        vae=None if step.vae is None else str(step.vae),
     )
     return sample_verb.run(options, "proxdm sample")
 

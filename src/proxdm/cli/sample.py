@@ -14,7 +14,7 @@ from torch import Tensor
 from tyro.conf import Positional, arg
 
 from proxdm import imaging
-from proxdm.checkpoints.load import find
+from proxdm.checkpoints.load import find, other_library
 from proxdm.cli import parse
 from proxdm.cli.evaluate import ModelOptions
 from proxdm.generation import Generated, SamplePlan, generate
@@ -95,7 +95,7 @@ def run(options: Sample, prog: str) -> int:
     if kind == "folder":  # one picture of an earlier run says as much as all of them
         numbered = map(imaging.picture_name, range(options.samples))
         names += [name for name in numbered if (folder / name).exists()][:1]
-    if not options.source.endswith(".pth"):
+    if not options.source.endswith(".pth") and other_library(options.source) is None:
         # What is wrong with the model is said before what is wrong with the output.
         find(options.source, options.weights)
     check_folder(folder, names, overwrite=options.overwrite)

@@ -88,11 +88,13 @@ def load_vae(
     known to overflow in some autoencoders. A DataError says that diffusers is missing, or what is wrong with it.
     """
     try:
-        from diffusers import AutoencoderKL
+        from diffusers import AutoencoderKL, VQModel
     except ImportError as error:
         raise DataError(f'VAE latents need diffusers ({one_line(error)}): pip install "proxdm[diffusers]"') from error
     try:
-        module = AutoencoderKL.from_pretrained(name, use_safetensors=True)  # type: ignore[no-untyped-call]
+        config = AutoencoderKL.load_config(name)
+        kind = VQModel if config.get("_class_name") == "VQModel" else AutoencoderKL
+        module = kind.from_pretrained(name, use_safetensors=True)
     except (OSError, ValueError) as error:
         raise DataError(f"the autoencoder {name} cannot be loaded: {one_line(error)}") from error
     return LatentCoder(module.to(device=device, dtype=dtype).eval().requires_grad_(False), name)

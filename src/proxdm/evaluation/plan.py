@@ -13,7 +13,6 @@ from tyro.conf import arg
 from proxdm.checkpoints.portable import model_config
 from proxdm.data.known import Split
 from proxdm.data.load import DataConfig
-from proxdm.data.vae import DEFAULT_VAE
 from proxdm.generation import (
     GRIDS_HELP,
     PRIOR_HELP,
@@ -100,7 +99,9 @@ class EvaluationPlan:
     """Samples in one call of the network, always the same ones; by default up to 256 on CUDA and 128 elsewhere; another
     number may round a few pixels to the neighbouring grey level."""
 
-    vae: str = DEFAULT_VAE  # Autoencoder that decodes the samples of latent models: a name on the hub, or a folder.
+    vae: str | None = None
+    """Autoencoder that decodes the samples of latent models: a name on the hub, or a folder; by default the pipeline's
+    own, or stabilityai/sd-vae-ft-ema."""
 
     def __post_init__(self) -> None:
         """Check every value that does not need the model."""

@@ -107,7 +107,7 @@ def _autoencoder(folder: Path) -> None:
         raise DataError(f'VAE latents need diffusers ({one_line(error)}): pip install "proxdm[diffusers]"') from error
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_SEED)
-        module: Any = AutoencoderKL(  # type: ignore[no-untyped-call]
+        module: Any = AutoencoderKL(
             block_out_channels=(4, 4),
             down_block_types=("DownEncoderBlock2D",) * 2,
             up_block_types=("UpDecoderBlock2D",) * 2,

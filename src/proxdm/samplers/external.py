@@ -119,20 +119,25 @@ class Diffusers(Sampler):
         return getattr(schedulers, self.scheduler)
 
     def _make(self, schedule: Schedule) -> Any:
-        times = torch.arange(1, TABLE + 1, dtype=torch.float64) / TABLE
-        alpha_bar = 1 / (1 + schedule.ratio(times).clamp(max=LARGEST_RATIO).square())
-        betas = 1 - alpha_bar / torch.cat([alpha_bar.new_ones(1), alpha_bar[:-1]])
         kind = self._class()
         plain = {
             "clip_sample": False,
             "thresholding": False,
             "num_train_timesteps": TABLE,
-            "trained_betas": betas.tolist(),
+            "trained_betas": betas_of(schedule),
         }
         known = inspect.signature(kind.__init__).parameters
         if "trained_betas" not in known:
             raise OperatorError(f"{self.scheduler} takes no table of betas, which is how it would learn the schedule")
         return kind(**{key: value for key, value in plain.items() if key in known} | dict(self.options))
+
+
+def betas_of(schedule: Schedule) -> list[float]:
+    """Return the table of betas with the ratios of a schedule at the times `(i + 1) / T`."""
+    times = torch.arange(1, TABLE + 1, dtype=torch.float64) / TABLE
+    alpha_bar = 1 / (1 + schedule.ratio(times).clamp(max=LARGEST_RATIO).square())
+    betas: list[float] = (1 - alpha_bar / torch.cat([alpha_bar.new_ones(1), alpha_bar[:-1]])).tolist()
+    return betas
 
 
 def _time(index: float) -> float:

@@ -1,0 +1,287 @@
+"""Sampler out: `multistep` with its prior as a scheduler of diffusers, for any pipeline.
+
+pipe.scheduler = ProxMultistepScheduler.from_config(pipe.scheduler.config, prior=prior)
+pipe(num_inference_steps=3)
+"""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import torch
+from diffusers import ConfigMixin, SchedulerMixin
+from diffusers.configuration_utils import register_to_config
+from diffusers.schedulers.scheduling_utils import SchedulerOutput
+from torch import Tensor
+
+from proxdm.checkpoints.store import PRIOR_FILE
+from proxdm.grids import TimeGrid
+from proxdm.integrations.diffusers.meaning import DiffusersError, index_of, prediction_of, schedule_of, time_of
+from proxdm.models import SCORE_PARAMETRISATIONS
+from proxdm.priors import Prior, load_prior, save_prior, warm_start
+from proxdm.samplers import find_sampler
+from proxdm.samplers.base import choose_grid
+
+
+class _Timesteps(Tensor):
+    """Timesteps that say the current one again where a pipeline has spent it on noise (see :meth:`attach`)."""
+
+    again: Callable[[], bool] | None = None
+
+    def __iter__(self) -> Iterator[Tensor]:
+        again = self.again
+        for value in self.as_subclass(Tensor).unbind():
+            yield value
+            while again is not None and again():
+                yield value
+
+
+class _Given:
+    """What a sampler asks, when the answer is there already."""
+
+    def __init__(self, schedule: Any, prior: Prior | None, answer: Tensor) -> None:
+        self.schedule, self.prior, self.answer = schedule, prior, answer
+
+    def denoise(self, x: Tensor, t: float) -> Tensor:
+        return self.answer
+
+
+class ProxMultistepScheduler(SchedulerMixin, ConfigMixin):
+    """The sampler `multistep` (:class:`proxdm.samplers.multistep.Multistep`) in a pipeline of diffusers.
+
+    With a prior, samples begin at the ratio where the network begins to be better than it: the noise of the pipeline
+    becomes a warm start when it is first shown to `scale_model_input`, and the first step has a history. Without one it
+    is DPM-Solver++(2M) on the grid `rho`. Samples are not clipped.
+
+    Pipelines that do not call `scale_model_input` (DDPMPipeline) show the network the noise itself first. That answer
+    is not used, the pipeline is given its first timestep once more, and a warning says so; :meth:`attach` saves the
+    evaluation. img2img (`set_begin_index`, or samples of :meth:`add_noise`) starts where the pipeline says.
+
+    Args:
+        num_train_timesteps: T.
+        beta_start: First beta.
+        beta_end: Last beta.
+        beta_schedule: Family of betas: `linear`, `scaled_linear`, `squaredcos_cap_v2`, ...
+        trained_betas: The betas themselves instead.
+        prediction_type: What the network predicts: `epsilon`, `sample`, `v_prediction` or `flow_prediction`.
+        rescale_betas_zero_snr: Whether the betas end in zero signal.
+        start: Ratio sigma / alpha to start from, with a prior; by default what its gain curve says.
+        prior: The prior; kept beside the configuration in `prior.safetensors`.
+
+    Raises:
+        DiffusersError: The configuration has no table of betas and is of no rectified flow.
+    """
+
+    order = 1
+    _compatibles: ClassVar[list[str]] = []
+    ignore_for_config: ClassVar[list[str]] = ["prior"]
+
+    @register_to_config
+    def __init__(
+        self,
+        num_train_timesteps: int = 1000,
+        beta_start: float = 1e-4,
+        beta_end: float = 0.02,
+        beta_schedule: str = "linear",
+        trained_betas: list[float] | None = None,
+        prediction_type: str = "epsilon",
+        rescale_betas_zero_snr: bool = False,
+        start: float | None = None,
+        prior: Prior | None = None,
+    ) -> None:
+        self.schedule = schedule_of(self.config)
+        self.parametrisation = SCORE_PARAMETRISATIONS.find(prediction_of(self.config))
+        self.sampler = find_sampler("multistep")
+        self.prior = prior
+        self.init_noise_sigma = 1.0
+        self.timesteps = torch.arange(num_train_timesteps - 1, -1, -1, dtype=torch.float32)
+
+    @classmethod
+    def from_config(cls, config: Any = None, return_unused_kwargs: bool = False, **kwargs: Any) -> Any:
+        """Return the scheduler of the configuration of any scheduler, with `prior=`."""
+        prior = kwargs.pop("prior", None)
+        if config is not None and prediction_of(config) == "flow":
+            kwargs["prediction_type"] = "flow_prediction"
+        made = super().from_config(config, return_unused_kwargs=return_unused_kwargs, **kwargs)
+        (made[0] if return_unused_kwargs else made).prior = prior
+        return made
+
+    @classmethod
+    def from_pretrained(cls, path: Any, subfolder: str | None = None, **kwargs: Any) -> Any:
+        """Return the scheduler of a folder, or of a repository on the hub, with the prior beside its configuration."""
+        prior = kwargs.pop("prior", None)
+        made = super().from_pretrained(path, subfolder=subfolder, **kwargs)
+        file = Path(path) / (subfolder or "") / PRIOR_FILE
+        if prior is None and not Path(path).is_dir():
+            file = _fetched(str(path), f"{subfolder}/{PRIOR_FILE}" if subfolder else PRIOR_FILE, kwargs) or file
+        scheduler = made[0] if kwargs.get("return_unused_kwargs") else made
+        scheduler.prior = load_prior(file) if prior is None and file.is_file() else prior
+        return made
+
+    def save_pretrained(self, save_directory: Any, push_to_hub: bool = False, **kwargs: Any) -> None:
+        """Write the configuration, and the prior beside it."""
+        Path(save_directory).mkdir(parents=True, exist_ok=True)
+        if self.prior is not None:  # before what may push the folder
+            save_prior(self.prior, Path(save_directory) / PRIOR_FILE, overwrite=True)
+        super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
+
+    def attach(self, pipe: Any) -> Any:
+        """Put the scheduler into a pipeline, so that the first evaluation counts even if it never asks for its input.
+
+        Returns the pipeline.
+        """
+        pipe.scheduler = self
+        if "scale_model_input" not in inspect.getsource(type(pipe).__call__):
+            network = getattr(pipe, "unet", None) or pipe.transformer
+
+            def shown(module: Any, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+                if pipe.scheduler is not self or len(args) < 2:
+                    return None
+                return self.scale_model_input(*args[:2]), *args[1:]
+
+            network.register_forward_pre_hook(shown)
+        return pipe
+
+    def set_timesteps(self, num_inference_steps: int, device: Any = None, **more: Any) -> None:
+        """Choose the times of N = `num_inference_steps` evaluations.
+
+        Raises:
+            DiffusersError: Timesteps or sigmas of the caller's own are given, or the prior does not say where to start.
+        """
+        if self.prior is not None and self.prior.curve is None and self.config.start is None:
+            raise DiffusersError(
+                "the prior does not say where the network gains over it: give a ratio to start from, start=1.5, or "
+                "find it, proxdm.priors.with_gain(prior, proxdm.integrations.diffusers.load(FOLDER))"
+            )
+        if wrong := [name for name, value in more.items() if value is not None and name != "mu"]:
+            raise DiffusersError(
+                f"{type(self).__name__} has times of its own: leave {wrong[0]} out, and give num_inference_steps"
+            )
+        self.num_inference_steps = num_inference_steps
+        self.prior = None if self.prior is None else self.prior.to(device or "cpu")
+        self.grid: TimeGrid = choose_grid(
+            self.sampler, self.schedule, num_inference_steps, prior=self.prior, start=self.config.start
+        )
+        indices = index_of(self.schedule, self.grid.times[:-1], self.config.num_train_timesteps)
+        timesteps: Any = indices.to(device=device, dtype=torch.float32).as_subclass(_Timesteps)
+        timesteps.again = self._says_again
+        self.timesteps = timesteps
+        self._index: int | None = None
+        self._begin: int | None = None
+        self._carry: Any = None
+        self._again = False
+        # What the pipeline holds: noise, noise whose warm start the network was shown, or samples on their way.
+        self._holds: Literal["noise", "shown", "samples"] = "samples" if self.prior is None else "noise"
+
+    def set_begin_index(self, begin_index: int = 0) -> None:
+        """Start at that timestep, as img2img does."""
+        self._begin = begin_index
+        if begin_index:
+            self._holds = "samples"
+
+    @property
+    def begin_index(self) -> int | None:
+        """Where to start, if the pipeline says."""
+        return self._begin
+
+    @property
+    def step_index(self) -> int | None:
+        """The step that comes next; None before the first."""
+        return self._index
+
+    def scale_model_input(self, sample: Tensor, timestep: Any = None) -> Tensor:
+        """Return what the network is to be shown: the warm start of the first noise, later the samples themselves."""
+        if self._holds == "samples":
+            return sample
+        self._holds = "shown"
+        return self._warmed(sample)
+
+    def step(
+        self,
+        model_output: Tensor,
+        timestep: Any,
+        sample: Tensor,
+        generator: Any = None,
+        return_dict: bool = True,
+        **unused: Any,
+    ) -> Any:
+        """Return the samples at the next time.
+
+        Args:
+            model_output: Of the network, `(B, C, *)`; learned variances behind it are left out.
+            timestep: The current one.
+            sample: The current samples, or at the first step the noise of the pipeline.
+            generator: Of noise; there is none.
+            return_dict: Whether as a :class:`SchedulerOutput`, or a tuple.
+            unused: What some pipelines give to every scheduler.
+        """
+        if self._holds == "noise":
+            warnings.warn(
+                "this pipeline shows the network the first noise before the scheduler can make a warm start of it: its "
+                "first evaluation is taken again; scheduler.attach(pipe) saves it",
+                stacklevel=2,
+            )
+            self._holds, self._again = "samples", True
+            return _output(self._warmed(sample), return_dict)
+        if self._holds == "shown":
+            self._holds, sample = "samples", self._warmed(sample)
+        first = self._index is None
+        index = self._find(timestep) if self._index is None else self._index
+        t, s = self.grid.times[index : index + 2].tolist()
+        x = sample.float()
+        output = model_output[:, : sample.shape[1]].float()
+        answer = self.parametrisation.denoised(self.schedule, x, t, output)
+        ask: Any = _Given(self.schedule, self.prior, answer)
+        if first:
+            left = self.grid if index == 0 else TimeGrid(self.grid.times[index:], self.grid.name)
+            self._carry = self.sampler.init(ask, x, left)
+        x, self._carry = self.sampler.step(ask, x, t, s, lambda: torch.zeros_like(x), self._carry)
+        self._index = index + 1
+        return _output(x.to(sample.dtype), return_dict)
+
+    def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """Return `alpha x_0 + sigma z` at timesteps `(B,)`."""
+        self._holds = "samples"
+        times = time_of(self.schedule, timesteps.as_subclass(Tensor), self.config.num_train_timesteps)
+        return self.schedule.perturb(original_samples, times, noise)
+
+    def __len__(self) -> int:
+        return int(self.config.num_train_timesteps)
+
+    def _warmed(self, noise: Tensor) -> Tensor:
+        """Return the warm start of the noise at the first time."""
+        assert self.prior is not None
+        t = self.grid.times[0]
+        start = warm_start(self.prior.to(noise.device), noise.float(), float(self.schedule.ratio(t)))
+        return (float(self.schedule.alpha(t)) * start).to(noise.dtype)
+
+    def _says_again(self) -> bool:
+        """Return whether the current timestep is to be taken once more; once."""
+        again, self._again = self._again, False
+        return again
+
+    def _find(self, timestep: Any) -> int:
+        """Return the number of a timestep: where the pipeline says to begin, else the nearest."""
+        if self._begin is not None:
+            return self._begin
+        return int((self.timesteps.as_subclass(Tensor).cpu() - float(timestep)).abs().argmin())
+
+
+def _output(x: Tensor, return_dict: bool) -> Any:
+    return SchedulerOutput(prev_sample=x) if return_dict else (x,)
+
+
+def _fetched(repo: str, name: str, options: dict[str, Any]) -> Path | None:
+    """Return a file of a repository on the hub; None if it has none of that name."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
+
+    known = {key: options[key] for key in ("revision", "cache_dir", "token", "local_files_only") if key in options}
+    try:
+        return Path(hf_hub_download(repo, name, **known))
+    except (EntryNotFoundError, OSError):
+        return None
