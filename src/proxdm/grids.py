@@ -11,6 +11,7 @@ import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -59,8 +60,11 @@ class TimeGrid:
 
     def pairs(self) -> list[tuple[float, float]]:
         """Return the intervals `(t, s)` in sampling order."""
-        knots = self.times.tolist()
-        return list(pairwise(knots))
+        return list(self._pairs)
+
+    @cached_property
+    def _pairs(self) -> list[tuple[float, float]]:
+        return list(pairwise(self.times.tolist()))
 
     def with_steps(self, steps: int) -> TimeGrid | None:
         """Return the grid of the same family with another N, or None for a custom grid."""

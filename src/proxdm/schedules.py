@@ -409,9 +409,12 @@ def variance_preserving(schedule: Schedule, what: str) -> VariancePreserving:
     return schedule
 
 
-def log_ratio_step(schedule: Schedule, t: Time, s: Time) -> Tensor:
+def log_ratio_step(schedule: Schedule, t: Time, s: Time) -> Tensor | float:
     """Return `h = log(ratio(t) / ratio(s))`, the length of a step from t to s in half log-SNR; infinite at s = 0."""
-    return torch.log(schedule.ratio(t) / schedule.ratio(s))
+    late, early = schedule.ratio(t), schedule.ratio(s)
+    if isinstance(late, float) and isinstance(early, float):  # of a graph, whose times are constants
+        return math.log(late / early) if early else math.inf
+    return torch.log(late / early)
 
 
 def _check_positive(name: str, value: float) -> None:

@@ -14,7 +14,7 @@ from proxdm.runtime.digests import sha256_of
 
 
 def test_the_network_is_pytorch_fids(inception_file, pytorch_fid_network, generator):
-    """To the last bit, with nothing but the weights between their factory and ours."""
+    """To rounding: our batch norms are folded into the convolutions, and channels come last."""
     with pytest.warns(UserWarning, match=r"random.pth holds other weights than pt_inception"):
         network, digest = load_inception(inception_file)
     assert digest == sha256_of(inception_file)
@@ -26,7 +26,7 @@ def test_the_network_is_pytorch_fids(inception_file, pytorch_fid_network, genera
         ours = network(2 * x - 1)
     assert ours.shape == (2, 2048)
     assert ours.std() > 0.1
-    assert torch.equal(ours, theirs)
+    assert (ours - theirs).norm() <= 2e-6 * theirs.norm()
 
 
 def test_nothing_is_imported_or_downloaded_before_it_is_asked_for():

@@ -17,13 +17,11 @@ from proxdm import imaging
 from proxdm.checkpoints.load import find, other_library
 from proxdm.cli import parse
 from proxdm.cli.evaluate import ModelOptions
+from proxdm.data.pictures import RECORD
 from proxdm.generation import Generated, SamplePlan, generate
 from proxdm.runtime.files import check_folder, staged
 
 Kind = Literal["png", "npz", "gif", "folder"]
-
-METADATA_FILE = "samples.json"
-"""In a folder of pictures: how they were made."""
 
 ANIMATED = 64
 """Samples in an animation that comes beside another output."""
@@ -90,7 +88,7 @@ def main(arguments: Sequence[str], prog: str) -> int:
 def run(options: Sample, prog: str) -> int:
     """Draw samples and write them: everything, or nothing."""
     kind, animation = options.kind, options.animation
-    folder, last = (options.out, METADATA_FILE) if kind == "folder" else (options.out.parent, options.out.name)
+    folder, last = (options.out, RECORD) if kind == "folder" else (options.out.parent, options.out.name)
     names = [last] + ([animation.name] if animation else [])
     if kind == "folder":  # one picture of an earlier run says as much as all of them
         numbered = map(imaging.picture_name, range(options.samples))

@@ -38,6 +38,9 @@ EXTENSIONS = (".png", ".jpg", ".jpeg", ".jfif", ".jpe", ".webp", ".avif", ".bmp"
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 """Archives that are read without unpacking them."""
 
+RECORD = "samples.json"
+"""What a folder of samples says of how they were made."""
+
 LARGEST = 2**30
 """Bytes of an encoded picture at most."""
 
@@ -155,7 +158,8 @@ def open_pictures(path: Path) -> Iterator[Pictures]:
         names = tuple(sorted(name for name in places if name.lower().endswith(EXTENSIONS) and not _hidden(name)))
         if not names:
             raise DataError(f"there are no pictures under {path}; looked for {', '.join(EXTENSIONS)} in it and below")
-        others = tuple(set(places) - set(names) - {name for name in places if _hidden(name)})
+        known = {name for name in places if _hidden(name) or PurePosixPath(name).name == RECORD}
+        others = tuple(set(places) - set(names) - known)
         yield Pictures(path, names, tuple(places[name] for name in names), content, others)
 
 

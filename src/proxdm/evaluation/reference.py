@@ -121,9 +121,9 @@ def open_reference(
 
     `held` names images that nothing was fitted to; None is the other part of a known data set.
     """
-    if isinstance(spec, str | Path) and _is_statistics(Path(spec)):
+    if isinstance(spec, str | Path) and is_statistics(Path(spec)):
         statistics = ReferenceStatistics.load(Path(spec))
-        forced = _check_statistics(statistics, extractor, metrics, force=force)
+        forced = check_statistics(statistics, extractor, metrics, force=force)
         return Reference(str(spec), sha256_of(Path(spec)), extractor, given=statistics, forced=forced)
     config = _data_config(spec, model)
     data = load_data(config)
@@ -168,7 +168,7 @@ def _data_config(spec: str | Path | DataConfig | None, model: LearnedModel) -> D
     return DataConfig(str(spec))
 
 
-def _is_statistics(path: Path) -> bool:
+def is_statistics(path: Path) -> bool:
     """Return whether a file is an archive of statistics, or a missing or broken one, rather than of images."""
     if path.suffix != ".npz" or path.is_dir():
         return False
@@ -178,7 +178,7 @@ def _is_statistics(path: Path) -> bool:
         return True  # reading it says what is wrong
 
 
-def _check_statistics(
+def check_statistics(
     statistics: ReferenceStatistics, extractor: FeatureExtractor, metrics: Sequence[str], *, force: bool
 ) -> str | None:
     """Return what was forced, if anything."""

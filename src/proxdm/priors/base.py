@@ -124,7 +124,7 @@ class Prior(ABC):
                 f"the prior is for samples of shape {self.shape}, and these have {tuple(x.shape[1:])}; fit one to data "
                 "of that shape: proxdm prior fit"
             )
-        return as_float64(x).reshape(len(x), -1)
+        return as_float64(x).reshape(x.shape[0], -1)
 
 
 def integrate(

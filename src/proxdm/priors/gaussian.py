@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -38,7 +39,7 @@ class GaussianPrior(Prior):
         """The number k of directions."""
         return self.basis.shape[1]
 
-    @property
+    @cached_property
     def farthest(self) -> float:
         """10^6 times the size of the data; nothing of them is left there."""
         return 1e6 * float(self.variances.sum().sqrt() + self.mean.abs().max() + 1e-3)

@@ -111,7 +111,7 @@ class MixturePrior(Prior):
         """Return the flow: in closed form far out and outside the m directions, else by steps in log s."""
         z, outside = self._split(x)
         outside = ((self.rest + end**2) / (self.rest + start**2)).sqrt() * outside
-        far = end if self.components == 1 else max(FAR * float(self._plane.variances.max().sqrt()), end)
+        far = end if self.components == 1 else max(self._far, end)
         if start > far or self.components == 1:
             z, start = self._plane.flow(z, start, far), far
         if start != end:
@@ -119,6 +119,11 @@ class MixturePrior(Prior):
             single = self._single
             z = integrate(lambda z, s: single._denoise(z, z.new_tensor([[s * s]])), z.float(), start, end).double()
         return self._joined(z, outside, x)
+
+    @cached_property
+    def _far(self) -> float:
+        """The ratio above which the flow is that of a single Gaussian."""
+        return FAR * float(self._plane.variances.max().sqrt())
 
     @cached_property
     def _single(self) -> MixturePrior:
@@ -148,7 +153,7 @@ class MixturePrior(Prior):
 
     def _joint(self, z: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Return `log pi_k N(z; k)` without `(2 pi)^{-m/2}`, `(B, K)`, and P, `(B, K, r)`."""
-        along = (z @ self._flat_axes).reshape(len(z), *self._offsets.shape) - self._offsets
+        along = (z @ self._flat_axes).reshape(z.shape[0], *self._offsets.shape) - self._offsets
         square = z.square().sum(1, keepdim=True) - 2 * z @ self.centres.T + self.centres.square().sum(1)
         v, v_0, others = self.variances + noise[..., None], self.floors + noise, self.directions - self.rank
         # |P|^2 stands in two terms: sum_j P_j^2 (1 / v_j - 1 / v_0) + |z - mu|^2 / v_0.

@@ -194,7 +194,7 @@ def solve(
     chosen.check(model.schedule, grid)
     pairs = grid.pairs()
     with torch.no_grad():
-        x = _initial(model.schedule, pairs[0][0], noise.initial(), prior)
+        x = start_of(model.schedule, pairs[0][0], noise.initial(), prior)
         carry = chosen.init(ask, x, grid)
     state = SamplerState(0, len(pairs), pairs[0][0], x, ask.calls)
     if callback is not None:
@@ -211,7 +211,7 @@ def solve(
     return state
 
 
-def _initial(schedule: Schedule, t: float, z: Tensor, prior: Prior | None) -> Tensor:
+def start_of(schedule: Schedule, t: float, z: Tensor, prior: Prior | None) -> Tensor:
     """Return what a sampler starts from at time t, made of standard normal noise."""
     if prior is not None and not math.isinf(ratio := float(schedule.ratio(t))):
         return float(schedule.alpha(t)) * warm_start(prior, z, ratio)

@@ -186,10 +186,11 @@ class Multistep(DpmPlusPlus2M):
 
     def init(self, ask: Ask, x: Tensor, grid: TimeGrid) -> History:
         """Return the history that the prior gives, if there is one and a second step to take."""
-        first, second = (float(ask.schedule.ratio(t)) for t in grid.times[:2])
+        start, after = grid.pairs()[0]
+        first, second = (float(ask.schedule.ratio(t)) for t in (start, after))
         if ask.prior is None or second == 0 or math.isinf(first):
             return ()
-        hat = x / float(ask.schedule.alpha(grid.times[0]))
+        hat = x / float(ask.schedule.alpha(start))
         return ((bootstrap(ask.prior, hat, first, first**2 / second), math.log(first / second)),)
 
 

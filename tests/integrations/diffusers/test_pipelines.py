@@ -154,7 +154,7 @@ def test_prior_in_the_folder_is_the_models_own(tmp_path):
 def test_every_verb_takes_a_pipeline(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     pipeline().save_pretrained("pipe")
-    real = "--reference real --metrics sliced-w2 --samples 32 --features pixels"
+    real = "--reference real --metrics sliced-w2 --samples 32 --features pixels --grey"
     for command in (
         "sample hf:pipe --steps 3 -n 4 -o a.png",
         "prior fit hf:pipe --samples 300 --components 1",

@@ -1,0 +1,109 @@
+"""`proxdm export`: a model for other programs, alone or with its sampler as one graph."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+from tyro.conf import Positional, arg
+
+from proxdm.checkpoints.load import open_source
+from proxdm.checkpoints.portable import model_config
+from proxdm.cli import parse
+from proxdm.cli.evaluate import ModelOptions
+from proxdm.errors import OutputError
+from proxdm.generation import GRIDS_HELP, PRIOR_HELP, SAMPLERS_HELP, choose_method, operand, remarks
+from proxdm.integrations import graphs
+from proxdm.models import LearnedModel
+
+Format = Literal["diffusers", "onnx", "torch-export"]
+
+ENDINGS: dict[str, str] = {"onnx": ".onnx", "torch-export": ".pt2"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export(ModelOptions):
+    """Write a model for other programs.
+
+    diffusers: the folder of a pipeline, with the model's prior in its scheduler. onnx, torch-export: one file, of the
+    model alone, (x, t) to the denoised samples and (x, t, lam) to the prox, or, with --steps, of the whole sampler with
+    its prior, noise to samples.
+    """
+
+    source: Annotated[Positional[str], arg(metavar="MODEL")]
+    """A run, a checkpoint, a model file or folder, a repository on the hub (owner/name), hf:FOLDER, or one of the
+    paper's .pth files."""
+
+    to: Format  # diffusers, onnx or torch-export.
+    out: Annotated[Path, arg(aliases=("-o",))]  # A folder for diffusers, else a .onnx or .pt2 file.
+    steps: int | None = None  # Of the sampler that goes into the file; by default the model alone goes.
+    sampler: Annotated[str | None, arg(help=f"{SAMPLERS_HELP}; one that draws no noise.")] = None
+    """Text of a sampler."""
+
+    grid: Annotated[str | None, arg(help=GRIDS_HELP)] = None
+    """Text of a family of grids."""
+
+    prior: Annotated[str | None, arg(help=PRIOR_HELP)] = None
+    """`own`, `none` or the file of a prior."""
+
+    start: float | None = None  # Ratio sigma / alpha to start from, with a prior.
+    batch: int | None = None  # A fixed number of samples, for programs that want one; by default it is open.
+    overwrite: bool = False  # Replace what is there.
+
+    def __post_init__(self) -> None:
+        """Check every value that does not need the model."""
+        ending = ENDINGS.get(self.to)
+        if ending is not None and self.out.suffix != ending:
+            raise ValueError(f"--out = {self.out} must end in {ending} for --to {self.to}")
+        for name, value in (("steps", self.steps), ("batch", self.batch)):
+            if value is not None and value < 1:
+                raise ValueError(f"--{name} = {value} must be at least 1")
+        if self.steps is None and (wrong := [k for k in ("sampler", "grid", "prior", "start") if getattr(self, k)]):
+            raise ValueError(f"--{wrong[0]} is of a sampler: give --steps, its number of steps")
+        if self.to == "diffusers" and self.steps is not None:
+            raise ValueError(f"--steps = {self.steps} is chosen when a pipeline is called: leave it out")
+
+
+def main(arguments: Sequence[str], prog: str) -> int:
+    """Run the verb and return the exit status."""
+    options = parse(Export, arguments, prog)
+    filled = options.out.exists() and (options.out.is_file() or any(options.out.iterdir()))
+    if filled and not options.overwrite:
+        raise OutputError(f"{options.out} exists already; overwrite it (--overwrite), or choose another name")
+    opened = open_source(options.source, options.weights, options.preset, device="cpu")
+    for line in opened.remarks:
+        print(f"{prog}: {line}", file=sys.stderr)
+    if options.to == "diffusers":
+        from proxdm.integrations.diffusers import to_pipeline
+
+        to_pipeline(opened.model).save_pretrained(options.out)
+        what = "a pipeline, read by diffusers where proxdm is installed"
+    else:
+        what = write_graph(opened.model, options, prog)
+    print(f"{options.out}: {what}")
+    return 0
+
+
+def write_graph(model: LearnedModel, options: Export, prog: str) -> str:
+    """Write the file of a model or a sampler, and return in words what it holds."""
+    shape, count = model_config(model.config).shape, options.batch or 2
+    x = torch.zeros(count, *shape)
+    module: Any = graphs.OperatorGraph(model)
+    t = torch.full((count,), 0.5)
+    example: tuple[Any, ...] = (x, t) if model.kind == "score" else (x, t, t.clone())
+    what = "x, t to denoised samples" if model.kind == "score" else "x, t, lam to the prox"
+    if options.steps is not None:
+        method = choose_method(model, options.sampler, options.grid, options.prior, options.start)
+        grid = method.times(model.schedule, options.steps)
+        for line in remarks(model, method.sampler, grid):
+            print(f"{prog}: {line}", file=sys.stderr)
+        module = graphs.sampler_graph(model, operand(model, method.sampler)[0], method.sampler, grid, method.prior)
+        example, what = (x,), f"noise to samples by {method.name} on {grid.name}"
+    write = graphs.write_onnx if options.to == "onnx" else graphs.write_torch_export
+    write(module, example, options.out, batch=options.batch)
+    sizes = "x".join(map(str, shape))
+    return f"{what}, {sizes}, batch {options.batch or 'open'}, {options.out.stat().st_size / 1e6:.1f} MB"

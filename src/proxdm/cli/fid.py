@@ -1,0 +1,49 @@
+"""`proxdm fid`: the distance of two sets of pictures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+from proxdm.cli import parse
+from proxdm.cli.tables import table
+from proxdm.evaluation import ComparisonPlan, compare_sets
+from proxdm.metrics.registry import value_of
+from proxdm.runtime.files import check_folder, replacing
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fid(ComparisonPlan):
+    """Compare two sets of pictures: the Fréchet distance (FID), and other metrics.
+
+    proxdm fid samples/ real.zip; proxdm fid samples/ statistics.npz --metrics fid; statistics: proxdm stats.
+    """
+
+    first: Annotated[Positional[str], arg(metavar="A")]
+    """The samples: a folder, archive or array of pictures, a known data set, or statistics (.npz)."""
+
+    second: Annotated[Positional[str], arg(metavar="B")]  # What to compare them with: the same.
+    out: Annotated[Path | None, arg(aliases=("-o",))] = None  # Also write the values to this .json file.
+    device: str = "auto"  # auto, cpu, cuda, cuda:1, mps.
+    overwrite: bool = False  # Replace what is there.
+
+
+def main(arguments: Sequence[str], prog: str) -> int:
+    """Run the verb and return the exit status."""
+    options = parse(Fid, arguments, prog)
+    if options.out is not None:
+        check_folder(options.out.parent, [options.out.name], overwrite=options.overwrite)
+    found = compare_sets(options.first, options.second, options, device=options.device, progress=True)
+    counts = ["statistics" if count is None else f"{count:,} pictures" for count in found.counts]
+    print(f"{options.first} ({counts[0]}) against {options.second} ({counts[1]}), {found.features} features:\n")
+    rows = [[value_of(name).title, f"{value:.6g}"] for name, value in found.values.items()]
+    print(table(["metric", "value"], rows))
+    if options.out is not None:
+        with replacing(options.out) as part:
+            part.write_text(json.dumps({"a": options.first, "b": options.second, **asdict(found)}, indent=2) + "\n")
+    return 0

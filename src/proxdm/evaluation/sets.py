@@ -1,0 +1,154 @@
+"""Two sets of pictures compared, whoever made them: pytorch-fid's use, with every metric and any features."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+from tqdm.auto import tqdm
+from tyro.conf import arg
+
+from proxdm.data.images import ImageData
+from proxdm.data.load import DataConfig, load_data
+from proxdm.evaluation.measures import Material, kept
+from proxdm.evaluation.reference import Reference, check_statistics, is_statistics
+from proxdm.metrics.features import FeatureExtractor, load_extractor, sides
+from proxdm.metrics.frechet import MomentAccumulator
+from proxdm.metrics.registry import METRICS, metrics_help
+from proxdm.metrics.statistics import ReferenceStatistics, StatisticsError
+from proxdm.pixels import to_uint8
+from proxdm.runtime.device import choose_device
+
+
+@dataclass(frozen=True)
+class ComparisonPlan:
+    """How to compare two sets of pictures."""
+
+    metrics: Annotated[tuple[str, ...], arg(help=f"{metrics_help()}.")] = ("fid",)
+    """Names in :data:`proxdm.metrics.registry.METRICS`."""
+
+    features: str = "inception"
+    """inception (the FID's network), pixels, or the file of a TorchScript (.pt) or exported (.pt2) module."""
+
+    inception_weights: Path | None = None
+    """File of the Inception weights, pt_inception-2015-12-05-6726825d.pth; by default it is downloaded once."""
+
+    size: int | None = None  # Cut pictures to their central square and resize them to this; needed where sizes differ.
+    grey: bool = False  # Take pictures as grey.
+    limit: int | None = None  # Take the first so many pictures of each set only.
+    batch_size: int = 64  # Pictures at a time; has no influence on the result.
+    force: bool = False  # Take statistics that were made by another route than the features.
+
+    def __post_init__(self) -> None:
+        """Check every value that does not need the pictures."""
+        for name in self.metrics:
+            METRICS.find(name)
+            if METRICS[name].against == "held":
+                raise ValueError(f"--metrics {name} needs a model and what it was trained on: proxdm evaluate")
+        if self.batch_size < 1:
+            raise ValueError(f"--batch-size = {self.batch_size} must be at least 1")
+
+
+@dataclass(frozen=True)
+class SetComparison:
+    """What two sets of pictures are to each other.
+
+    Attributes:
+        values: The values of the metrics by name.
+        counts: Pictures of both; None where statistics do not say.
+        features: Name of the features.
+    """
+
+    values: dict[str, float]
+    counts: tuple[int | None, int | None]
+    features: str
+
+
+def compare_sets(
+    first: str | Path,
+    second: str | Path,
+    plan: ComparisonPlan | None = None,
+    *,
+    device: str = "auto",
+    progress: bool = False,
+) -> SetComparison:
+    """Return the metrics of one set of pictures against another.
+
+    Args:
+        first: The samples: a folder, archive, array or known data set, or, for `fid` alone, statistics (.npz).
+        second: The reference: the same.
+        plan: Metrics and features.
+        device: Where features are computed.
+        progress: Show progress bars where there is a terminal.
+
+    Raises:
+        DataError: There are no pictures, or they have several sizes and no `size` is given.
+        FeatureError: The features cannot be had, or do not fit the pictures.
+        StatisticsError: Statistics are of other features, or a metric needs pictures in their place.
+    """
+    plan, where = plan or ComparisonPlan(), choose_device(device)
+    ours, theirs = (_open(name, plan) for name in (first, second))
+    shapes = {one.shape for one in (ours, theirs) if isinstance(one, ImageData)}
+    extractors = {
+        shape: load_extractor(plan.features, shape, inception_weights=plan.inception_weights, device=where)
+        for shape in shapes
+    }
+    if len(shapes) == 2 and any(METRICS[name].keeps == "pixels" for name in plan.metrics):
+        named = " and ".join(sorted(map(sides, shapes)))
+        raise StatisticsError(f"pixels of pictures {named} cannot be compared: give --size or --grey")
+    if isinstance(theirs, ImageData):
+        reference = Reference(str(second), "", extractors[theirs.shape], images=theirs, progress=progress)
+    else:
+        if isinstance(ours, ImageData):
+            check_statistics(theirs, extractors[ours.shape], plan.metrics, force=plan.force)
+        else:
+            ours.check_compatible(theirs, force=plan.force)
+        nothing: Any = None  # statistics are all there is, and no features are taken
+        reference = Reference(str(second), "", nothing, given=theirs)
+    if isinstance(ours, ImageData):
+        material = _material(ours, extractors[ours.shape], reference, plan, progress)
+    else:
+        if wrong := [name for name in plan.metrics if METRICS[name].keeps != "moments"]:
+            raise StatisticsError(f"{first} holds statistics only, and {wrong[0]} needs pictures")
+        if isinstance(theirs, ImageData):
+            check_statistics(ours, extractors[theirs.shape], plan.metrics, force=plan.force)
+        material = Material(ours, torch.empty(0), torch.empty(0), reference)
+    values: dict[str, float] = {}
+    for name in plan.metrics:
+        values |= material.measure(METRICS[name])
+    counts = [len(one) if isinstance(one, ImageData) else one.n for one in (ours, theirs)]
+    return SetComparison(values, (counts[0], counts[1]), plan.features)
+
+
+def _open(name: str | Path, plan: ComparisonPlan) -> ImageData | ReferenceStatistics:
+    """Return the pictures, or the statistics, of a name."""
+    if is_statistics(Path(name)):
+        return ReferenceStatistics.load(Path(name))
+    data = load_data(DataConfig(str(name), size=plan.size, grey=plan.grey, limit=plan.limit))
+    if data.latent:
+        raise StatisticsError(f"{name} holds latents, which have no pixels; name pictures")
+    return data
+
+
+def _material(
+    data: ImageData, extractor: FeatureExtractor, reference: Reference, plan: ComparisonPlan, progress: bool
+) -> Material:
+    """Return what the metrics need of the samples, in one pass through them."""
+    keeps = {METRICS[name].keeps for name in plan.metrics}
+    if "moments" in keeps and len(data) < 2:
+        raise StatisticsError(f"{data.name} has {len(data)} picture; a covariance needs 2 at least")
+    most, held, features = kept(plan.metrics, "features", len(data)), 0, [torch.empty(0, extractor.dim)]
+    moments = MomentAccumulator(extractor.dim)
+    batches = torch.split(data.images, plan.batch_size) if keeps - {"pixels"} else ()
+    for batch in tqdm(batches, f"features of {data.name}", disable=None if progress else True, unit="batch"):
+        found = extractor(batch)
+        moments.add(found)
+        features.append(found[: most - held].cpu())
+        held += len(features[-1])
+    statistics = None
+    if "moments" in keeps:
+        statistics = ReferenceStatistics.of(moments, extractor, data.name, data.split, data.preprocessing)
+    pixels = to_uint8(data.images[: kept(plan.metrics, "pixels", len(data))])
+    return Material(statistics, torch.cat(features), pixels, reference)

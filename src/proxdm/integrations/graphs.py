@@ -1,0 +1,170 @@
+"""Models and whole samplers as one graph: torch.export's programs and ONNX files, for onnxruntime and browsers.
+
+A sampler with its prior at a given N is a function of the noise alone: `noise (B, *) -> samples (B, *)`, float32, the
+numbers that :func:`proxdm.sample` gives for that noise. Only samplers that draw no noise on the way are functions.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from proxdm.errors import ProxdmError, one_line
+from proxdm.grids import TimeGrid
+from proxdm.models import LearnedModel
+from proxdm.operators import Ask, Model
+from proxdm.priors import Prior
+from proxdm.runtime.files import replacing
+from proxdm.samplers.base import Sampler, start_of
+from proxdm.schedules import Schedule
+
+OPSET = 20
+"""ONNX operator set of the files; browsers' onnxruntime reads it."""
+
+
+class GraphError(ProxdmError, ValueError):
+    """A model or a sampler cannot be written as a graph."""
+
+
+class _Numbers:
+    """A schedule whose values at the times of a grid are plain numbers, which a graph holds as constants."""
+
+    def __init__(self, schedule: Schedule, grid: TimeGrid) -> None:
+        self._schedule, self._values = schedule, {}
+        for name in ("alpha", "sigma", "ratio", "alpha_bar", "noise_variance", "initial_std"):
+            self._values[name] = {t: float(getattr(schedule, name)(t)) for t in {t for p in grid.pairs() for t in p}}
+
+    def __getattr__(self, name: str) -> Any:
+        function = getattr(self._schedule, name)
+        if name not in self._values:
+            return function
+        known = self._values[name]
+        return lambda t: known[t] if isinstance(t, float) else function(t)
+
+
+class SamplerGraph(nn.Module):
+    """A sampler of a model on a grid as a module `noise -> samples`.
+
+    Args:
+        model: The model that the sampler asks.
+        network: Its network, whose weights the graph holds.
+        sampler: A sampler that draws no noise.
+        grid: Times to go through.
+        prior: Of the start and the history.
+
+    Raises:
+        GraphError: The sampler is stochastic.
+    """
+
+    def __init__(
+        self, model: Model, network: nn.Module, sampler: Sampler, grid: TimeGrid, prior: Prior | None = None
+    ) -> None:
+        super().__init__()
+        sampler.check(model.schedule, grid)
+        self.network = network
+        self.model, self.sampler, self.grid, self.prior = [model], sampler, grid, prior
+        self.numbers = _Numbers(model.schedule, grid)
+
+    def forward(self, noise: Tensor) -> Tensor:
+        """Return the samples that the noise becomes."""
+        ask: Any = Ask(self.model[0], self.sampler.operator, self.prior)
+        ask.schedule = self.numbers
+        pairs = self.grid.pairs()
+        x = start_of(ask.schedule, pairs[0][0], noise, self.prior)
+        carry = self.sampler.init(ask, x, self.grid)
+        for t, s in pairs:
+            x, carry = self.sampler.step(ask, x, t, s, self._refuse, carry)
+        return x
+
+    def _refuse(self) -> Tensor:
+        raise GraphError(f"{self.sampler} draws noise at its steps, which a graph of the first noise cannot: take one "
+                         "that draws none, such as multistep")  # fmt: skip
+
+
+def sampler_graph(
+    model: LearnedModel, operand: Model, sampler: Sampler, grid: TimeGrid, prior: Prior | None = None
+) -> SamplerGraph:
+    """Return the module of a sampler on a model (`operand`: the model, or its posterior mean), on the CPU."""
+    return SamplerGraph(operand, model.network, sampler, grid, None if prior is None else prior.to("cpu")).eval()
+
+
+def write_torch_export(module: nn.Module, example: tuple[Tensor, ...], path: Path, *, batch: int | None = None) -> Path:
+    """Write a module as a program of torch.export, `.pt2`, and return the path.
+
+    Args:
+        module: The module.
+        example: Inputs.
+        path: The file.
+        batch: A fixed batch size; None leaves it open.
+
+    Raises:
+        GraphError: The module cannot be traced.
+    """
+    program = _program(module, example, batch)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as part:
+        # torch.export asks for its own ending.
+        named = part.with_name(part.name + ".pt2")
+        torch.export.save(program, named)
+        named.replace(part)
+    return path
+
+
+def write_onnx(module: nn.Module, example: tuple[Tensor, ...], path: Path, *, batch: int | None = None) -> Path:
+    """Write a module as an ONNX file, weights inside, and return the path; arguments as of :func:`write_torch_export`.
+
+    Raises:
+        GraphError: onnx or onnxscript is missing, or the module cannot be traced.
+    """
+    try:
+        import onnx  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise GraphError(f'ONNX files need onnx and onnxscript ({error}): pip install "proxdm[onnx]"') from error
+    program = _program(module, example, batch)
+    names = ["x", "t", "lam"] if len(example) > 1 else ["noise"]
+    try:
+        made: Any = torch.onnx.export(
+            program,
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=names[: len(example)],
+            output_names=["samples" if len(example) == 1 else "output"],
+            verbose=False,
+        )
+    except Exception as error:  # the exporter raises whatever comes to its mind
+        raise GraphError(f"the model cannot be written as ONNX: {one_line(error)[:300]}") from error
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as part:
+        made.save(str(part), external_data=False)
+    return path
+
+
+def _program(module: nn.Module, example: tuple[Tensor, ...], batch: int | None) -> torch.export.ExportedProgram:
+    """Return the traced module; its batch is open unless it is fixed."""
+    if batch is not None:
+        example = tuple(one[:1].expand(batch, *one.shape[1:]).contiguous() for one in example)
+    size = torch.export.Dim("batch", min=1, max=4096)
+    shapes = None if batch is not None else tuple({0: size} for _ in example)
+    try:
+        with torch.no_grad():
+            module(*example)  # what is computed once and kept, numbers of whole tensors among it, is not to be traced
+            return torch.export.export(module, example, dynamic_shapes=shapes, strict=False)
+    except Exception as error:
+        raise GraphError(f"the model cannot be traced: {one_line(error)[:300]}") from error
+
+
+class OperatorGraph(nn.Module):
+    """What a model is for as a module: `(x, t (B,)) -> E[x_0 | x_t]`, or `(x, t, lam) -> prox` of a prox model."""
+
+    def __init__(self, model: LearnedModel) -> None:
+        super().__init__()
+        self.model = model.eval()
+
+    def forward(self, x: Tensor, t: Tensor, lam: Tensor | None = None) -> Tensor:
+        """Return the denoised samples, or the prox."""
+        model: Any = self.model
+        return model.denoise(x, t) if lam is None else model.prox(x, t, lam)  # type: ignore[no-any-return]

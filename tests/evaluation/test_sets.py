@@ -1,0 +1,100 @@
+"""Two sets of pictures compared: closed forms, pytorch-fid, statistics, and what cannot be compared."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from proxdm.cli import main
+from proxdm.evaluation import ComparisonPlan, compare_sets
+from proxdm.metrics.frechet import frechet_distance
+from proxdm.metrics.statistics import StatisticsError
+
+PIXELS = ComparisonPlan(features="pixels")
+
+
+def pictures(folder, seed, count=30, size=4, mode="RGB", shift=0):
+    folder.mkdir()
+    draws = np.random.default_rng(seed).integers(0, 200, (count, size, size, 3), dtype=np.uint8) + np.uint8(shift)
+    for i, one in enumerate(draws):
+        Image.fromarray(one).convert(mode).save(folder / f"{i}.png")
+    return folder, torch.from_numpy(draws).permute(0, 3, 1, 2)
+
+
+def test_fid_is_that_of_the_moments(tmp_path):
+    (a, x), (b, y) = pictures(tmp_path / "a", 0), pictures(tmp_path / "b", 1, 40, shift=20)
+    x, y = (one.flatten(1).double() / 127.5 - 1 for one in (x, y))
+    expected = frechet_distance(x.mean(0), x.T.cov(), y.mean(0), y.T.cov())
+    found = compare_sets(a, b, PIXELS, device="cpu")
+    assert found.values["fid"] == pytest.approx(expected, rel=1e-6)
+    assert found.counts == (30, 40)
+    assert compare_sets(a, a, PIXELS, device="cpu").values["fid"] == pytest.approx(0, abs=1e-6)
+
+
+def test_batches_have_no_influence_and_every_metric_is_taken(tmp_path):
+    (a, _), (b, _) = pictures(tmp_path / "a", 0), pictures(tmp_path / "b", 1)
+    metrics = ("fid", "kid", "precision-recall", "w2", "sliced-w2", "nearest")
+    one, other = (
+        compare_sets(a, b, ComparisonPlan(metrics, "pixels", batch_size=size), device="cpu").values for size in (7, 64)
+    )
+    assert one.keys() == other.keys()
+    assert one == pytest.approx(other, rel=1e-6)
+    assert {"fid", "kid", "precision", "recall", "w2", "sliced_w2"} <= one.keys()
+
+
+def test_statistics_stand_for_pictures(tmp_path):
+    (a, _), (b, _) = pictures(tmp_path / "a", 0), pictures(tmp_path / "b", 1)
+    for folder in (a, b):
+        assert main(["stats", str(folder), "--features", "pixels", "--out", f"{folder}.npz", "--device", "cpu"]) == 0
+    expected = compare_sets(a, b, PIXELS, device="cpu").values["fid"]
+    for pair in ((a, f"{b}.npz"), (f"{a}.npz", b), (f"{a}.npz", f"{b}.npz")):
+        assert compare_sets(*pair, PIXELS, device="cpu").values["fid"] == pytest.approx(expected, rel=1e-6)
+    kid = ComparisonPlan(("kid",), "pixels")
+    for pair in ((a, f"{b}.npz"), (f"{a}.npz", b)):
+        with pytest.raises(StatisticsError, match="statistics only"):
+            compare_sets(*pair, kid, device="cpu")
+
+
+def test_statistics_of_other_features_are_refused(tmp_path):
+    (a, _), (b, _) = pictures(tmp_path / "a", 0), pictures(tmp_path / "b", 1, size=6)
+    assert main(["stats", str(b), "--features", "pixels", "--out", f"{b}.npz", "--device", "cpu"]) == 0
+    with pytest.raises(StatisticsError):
+        compare_sets(a, f"{b}.npz", PIXELS, device="cpu")
+
+
+def test_command(tmp_path, capsys):
+    (a, _), (b, _) = pictures(tmp_path / "a", 0), pictures(tmp_path / "b", 1)
+    out = tmp_path / "fid.json"
+    command = ["fid", str(a), str(b), "--features", "pixels", "--metrics", "fid", "kid", "--out", str(out)]
+    assert main(command) == 0
+    shown = capsys.readouterr().out
+    assert "30 pictures" in shown
+    written = json.loads(out.read_text())
+    assert written["values"] == pytest.approx(compare_sets(a, b, ComparisonPlan(("fid", "kid"), "pixels")).values)
+    assert main(command) == 2
+    assert "fid.json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["a", "nowhere"], "nowhere"),
+        (["a", "b", "--metrics", "copying"], "proxdm evaluate"),
+        (["a", "b", "--metrics", "fud"], "did you mean 'fid'"),
+        (["a", "large", "--metrics", "sliced-w2"], "--size"),
+        (["a", "b", "--batch-size", "0"], "--batch-size = 0"),
+        (["a", "one"], "2 at least"),
+    ],
+)
+def test_bad_input_is_one_line(tmp_path, monkeypatch, capsys, options, words):
+    monkeypatch.chdir(tmp_path)
+    for name, count, size in (("a", 5, 4), ("b", 5, 4), ("large", 5, 6), ("one", 1, 4)):
+        pictures(tmp_path / name, 0, count, size)
+    assert main(["fid", *options, "--features", "pixels"]) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert error.count("\n") == 1
