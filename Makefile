@@ -26,8 +26,8 @@ $(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/pip install --quiet --no-deps k-diffusion torchsde torchdiffeq trampoline
 	@touch $@ $(VENV)/.installed
 
-demo: $(VENV)/.installed  ## Run the paper's synthetic experiment on shipped data, under a minute once installed
-	$(BIN)/proxdm toy --out toy/dino --overwrite
+demo: $(VENV)/.installed  ## The paper's synthetic experiment, and pictures in few evaluations: a page, in a minute
+	$(BIN)/proxdm demo --overwrite
 
 test: lint  ## Lint, types and all tests
 	$(PYTEST)
@@ -45,5 +45,5 @@ format: $(VENV)/.installed-dev  ## Format and mend what can be mended
 	$(BIN)/ruff format
 
 clean:  ## Remove the environment, caches and results of the demo
-	rm -rf $(VENV) toy build dist .mypy_cache .ruff_cache .pytest_cache src/*.egg-info
+	rm -rf $(VENV) demo toy build dist .mypy_cache .ruff_cache .pytest_cache src/*.egg-info
 	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -44,7 +44,10 @@ from proxdm.priors import Prior, load_prior
 from proxdm.runtime.averages import STALE, share_of_start
 from proxdm.runtime.device import choose_device
 
-Kind = Literal["run", "checkpoint", "folder", "file", "hub"]
+Kind = Literal["run", "checkpoint", "folder", "file", "hub", "box"]
+
+BOX = {path.stem: path for path in sorted((Path(__file__).parents[1] / "box").glob("*.safetensors"))}
+"""Small trained models that come with the package, by name: see `box/README.md`."""
 
 SOURCES = {"hf": "proxdm.integrations.diffusers.pipelines:open_pipeline"}
 """Models of other libraries by prefix, `hf:FOLDER`: a function `(rest, weights, preset, device) -> Opened`."""
@@ -84,7 +87,8 @@ def load(
 
     Args:
         source: A run folder (its latest complete checkpoint is taken), a checkpoint folder, a `.safetensors` file, a
-            folder with `model.safetensors`, or a repository on the Hugging Face Hub, `owner/name[@revision]`.
+            folder with `model.safetensors`, a repository on the Hugging Face Hub, `owner/name[@revision]`, a model in
+            the box (:data:`BOX`), or `hf:FOLDER`, a pipeline of diffusers.
         weights: Weight set: `ema-0.9999` (a moving average), `raw` (the weights themselves). By default the first
             moving average there is, else the weights themselves.
         network: The network that takes the weights, `(x, t)` or `(x, t, lam)` to a tensor like x. Needed only where the
@@ -193,7 +197,7 @@ def store_with(source: str, weights: str | None, name: str) -> tuple[Path, Found
     if foreign is not None and Path(foreign[1]).is_dir():
         return Path(foreign[1]) / name, None
     found = None if foreign is not None or source.endswith(".pth") else find(source, weights)
-    if found is None or found.kind == "hub":
+    if found is None or found.kind in ("hub", "box"):
         raise CheckpointError(f"{source} is not this machine's to change: name a file for the result with --out")
     if found.checkpoint is not None:
         return found.checkpoint.parent.parent / name, None
@@ -232,12 +236,15 @@ def find(source: str | Path, weights: str | None = None, *, external: bool = Fal
         )
     elif path.is_file():
         kind, paths = "file", [path]
+    elif name in BOX:
+        kind, paths = "box", [BOX[name]]
     elif (repo := hub.parse_repo_id(name)) is not None:
         kind, paths = "hub", [hub.fetch_model(repo)]
     else:
         raise CheckpointError(
             f"there is no model {name!r}: looked for a run folder, a checkpoint folder or a .safetensors file of that "
-            "name, and it is not the name of a repository on the hub (owner/name[@revision])"
+            f"name, in the box ({', '.join(BOX)}), and it is not the name of a repository on the hub "
+            "(owner/name[@revision])"
         )
     files = _weight_sets([read_model_file(one, external=external) for one in paths if one.name != OPTIMIZER_FILE])
     chosen = next(iter(files)) if weights is None else weights

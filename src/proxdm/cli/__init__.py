@@ -47,6 +47,8 @@ VERBS: dict[str, Verb] = {
     "prior": Verb("proxdm.cli.prior", "what replaces a model at high noise, so that few evaluations suffice"),
     "sample": Verb("proxdm.cli.sample", "pictures from a trained model"),
     "evaluate": Verb("proxdm.cli.evaluate", "metrics of a trained model at several numbers of network evaluations"),
+    "mosaic": Verb("proxdm.cli.mosaic", "samplers on one model side by side, as a figure"),
+    "demo": Verb("proxdm.cli.demo", "a page with the paper's toy and few evaluations on a model in the box"),
     "tune": Verb("proxdm.cli.tune", "the best grid of a sampler on a model, stored with it"),
     "compare": Verb("proxdm.cli.compare", "samplers and models at equal numbers of evaluations: figure and table"),
     "fid": Verb("proxdm.cli.fid", "the distance of two sets of pictures, whoever made them"),

@@ -1,0 +1,100 @@
+"""`proxdm mosaic`: samplers on one model side by side, as a figure."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import torch
+from torch import Tensor
+from tyro.conf import Positional, arg
+
+from proxdm.checkpoints.load import open_source
+from proxdm.checkpoints.portable import model_config
+from proxdm.cli import parse
+from proxdm.cli.evaluate import ModelOptions
+from proxdm.config import Config
+from proxdm.data.load import load_data
+from proxdm.errors import DataError, OutputError
+from proxdm.generation import TUNED, SamplePlan, generate
+from proxdm.pixels import to_uint8
+from proxdm.plotting import style
+from proxdm.plotting.mosaic import draw_mosaic
+from proxdm.runtime.device import choose_device
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mosaic(ModelOptions):
+    """Draw samplers on one model side by side, from the same noise, with real pictures below.
+
+    Samplers for which `proxdm tune` has found the best grid of an N take it, and are marked as tuned.
+    """
+
+    source: Annotated[Positional[str], arg(metavar="MODEL")] = "fashion-mnist"
+    """A run, a model file or folder, a repository on the hub, hf:FOLDER, or a model in the box: digits,
+    fashion-mnist."""
+
+    sampler: tuple[str, ...] = ("multistep", "dpm++2m", "ddim", "euler-maruyama", "ode-euler", "prox-hybrid")
+    """Texts of samplers, a row each."""
+
+    steps: tuple[int, ...] = (1, 2, 3, 5)  # Numbers of steps, a column each.
+    count: int = 6  # Pictures of a cell.
+    seed: int = 0  # Of the noise.
+    out: Annotated[Path, arg(aliases=("-o",))] = Path("mosaic.png")  # A .png file; an .svg is written beside it.
+    overwrite: bool = False  # Replace what is there.
+
+    def __post_init__(self) -> None:
+        """Check every value that does not need the model."""
+        if self.out.suffix != ".png":
+            raise ValueError(f"--out = {self.out} must end in .png")
+        if self.count < 1 or min(self.steps, default=0) < 1 or not self.sampler:
+            raise ValueError(f"--count = {self.count} and --steps = {self.steps} must be at least 1, with a --sampler")
+
+
+def main(arguments: Sequence[str], prog: str) -> int:
+    """Run the verb and return the exit status."""
+    options = parse(Mosaic, arguments, prog)
+    if options.out.exists() and not options.overwrite:
+        raise OutputError(f"{options.out} exists already; overwrite it (--overwrite), or choose another name")
+    print(", ".join(map(str, draw(options, prog))))
+    return 0
+
+
+def draw(options: Mosaic, prog: str) -> list[Path]:
+    """Draw the figure and return its files."""
+    device = choose_device(options.device)
+    opened = open_source(options.source, options.weights, options.preset, device=device)
+    cells: dict[str, dict[int, Tensor]] = {}
+    for text in options.sampler:
+        found, tuned = {}, False
+        for n in options.steps:
+            grid = TUNED if n in opened.model.grids.get(text, {}) else None
+            plan = SamplePlan(text, n, options.count, options.seed, grid, batch_size=options.count)
+            try:
+                found[n] = generate(opened, plan, device=device, pictures=True, say=lambda line: None).samples
+            except ValueError as error:  # a step that this sampler cannot take
+                print(f"{prog}: {text} at N = {n} is left out: {error}", file=sys.stderr)
+                continue
+            tuned = tuned or grid is not None
+        prior = " + prior" if text == "multistep" and opened.model.prior is not None else ""
+        if found:
+            cells[f"{text}{prior}{', tuned' if tuned else ''}"] = found
+    title = f"{options.source}: N evaluations of one network, from the same noise"
+    figure = draw_mosaic(cells, real_pictures(opened.model.config, 6 * options.count), title=title, first=[*cells][:1])
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    return style.save(figure, options.out.with_suffix(""))
+
+
+def real_pictures(config: object, count: int) -> Tensor | None:
+    """Return some pictures that the model was trained on, uint8; None where they are not on this machine."""
+    if not isinstance(config, Config) or len(model_config(config).shape) != 3 or config.data.values == "raw":
+        return None
+    try:
+        images = load_data(config.data).images
+    except DataError:
+        return None
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:count]
+    return to_uint8(images[order])

@@ -1,0 +1,58 @@
+"""Samplers side by side: a row each, a column of pictures for each N, from the same noise, real pictures below."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from proxdm.imaging import grid
+from proxdm.plotting import style
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+PICTURE, GAP, LEFT, TOP = 0.5, 0.14, 1.75, 0.55
+"""Inches: side of a picture, space between cells, and of the captions."""
+
+
+def draw_mosaic(
+    cells: Mapping[str, Mapping[int, Tensor]], real: Tensor | None = None, *, title: str = "", first: Sequence[str] = ()
+) -> Figure:
+    """Return the figure.
+
+    Args:
+        cells: Pictures uint8 `(k, C, H, W)` by row and N, k the same everywhere; a row may lack an N.
+        real: Real pictures for the last row, as many as fit.
+        title: Above it.
+        first: Rows to set apart by a darker caption.
+    """
+    steps = sorted({n for row in cells.values() for n in row})
+    some = next(picture for row in cells.values() for picture in row.values())
+    count, (height, width) = len(some), some.shape[2:]
+    tall, wide = PICTURE * height / max(height, width), count * PICTURE * width / max(height, width)
+    names = [*cells, *([] if real is None else ["real pictures"])]
+    size = (LEFT + len(steps) * (wide + GAP), TOP + len(names) * (tall + GAP / 2) + GAP)
+    with style.drawing(*size) as figure:
+        if title:
+            style.heading(figure, 0.1, 0.08, title)
+        for column, n in enumerate(steps):
+            place = LEFT + column * (wide + GAP)
+            figure.text((place + wide / 2) / size[0], 1 - 0.44 / size[1], f"N = {n}", ha="center", va="center")
+        for row, name in enumerate(names):
+            top = TOP + row * (tall + GAP / 2)
+            colour = "#1a1a1a" if name in first or not first else "#6b6b6b"
+            middle = 1 - (top + tall / 2) / size[1]
+            figure.text((LEFT - 0.1) / size[0], middle, name, ha="right", va="center", color=colour)
+            for column, n in enumerate(steps):
+                if name in cells:
+                    pictures = cells[name].get(n)
+                else:
+                    pictures = None if real is None else real[column * count : (column + 1) * count]
+                if pictures is None or not len(pictures):
+                    continue
+                axes = style.axes_at(figure, LEFT + column * (wide + GAP), top, wide * len(pictures) / count, tall)
+                axes.imshow(grid(pictures, columns=count, zoom=1), cmap="gray", interpolation="nearest", aspect="auto")
+                axes.set_axis_off()
+    return figure
