@@ -67,14 +67,15 @@ def draw(options: Mosaic, prog: str) -> list[Path]:
     """Draw the figure and return its files."""
     device = choose_device(options.device)
     opened = open_source(options.source, options.weights, options.preset, device=device)
-    cells: dict[str, dict[int, Tensor]] = {}
+    cells: dict[str, dict[str, Tensor]] = {}
     for text in options.sampler:
-        found, tuned = {}, False
+        found: dict[str, Tensor] = {}
+        tuned = False
         for n in options.steps:
             grid = TUNED if n in opened.model.grids.get(text, {}) else None
             plan = SamplePlan(text, n, options.count, options.seed, grid, batch_size=options.count)
             try:
-                found[n] = generate(opened, plan, device=device, pictures=True, say=lambda line: None).samples
+                found[f"N = {n}"] = generate(opened, plan, device=device, pictures=True, say=lambda line: None).samples
             except ValueError as error:  # a step that this sampler cannot take
                 print(f"{prog}: {text} at N = {n} is left out: {error}", file=sys.stderr)
                 continue

@@ -1,4 +1,4 @@
-"""Samplers side by side: a row each, a column of pictures for each N, from the same noise, real pictures below."""
+"""Pictures side by side: a row for each method, a column for each setting, real pictures below."""
 
 from __future__ import annotations
 
@@ -18,36 +18,36 @@ PICTURE, GAP, LEFT, TOP = 0.5, 0.14, 1.75, 0.55
 
 
 def draw_mosaic(
-    cells: Mapping[str, Mapping[int, Tensor]], real: Tensor | None = None, *, title: str = "", first: Sequence[str] = ()
+    cells: Mapping[str, Mapping[str, Tensor]], real: Tensor | None = None, *, title: str = "", first: Sequence[str] = ()
 ) -> Figure:
     """Return the figure.
 
     Args:
-        cells: Pictures uint8 `(k, C, H, W)` by row and N, k the same everywhere; a row may lack an N.
+        cells: Pictures uint8 `(k, C, H, W)` by row and column, k the same everywhere; a row may lack a column.
         real: Real pictures for the last row, as many as fit.
         title: Above it.
         first: Rows to set apart by a darker caption.
     """
-    steps = sorted({n for row in cells.values() for n in row})
+    columns = list(dict.fromkeys(column for row in cells.values() for column in row))
     some = next(picture for row in cells.values() for picture in row.values())
     count, (height, width) = len(some), some.shape[2:]
     tall, wide = PICTURE * height / max(height, width), count * PICTURE * width / max(height, width)
     names = [*cells, *([] if real is None else ["real pictures"])]
-    size = (LEFT + len(steps) * (wide + GAP), TOP + len(names) * (tall + GAP / 2) + GAP)
+    size = (LEFT + len(columns) * (wide + GAP), TOP + len(names) * (tall + GAP / 2) + GAP)
     with style.drawing(*size) as figure:
         if title:
             style.heading(figure, 0.1, 0.08, title)
-        for column, n in enumerate(steps):
+        for column, label in enumerate(columns):
             place = LEFT + column * (wide + GAP)
-            figure.text((place + wide / 2) / size[0], 1 - 0.44 / size[1], f"N = {n}", ha="center", va="center")
+            figure.text((place + wide / 2) / size[0], 1 - 0.44 / size[1], label, ha="center", va="center")
         for row, name in enumerate(names):
             top = TOP + row * (tall + GAP / 2)
             colour = "#1a1a1a" if name in first or not first else "#6b6b6b"
             middle = 1 - (top + tall / 2) / size[1]
             figure.text((LEFT - 0.1) / size[0], middle, name, ha="right", va="center", color=colour)
-            for column, n in enumerate(steps):
+            for column, label in enumerate(columns):
                 if name in cells:
-                    pictures = cells[name].get(n)
+                    pictures = cells[name].get(label)
                 else:
                     pictures = None if real is None else real[column * count : (column + 1) * count]
                 if pictures is None or not len(pictures):
