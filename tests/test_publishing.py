@@ -14,7 +14,7 @@ from proxdm.checkpoints.load import find, load
 from proxdm.checkpoints.portable import model_config, save_model
 from proxdm.config import ModelConfig
 from proxdm.data.load import DataConfig
-from proxdm.errors import CheckpointError
+from proxdm.errors import CheckpointError, OutputError
 from proxdm.networks import MLPConfig, UNetConfig
 from proxdm.presets import get_preset
 from proxdm.publishing import model_card, push
@@ -49,6 +49,26 @@ def test_a_run_goes_to_the_hub_and_comes_back(hub, run):
     assert same(back, load(run))
     assert (find("someone/tiny").weights, find("someone/tiny").file.step) == ("ema-0.99", 7)
     assert "license: mit" in (hub.folder / "someone" / "tiny" / "README.md").read_text()
+
+
+def test_models_have_the_hubs_habits(hub, run, tmp_path):
+    model = load(run)
+    assert model.push_to_hub("someone/tiny", license="mit").startswith(f"{hub.address}/someone/tiny/commit/")
+    back = type(model).from_pretrained("someone/tiny")
+    assert same(back, model)
+    back.save_pretrained(tmp_path / "saved")
+    assert same(type(model).from_pretrained(tmp_path / "saved"), model)
+    with pytest.raises(OutputError, match="exists already"):
+        back.save_pretrained(tmp_path / "saved")
+    other = proxdm.ProxModel if isinstance(model, proxdm.ScoreModel) else proxdm.ScoreModel
+    with pytest.raises(TypeError, match=f"not a {other.__name__}"):
+        other.from_pretrained("someone/tiny")
+
+
+def test_a_prior_goes_with_its_model_and_the_card_says_few_steps(hub):
+    push("digits", "someone/digits")
+    assert load("someone/digits").prior.facts.data == "digits"
+    assert "--sampler multistep --steps 5" in (hub.folder / "someone" / "digits" / "README.md").read_text()
 
 
 def test_folders_of_this_machine_stay_here(hub, run):

@@ -20,9 +20,11 @@ Coefficients are computed in float64 and applied in the dtype of the samples.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, Literal, TypeVar
+from importlib import import_module
+from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -238,6 +240,56 @@ class _Model(nn.Module, Generic[P]):
     def dtype(self) -> torch.dtype:
         """Floating type of the network's parameters."""
         return next((p.dtype for p in self.network.parameters()), torch.float32)
+
+    @classmethod
+    def from_pretrained(cls, source: str, *, weights: str | None = None, device: str = "cpu") -> Self:
+        """Return the model of a repository on the hub, or of any source that :func:`proxdm.load` knows.
+
+        Args:
+            source: `owner/name[@revision]`, a folder of :meth:`save_pretrained`, a run, a model file, ...
+            weights: Weight set.
+            device: Where it goes.
+
+        Raises:
+            TypeError: It is a model of the other kind.
+            CheckpointError: There is no model there, or a damaged one.
+            HubError: The repository cannot be had.
+        """
+        model = import_module("proxdm.checkpoints.load").load(source, weights, device=device)
+        if not isinstance(model, cls):
+            raise TypeError(f"{source} is a {type(model).__name__}, not a {cls.__name__}: proxdm.load takes both")
+        return model
+
+    def save_pretrained(self, folder: str, *, overwrite: bool = False) -> None:
+        """Write `model.safetensors` and `config.json` to a folder, as the hub has them.
+
+        Args:
+            folder: The folder; it is made.
+            overwrite: Whether files that are there may be replaced.
+
+        Raises:
+            CheckpointError: The model's `config` does not describe it.
+            OutputError: The files are there already, or cannot be written.
+        """
+        import_module("proxdm.checkpoints.portable").save_model(self, folder, overwrite=overwrite)
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> str | None:
+        """Put the model, its configuration and a card into a repository; return the address of the commit.
+
+        Args:
+            repo_id: `owner/name`.
+            options: Of :func:`proxdm.publishing.push`: `license`, `private`, `message`, `dry_run`, ...
+
+        Raises:
+            CheckpointError: The model's `config` does not describe it.
+            HubError: The hub cannot be reached, or refuses.
+        """
+        with tempfile.TemporaryDirectory(prefix="proxdm-") as folder:
+            self.save_pretrained(folder)
+            # The hub lies above models in this package; what reads and writes there is looked up when it is needed.
+            published = import_module("proxdm.publishing").push(folder, repo_id, **options)
+        address: str | None = published.url
+        return address
 
     def _call(self, x: Tensor, *conditions: Time) -> Tensor:
         """Call the network in its own dtype; the result has the dtype of x."""

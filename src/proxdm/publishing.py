@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
 from proxdm.checkpoints import hub
-from proxdm.checkpoints.load import Found, find
-from proxdm.checkpoints.portable import CONFIG_FILE, MODEL_FILE, build_model, model_config, save_model
+from proxdm.checkpoints.load import Found, build, find
+from proxdm.checkpoints.portable import CONFIG_FILE, MODEL_FILE, model_config, save_model
 from proxdm.config import Config, ModelConfig, to_json
 from proxdm.describe import in_words, model_facts, training_facts
 from proxdm.errors import CheckpointError
-from proxdm.generation import default_sampler, default_steps
+from proxdm.generation import WARM_STEPS, default_sampler, default_steps
 
 CARD_FILE = "README.md"
 PICTURE_FILE = "samples.png"
@@ -53,7 +53,7 @@ def push(
     if repo is None:
         raise CheckpointError(f"{repo_id!r} is not the name of a repository on the hub; it must read owner/name")
     found = find(source, weights)
-    model = build_model(found.file, found.config)
+    model = build(found)
     model.config = public_config(found.config)
     with tempfile.TemporaryDirectory(prefix="proxdm-") as name:
         folder, url = Path(name), None
@@ -62,7 +62,7 @@ def push(
         previews = found.checkpoint.parent.parent.glob("previews/*.png") if found.checkpoint else ()
         if (picture := max(previews, default=None)) is not None:
             files[PICTURE_FILE] = picture
-        card = model_card(found, repo.name, license, picture=picture is not None)
+        card = model_card(found, repo.name, license, picture=picture is not None, prior=model.prior is not None)
         files[CARD_FILE].write_text(card, encoding="utf-8")
         if not dry_run:
             api = HfApi()
@@ -83,7 +83,14 @@ def public_config(config: Config | ModelConfig) -> Config | ModelConfig:
     return replace(config, data=data, imports=tuple(PurePath(module).name for module in config.imports))
 
 
-def model_card(found: Found, repo: str, license: str | None = None, *, picture: bool = False) -> str:  # noqa: A002
+def model_card(
+    found: Found,
+    repo: str,
+    license: str | None = None,  # noqa: A002
+    *,
+    picture: bool = False,
+    prior: bool = False,
+) -> str:
     """Return the card of a model, Markdown with a YAML header."""
     from huggingface_hub import ModelCard, ModelCardData
 
@@ -109,7 +116,7 @@ def model_card(found: Found, repo: str, license: str | None = None, *, picture: 
         data=data,
         picture=PICTURE_FILE if picture else None,
         rule=repr(default_sampler(config)),
-        steps=default_steps(config),
+        steps=WARM_STEPS if prior else default_steps(config),
         shape=(16, *model.shape),
         latents=pictures and model.shape[0] not in (1, 3),
         tables=tables,

@@ -102,7 +102,7 @@ def load(
     """
     if other_library(source) is not None:
         return open_source(source, weights, device=choose_device(device)).model
-    return _build(find(source, weights, external=network is not None), network).to(choose_device(device))
+    return build(find(source, weights, external=network is not None), network).to(choose_device(device))
 
 
 def load_official(
@@ -147,7 +147,7 @@ def open_source(
     if preset is not None:
         raise CheckpointError(f"preset = {preset!r} is for .pth files; {source} has a configuration: leave it out")
     found = find(source, weights)
-    return Opened(_build(found).to(choose_device(device)), found.weights, remarks(found))
+    return Opened(build(found).to(choose_device(device)), found.weights, remarks(found))
 
 
 def other_library(source: str | Path) -> tuple[str, str] | None:
@@ -176,7 +176,7 @@ def remarks(found: Found) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _build(found: Found, network: nn.Module | None = None) -> LearnedModel:
+def build(found: Found, network: nn.Module | None = None) -> LearnedModel:
     """Return the model, with the prior that is stored with it or, of a run, beside it."""
     model = build_model(found.file, found.config, network)
     if found.checkpoint is not None:

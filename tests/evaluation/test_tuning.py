@@ -1,0 +1,126 @@
+"""Tuning: it never gets worse, keeps to its budget, is stored with the model, and is taken when asked for."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+import proxdm
+from proxdm.checkpoints.load import BOX
+from proxdm.cli import main
+from proxdm.evaluation import TuningPlan, tune
+
+PLAN = {"samples": 48, "metrics": ("sliced-w2",), "features": "pixels", "reference": "digits", "budget": 5}
+
+
+def plan(**more):
+    return TuningPlan(**{**PLAN, "samplers": ("dpm++2m",), "steps": (3,), **more})
+
+
+def test_it_is_not_worse_than_before_and_keeps_to_its_budget():
+    lines = []
+    (found,) = tune("digits", plan(), device="cpu", say=lines.append)
+    assert found.value <= found.first
+    assert (found.sampler, found.steps) == ("dpm++2m", 3)
+    assert found.grid.startswith("rho(")
+
+
+def test_one_grid_is_the_usual_one_and_more_are_not_worse():
+    values = [tune("digits", plan(budget=budget), device="cpu")[0].value for budget in (1, 4, 8)]
+    assert values == sorted(values, reverse=True)
+    (first,) = tune("digits", plan(budget=1), device="cpu")
+    assert first.value == first.first
+
+
+def test_the_same_again():
+    assert tune("digits", plan(), device="cpu") == tune("digits", plan(), device="cpu")
+
+
+def test_stored_with_the_model_and_taken_when_asked_for(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(BOX["digits"], "m.safetensors")
+    options = "--samples 48 --metrics sliced-w2 --features pixels --budget 4 --device cpu"
+    assert main(f"tune m.safetensors --sampler ipndm --steps 3 {options}".split()) == 0
+    assert "taken by --grid tuned" in capsys.readouterr().out
+    model = proxdm.load("m.safetensors")
+    assert set(model.grids) >= {"ipndm", "dpm++2m"}  # what was there stays
+    assert (
+        main(
+            [
+                "sample",
+                "m.safetensors",
+                "--sampler",
+                "ipndm",
+                "--steps",
+                "3",
+                "--grid",
+                "tuned",
+                "-n",
+                "4",
+                "--out",
+                "a.npz",
+            ]
+        )
+        == 0
+    )
+    assert model.grids["ipndm"][3].split("(")[0] in capsys.readouterr().out
+    assert (
+        main(
+            [
+                "sample",
+                "m.safetensors",
+                "--sampler",
+                "ipndm",
+                "--steps",
+                "4",
+                "--grid",
+                "tuned",
+                "-n",
+                "4",
+                "--out",
+                "b.npz",
+            ]
+        )
+        == 2
+    )
+    assert (
+        main(
+            [
+                "sample",
+                "m.safetensors",
+                "--sampler",
+                "deis",
+                "--steps",
+                "3",
+                "--grid",
+                "tuned",
+                "-n",
+                "4",
+                "--out",
+                "b.npz",
+            ]
+        )
+        == 2
+    )
+    assert "proxdm tune" in capsys.readouterr().err
+    assert main(f"tune digits --sampler ipndm --steps 3 {options} --out grids.json".split()) == 0
+    assert json.loads((tmp_path / "grids.json").read_text())["ipndm"]["3"] == model.grids["ipndm"][3]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("--budget 0", "budget"),
+        ("--metrics sliced-w2 --sampler nothing", "nothing"),
+        ("--steps 0", "steps"),
+    ],
+)
+def test_bad_input_is_one_line(tmp_path, monkeypatch, capsys, options, words):
+    monkeypatch.chdir(tmp_path)
+    assert main(["tune", "digits", "--out", "g.json", "--features", "pixels", *options.split()]) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert "Traceback" not in error
+    assert not (tmp_path / "g.json").exists()
