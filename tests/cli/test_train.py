@@ -93,7 +93,7 @@ def test_resume_takes_the_configuration_of_the_run(tmp_path):
     "arguments, message",
     [
         (["digit-score"], "unknown preset 'digit-score' (did you mean 'digits-score'?)"),
-        (["--resume"], "name the preset before --resume"),
+        (["--resume"], "name the data or the preset before --resume"),
         (["digits-score", "--config", "none.json"], "none.json"),
         (["digits-score", "--config"], "expected one argument"),
         (["digits-score", "--training.step", "5"], "--training.steps"),

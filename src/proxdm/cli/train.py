@@ -20,16 +20,20 @@ from proxdm.presets import PRESETS, get_preset
 from proxdm.runtime.registry import IMPORTED
 from proxdm.runtime.words import duration
 
-USAGE = """usage: {prog} PRESET [--out RUN] [--resume] [--config FILE] [--dry-run] [--any.config.field VALUE]
+USAGE = """usage: {prog} DATA|PRESET [--budget 30min] [--size 32] [--out RUN] [--resume] [--config FILE] [--init MODEL]
+       [--dry-run] [--any.config.field VALUE]
 
-Train a model. The configuration is the preset's, with the values of FILE (JSON) in their place, with those of flags in
-theirs. `{prog} PRESET --help` lists every field with its value. Several processes: `accelerate launch -m proxdm train`
-or `torchrun -m proxdm train` (on CPUs the latter); the first line that a run prints says how many there are.
+Train a model. DATA is a folder or archive of pictures, an array, or a known data set: shape and flips are read from it,
+the network and the number of steps follow from the budget. Of a PRESET the configuration is the preset's. The values of
+FILE (JSON) take their place, and those of flags theirs. `{prog} DATA|PRESET --help` lists every field with its value.
+Several processes: `accelerate launch -m proxdm train` or `torchrun -m proxdm train` (on CPUs the latter); the first
+line that a run prints says how many there are.
 
 presets:
   {presets}
 
 examples:
+  {prog} pictures/ --budget 1h                  a folder of pictures; then: proxdm sample runs/pictures
   {prog} digits-prox-hybrid                     minutes on a laptop, needs no download
   {prog} digits-prox-hybrid --dry-run           what it would do, and how long it would take
   {prog} cifar10-score --training.bf16 --training.compile --out runs/fast
@@ -46,6 +50,9 @@ class Train:
     config: Annotated[Config, tyro.conf.arg(name="")]  # The resolved configuration.
     out: Path  # Folder of the run.
     resume: bool = False  # Go on from the latest checkpoint of the run, with its configuration.
+    budget: str | None = None  # Time of a training on DATA, such as 30min or 8h.
+    size: int | None = None  # Side of the pictures of DATA.
+    init: str | None = None  # A model whose weights the training starts from: a run, a file, a .pth of the paper.
     # JSON file with values in place of the preset's; it need not have all of them.
     file: Annotated[Path | None, tyro.conf.arg(name="config", metavar="FILE")] = None
     dry_run: bool = False  # Show the configuration, its memory and its time, from a few real steps; nothing is written.
@@ -64,13 +71,19 @@ def parse_request(arguments: Sequence[str], prog: str) -> Train:
     """Return what the arguments ask for: preset, then file, then flags."""
     name, flags = arguments[0], list(arguments[1:])
     if name.startswith("-"):
-        raise ConfigError(f"name the preset before {name}: {prog} PRESET ...; the presets are {', '.join(PRESETS)}")
-    base, early = get_preset(name), _early(flags)
-    out = early.out or Path("runs", name)
-    if early.resume:
-        base = store.read_config(out)
-        if base.preset != name:
-            raise ConfigError(f"{out} is a run of the preset {base.preset!r}, not of {name!r}; name that one")
+        raise ConfigError(
+            f"name the data or the preset before {name}: {prog} DATA|PRESET ...; the presets are {', '.join(PRESETS)}"
+        )
+    early, is_data = _early(flags), is_data_name(name)
+    out = early.out or Path("runs", Path(name).resolve().name if is_data else name)
+    if is_data and not early.resume:
+        base = chosen_for(name, early, prog)
+    elif (early.budget or early.size) and not is_data:
+        raise ConfigError(f"--budget and --size are for data; the preset {name} says its steps: --training.steps")
+    else:
+        base = store.read_config(out) if early.resume else get_preset(name)
+    if early.resume and base.preset != (AUTO if is_data else name):
+        raise ConfigError(f"{out} is a run of the preset {base.preset!r}, not of {name!r}; name that one")
     if early.config is not None:
         base = overlay(base, _read_json(early.config))
     base = replace(base, imports=tuple(dict.fromkeys((*base.imports, *IMPORTED))))
@@ -78,9 +91,34 @@ def parse_request(arguments: Sequence[str], prog: str) -> Train:
         Train,
         prog=f"{prog} {name}",
         args=flags,
-        default=Train(base, out),
+        default=Train(base, out, budget=early.budget, size=early.size),
         config=(tyro.conf.AvoidSubcommands, tyro.conf.FlagCreatePairsOff),
     )
+
+
+AUTO = "auto"
+"""The preset of runs on data (:mod:`proxdm.training.automatic`)."""
+
+
+def is_data_name(name: str) -> bool:
+    """Return whether an argument names data rather than a preset."""
+    if name in list(PRESETS):
+        return False
+    if Path(name).exists():
+        return True
+    from proxdm.data.known import DATASETS
+
+    return name in list(DATASETS)
+
+
+def chosen_for(name: str, early: argparse.Namespace, prog: str) -> Config:
+    """Return the configuration for data, and say what was chosen."""
+    from proxdm.training.automatic import configure
+
+    chosen = configure(name, early.budget, early.size)
+    for line in chosen.lines:
+        print(f"{prog}: {line}", file=sys.stderr)
+    return chosen.config
 
 
 def _early(flags: list[str]) -> argparse.Namespace:
@@ -89,6 +127,8 @@ def _early(flags: list[str]) -> argparse.Namespace:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--config", type=Path)
     parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--budget")
+    parser.add_argument("--size", type=int)
     try:
         return parser.parse_known_args(flags)[0]
     except argparse.ArgumentError as error:
@@ -111,7 +151,7 @@ def run(options: Train, command: str) -> int:
     from proxdm.runtime.processes import leave_processes
     from proxdm.training import train_config
 
-    result = train_config(options.config, options.out, resume=options.resume)
+    result = train_config(options.config, options.out, resume=options.resume, init=options.init)
     is_main = leave_processes()
     if result.signal is not None:
         if is_main:

@@ -24,7 +24,7 @@ def estimate(stepper: Stepper) -> dict[str, str]:
     with torch.random.fork_rng([place.device] if place.device.type == "cuda" else []):
         share = training.batch_size // place.world
         first, second = (_activation_bytes(stepper, count) for count in (1, 2))
-        seconds, measured = _step_seconds(stepper)
+        seconds, measured = step_seconds(stepper)
     parameters = parameter_count(stepper.model.network)
     state = 4 * parameters * (4 + len(training.ema))  # weights, gradients, AdamW's two moments, averages
     activations = first + (min(training.micro_batch or share, share) - 1) * (second - first)
@@ -43,7 +43,7 @@ def _size(count: int) -> str:
     return f"{count / 2**30:.2f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"
 
 
-def _step_seconds(stepper: Stepper) -> tuple[float, int]:
+def step_seconds(stepper: Stepper) -> tuple[float, int]:
     """Return the duration of a step of the whole batch, and the number of samples of the step that was timed."""
     batch = stepper.settings.training.batch_size
     probe = min(batch, _PROBE * stepper.place.world)

@@ -21,7 +21,8 @@ from tqdm.auto import tqdm
 
 from proxdm._version import __version__
 from proxdm.checkpoints import store
-from proxdm.checkpoints.portable import describe_model
+from proxdm.checkpoints.load import open_source
+from proxdm.checkpoints.portable import describe_model, first_difference
 from proxdm.checkpoints.store import Checkpoint, TrainingState
 from proxdm.conditioning import Draws, make_draws
 from proxdm.config import Config, ConfigError
@@ -68,6 +69,14 @@ def ingredients(
     return model, source, make_draws(config.conditioning, model.schedule), config.objective, settings
 
 
+def start_from(model: LearnedModel, source: str | Path) -> None:
+    """Give a model the weights of another of the same network; raise a ConfigError if it is of another."""
+    state = open_source(source).model.network.state_dict()
+    if (problem := first_difference(state, model.network.state_dict(), str(source), "configuration")) is not None:
+        raise ConfigError(f"--init {source} has another network than the run would: {problem}")
+    model.network.load_state_dict(state)
+
+
 def train_config(
     config: Config,
     out: str | Path,
@@ -76,9 +85,15 @@ def train_config(
     data: Source | None = None,
     predict: Objective | None = None,
     progress: bool = True,
+    init: str | Path | None = None,
 ) -> TrainingResult:
-    """Train the model of a configuration: :func:`train` of its :func:`ingredients`, whose arguments these are."""
+    """Train the model of a configuration: :func:`train` of its :func:`ingredients`, whose arguments these are.
+
+    `init` is a model whose weights it starts from, anything that :func:`proxdm.load` knows or one of the paper's files.
+    """
     parts = ingredients(config, data)
+    if init is not None and not resume:
+        start_from(parts[0], init)
     return train(*parts, out, resume=resume, predict=predict, progress=progress, config=config)
 
 

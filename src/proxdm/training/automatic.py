@@ -1,0 +1,192 @@
+"""A configuration for any pictures: shape and flips are read from them, network and length follow from a budget.
+
+Sides: the largest power of two that half of the pictures have, at most 32 on a CPU and 64 on a GPU. Flips: unless the
+mean picture differs from its mirror image by more than chance. The widest network of :data:`WIDTHS` that takes
+:data:`LEAST_STEPS` steps in the budget by the time of its own first steps, or else the narrowest.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from proxdm.config import Config, ConfigError, LoggingConfig, ModelConfig, OptimiserConfig, TrainingConfig
+from proxdm.data.images import ImageData
+from proxdm.data.known import DATASETS
+from proxdm.data.load import DataConfig, load_data
+from proxdm.data.pictures import is_archive, open_pictures
+from proxdm.errors import DataError
+from proxdm.imaging import is_image_shape
+from proxdm.networks import MLPConfig, UNetConfig
+from proxdm.runtime.device import choose_device
+from proxdm.runtime.processes import find_place
+from proxdm.runtime.words import duration
+from proxdm.training.estimate import step_seconds
+from proxdm.training.loop import ingredients
+from proxdm.training.stepper import Stepper
+
+AUTO = "auto"
+"""Name of the preset in configurations that were made here."""
+
+WIDTHS = (24, 32, 48, 64, 96, 128)
+LEAST_STEPS = 6_000
+LOOKED_AT = 200
+"""Pictures of a folder that are looked at for their sizes, colours and mirror images."""
+
+SIDES = (8, 16, 32, 64)
+_UNITS = {"s": 1, "min": 60, "m": 60, "h": 3600, "d": 86400}
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A configuration, and a line on every choice with the flag that changes it."""
+
+    config: Config
+    lines: tuple[str, ...]
+
+
+def seconds_of(budget: str) -> float:
+    """Return the seconds of a text such as `30min`, `8h`, `90s`; a ConfigError says what is wrong with others."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|min|m|h|d)", budget.strip())
+    if match is None or (seconds := float(match[1]) * _UNITS[match[2]]) < 10:
+        raise ConfigError(f"--budget = {budget!r} must be a time of at least 10s, such as 30min or 8h")
+    return seconds
+
+
+def configure(name: str, budget: str | None = None, size: int | None = None) -> Chosen:
+    """Return the configuration of a score model for some data.
+
+    Args:
+        name: A folder or archive of pictures, an array, or a known data set.
+        budget: Time of the training, such as `30min`; by default 30 minutes on a CPU, 2 hours on a GPU.
+        size: Side of the pictures; by default what they have.
+
+    Raises:
+        DataError: The data are not there or cannot be used.
+        ConfigError: The budget is none, or the size is too small.
+    """
+    device = choose_device("auto")
+    seconds = seconds_of(budget or ("2h" if device.type == "cuda" else "30min"))
+    if size is not None and (size < 8 or size % 4):
+        raise ConfigError(f"--size = {size} must be a multiple of 4, at least 8")
+    data, seen, said = look(name, size, 64 if device.type == "cuda" else 32)
+    shape, lines = seen.shape, [said]
+    if is_image_shape(shape):
+        mirror = mirrors(seen)
+        data = replace(data, flip="random" if mirror else "none")
+        why = "look like" if mirror else "differ from"
+        lines.append(f"flips: {data.flip}, for they {why} their mirror images (--data.flip {_other(data.flip)})")
+    best: tuple[Config, float] | None = None
+    for width in WIDTHS:
+        config = _config(data, shape, width, device)
+        taken = _seconds_a_step(config, seen)
+        if best is not None and seconds / taken < LEAST_STEPS:
+            break
+        best = (config, taken)
+    assert best is not None
+    config, taken = best
+    steps = max(500, math.floor(0.9 * seconds / taken / 100) * 100)
+    config = replace(
+        config,
+        training=replace(config.training, steps=steps),
+        optimiser=replace(config.optimiser, warmup=min(500, steps // 20)),
+        logging=replace(config.logging, checkpoint_every=max(200, steps // 8), preview_every=max(200, steps // 4)),
+    )
+    network = config.model.network
+    lines.append(f"network: {network} (--budget, --model.network.width)")
+    about = f"about {duration(steps * taken)} on {device}"
+    lines.append(f"steps: {steps:,} of {config.training.batch_size} samples, {about} (--budget 2h, --training.steps)")
+    if 0.9 * seconds / taken < 2_000:
+        lines.append(
+            "note: that is short; pictures will be rough. A larger budget, or a smaller --size, makes them better"
+        )
+    return Chosen(config, tuple(lines) if find_place(config.training.device).is_main else ())
+
+
+def look(name: str, size: int | None, most: int) -> tuple[DataConfig, ImageData, str]:
+    """Return how to read data, some of them as they will be read, and what was seen in words."""
+    path = Path(name)
+    if name in list(DATASETS) or not (path.is_dir() or is_archive(path)):
+        config = DataConfig(name, size=size)
+        data = load_data(config)
+        return config, data, f"data: {len(data):,} samples of {'x'.join(map(str, data.shape))}"
+    with open_pictures(path) as pictures:
+        count = len(pictures.names)
+        if count < 20:
+            raise DataError(f"{name} has {count} pictures; 20 are the least to train on, and some hundreds are better")
+        order = torch.randperm(count, generator=torch.Generator().manual_seed(0))[:LOOKED_AT].tolist()
+        arrays = [found for _, found in pictures.decoded(sorted(order)) if not isinstance(found, DataError)]
+    broken = len(order) - len(arrays)
+    if not arrays:
+        raise DataError(f"{name}: none of {len(order)} pictures that were looked at can be decoded")
+    shorter = sorted(min(found.shape[1:]) for found in arrays)
+    middle = shorter[(len(shorter) - 1) // 2]
+    side = size or max((s for s in SIDES if s <= min(middle, most)), default=SIDES[0])
+    grey = all(found.shape[0] == 1 or bool((found == found[:1]).all()) for found in arrays)
+    config = DataConfig(name, size=side, grey=grey, skip_broken=broken > 0)
+    some = load_data(replace(config, limit=min(count, 2 * LOOKED_AT)))
+    words = f"data: {count:,} pictures, shorter sides {shorter[0]} to {shorter[-1]}"
+    if broken:
+        words += f", {broken} of {len(order)} looked at are broken and left out"
+    return config, some, f"{words}; {'grey' if grey else 'colour'}, cut to squares of {side} (--size)"
+
+
+def mirrors(data: ImageData) -> bool:
+    """Return whether the mean picture is its mirror image up to chance: a random half against the mirrored other."""
+    images = data.images[:5_000]
+    flat: Tensor = images.float()
+    half = len(flat) // 2
+    order = torch.randperm(len(flat), generator=torch.Generator().manual_seed(0))
+    first, second = flat[order[:half]].mean(0), flat[order[half:]].mean(0)
+    chance = (first - second).square().mean()
+    mirrored = (first - second.flip(-1)).square().mean()
+    return bool(mirrored <= 3 * chance)
+
+
+def _other(flip: str) -> str:
+    return "none" if flip == "random" else "random"
+
+
+def _config(data: DataConfig, shape: tuple[int, ...], width: int, device: torch.device) -> Config:
+    """Return the configuration with a network of a width."""
+    cuda = device.type == "cuda"
+    if is_image_shape(shape):
+        patch = 2 if min(shape[1:]) >= 32 and not cuda else 1
+        inner = min(shape[1:]) // patch
+        levels = max(1, min(3, int(math.log2(max(inner, 4))) - 1))
+        while any(side % (patch * 2 ** (levels - 1)) for side in shape[1:]):
+            levels -= 1
+        mult = (1, 2, 2)[:levels]
+        network: UNetConfig | MLPConfig = UNetConfig(shape[0], width, mult, (levels - 1,), 1, 0.05, patch=patch)
+    elif len(shape) == 1:
+        network = MLPConfig(shape[0], 4 * width, 4, frequencies=5 if shape[0] <= 8 else 0)
+    else:
+        raise ConfigError(f"samples of shape {shape} are neither pictures nor points; write a preset for them")
+    return Config(
+        preset=AUTO,
+        data=data,
+        model=ModelConfig("score", shape, network),
+        optimiser=OptimiserConfig(1e-3 if width <= 48 else 5e-4, None, 200, 1.0),
+        training=TrainingConfig(
+            LEAST_STEPS,
+            128 if cuda else 64,
+            ema=(0.999,),
+            ema_warmup=True,
+            channels_last=is_image_shape(shape),
+            bf16=cuda,
+        ),
+        logging=LoggingConfig(50, 1_000, 2, 1_000, 36),
+    )
+
+
+def _seconds_a_step(config: Config, data: ImageData) -> float:
+    """Return the time of a step, by a few of them."""
+    model, _, draws, objective, settings = ingredients(config)
+    place = find_place(config.training.device)
+    seconds = step_seconds(Stepper(model, data, draws, objective, settings, place))[0]
+    return max(1, place.largest(round(1e5 * seconds))) / 1e5  # all processes must come to the same configuration

@@ -1,0 +1,153 @@
+"""A configuration for any pictures: what is read from them, what follows from the budget, and what is refused."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import proxdm
+from proxdm.cli import main
+from proxdm.config import ConfigError
+from proxdm.data.images import ImageData
+from proxdm.errors import DataError
+from proxdm.training.automatic import configure, look, mirrors, seconds_of
+
+
+def folder(path, count=40, sizes=(20, 40), grey=False, lean=0):
+    """Pictures of mixed sizes: noise, brighter by `lean` on the right."""
+    path.mkdir()
+    draws = np.random.default_rng(0)
+    for i in range(count):
+        height, width = draws.integers(sizes[0], sizes[1] + 1, 2)
+        pixels = draws.integers(0, 150, (height, width, 3))
+        pixels[:, width // 2 :] += lean
+        if grey:
+            pixels = pixels[..., :1].repeat(3, 2)
+        Image.fromarray(pixels.astype(np.uint8)).save(path / f"{i}.png")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("30min", 1800), ("8h", 28800), ("90s", 90), ("1.5h", 5400), ("2 d", 172800), ("5m", 300)]
+)
+def test_budgets(text, seconds):
+    assert seconds_of(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "5", "soon", "1s", "-3h", "3 weeks"])
+def test_what_is_no_budget(text):
+    with pytest.raises(ConfigError, match="30min"):
+        seconds_of(text)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "wanted", "side"), [((40, 60), None, 32), ((20, 30), None, 16), ((5, 9), None, 8), ((40, 60), 24, 24)]
+)
+def test_side_is_what_half_of_the_pictures_have(tmp_path, sizes, wanted, side):
+    config, data, said = look(str(folder(tmp_path / "p", sizes=sizes)), wanted, 32)
+    assert config.size == side
+    assert data.shape == (3, side, side)
+    assert "40 pictures" in said
+
+
+def test_grey_pictures_in_colour_files_are_grey(tmp_path):
+    config, data, _ = look(str(folder(tmp_path / "p", grey=True)), None, 32)
+    assert config.grey
+    assert data.shape[0] == 1
+
+
+@pytest.mark.parametrize(("lean", "symmetric"), [(0, True), (60, False)])
+def test_flips_are_read_from_the_mean_picture(tmp_path, lean, symmetric):
+    _, data, _ = look(str(folder(tmp_path / "p", count=100, lean=lean)), None, 32)
+    assert mirrors(data) == symmetric
+
+
+def test_one_sided_data_are_not_flipped():
+    half = torch.zeros(200, 1, 8, 8, dtype=torch.uint8)
+    half[..., :4] = torch.randint(0, 255, (200, 1, 8, 4), generator=torch.Generator().manual_seed(0)).byte()
+    assert not mirrors(ImageData(half, "half"))
+    assert mirrors(ImageData(torch.cat([half, half.flip(-1)]), "both"))
+
+
+def test_more_budget_means_more_steps_and_no_narrower_network(tmp_path):
+    path = str(folder(tmp_path / "p", sizes=(8, 12)))
+    short, long = (configure(path, budget).config for budget in ("30s", "12h"))
+    assert long.model.network.width >= short.model.network.width
+    assert long.training.steps > short.training.steps
+    assert short.data.size == 8
+
+
+def test_known_data_and_points_work_too():
+    chosen = configure("digits", "60s")
+    assert chosen.config.model.shape == (1, 8, 8)
+    points = configure("datasaurus-dino", "60s")
+    assert points.config.model.shape == (2,)
+    assert any("--budget" in line for line in points.lines)
+
+
+@pytest.mark.slow
+def test_two_commands_from_a_folder_to_pictures(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    folder(tmp_path / "pics", sizes=(8, 20))
+    assert main(["train", "pics", "--budget", "10s", "--training.steps", "40", "--logging.preview-every", "0"]) == 0
+    error = capsys.readouterr().err
+    for words in ("40 pictures", "flips:", "network:", "steps:", "--size"):
+        assert words in error
+    assert main(["sample", "runs/pics"]) == 0
+    shown = capsys.readouterr().out
+    assert "5 evaluations each" in shown
+    assert Image.open("samples.png").size[0] > 200
+    assert proxdm.load("runs/pics").prior is not None
+    # Going on: the configuration is the run's, not one of today's timing.
+    command = "train pics --out runs/b --budget 10s --training.steps 10 --init runs/pics --dry-run"
+    assert main(command.split()) == 0
+    )
+    assert main(["train", "pics", "--budget", "10s"]) == 2
+    assert "runs/pics" in capsys.readouterr().err
+
+
+def test_weights_to_start_from(tmp_path, monkeypatch):
+    from proxdm.training.loop import start_from
+
+    model, other = proxdm.load("digits"), proxdm.load("digits")
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.zero_()
+    start_from(other, "digits")
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
+    with pytest.raises(ConfigError, match="another network"):
+        start_from(other, "fashion-mnist")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("train few", "20 are the least"),
+        ("train pics --budget soon", "30min"),
+        ("train pics --size 7", "multiple of 4"),
+        ("train digits-score --budget 1h", "--training.steps"),
+        ("train nowhere", "nowhere"),
+        ("train --budget 1h", "name the data"),
+    ],
+)
+def test_bad_input_is_one_line(tmp_path, monkeypatch, capsys, options, words):
+    monkeypatch.chdir(tmp_path)
+    folder(tmp_path / "pics")
+    folder(tmp_path / "few", count=3)
+    assert main(options.split()) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert re.search(r"error: .*\n\Z", error)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_folder_without_readable_pictures(tmp_path):
+    (tmp_path / "p").mkdir()
+    for i in range(30):
+        (tmp_path / "p" / f"{i}.png").write_bytes(b"no picture")
+    with pytest.raises(DataError, match="can be decoded"):
+        look(str(tmp_path / "p"), None, 32)
