@@ -105,7 +105,6 @@ def test_two_commands_from_a_folder_to_pictures(tmp_path, monkeypatch, capsys):
     # Going on: the configuration is the run's, not one of today's timing.
     command = "train pics --out runs/b --budget 10s --training.steps 10 --init runs/pics --dry-run"
     assert main(command.split()) == 0
-    )
     assert main(["train", "pics", "--budget", "10s"]) == 2
     assert "runs/pics" in capsys.readouterr().err
 

@@ -94,8 +94,7 @@ def test_score_model_draws_in_a_plain_pipeline(tmp_path):
     to_pipeline(random_model()).save_pretrained(tmp_path)
     pipe = DDPMPipeline.from_pretrained(tmp_path)
     assert isinstance(pipe.scheduler, DDPMScheduler)
-    images = pipe(batch_size=2, num_inference_steps=3, output_type="np")
-    assert (images.images if hasattr(images, "images") else images[0]).shape == (2, 16, 16, 3)
+    assert pipe(batch_size=2, num_inference_steps=3, output_type="np").images.shape == (2, 16, 16, 3)
 
 
 def test_prox_model_is_a_pipeline_of_ours(tmp_path):

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Literal
+from weakref import WeakKeyDictionary
 
 import torch
 from diffusers import ConfigMixin, SchedulerMixin
@@ -25,6 +26,9 @@ from proxdm.models import SCORE_PARAMETRISATIONS
 from proxdm.priors import Prior, load_prior, save_prior, warm_start
 from proxdm.samplers import find_sampler
 from proxdm.samplers.base import choose_grid
+
+_HOOKS: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+"""What :meth:`ProxMultistepScheduler.attach` has registered, by network."""
 
 
 class _Timesteps(Tensor):
@@ -143,7 +147,9 @@ class ProxMultistepScheduler(SchedulerMixin, ConfigMixin):
                     return None
                 return self.scale_model_input(*args[:2]), *args[1:]
 
-            network.register_forward_pre_hook(shown)
+            if (earlier := _HOOKS.pop(network, None)) is not None:  # two of them would warm up twice
+                earlier.remove()
+            _HOOKS[network] = network.register_forward_pre_hook(shown)
         return pipe
 
     def set_timesteps(self, num_inference_steps: int, device: Any = None, **more: Any) -> None:
