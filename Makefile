@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 # One test process a core with one thread each: small networks lose more to thread hand-over than they gain.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal
 
-.PHONY: help demo test test-fast lint format clean
+.PHONY: help demo test test-fast lint docs format clean
 .DEFAULT_GOAL := help
 
 help:  ## Say what there is
@@ -39,6 +39,10 @@ lint: $(VENV)/.installed-dev  ## Ruff and mypy
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+docs: $(VENV)/.installed-dev  ## The documentation site: docs/_build/index.html
+	$(BIN)/pip install --quiet --editable '.[docs]'
+	$(BIN)/sphinx-build -W --keep-going -q docs docs/_build
 
 format: $(VENV)/.installed-dev  ## Format and mend what can be mended
 	$(BIN)/ruff check --fix

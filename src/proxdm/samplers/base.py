@@ -3,7 +3,7 @@ r"""One class of samplers and one loop.
 A :class:`Sampler` is a frozen dataclass: its fields are its parameters, and `repr()`, such as `ddim(eta=0.5)`, is its
 identity in results and its form on the command line. It goes through the times of a grid by a pure `step` from t to
 s < t, which asks the model for evaluations, draws noise when it needs some, and hands whatever it must remember (a
-history, another library's state) to the next step as the `carry`. A new sampler is one class:
+history, another library's state) to the next step as the `carry`. A new sampler is one class::
 
     @register
     @dataclass(frozen=True)
