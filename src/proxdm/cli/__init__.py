@@ -60,6 +60,8 @@ VERBS: dict[str, Verb] = {
     "stats": Verb("proxdm.cli.stats", "reference statistics of a data set or a folder, for the Fréchet distance"),
     "features": Verb("proxdm.cli.features", "feature extractors that fit the data, for evaluate and stats"),
     "reproduce": Verb("proxdm.cli.reproduce", "the paper's experiments, a data set at a time, in one command"),
+    "doctor": Verb("proxdm.cli.doctor", "versions, devices, caches and the hub"),
+    "completion": Verb("proxdm.cli.completion", "completion of verbs and options for bash, zsh and fish"),
     "push": Verb("proxdm.cli.push", "a trained model to the Hugging Face Hub"),
 }
 """Every verb, in the order of `proxdm --help`."""
