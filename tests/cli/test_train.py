@@ -92,7 +92,7 @@ def test_resume_takes_the_configuration_of_the_run(tmp_path):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["digit-score"], "unknown preset 'digit-score' (did you mean 'digits-score'?)"),
+        (["digit-score"], "nor a preset (did you mean 'digits-score'?)"),
         (["--resume"], "name the data or the preset before --resume"),
         (["digits-score", "--config", "none.json"], "none.json"),
         (["digits-score", "--config"], "expected one argument"),

@@ -37,7 +37,7 @@ from proxdm.checkpoints.store import (
     passed_over,
 )
 from proxdm.config import Config, ModelConfig
-from proxdm.errors import CheckpointError
+from proxdm.errors import CheckpointError, did_you_mean
 from proxdm.models import LearnedModel
 from proxdm.presets import get_preset
 from proxdm.priors import Prior, load_prior
@@ -242,9 +242,9 @@ def find(source: str | Path, weights: str | None = None, *, external: bool = Fal
         kind, paths = "hub", [hub.fetch_model(repo)]
     else:
         raise CheckpointError(
-            f"there is no model {name!r}: looked for a run folder, a checkpoint folder or a .safetensors file of that "
-            f"name, in the box ({', '.join(BOX)}), and it is not the name of a repository on the hub "
-            "(owner/name[@revision])"
+            f"there is no model {name!r}{did_you_mean(name, BOX)}: looked for a run folder, a checkpoint folder or a "
+            f".safetensors file of that name, in the box ({', '.join(BOX)}), and it is not the name of a repository on the "
+            "hub (owner/name[@revision])"
         )
     files = _weight_sets([read_model_file(one, external=external) for one in paths if one.name != OPTIMIZER_FILE])
     chosen = next(iter(files)) if weights is None else weights

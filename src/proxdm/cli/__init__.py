@@ -17,13 +17,14 @@ import contextlib
 import importlib
 import io
 import os
+import re
 import sys
 import traceback
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from platform import python_version
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from proxdm._version import __version__
 from proxdm.errors import ProxdmError, did_you_mean, one_line
@@ -109,23 +110,40 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
 
 
-def parse(kind: type[Arguments], arguments: Sequence[str], prog: str) -> Arguments:
+def parse(kind: type[Arguments], arguments: Sequence[str], prog: str, *, default: Arguments | None = None) -> Arguments:
     """Return the arguments of a verb as an instance of a frozen dataclass, whose docstrings are the help.
 
-    Wrong arguments print what is wrong, and the closest option, and leave with status 2. What the dataclass, or one
-    inside it, itself refuses is raised as it is: one line for :func:`main`, instead of the parser's box.
+    What is wrong with others is one line for :func:`main`, in place of the parser's box: what the dataclass, or one
+    inside it, refuses as it is, anything else with the closest option.
     """
     import tyro
 
     written = io.StringIO()
+    more: Any = {} if default is None else {"default": default}
+    settings = (tyro.conf.FlagCreatePairsOff, *(() if default is None else (tyro.conf.AvoidSubcommands,)))
     try:
         with contextlib.redirect_stderr(written):
-            return tyro.cli(kind, prog=prog, args=list(arguments), config=(tyro.conf.FlagCreatePairsOff,))
+            found: Arguments = tyro.cli(kind, prog=prog, args=list(arguments), config=settings, **more)
+            return found
     except SystemExit as stop:
         if (refused := _refusal(stop)) is not None:
             raise refused from None
+        if stop.code and (line := _in_one_line(written.getvalue())):
+            raise ValueError(f"{line}; see {prog} --help") from None
         print(written.getvalue(), end="", file=sys.stderr)
         raise
+
+
+def _in_one_line(box: str) -> str:
+    """Return what a box of the parser says: its first part, and the option that it takes to be meant."""
+    inside = re.findall(r"^│ (.*?)\s*│\s*$", box, re.MULTILINE)
+    parts = [part.strip() for part in re.split(r"\n?─{5,}\n?", "\n".join(inside))]
+    if not parts or not parts[0]:
+        return ""
+    said = " ".join(parts[0].split("\n\n")[0].split()).rstrip(".")
+    meant = next((part for part in parts[1:] if part.startswith("Perhaps you meant")), "")
+    option = re.search(r"--[\w.-]+", meant)
+    return f"{said[0].lower()}{said[1:]}" + (f" (did you mean {option[0]}?)" if option else "")
 
 
 def _refusal(stop: BaseException) -> ValueError | None:

@@ -15,7 +15,9 @@ from typing import Annotated
 import tyro
 
 from proxdm.checkpoints import store
+from proxdm.cli import parse
 from proxdm.config import Config, ConfigError, overlay, to_json
+from proxdm.errors import did_you_mean
 from proxdm.presets import PRESETS, get_preset
 from proxdm.runtime.registry import IMPORTED
 from proxdm.runtime.words import duration
@@ -81,19 +83,13 @@ def parse_request(arguments: Sequence[str], prog: str) -> Train:
     elif (early.budget or early.size) and not is_data:
         raise ConfigError(f"--budget and --size are for data; the preset {name} says its steps: --training.steps")
     else:
-        base = store.read_config(out) if early.resume else get_preset(name)
+        base = store.read_config(out) if early.resume else preset_of(name)
     if early.resume and base.preset != (AUTO if is_data else name):
         raise ConfigError(f"{out} is a run of the preset {base.preset!r}, not of {name!r}; name that one")
     if early.config is not None:
         base = overlay(base, _read_json(early.config))
     base = replace(base, imports=tuple(dict.fromkeys((*base.imports, *IMPORTED))))
-    return tyro.cli(
-        Train,
-        prog=f"{prog} {name}",
-        args=flags,
-        default=Train(base, out, budget=early.budget, size=early.size),
-        config=(tyro.conf.AvoidSubcommands, tyro.conf.FlagCreatePairsOff),
-    )
+    return parse(Train, flags, f"{prog} {name}", default=Train(base, out, budget=early.budget, size=early.size))
 
 
 AUTO = "auto"
@@ -109,6 +105,19 @@ def is_data_name(name: str) -> bool:
     from proxdm.data.known import DATASETS
 
     return name in list(DATASETS)
+
+
+def preset_of(name: str) -> Config:
+    """Return the preset of a name; a ConfigError says that it is neither one nor data."""
+    if name in list(PRESETS):
+        return get_preset(name)
+    from proxdm.data.known import DATASETS
+
+    raise ConfigError(
+        f"{name!r} is neither data (a folder, archive, array or known set) nor a preset"
+        f"{did_you_mean(name, [*PRESETS, *DATASETS])}; the presets are {', '.join(PRESETS)}, and an own one is made "
+        "known by --import MODULE"
+    )
 
 
 def chosen_for(name: str, early: argparse.Namespace, prog: str) -> Config:

@@ -37,6 +37,11 @@ class _Numbers:
         for name in ("alpha", "sigma", "ratio", "alpha_bar", "noise_variance", "initial_std"):
             self._values[name] = {t: float(getattr(schedule, name)(t)) for t in {t for p in grid.pairs() for t in p}}
 
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
+        """Its own class, and for `isinstance` that of the schedule, which some samplers ask for."""
+        return type(self._schedule)
+
     def __getattr__(self, name: str) -> Any:
         function = getattr(self._schedule, name)
         if name not in self._values:
@@ -153,6 +158,8 @@ def _program(module: nn.Module, example: tuple[Tensor, ...], batch: int | None) 
         with torch.no_grad():
             module(*example)  # what is computed once and kept, numbers of whole tensors among it, is not to be traced
             return torch.export.export(module, example, dynamic_shapes=shapes, strict=False)
+    except GraphError:
+        raise
     except Exception as error:
         raise GraphError(f"the model cannot be traced: {one_line(error)[:300]}") from error
 
