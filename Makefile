@@ -42,7 +42,10 @@ lint: $(VENV)/.installed-dev  ## Ruff and mypy
 
 docs: $(VENV)/.installed-dev  ## The documentation site: docs/_build/index.html
 	$(BIN)/pip install --quiet --editable '.[docs]'
-	$(BIN)/sphinx-build -W --keep-going -q docs docs/_build
+	@# Formulas without a network: MathJax in one file, where there is npm; else the pages take it from its usual place.
+	@mkdir -p docs/_static; [ -f docs/_static/mathjax.js ] || (cd $(VENV) && npm install --silent --no-save --prefix . \
+	  mathjax@3 >/dev/null 2>&1 && cp node_modules/mathjax/es5/tex-svg.js ../docs/_static/mathjax.js) || true
+	OMP_NUM_THREADS=1 $(BIN)/sphinx-build -W --keep-going -q docs docs/_build
 
 format: $(VENV)/.installed-dev  ## Format and mend what can be mended
 	$(BIN)/ruff check --fix

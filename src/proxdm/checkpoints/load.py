@@ -243,8 +243,8 @@ def find(source: str | Path, weights: str | None = None, *, external: bool = Fal
     else:
         raise CheckpointError(
             f"there is no model {name!r}{did_you_mean(name, BOX)}: looked for a run folder, a checkpoint folder or a "
-            f".safetensors file of that name, in the box ({', '.join(BOX)}), and it is not the name of a repository on the "
-            "hub (owner/name[@revision])"
+            f".safetensors file of that name, in the box ({', '.join(BOX)}), and it is not the name of a repository on "
+            "the hub (owner/name[@revision])"
         )
     files = _weight_sets([read_model_file(one, external=external) for one in paths if one.name != OPTIMIZER_FILE])
     chosen = next(iter(files)) if weights is None else weights
