@@ -35,13 +35,29 @@ def test_every_image_stands_in_its_cell_of_the_grid(generator, channels):
 def test_zoom_repeats_pixels_and_small_images_are_enlarged(generator):
     images = random_images(generator, 1, 1, 8, 8)
     once = imaging.grid(images, zoom=1)[2:-2, 2:-2]
-    assert np.array_equal(imaging.grid(images)[2:-2, 2:-2], np.kron(once, np.ones((4, 4), np.uint8)))
-    large = random_images(generator, 1, 1, 33, 20)
-    assert imaging.grid(large).shape == (37, 24)
+    assert np.array_equal(imaging.grid(images)[2:-2, 2:-2], np.kron(once, np.ones((12, 12), np.uint8)))
+    large = random_images(generator, 1, 1, 65, 20)
+    assert imaging.grid(large).shape == (69, 24)
 
 
 def test_the_default_grid_is_about_square(generator):
-    assert imaging.grid(random_images(generator, 10, 1, 32, 32)).shape == (3 * 34 + 2, 4 * 34 + 2)
+    assert imaging.grid(random_images(generator, 10, 1, 32, 32)).shape == (3 * 98 + 2, 4 * 98 + 2)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_caption_stands_below_and_changes_no_pixel(tmp_path, generator, channels):
+    images = random_images(generator, 4, channels, 32, 32)
+    plain = imaging.grid(images)
+    with_text = imaging.captioned(plain, "a model: a sampler, 2 evaluations")
+    assert np.array_equal(with_text[: len(plain)], plain)
+    below = with_text[len(plain) :]
+    assert below.min() < 10
+    assert below.max() == 255
+    long = imaging.captioned(plain, 50 * "long ")
+    assert long.shape == with_text.shape
+    imaging.save_grid(images, tmp_path / "a.png", caption="text")
+    with Image.open(tmp_path / "a.png") as picture:
+        assert picture.size == (plain.shape[1], len(with_text))
 
 
 def test_samples_are_rounded_as_everywhere(generator):

@@ -27,7 +27,8 @@ PNG_KEY = "proxdm"
 """Name of the text chunk of a PNG that holds the metadata."""
 
 _PADDING = 2
-_SMALL = 32
+_SMALL = 96
+"""Pictures in a grid are enlarged, by whole numbers, to sides of about so many pixels."""
 
 
 def is_image_shape(shape: Sequence[int]) -> bool:
@@ -93,10 +94,27 @@ def save_grid(
     *,
     columns: int | None = None,
     zoom: int | None = None,
+    caption: str | None = None,
     metadata: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write all images into one PNG: :func:`grid`, then :func:`save_png`."""
-    save_png(grid(images, columns=columns, zoom=zoom), path, metadata)
+    """Write all images into one PNG: :func:`grid`, with a line of text below if there is one."""
+    pixels = grid(images, columns=columns, zoom=zoom)
+    save_png(captioned(pixels, caption) if caption else pixels, path, metadata)
+
+
+def captioned(pixels: Pixels, text: str) -> Pixels:
+    """Return a picture with a line of text below it, cut where the picture ends."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    height, width = pixels.shape[:2]
+    size = max(10, min(16, width // 40))
+    canvas = Image.new("RGB" if pixels.ndim == 3 else "L", (width, height + 2 * size), "white")
+    canvas.paste(Image.fromarray(pixels), (0, 0))
+    font = ImageFont.load_default(size)
+    while len(text) > 1 and font.getlength(text) > width - 2 * _PADDING:
+        text = text.rstrip("…")[:-1] + "…"
+    ImageDraw.Draw(canvas).text((2 * _PADDING, height + size / 2), text, fill="black", font=font)
+    return np.asarray(canvas)
 
 
 def picture_name(index: int) -> str:

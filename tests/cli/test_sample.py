@@ -89,8 +89,13 @@ def test_grid_folder_and_array_hold_the_same_pictures(prox, tmp_path):
     for out in ("a.npz", "a.png", "folder"):
         sample(prox, "--steps", 5, "-n", 5, "--batch-size", 2, "--columns", 3, "--out", tmp_path / out)
     found, _ = samples_in(tmp_path / "a.npz")
-    with Image.open(tmp_path / "a.png") as picture:
-        assert np.array_equal(np.asarray(picture), imaging.grid(torch.from_numpy(found), columns=3))
+    expected = imaging.grid(torch.from_numpy(found), columns=3)
+    with Image.open(tmp_path / "a.png") as picture:  # with a caption below
+        assert np.array_equal(np.asarray(picture)[: len(expected)], expected)
+        assert picture.size[1] > len(expected)
+    sample(prox, "--steps", 5, "-n", 5, "--columns", 3, "--no-caption", "--out", tmp_path / "plain.png")
+    with Image.open(tmp_path / "plain.png") as picture:
+        assert np.array_equal(np.asarray(picture), expected)
     names = sorted(path.name for path in (tmp_path / "folder").iterdir())
     assert names == [*(f"{i:06d}.png" for i in range(5)), "samples.json"]
     for index, name in enumerate(names[:-1]):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from torch import Tensor
 from tyro.conf import Positional, arg
@@ -45,6 +45,7 @@ class Sample(ModelOptions, SamplePlan):
     numbered PNG files."""
 
     columns: int | None = None  # Pictures in a row of the grid.
+    no_caption: bool = False  # Leave the line below the grid out, which says what it shows.
     trajectory_gif: bool = False
     """Also write an animation of the first samples on their way from noise, beside the output."""
 
@@ -114,7 +115,7 @@ def run(options: Sample, prog: str) -> int:
             progress=True,
             say=lambda line: print(f"{prog}: {line}", file=sys.stderr),
         )
-        _write(found, kind, stage / last, None if animation is None else stage / animation.name, options.columns)
+        _write(found, options, stage / last, None if animation is None else stage / animation.name)
     if kind == "folder":  # pictures of an earlier, larger set would pass for samples of this one
         for path in folder.glob("*.png"):
             if re.fullmatch(r"\d{6,}", path.stem) and int(path.stem) >= options.samples:
@@ -128,10 +129,18 @@ def run(options: Sample, prog: str) -> int:
     return 0
 
 
-def _write(found: Generated, kind: Kind, path: Path, animation: Path | None, columns: int | None) -> None:
+def caption(record: Mapping[str, Any]) -> str:
+    """Return in one line what samples are of: model, sampler, evaluations."""
+    prior = " + prior" if "prior" in record else ""
+    return f"{record['source']}: {record['sampler']}{prior}, {record['nfe']} evaluations, {record['weights']}"
+
+
+def _write(found: Generated, options: Sample, path: Path, animation: Path | None) -> None:
     """Write what is not written already."""
+    kind, columns = options.kind, options.columns
     if kind == "png":
-        imaging.save_grid(found.samples, path, columns=columns, metadata=found.record)
+        text = None if options.no_caption else caption(found.record)
+        imaging.save_grid(found.samples, path, columns=columns, caption=text, metadata=found.record)
     elif kind == "npz":
         imaging.save_npz(found.samples, path, found.record)
     elif kind == "folder":
