@@ -32,6 +32,14 @@ def test_two_evaluations_draw_pictures(name, tmp_path, monkeypatch, capsys):
     assert ((x < -0.9).float().mean() > 0.2) & (x.std() > 0.3)
 
 
+@pytest.mark.parametrize("name", sorted(BOX))
+def test_info_and_prior_show_know_them(name, capsys):
+    assert main(["info", name]) == 0
+    assert "model in the box" in capsys.readouterr().out
+    assert main(["prior", "show", name]) == 0
+    assert "starts:" in capsys.readouterr().out
+
+
 def test_a_file_or_folder_of_that_name_comes_first(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     model = proxdm.load("digits")
