@@ -22,7 +22,7 @@ WHAT = {
     "file": "a model file",
     "folder": "a model folder",
     "hub": "a repository on the hub",
-    "box": "model in the box",
+    "box": "a model in the box",
 }
 
 
