@@ -128,18 +128,26 @@ def test_damaged_configuration_is_one_line(tmp_path):
 
 
 def test_from_the_hub(hub, tmp_path, monkeypatch):
-    pipeline().save_pretrained(tmp_path / "pipe")
     import huggingface_hub
+    from huggingface_hub.utils import filter_repo_objects
 
+    pipeline().save_pretrained(tmp_path / "pipe")
+    save_prior(prior(), tmp_path / "pipe" / "prior.safetensors")
     asked = []
 
-    def snapshot_download(name, revision=None, allow_patterns=None):
-        asked.append((name, revision))
+    def snapshot_download(name, revision=None, **patterns):
+        asked.append((name, revision, patterns))
         return str(tmp_path / "pipe")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
     assert load("someone/model@v2").config.shape == (1, 8, 8)
-    assert asked == [("someone/model", "v2")]
+    ((name, revision, patterns),) = asked
+    assert (name, revision) == ("someone/model", "v2")
+    there = [
+        path.relative_to(tmp_path / "pipe").as_posix() for path in (tmp_path / "pipe").rglob("*") if path.is_file()
+    ]
+    rest = ["text_encoder/model.safetensors", "unet/diffusion_pytorch_model.fp16.safetensors", "sd-v1-5.safetensors"]
+    assert sorted(filter_repo_objects([*there, *rest], **patterns)) == sorted(there)
 
 
 def test_prior_in_the_folder_is_the_models_own(tmp_path):

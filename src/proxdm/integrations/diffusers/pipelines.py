@@ -192,9 +192,13 @@ def _folder(source: str) -> Path:
         raise DiffusersError(f"there is no folder {source}, and it is not the name of a repository (owner/name)")
     from huggingface_hub import snapshot_download
 
-    patterns = ["*.json", *(f"{part}/*.safetensors" for part in (*NETWORKS, *AUTOENCODERS, "scheduler", "."))]
+    # The network, its autoencoder and what we keep beside them; no text encoders, no second copies.
+    parts = (*(f"{part}/" for part in (*NETWORKS, *AUTOENCODERS)), "")
+    patterns = ["*.json", *(f"{part}diffusion_pytorch_model*.safetensors" for part in parts), f"*{PRIOR_FILE}"]
+    leave = ["*.fp16.*", "*.non_ema.*", "text_encoder*", "tokenizer*", "safety_checker*", "image_encoder*"]
     with hub.explained(repo, "model_index.json"):
-        return Path(snapshot_download(repo.name, revision=repo.revision, allow_patterns=[*patterns, "*.safetensors"]))
+        found = snapshot_download(repo.name, revision=repo.revision, allow_patterns=patterns, ignore_patterns=leave)
+    return Path(found)
 
 
 def _read(path: Path) -> dict[str, Any] | None:
