@@ -79,6 +79,24 @@ def test_command(tmp_path, capsys):
     assert "fid.json" in capsys.readouterr().err
 
 
+def test_evaluate_takes_pictures_that_are_there(tmp_path, capsys):
+    (a, _), (b, _) = pictures(tmp_path / "a", 0), pictures(tmp_path / "b", 1)
+    options = ["--features", "pixels", "--metrics", "fid", "kid", "--device", "cpu"]
+    assert main(["fid", str(a), str(b), *options]) == 0
+    expected = capsys.readouterr().out
+    assert main(["evaluate", "--samples-from", str(a), "--reference", str(b), *options]) == 0
+    assert capsys.readouterr().out == expected
+    assert main(["sample", "digits", "--steps", "2", "-n", "40", "--out", str(tmp_path / "s")]) == 0
+    capsys.readouterr()
+    # The reference is what the model was trained on.
+    grey = ["--features", "pixels", "--device", "cpu"]  # the files are grey, and so is the data set
+    assert main(["evaluate", "digits", "--samples-from", str(tmp_path / "s"), *grey]) == 0
+    assert "against digits (1,797 pictures)" in capsys.readouterr().out
+    for wrong, words in (([], "--samples-from FOLDER"), (["--samples-from", str(a)], "--reference")):
+        assert main(["evaluate", *wrong]) == 2
+        assert words in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

@@ -12,9 +12,11 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from proxdm.cli import parse
+from proxdm.checkpoints.load import open_source
+from proxdm.cli import fid, parse
 from proxdm.cli.tables import table
-from proxdm.evaluation import Evaluation, EvaluationPlan, evaluate
+from proxdm.config import Config
+from proxdm.evaluation import ComparisonPlan, Evaluation, EvaluationPlan, compare_sets, evaluate
 from proxdm.evaluation.results import folder_name
 from proxdm.plotting.curves import metric_name
 from proxdm.sweep import Spread, by_cell
@@ -37,9 +39,13 @@ class Evaluate(ModelOptions, EvaluationPlan):
     interrupted row goes on where it was. Several processes: torchrun --nproc-per-node 2 -m proxdm evaluate ...
     """
 
-    source: Annotated[Positional[str], arg(metavar="SOURCE")]
-    """A run, a checkpoint, a model file or folder, a repository on the hub (owner/name), or one of the paper's .pth
-    files."""
+    source: Annotated[Positional[str], arg(metavar="SOURCE", help_behavior_hint="(or --samples-from)")] = ""
+    """A run, a checkpoint, a model file or folder, a repository on the hub (owner/name), hf:FOLDER, a model in the box,
+    or one of the paper's .pth files."""
+
+    samples_from: str | None = None
+    """Measure pictures that are there already, a folder, archive or array, instead of drawing some: the metrics of
+    `proxdm fid`, against the reference."""
 
     out: Annotated[Path | None, arg(aliases=("-o",), help_behavior_hint="(default: evaluations/SOURCE)")] = None
     """Folder of the results."""
@@ -50,6 +56,10 @@ class Evaluate(ModelOptions, EvaluationPlan):
 def main(arguments: Sequence[str], prog: str) -> int:
     """Run the verb and return the exit status."""
     options = parse(Evaluate, arguments, prog)
+    if options.samples_from is not None:
+        return measure(options)
+    if not options.source:
+        raise ValueError("name a model, or pictures that are there already: --samples-from FOLDER")
     out = options.out or Path("evaluations", folder_name(options.source))
     with leaving_the_group():
         found = evaluate(
@@ -66,6 +76,22 @@ def main(arguments: Sequence[str], prog: str) -> int:
     if found.rows:
         print(report(found))
         print(f"\nIn {out}: results.jsonl and a picture of every row")
+    return 0
+
+
+def measure(options: Evaluate) -> int:
+    """Measure pictures that nobody need draw, and return the exit status."""
+    reference = options.reference
+    if reference is None and options.source:
+        config = open_source(options.source, options.weights, options.preset).model.config
+        reference = config.data.name if isinstance(config, Config) else None
+    if reference is None or options.samples_from is None:
+        raise ValueError("name what to compare with: --reference, or the model whose training data are meant")
+    plan = ComparisonPlan(
+        options.metrics, options.features, options.inception_weights, options.size, options.grey, force=options.force
+    )
+    found = compare_sets(options.samples_from, str(reference), plan, device=options.device, progress=True)
+    print(fid.report(found, options.samples_from, str(reference)))
     return 0
 
 

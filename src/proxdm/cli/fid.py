@@ -12,7 +12,7 @@ from tyro.conf import Positional, arg
 
 from proxdm.cli import parse
 from proxdm.cli.tables import table
-from proxdm.evaluation import ComparisonPlan, compare_sets
+from proxdm.evaluation import ComparisonPlan, SetComparison, compare_sets
 from proxdm.metrics.registry import value_of
 from proxdm.runtime.files import check_folder, replacing
 
@@ -33,16 +33,21 @@ class Fid(ComparisonPlan):
     overwrite: bool = False  # Replace what is there.
 
 
+def report(found: SetComparison, first: str, second: str) -> str:
+    """Return the values as a table, under what was compared."""
+    counts = ["statistics" if count is None else f"{count:,} pictures" for count in found.counts]
+    rows = [[value_of(name).title, f"{value:.6g}"] for name, value in found.values.items()]
+    title = f"{first} ({counts[0]}) against {second} ({counts[1]}), {found.features} features:"
+    return f"{title}\n\n{table(['metric', 'value'], rows)}"
+
+
 def main(arguments: Sequence[str], prog: str) -> int:
     """Run the verb and return the exit status."""
     options = parse(Fid, arguments, prog)
     if options.out is not None:
         check_folder(options.out.parent, [options.out.name], overwrite=options.overwrite)
     found = compare_sets(options.first, options.second, options, device=options.device, progress=True)
-    counts = ["statistics" if count is None else f"{count:,} pictures" for count in found.counts]
-    print(f"{options.first} ({counts[0]}) against {options.second} ({counts[1]}), {found.features} features:\n")
-    rows = [[value_of(name).title, f"{value:.6g}"] for name, value in found.values.items()]
-    print(table(["metric", "value"], rows))
+    print(report(found, options.first, options.second))
     if options.out is not None:
         with replacing(options.out) as part:
             part.write_text(json.dumps({"a": options.first, "b": options.second, **asdict(found)}, indent=2) + "\n")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -90,6 +90,8 @@ def compare_sets(
     """
     plan, where = plan or ComparisonPlan(), choose_device(device)
     ours, theirs = (_open(name, plan) for name in (first, second))
+    if isinstance(ours, ImageData) and isinstance(theirs, ImageData) and {ours.shape[0], theirs.shape[0]} == {1, 3}:
+        ours, theirs = _plain(ours), _plain(theirs)
     shapes = {one.shape for one in (ours, theirs) if isinstance(one, ImageData)}
     extractors = {
         shape: load_extractor(plan.features, shape, inception_weights=plan.inception_weights, device=where)
@@ -130,6 +132,14 @@ def _open(name: str | Path, plan: ComparisonPlan) -> ImageData | ReferenceStatis
     if data.latent:
         raise StatisticsError(f"{name} holds latents, which have no pixels; name pictures")
     return data
+
+
+def _plain(data: ImageData) -> ImageData:
+    """Return grey pictures that were kept as colour ones, as files often do, with one channel."""
+    images = data.images
+    if images.shape[1] == 1 or not bool((images == images[:, :1]).all()):
+        return data
+    return replace(data, images=images[:, :1].contiguous())
 
 
 def _material(
