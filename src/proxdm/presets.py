@@ -29,6 +29,9 @@ from proxdm.runtime.registry import Registry
 PRESETS: Registry[Callable[[], Config]] = Registry("preset")
 """Every preset by name."""
 
+AUTO = "auto"
+"""In the place of a preset's name: a configuration that was chosen for some data, as `proxdm train FOLDER` does."""
+
 ALL, SUBSET, BACKWARD = (5, 10, 20, 50, 100, 1000), (5, 10, 20), (20, 50, 100, 1000)
 
 

@@ -92,7 +92,11 @@ def test_evaluate_takes_pictures_that_are_there(tmp_path, capsys):
     grey = ["--features", "pixels", "--device", "cpu"]  # the files are grey, and so is the data set
     assert main(["evaluate", "digits", "--samples-from", str(tmp_path / "s"), *grey]) == 0
     assert "against digits (1,797 pictures)" in capsys.readouterr().out
-    for wrong, words in (([], "--samples-from FOLDER"), (["--samples-from", str(a)], "--reference")):
+    for wrong, words in (
+        ([], "--samples-from FOLDER"),
+        (["--samples-from", str(a)], "--reference"),
+        (["--samples-from", str(a), "--reference", "digits", "--split", "train"], "--split"),
+    ):
         assert main(["evaluate", *wrong]) == 2
         assert words in capsys.readouterr().err
 

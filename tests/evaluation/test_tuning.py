@@ -46,64 +46,11 @@ def test_stored_with_the_model_and_taken_when_asked_for(tmp_path, monkeypatch, c
     assert "taken by --grid tuned" in capsys.readouterr().out
     model = proxdm.load("m.safetensors")
     assert set(model.grids) >= {"ipndm", "dpm++2m"}  # what was there stays
-    assert (
-        main(
-            [
-                "sample",
-                "m.safetensors",
-                "--sampler",
-                "ipndm",
-                "--steps",
-                "3",
-                "--grid",
-                "tuned",
-                "-n",
-                "4",
-                "--out",
-                "a.npz",
-            ]
-        )
-        == 0
-    )
+    take = "sample m.safetensors --grid tuned -n 4 --sampler"
+    assert main(f"{take} ipndm --steps 3 --out a.npz".split()) == 0
     assert model.grids["ipndm"][3].split("(")[0] in capsys.readouterr().out
-    assert (
-        main(
-            [
-                "sample",
-                "m.safetensors",
-                "--sampler",
-                "ipndm",
-                "--steps",
-                "4",
-                "--grid",
-                "tuned",
-                "-n",
-                "4",
-                "--out",
-                "b.npz",
-            ]
-        )
-        == 2
-    )
-    assert (
-        main(
-            [
-                "sample",
-                "m.safetensors",
-                "--sampler",
-                "deis",
-                "--steps",
-                "3",
-                "--grid",
-                "tuned",
-                "-n",
-                "4",
-                "--out",
-                "b.npz",
-            ]
-        )
-        == 2
-    )
+    for missing in ("ipndm --steps 4", "deis --steps 3"):
+        assert main(f"{take} {missing} --out b.npz".split()) == 2
     assert "proxdm tune" in capsys.readouterr().err
     assert main(f"tune digits --sampler ipndm --steps 3 {options} --out grids.json".split()) == 0
     assert json.loads((tmp_path / "grids.json").read_text())["ipndm"]["3"] == model.grids["ipndm"][3]

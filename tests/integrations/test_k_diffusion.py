@@ -13,6 +13,7 @@ import torch
 import proxdm
 from proxdm.errors import StepError
 from proxdm.integrations.k_diffusion import get_sigmas_prox, sample_prox_multistep
+from proxdm.noise import GivenNoise
 from proxdm.priors import GainCurve, fit_prior
 from proxdm.schedules import Discrete
 
@@ -86,19 +87,8 @@ def test_with_a_prior_it_is_our_sampler(k_diffusion, prior, n, kind):
     ours.forward = lambda x, t: network(x, 1000 * t - 1)
     model = proxdm.ScoreModel(ours, schedule, meaning)
     known = replace(prior, curve=replace(prior.curve, schedule=str(schedule)))
-    x = proxdm.sample(model, "multistep", n, prior=known, noise=Fixed(noise()))
+    x = proxdm.sample(model, "multistep", n, prior=known, noise=GivenNoise(noise()))
     torch.testing.assert_close(found, x, rtol=1e-3, atol=1e-4)
-
-
-class Fixed:
-    def __init__(self, z):
-        self.z = z
-
-    def initial(self):
-        return self.z
-
-    def step(self, t, s):
-        raise AssertionError
 
 
 def test_gaussian_data_need_one_evaluation(prior):
@@ -119,7 +109,7 @@ def test_sigmas_must_decrease(sigmas):
 
 
 def test_start_is_asked_for_where_nobody_says(prior):
-    with pytest.raises(ValueError, match="start="):
+    with pytest.raises(ValueError, match="start from"):
         get_sigmas_prox(3, replace(prior, curve=None))
     assert get_sigmas_prox(3, replace(prior, curve=None), start=1.5)[0].item() == pytest.approx(1.5)
     assert get_sigmas_prox(3, prior, sigma_max=0.5)[0].item() == pytest.approx(0.5)

@@ -81,6 +81,8 @@ def main(arguments: Sequence[str], prog: str) -> int:
 
 def measure(options: Evaluate) -> int:
     """Measure pictures that nobody need draw, and return the exit status."""
+    if (said := "split" if options.split else "root" if options.root else None) is not None:
+        raise ValueError(f"--{said} is of a model's reference: leave it out with --samples-from")
     reference = options.reference
     if reference is None and options.source:
         config = open_source(options.source, options.weights, options.preset).model.config

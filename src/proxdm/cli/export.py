@@ -101,7 +101,9 @@ def write_graph(model: LearnedModel, options: Export, prog: str) -> str:
         grid = method.times(model.schedule, options.steps)
         for line in remarks(model, method.sampler, grid):
             print(f"{prog}: {line}", file=sys.stderr)
-        module = graphs.sampler_graph(model, operand(model, method.sampler)[0], method.sampler, grid, method.prior)
+        module = graphs.SamplerGraph(
+            operand(model, method.sampler)[0], model.network, method.sampler, grid, method.prior
+        )
         example, what = (x,), f"noise to samples by {method.name} on {grid.name}"
     write = graphs.write_onnx if options.to == "onnx" else graphs.write_torch_export
     write(module, example, options.out, batch=options.batch)

@@ -57,8 +57,9 @@ class Mosaic(ModelOptions):
 def main(arguments: Sequence[str], prog: str) -> int:
     """Run the verb and return the exit status."""
     options = parse(Mosaic, arguments, prog)
-    if options.out.exists() and not options.overwrite:
-        raise OutputError(f"{options.out} exists already; overwrite it (--overwrite), or choose another name")
+    there = next((path for path in (options.out, options.out.with_suffix(".svg")) if path.exists()), None)
+    if there is not None and not options.overwrite:
+        raise OutputError(f"{there} exists already; overwrite it (--overwrite), or choose another name")
     print(", ".join(map(str, draw(options, prog))))
     return 0
 
@@ -84,7 +85,9 @@ def draw(options: Mosaic, prog: str) -> list[Path]:
         if found:
             cells[f"{text}{prior}{', tuned' if tuned else ''}"] = found
     title = f"{options.source}: N evaluations of one network, from the same noise"
-    figure = draw_mosaic(cells, real_pictures(opened.model.config, 6 * options.count), title=title, first=[*cells][:1])
+    figure = draw_mosaic(
+        cells, real_pictures(opened.model.config, len(options.steps) * options.count), title=title, first=[*cells][:1]
+    )
     options.out.parent.mkdir(parents=True, exist_ok=True)
     return style.save(figure, options.out.with_suffix(""))
 

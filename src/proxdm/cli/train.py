@@ -18,7 +18,7 @@ from proxdm.checkpoints import store
 from proxdm.cli import parse
 from proxdm.config import Config, ConfigError, overlay, to_json
 from proxdm.errors import did_you_mean
-from proxdm.presets import PRESETS, get_preset
+from proxdm.presets import AUTO, PRESETS, get_preset
 from proxdm.runtime.registry import IMPORTED
 from proxdm.runtime.words import duration
 
@@ -90,10 +90,6 @@ def parse_request(arguments: Sequence[str], prog: str) -> Train:
         base = overlay(base, _read_json(early.config))
     base = replace(base, imports=tuple(dict.fromkeys((*base.imports, *IMPORTED))))
     return parse(Train, flags, f"{prog} {name}", default=Train(base, out, budget=early.budget, size=early.size))
-
-
-AUTO = "auto"
-"""The preset of runs on data (:mod:`proxdm.training.automatic`)."""
 
 
 def is_data_name(name: str) -> bool:

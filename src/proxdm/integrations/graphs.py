@@ -1,4 +1,4 @@
-"""Models and whole samplers as one graph: torch.export's programs and ONNX files, for onnxruntime and browsers.
+"""Models and whole samplers as one graph: torch.export's programs and ONNX files, for onnxruntime.
 
 A sampler with its prior at a given N is a function of the noise alone: `noise (B, *) -> samples (B, *)`, float32, the
 numbers that :func:`proxdm.sample` gives for that noise. Only samplers that draw no noise on the way are functions.
@@ -22,7 +22,7 @@ from proxdm.samplers.base import Sampler, start_of
 from proxdm.schedules import Schedule
 
 OPSET = 20
-"""ONNX operator set of the files; browsers' onnxruntime reads it."""
+"""ONNX operator set of the files."""
 
 
 class GraphError(ProxdmError, ValueError):
@@ -61,7 +61,8 @@ class SamplerGraph(nn.Module):
         prior: Of the start and the history.
 
     Raises:
-        GraphError: The sampler is stochastic.
+        StepError: A step is not defined on the grid.
+        GraphError: The sampler draws noise, which its first call shows.
     """
 
     def __init__(
@@ -89,13 +90,6 @@ class SamplerGraph(nn.Module):
                          "that draws none, such as multistep")  # fmt: skip
 
 
-def sampler_graph(
-    model: LearnedModel, operand: Model, sampler: Sampler, grid: TimeGrid, prior: Prior | None = None
-) -> SamplerGraph:
-    """Return the module of a sampler on a model (`operand`: the model, or its posterior mean), on the CPU."""
-    return SamplerGraph(operand, model.network, sampler, grid, None if prior is None else prior.to("cpu")).eval()
-
-
 def write_torch_export(module: nn.Module, example: tuple[Tensor, ...], path: Path, *, batch: int | None = None) -> Path:
     """Write a module as a program of torch.export, `.pt2`, and return the path.
 
@@ -110,11 +104,8 @@ def write_torch_export(module: nn.Module, example: tuple[Tensor, ...], path: Pat
     """
     program = _program(module, example, batch)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as part:
-        # torch.export asks for its own ending.
-        named = part.with_name(part.name + ".pt2")
-        torch.export.save(program, named)
-        named.replace(part)
+    with replacing(path) as part, part.open("wb") as file:
+        torch.export.save(program, file)
     return path
 
 

@@ -14,24 +14,12 @@ from torch import Tensor
 
 from proxdm.errors import StepError
 from proxdm.grids import TimeGrid
+from proxdm.noise import GivenNoise
 from proxdm.operators import FunctionModel
-from proxdm.priors import GainCurve, Prior, start_for
+from proxdm.priors import Prior, start_for
 from proxdm.priors.gain import few_step_grid
-from proxdm.samplers import SamplerState, solve
+from proxdm.samplers import solve
 from proxdm.schedules import VE, Flow, Schedule
-
-
-class _Start:
-    """Noise that is there already."""
-
-    def __init__(self, z: Tensor) -> None:
-        self.z = z
-
-    def initial(self) -> Tensor:
-        return self.z
-
-    def step(self, t: float, s: float) -> Tensor:
-        raise AssertionError("multistep draws no noise")
 
 
 @torch.no_grad()
@@ -70,20 +58,19 @@ def sample_prox_multistep(
     largest = float(values[0])
     schedule: Schedule = Flow() if flow else VE(largest)
     grid = TimeGrid(values if flow else values / largest, "sigmas")
-    asked: list[tuple[Tensor, Tensor, Tensor]] = []
+    levels = enumerate(sigmas)
     given = dict(extra_args or {})
 
     def denoise(shown: Tensor, t: Tensor) -> Tensor:
-        sigma = sigmas[len(asked)].to(shown)
+        i, level = next(levels)
+        sigma = level.to(shown)
         out = model(shown, sigma * shown.new_ones(len(shown)), **given)
-        asked.append((shown, sigma, out))
         if callback is not None:
-            callback({"x": shown, "i": len(asked) - 1, "sigma": sigma, "sigma_hat": sigma, "denoised": out})
+            callback({"x": shown, "i": i, "sigma": sigma, "sigma_hat": sigma, "denoised": out})
         return out
 
     known = FunctionModel(schedule, denoise=denoise, device=x.device, dtype=x.dtype)
-    state: SamplerState = solve("multistep", known, grid, _Start(x / largest), prior=prior, progress=not disable)
-    return state.x
+    return solve("multistep", known, grid, GivenNoise(x / largest), prior=prior, progress=not disable).x
 
 
 def get_sigmas_prox(
@@ -101,9 +88,11 @@ def get_sigmas_prox(
     Raises:
         ValueError: The prior has no gain curve, and there is no start.
     """
-    curve: GainCurve | None = prior.curve
-    if start is None and curve is None:
-        raise ValueError("the prior does not say where the network gains over it: give a sigma to start from, start=")
-    first = min(start_for(curve, n) if start is None and curve is not None else float(start or 0), sigma_max)
+    if start is None:
+        if prior.curve is None:
+            raise ValueError(
+                "the prior does not say where the network gains over it: give a sigma to start from, start="
+            )
+        start = start_for(prior.curve, n)
     schedule = VE(sigma_max)
-    return schedule.ratio(few_step_grid(schedule, n, first).times).float().to(device)
+    return schedule.ratio(few_step_grid(schedule, n, min(start, sigma_max)).times).float().to(device)

@@ -23,15 +23,13 @@ from proxdm.data.pictures import is_archive, open_pictures
 from proxdm.errors import DataError
 from proxdm.imaging import is_image_shape
 from proxdm.networks import MLPConfig, UNetConfig
+from proxdm.presets import AUTO
 from proxdm.runtime.device import choose_device
 from proxdm.runtime.processes import find_place
 from proxdm.runtime.words import duration
 from proxdm.training.estimate import step_seconds
 from proxdm.training.loop import ingredients
 from proxdm.training.stepper import Stepper
-
-AUTO = "auto"
-"""Name of the preset in configurations that were made here."""
 
 WIDTHS = (24, 32, 48, 64, 96, 128)
 LEAST_STEPS = 6_000

@@ -211,7 +211,6 @@ def _unet2d(model: LearnedModel, described: ModelConfig) -> Any:
 def _names(config: UNetConfig) -> dict[str, str]:
     """Return the names of a UNet2DModel's parameters by ours."""
     pairs = {"head": "conv_in", "tail.0": "conv_norm_out", "tail.2": "conv_out"}
-    pairs |= {"embedding.hidden": "time_embedding.linear_1", "embedding.out": "time_embedding.linear_2"}
     pairs |= {"embedding.time.hidden": "time_embedding.linear_1", "embedding.time.out": "time_embedding.linear_2"}
     blocks, last, levels = config.num_res_blocks, len(config.mult) - 1, len(config.mult)
     place = 0

@@ -23,9 +23,9 @@ from proxdm.checkpoints.store import PRIOR_FILE
 from proxdm.grids import TimeGrid
 from proxdm.integrations.diffusers.meaning import DiffusersError, index_of, prediction_of, schedule_of, time_of
 from proxdm.models import SCORE_PARAMETRISATIONS
-from proxdm.priors import Prior, load_prior, save_prior, warm_start
+from proxdm.priors import Prior, load_prior, save_prior
 from proxdm.samplers import find_sampler
-from proxdm.samplers.base import choose_grid
+from proxdm.samplers.base import choose_grid, start_of
 
 _HOOKS: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 """What :meth:`ProxMultistepScheduler.attach` has registered, by network."""
@@ -260,10 +260,8 @@ class ProxMultistepScheduler(SchedulerMixin, ConfigMixin):
 
     def _warmed(self, noise: Tensor) -> Tensor:
         """Return the warm start of the noise at the first time."""
-        assert self.prior is not None
-        t = self.grid.times[0]
-        start = warm_start(self.prior.to(noise.device), noise.float(), float(self.schedule.ratio(t)))
-        return (float(self.schedule.alpha(t)) * start).to(noise.dtype)
+        prior = None if self.prior is None else self.prior.to(noise.device)
+        return start_of(self.schedule, float(self.grid.times[0]), noise.float(), prior).to(noise.dtype)
 
     def _says_again(self) -> bool:
         """Return whether the current timestep is to be taken once more; once."""
