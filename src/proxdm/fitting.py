@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 import torch
-from torch import Tensor
 from tyro.conf import arg
 
 from proxdm.checkpoints.portable import model_config
@@ -21,6 +20,7 @@ from proxdm.pixels import to_model_range
 from proxdm.priors import GaussianPrior, MixturePrior, Prior, PriorError, fit_prior, gain, start_for
 from proxdm.priors.fit import HELD_FOR_GAIN
 from proxdm.samplers import find_sampler
+from proxdm.sweep import Method
 
 Size = Annotated[int | Literal["auto"], arg(metavar="INT|auto")]
 
@@ -69,7 +69,7 @@ class PriorPlan:
 
 
 def fit_model_prior(
-    model: LearnedModel, data: ImageData | None = None, plan: PriorPlan | None = None, *, held: Tensor | None = None
+    model: LearnedModel, data: ImageData | None = None, plan: PriorPlan | None = None, *, held: ImageData | None = None
 ) -> GaussianPrior | MixturePrior:
     """Return the prior of a model, with its gain curve where the model has a denoiser.
 
@@ -77,7 +77,7 @@ def fit_model_prior(
         model: The model, in evaluation mode.
         data: What to fit to; None is what the plan says.
         plan: Sizes, and what to fit to.
-        held: Pictures as the model sees them on which gains are counted; None are some that the prior does not see.
+        held: Pictures on which gains are counted; None are some that the prior does not see.
 
     Raises:
         PriorError: There are too few pictures, or they are of another shape.
@@ -89,13 +89,18 @@ def fit_model_prior(
     if data is None:
         config = data_of(model, plan)
         data, held = load_data(config), held_images(config) if held is None else held
-    prior = fit_prior(data.images, *plan.sizes, data=data.name, seed=plan.seed)
+    known = bool(model.classes) and data.classes == model.classes
+    labels = data.labels if known else None
+    prior = fit_prior(data.images, *plan.sizes, data=data.name, seed=plan.seed, labels=labels)
     check_prior(model, prior)
-    chosen = prior.held if held is None else held
+    chosen, classes = prior.held, prior.held_labels
+    if held is not None:
+        chosen, classes = to_model_range(held.images), held.labels if known else None
     if chosen is None or not offers(model, "denoiser"):
         return prior
+    classes = None if classes is None else classes[:HELD_FOR_GAIN]
     with arithmetic(model.device):
-        return replace(prior, curve=gain(model, prior, chosen[:HELD_FOR_GAIN], seed=plan.seed))
+        return replace(prior, curve=gain(model, prior, chosen[:HELD_FOR_GAIN], labels=classes, seed=plan.seed))
 
 
 def data_of(model: LearnedModel, plan: PriorPlan) -> DataConfig:
@@ -107,23 +112,23 @@ def data_of(model: LearnedModel, plan: PriorPlan) -> DataConfig:
     trained = model.config.data if isinstance(model.config, Config) else None
     if plan.data is not None:
         same = trained is not None and trained.name == plan.data
-        named = trained if same and trained is not None else DataConfig(plan.data)
+        named = trained if same and trained is not None else DataConfig(plan.data, labels=bool(model.classes))
         return replace(named, root=plan.root or named.root, flip="none")
     if trained is None:
         raise PriorError("the model does not say what it was trained on: name images (--data), or take its --samples")
     return replace(trained, root=plan.root or trained.root, flip="none")
 
 
-def held_images(config: object, most: int = HELD_FOR_GAIN) -> Tensor | None:
-    """Return some pictures of the test part of a known data set, in the range of models; None if there is none here."""
+def held_images(config: object, most: int = HELD_FOR_GAIN) -> ImageData | None:
+    """Return some pictures of the test part of a known data set; None if there is none here."""
     if not isinstance(config, DataConfig) or (part := test_part(config)) is None:
         return None
     try:
-        images = load_data(part).images
+        data = load_data(part)
     except DataError:
         return None
-    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
-    return to_model_range(images[order[:most]])
+    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))[:most]
+    return replace(data, images=data.images[order], labels=None if data.labels is None else data.labels[order])
 
 
 def draw_data(model: LearnedModel, plan: PriorPlan, batch_size: int = 128) -> ImageData:
@@ -133,7 +138,7 @@ def draw_data(model: LearnedModel, plan: PriorPlan, batch_size: int = 128) -> Im
     grid = sampler.grid(model.schedule, steps)
     batches = [range(i, min(i + batch_size, plan.samples)) for i in range(0, plan.samples, batch_size)]
     with arithmetic(model.device):
-        drawn = [draw(model, sampler, grid, plan.seed, one).x.float().cpu() for one in batches]
+        drawn = [draw(model, Method(sampler), grid, plan.seed, one).x.float().cpu() for one in batches]
     preset = getattr(model.config, "preset", None) or model_config(model.config).kind
     return ImageData(torch.cat(drawn), f"samples of {preset}")
 

@@ -28,7 +28,7 @@ from proxdm.grids import GRIDS, TimeGrid, grid_parameters
 from proxdm.imaging import is_image_shape
 from proxdm.models import LearnedModel
 from proxdm.noise import SeededNoise
-from proxdm.operators import Ask, Model, offers, prox_from_denoiser
+from proxdm.operators import Ask, Model, label_indices, of_classes, offers, prox_from_denoiser
 from proxdm.pixels import to_uint8
 from proxdm.priors import Prior, PriorError, load_prior
 from proxdm.priors.base import describe as describe_prior
@@ -63,6 +63,15 @@ GRIDS_HELP = (
 PRIOR_HELP = (
     "Prior that replaces the model at high noise: own (stored with the model), none, or a file of `proxdm prior fit`; "
     "by default own for the sampler multistep, where there is one, and none for others."
+)
+
+CLASSES_HELP = (
+    "Of a model of classes, names or numbers of those to draw, in turn; any is none in particular; by default all in "
+    "turn."
+)
+GUIDANCE_HELP = (
+    "Of a model of classes: 1 asks for the class alone, more (1.5, 3) for more typical pictures of it at two "
+    "evaluations instead of one."
 )
 
 Decoder = Callable[[Tensor], Tensor]
@@ -114,6 +123,8 @@ def choose_method(
     grid: str | None = None,
     prior: str | None = None,
     start: float | None = None,
+    classes: tuple[str, ...] = (),
+    guidance: float = 1.0,
 ) -> Method:
     """Return the sampler of that text, or the one that the model was trained for, with its grid, prior and start.
 
@@ -121,6 +132,10 @@ def choose_method(
     """
     chosen = default_sampler(model.config) if sampler is None else find_sampler(sampler)
     Ask(operand(model, chosen)[0], chosen.operator)
+    of_classes(model, label_indices(model.classes, classes, range(0)), guidance)
+    if guidance != 1 and not model.classes:
+        raise ValueError(f"guidance = {guidance:g} is asked for, but the model knows no classes")
+    told: dict[str, Any] = {"classes": classes, "guidance": guidance}
     wanted = {None: None, "own": True, "none": False}.get(prior, prior)
     found = choose_prior(model, chosen, load_prior(wanted) if isinstance(wanted, str) else wanted)
     knots = isinstance(model.config, Config) and model.config.conditioning.draw == "knots"
@@ -138,8 +153,8 @@ def choose_method(
             raise ValueError(
                 f"no grid of {name} is tuned for this model ({there}): proxdm tune MODEL --sampler {chosen}"
             )
-        return Method(chosen, tuple(model.grids[name].items()), prior=found, start=start)
-    return Method(chosen, grid, prior=found, start=start, cut=knots and chosen.operator == "prox")
+        return Method(chosen, tuple(model.grids[name].items()), prior=found, start=start, **told)
+    return Method(chosen, grid, prior=found, start=start, cut=knots and chosen.operator == "prox", **told)
 
 
 def method_name(sampler: Sampler, prior: Prior | None) -> str:
@@ -164,7 +179,7 @@ def check_prior(model: LearnedModel, prior: Prior) -> None:
         )
 
 
-def operand(model: LearnedModel, sampler: Sampler) -> tuple[Model, str | None]:
+def operand(model: Model, sampler: Sampler) -> tuple[Model, str | None]:
     """Return what a sampler runs on: the model, or for want of a prox its posterior mean, which is then named."""
     if sampler.operator == "prox" and not offers(model, "prox") and offers(model, "denoiser"):
         return prox_from_denoiser(model), POSTERIOR_MEAN
@@ -195,17 +210,30 @@ def arithmetic(device: torch.device, *, bf16: bool = False) -> Iterator[None]:
 
 def draw(
     model: LearnedModel,
-    sampler: Sampler,
+    method: Method,
     grid: TimeGrid,
     seed: int,
     indices: range,
     *,
-    prior: Prior | None = None,
     callback: Callable[[SamplerState], None] | None = None,
 ) -> SamplerState:
     """Return samples of a set by their numbers, in the last state of the sampler."""
     noise = SeededNoise(seed, indices, model_config(model.config).shape, device=model.device)
-    return solve(sampler, operand(model, sampler)[0], grid, noise, prior=prior, callback=callback)
+    labels = label_indices(model.classes, method.classes, indices)
+    asked = operand(of_classes(model, labels, method.guidance), method.sampler)[0]
+    prior = None if method.prior is None else method.prior.given(labels)
+    return solve(method.sampler, asked, grid, noise, prior=prior, callback=callback)
+
+
+def said_of(model: LearnedModel, method: Method) -> dict[str, Any]:
+    """Return what results say of a method besides its name, in plain types; nothing of what is as usual."""
+    stands_in = operand(model, method.sampler)[1]
+    return {
+        **({} if stands_in is None else {"operator": stands_in}),
+        **({} if method.prior is None else {"prior": describe_prior(method.prior)}),
+        **({"classes": list(method.classes)} if method.classes else {}),
+        **({"guidance": method.guidance} if model.classes else {}),
+    }
 
 
 def has_latents(model: LearnedModel) -> bool:
@@ -255,6 +283,12 @@ class SamplePlan:
 
     start: float | None = None
     """Ratio sigma / alpha to start from, with a prior; by default where the model begins to gain over it."""
+
+    classes: Annotated[tuple[str, ...], arg(name="class", metavar="NAME", help=CLASSES_HELP)] = ()
+    """Names or numbers of classes, which the samples have in turn; none are all in turn."""
+
+    guidance: Annotated[float, arg(help=GUIDANCE_HELP)] = 1.0
+    """w of classifier-free guidance."""
 
     batch_size: int = 64  # Samples computed at a time; has no influence on them.
     bf16: bool = False  # Run the network in bfloat16: faster on GPUs, slightly different samples.
@@ -311,7 +345,7 @@ def generate(
         source if isinstance(source, Opened) else open_source(source, weights, preset, device=choose_device(device))
     )
     model = opened.model
-    method = choose_method(model, plan.sampler, plan.grid, plan.prior, plan.start)
+    method = choose_method(model, plan.sampler, plan.grid, plan.prior, plan.start, plan.classes, plan.guidance)
     steps = plan.steps or (WARM_STEPS if method.prior is not None else default_steps(model.config))
     sampler, grid = method.sampler, method.times(model.schedule, steps)
     sampler.check(model.schedule, grid)
@@ -321,7 +355,7 @@ def generate(
     chosen = torch.linspace(0, grid.steps, min(grid.steps + 1, MOST_FRAMES)).round().int().tolist() if frames else []
     watched: dict[int, list[Tensor]] = {step: [] for step in chosen}
     kept: list[Tensor] = []
-    evaluations, nfe, started = sampler.evaluations(grid), 0, time.perf_counter()
+    evaluations, nfe, started = (1 if plan.guidance == 1 else 2) * sampler.evaluations(grid), 0, time.perf_counter()
     total = math.ceil(plan.samples / plan.batch_size) * evaluations
     with (
         arithmetic(model.device, bf16=plan.bf16),
@@ -335,7 +369,7 @@ def generate(
                     watched[state.step].append(to_uint8(decode(state.x[: frames - start])).cpu())
 
             indices = range(start, min(start + plan.batch_size, plan.samples))
-            state = draw(model, sampler, grid, plan.seed, indices, prior=method.prior, callback=after)
+            state = draw(model, method, grid, plan.seed, indices, callback=after)
             batch, nfe = (state.x if decode is None else to_uint8(decode(state.x))).cpu(), state.nfe
             if each is None:
                 kept.append(batch)
@@ -366,7 +400,6 @@ def _decoder(model: LearnedModel, plan: SamplePlan, *, pictures: bool) -> Decode
 
 def _record(source: object, opened: Opened, plan: SamplePlan, method: Method, grid: TimeGrid) -> dict[str, Any]:
     """Return how samples are made, in plain types."""
-    stands_in = operand(opened.model, method.sampler)[1]
     return {
         "source": type(opened.model).__name__ if isinstance(source, Opened) else str(source),
         "preset": getattr(opened.model.config, "preset", None),
@@ -379,6 +412,5 @@ def _record(source: object, opened: Opened, plan: SamplePlan, method: Method, gr
         "bf16": plan.bf16,
         "proxdm": __version__,
         "torch": torch.__version__,
-        **({} if stands_in is None else {"operator": stands_in}),
-        **({} if method.prior is None else {"prior": describe_prior(method.prior)}),
+        **said_of(opened.model, method),
     }

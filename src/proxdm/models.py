@@ -230,6 +230,8 @@ class _Model(nn.Module, Generic[P]):
         """Autoencoder of the samples, where they are latents and it is known: a folder, or a name on the hub."""
         self.grids: dict[str, dict[int, str]] = {}
         """Texts of the best grids that were found, by sampler and N; stored with it."""
+        self.classes: tuple[str, ...] = ()
+        """Names of the classes that the network is told of; of none, empty. A label is a place among them."""
 
     @property
     def device(self) -> torch.device:
@@ -291,10 +293,11 @@ class _Model(nn.Module, Generic[P]):
         address: str | None = published.url
         return address
 
-    def _call(self, x: Tensor, *conditions: Time) -> Tensor:
+    def _call(self, x: Tensor, *conditions: Time, labels: Tensor | None) -> Tensor:
         """Call the network in its own dtype; the result has the dtype of x."""
         shown = [_column(value, x, self.dtype) for value in conditions]
-        out: Tensor = self.network(x.to(self.dtype), *shown)
+        told = {} if labels is None else {"labels": labels}  # own networks need not know of labels
+        out: Tensor = self.network(x.to(self.dtype), *shown, **told)
         return out.to(x.dtype)
 
 
@@ -313,40 +316,43 @@ class ScoreModel(_Model[ScoreParametrisation]):
 
     kind, table = "score", SCORE_PARAMETRISATIONS
 
-    def forward(self, x: Tensor, t: Time) -> Tensor:
+    def forward(self, x: Tensor, t: Time, labels: Tensor | None = None) -> Tensor:
         """Return the raw output of the network, `F(inner x, t)`; training calls this one."""
-        return self._call(self.parametrisation.network_input(self.schedule, x, t), t)
+        return self._call(self.parametrisation.network_input(self.schedule, x, t), t, labels=labels)
 
-    def epsilon(self, x: Tensor, t: Time) -> Tensor:
+    def epsilon(self, x: Tensor, t: Time, labels: Tensor | None = None) -> Tensor:
         """Return the predicted noise, of the shape of `x`.
 
         Args:
             x: Samples, shape `(B, *)`.
             t: Time in [0, 1], a number or `(B,)`.
+            labels: Classes `(B,)`, of a model that has some (:attr:`classes`); their number, or None, is any.
         """
-        return self.parametrisation.epsilon(self.schedule, x, t, self(x, t))
+        return self.parametrisation.epsilon(self.schedule, x, t, self(x, t, labels))
 
-    def denoise(self, x: Tensor, t: Time) -> Tensor:
+    def denoise(self, x: Tensor, t: Time, labels: Tensor | None = None) -> Tensor:
         """Return an estimate of `E[x_0 | x_t = x]`, of the shape of `x`.
 
         Args:
             x: Samples, shape `(B, *)`.
             t: Time in [0, 1], a number or `(B,)`.
+            labels: Classes `(B,)`, as of :meth:`epsilon`.
         """
-        return self.parametrisation.denoised(self.schedule, x, t, self(x, t))
+        return self.parametrisation.denoised(self.schedule, x, t, self(x, t, labels))
 
-    def score(self, x: Tensor, t: Time) -> Tensor:
+    def score(self, x: Tensor, t: Time, labels: Tensor | None = None) -> Tensor:
         """Return `-eps(x, t) / sigma(t)`, an estimate of the gradient of log p_t at x.
 
         Args:
             x: Samples, shape `(B, *)`.
             t: Time in (0, 1], a number or `(B,)`.
+            labels: Classes `(B,)`, as of :meth:`epsilon`.
 
         Raises:
             ValueError: `t` is not positive (checked for numbers and tensors on the CPU): the factor is infinite at 0.
         """
         _check_positive("t", t, "the score of a noise prediction is infinite at t = 0: end the grid at a small eps")
-        return self.epsilon(x, t) * per_sample(-self.schedule.noise_variance(t).rsqrt(), x)
+        return self.epsilon(x, t, labels) * per_sample(-self.schedule.noise_variance(t).rsqrt(), x)
 
 
 class ProxModel(_Model[Parametrisation]):
@@ -364,7 +370,7 @@ class ProxModel(_Model[Parametrisation]):
 
     kind, table = "prox", PARAMETRISATIONS
 
-    def forward(self, x: Tensor, t: Time, lam: Time) -> Tensor:
+    def forward(self, x: Tensor, t: Time, lam: Time, labels: Tensor | None = None) -> Tensor:
         """Return the raw output of the network, `F(inner x, t, lam)`; training calls this one.
 
         `model.parametrisation` turns it into a prox, or into a prediction of the noise.
@@ -373,23 +379,25 @@ class ProxModel(_Model[Parametrisation]):
             x: Argument of the prox, shape `(B, *)`.
             t: Time in [0, 1], a number or `(B,)`.
             lam: Weight, positive, a number or `(B,)`. Not checked here, for speed.
+            labels: Classes `(B,)`, of a model that has some (:attr:`classes`); their number, or None, is any.
         """
-        return self._call(self.parametrisation.network_input(self.schedule, x, t, lam), t, lam)
+        return self._call(self.parametrisation.network_input(self.schedule, x, t, lam), t, lam, labels=labels)
 
-    def prox(self, x: Tensor, t: Time, lam: Time) -> Tensor:
+    def prox(self, x: Tensor, t: Time, lam: Time, labels: Tensor | None = None) -> Tensor:
         """Return an estimate of `argmin_u 1/2 |u - x|^2 - lam log p_t(u)`, of the shape of `x`.
 
         Args:
             x: Argument of the prox, shape `(B, *)`.
             t: Time in [0, 1], a number or `(B,)`: the time that the step lands on.
             lam: Weight, positive, a number or `(B,)`.
+            labels: Classes `(B,)`, as of :meth:`forward`.
 
         Raises:
             ValueError: `lam` is not positive and finite (checked for numbers and tensors on the CPU; elsewhere the
                 check would make the host wait for the device in every step).
         """
         _check_positive("lam", lam, "the prox of weight 0 is the identity, and a step of positive length has lam > 0")
-        return self.parametrisation.prox(self.schedule, x, t, lam, self(x, t, lam))
+        return self.parametrisation.prox(self.schedule, x, t, lam, self(x, t, lam, labels))
 
 
 LearnedModel = ScoreModel | ProxModel

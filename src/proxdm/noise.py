@@ -106,6 +106,17 @@ class SeededNoise:
         return self.initial()
 
 
+class StartedNoise:
+    """Another source whose x_T is drawn at once, and may be looked at."""
+
+    def __init__(self, noise: NoiseSource) -> None:
+        self._x_T, self.step = noise.initial(), noise.step
+
+    def initial(self) -> Tensor:
+        """Return x_T, always the same."""
+        return self._x_T
+
+
 class GivenNoise:
     """Noise from given tensors: the same numbers for two samplers, or numbers that a test knows.
 

@@ -8,19 +8,24 @@ With `x_t = alpha x_0 + sigma z` (:mod:`proxdm.schedules`), x of shape `(B, *)`,
 
 A model has the methods `denoise`, `score` and `prox` that it can offer; the first two stand for each other. What stands
 behind them, a network, a mixture or a plain function, no sampler knows.
+
+A model with classes is told of them by :func:`of_classes`, which also guides (Ho and Salimans 2022, arXiv 2207.12598):
+`O_w = O(x) + w (O(x | c) - O(x))` for the operator O, w = 1 the class alone. A prox learned by a squared error is
+`E[x_t | y] = y + lam grad log q(y)`, q the density of y: there it is the guidance of a score.
 """
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
 
-from proxdm.errors import OperatorError
+from proxdm.errors import OperatorError, did_you_mean
 from proxdm.schedules import Schedule, Time, as_float64, per_sample
 
 Operator = Literal["denoiser", "score", "prox"]
@@ -85,7 +90,7 @@ class Ask:
 
     Attributes:
         schedule: Of the model.
-        calls: Evaluations so far: the measured NFE of every sample.
+        calls: Evaluations of the network so far: the measured NFE of every sample; guidance takes two each time.
 
     Raises:
         OperatorError: The model has no such operator.
@@ -104,15 +109,16 @@ class Ask:
         self.schedule = model.schedule
         self.prior = prior
         self.calls = 0
+        self._each: int = getattr(model, "evaluations_each", 1)
 
     def denoise(self, x: Tensor, t: float) -> Tensor:
         """Return `E[x_0 | x_t = x]`, of the shape of x; one evaluation."""
-        self.calls += 1
+        self.calls += self._each
         return denoise(self.model, x, _column(t, x))
 
     def score(self, x: Tensor, t: float) -> Tensor:
         """Return `grad log p_t(x)`, of the shape of x; one evaluation."""
-        self.calls += 1
+        self.calls += self._each
         return score(self.model, x, _column(t, x))
 
     def prox(self, x: Tensor, t: float, lam: float) -> Tensor:
@@ -120,7 +126,8 @@ class Ask:
         own: Callable[[Tensor, Tensor, Tensor], Tensor] = self.model.prox  # type: ignore[attr-defined]  # offers()
         spent = getattr(self.model, "evaluations", None)
         out = own(x, _column(t, x), _column(lam, x))
-        self.calls += 1 if spent is None else getattr(self.model, "evaluations", 0) - spent
+        asked = 1 if spent is None else getattr(self.model, "evaluations", 0) - spent
+        self.calls += asked * self._each
         return out
 
 
@@ -135,6 +142,7 @@ class FunctionModel:
         prox: `prox(x, t, lam)`.
         device: Where they compute.
         dtype: Floating type of the samples.
+        evaluations_each: Evaluations of a network behind a call.
     """
 
     schedule: Schedule
@@ -143,6 +151,71 @@ class FunctionModel:
     prox: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
     device: torch.device = CPU
     dtype: torch.dtype = torch.float32
+    evaluations_each: int = 1
+
+
+def of_classes(model: Model, labels: Tensor | None, guidance: float = 1.0) -> Model:
+    """Return the operators of a model for the classes of a batch: see the formula of the module.
+
+    Args:
+        model: Takes `labels=` in its operators, as :class:`proxdm.ScoreModel` and :class:`proxdm.ProxModel` do; its
+            number of classes stands for any.
+        labels: Class of every sample, int64 `(B,)`; None returns the model as it is.
+        guidance: w, finite; 1 asks for the class alone, 0 for none, above 1 leads away from the other classes. But for
+            w = 1 an operator costs two evaluations.
+
+    Raises:
+        ValueError: `guidance` is not finite.
+    """
+    if not math.isfinite(guidance):
+        raise ValueError(f"guidance = {guidance} must be finite, such as 1.5")
+    if labels is None:
+        return model
+    labels = labels.to(model.device)
+    anything = torch.full_like(labels, len(getattr(model, "classes", ())))
+
+    def told(operator: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def call(x: Tensor, *conditions: Tensor) -> Tensor:
+            if guidance == 1:
+                return operator(x, *conditions, labels=labels)
+            twice = [torch.cat([one, one]) for one in (x, *conditions)]
+            of_class, of_any = operator(*twice, labels=torch.cat([labels, anything])).chunk(2)
+            return of_any + guidance * (of_class - of_any)
+
+        return call
+
+    offered = {name: told(own) for name in METHODS.values() if (own := getattr(model, name, None)) is not None}
+    each = 1 if guidance == 1 else 2
+    return FunctionModel(model.schedule, **offered, device=model.device, dtype=model.dtype, evaluations_each=each)
+
+
+def label_indices(classes: Sequence[str], wanted: Sequence[int | str], samples: range) -> Tensor | None:
+    """Return the classes of samples by their numbers: `wanted` in turn, all in turn where none is named.
+
+    Args:
+        classes: Names of the model's classes; none have no labels.
+        wanted: Names or numbers of some, or `any`, which is no class in particular.
+        samples: Numbers of the samples.
+
+    Returns:
+        int64 `(len(samples),)`, `len(classes)` for `any`; None of a model without classes.
+
+    Raises:
+        ValueError: The model has no classes, or no such class.
+    """
+    if not classes:
+        if wanted:
+            raise ValueError(f"class {wanted[0]!r} is asked for, but the model knows no classes")
+        return None
+    names = {**{str(number): number for number in range(len(classes))}, "any": len(classes)}
+    names |= {name: number for number, name in enumerate(classes)}
+    for one in wanted:
+        if str(one) not in names:
+            raise ValueError(
+                f"there is no class {one!r}{did_you_mean(str(one), names)}; the classes are {', '.join(classes)}"
+            )
+    chosen = torch.tensor([names[str(one)] for one in wanted] or list(range(len(classes))))
+    return chosen[torch.arange(samples.start, samples.stop) % len(chosen)]
 
 
 class ProxFromDenoiser:
@@ -161,6 +234,7 @@ class ProxFromDenoiser:
 
     def __init__(self, model: Model) -> None:
         self.model, self.schedule, self.device, self.dtype = model, model.schedule, model.device, model.dtype
+        self.evaluations_each: int = getattr(model, "evaluations_each", 1)
 
     def prox(self, y: Tensor, t: Time, lam: Time) -> Tensor:
         """Return `E[x_t | y]`, of the shape of y.

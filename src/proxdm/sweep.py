@@ -33,6 +33,8 @@ class Method:
         prior: Brings the samples to the first time for nothing (:mod:`proxdm.priors`).
         start: Ratio sigma / alpha to start from, with a prior; None is that of its gain curve.
         cut: Start at the highest knot below, with fewer steps, instead of taking as many from there.
+        classes: Of a model of classes, those that the samples have in turn; none are all in turn.
+        guidance: w of classifier-free guidance (:func:`proxdm.operators.of_classes`).
     """
 
     sampler: Sampler
@@ -41,6 +43,8 @@ class Method:
     prior: Prior | None = None
     start: float | None = None
     cut: bool = False
+    classes: tuple[str, ...] = ()
+    guidance: float = 1.0
 
     @classmethod
     def of(cls, text: str, grid: str | None = None) -> Method:
@@ -109,6 +113,11 @@ class Row:
     metrics: Mapping[str, float]  # Values by name
     seconds: float  # Time of the run
     target: str = ""  # Name of what was sampled
+
+    @property
+    def told(self) -> str:
+        """What the model was told besides, in words: rows of other words are no seeds of one cell."""
+        return ""
 
 
 Measured = TypeVar("Measured", bound=Row)
@@ -227,7 +236,7 @@ def by_cell(rows: Iterable[Measured]) -> dict[tuple[str, str, int], list[Measure
     """Return rows that differ in their seeds only, by target, sampler and N, in the order in which they come."""
     groups: dict[tuple[str, str, int], list[Measured]] = {}
     for row in rows:
-        groups.setdefault((row.target, row.sampler, row.steps), []).append(row)
+        groups.setdefault((row.target, f"{row.sampler} {row.told}".strip(), row.steps), []).append(row)
     return groups
 
 

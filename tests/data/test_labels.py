@@ -29,7 +29,7 @@ def idx(values):
 def test_digits_are_scikit_learns():
     from sklearn.datasets import load_digits
 
-    labels = load_labels("digits")
+    labels = load_labels(DataConfig("digits"))
     assert torch.equal(labels.values, torch.from_numpy(load_digits().target))
     assert labels.names == tuple("0123456789")
     with pytest.raises(DataError, match="digits has no split 'test'"):
@@ -72,7 +72,7 @@ def test_sub_folders_are_classes_in_the_order_of_the_pictures(tmp_path):
     values = {"b/1.png": 1, "b/deep/2.png": 2, "a/9.png": 0, "c/x.png": 3}
     for name, value in values.items():
         picture(tmp_path / "set" / name, value)
-    labels = load_labels(str(tmp_path / "set"))
+    labels = load_labels(DataConfig(str(tmp_path / "set")))
     assert labels.names == ("a", "b", "c")
     pixels = load_data(DataConfig(str(tmp_path / "set"), grey=True)).images[:, 0, 0, 0]
     assert [labels.names[number] for number in labels.values] == [{0: "a", 3: "c"}.get(int(v), "b") for v in pixels]
@@ -84,7 +84,7 @@ def test_an_archive_with_one_folder_around_it(tmp_path):
         for name in ("set/pictures/cat/1.png", "set/pictures/dog/2.png"):
             picture(tmp_path / "x.png", 0)
             archive.write(tmp_path / "x.png", name)
-    labels = load_labels(str(tmp_path / "set.zip"))
+    labels = load_labels(DataConfig(str(tmp_path / "set.zip")))
     assert (labels.names, labels.values.tolist()) == (("cat", "dog"), [0, 1])
 
 
@@ -102,7 +102,7 @@ def test_what_has_no_labels(tmp_path):
     }
     for name, message in cases.items():
         with pytest.raises(DataError, match=message) as caught:
-            load_labels(name)
+            load_labels(DataConfig(name))
         assert "\n" not in str(caught.value)
     with pytest.raises(DataError, match="skip_broken would part pictures from their labels"):
         load_labels(DataConfig(str(tmp_path / "mixed"), skip_broken=True))

@@ -193,7 +193,7 @@ def test_digits_are_recognised_and_their_distance_sees_noise_blur_and_missing_cl
     save_module(feature_module(network), tmp_path / "digits.pt", FORM)
     extractor = load_extractor(tmp_path / "digits.pt", (1, 8, 8))
     order = torch.randperm(1797, generator=torch.Generator().manual_seed(0))
-    images, labels = load_data("digits").images, load_labels("digits").values
+    images, labels = load_data("digits").images, load_labels(DataConfig("digits")).values
     second, labels = to_model_range(images[order[898:]]), labels[order[898:]]
 
     def moments(images):

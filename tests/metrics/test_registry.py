@@ -34,9 +34,13 @@ def material(generator):
     extractor = pixels((1, 2, 2))
     moments = compute_statistics(ImageData(samples, "samples"), extractor)
     reference = Reference(
-        "noise", "0" * 64, extractor, images=ImageData(images, "noise"), held=ImageData(images.flip(0), "held")
+        "noise",
+        "0" * 64,
+        extractor,
+        images=ImageData(images, "noise", labels=torch.arange(20) % 2),
+        held=ImageData(images.flip(0), "held"),
     )
-    return Material(moments, extractor(samples), samples, reference)
+    return Material(moments, extractor(samples), samples, reference, torch.arange(10) % 2)
 
 
 def test_a_new_metric_is_computed_as_all_others(toy, material):
@@ -75,7 +79,7 @@ def test_metrics_get_as_many_as_they_ask_for(keeps, against, counts, toy, materi
 
 def test_what_is_said_of_values():
     fractions = {name for metric in METRICS.values() for name, value in metric.values.items() if value.fraction}
-    assert fractions == {"precision", "recall", "copied", "copy_share"}
+    assert fractions == {"accuracy", "precision", "recall", "copied", "copy_share"}
     better = [value_of(name).better for name in ("fid", "recall", "nearest", "unheard_of")]
     assert better == ["lower", "higher", None, "lower"]
     assert value_of("kid_standard_error").error

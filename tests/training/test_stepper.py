@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -245,5 +246,19 @@ def test_data_and_model_must_fit(score_config, pictures):
 
 def test_every_phase_has_its_rate():
     config = OptimiserConfig(lr=1e-5, l1_lr=1e-4)
-    assert [learning_rate(config, phase, 7) for phase in PHASES] == [1e-4, 1e-5, 1e-5]
-    assert learning_rate(OptimiserConfig(lr=1e-5), Phase("l1"), 7) == 1e-5
+    assert [learning_rate(config, phase, 7, 100) for phase in PHASES] == [1e-4, 1e-5, 1e-5]
+    assert learning_rate(OptimiserConfig(lr=1e-5), Phase("l1"), 7, 100) == 1e-5
+
+
+def test_schedules_of_the_learning_rate():
+    mse = Phase("mse")
+    cosine = OptimiserConfig(lr=1.0, schedule="cosine", warmup=10)
+    assert learning_rate(cosine, mse, 4, 100) == pytest.approx(0.5 * (1 + math.cos(math.pi * 0.045)) / 2)
+    assert learning_rate(cosine, mse, 49, 100) == pytest.approx((1 + math.cos(math.pi * 0.495)) / 2)
+    assert learning_rate(cosine, mse, 99, 100) == learning_rate(cosine, mse, 500, 100) == 0.01
+    falling = OptimiserConfig(lr=1.0, schedule="inverse-sqrt", decay_from=50)
+    assert [learning_rate(falling, mse, step, 100) for step in (0, 49, 199)] == [1.0, 1.0, 0.5]
+    with pytest.raises(ConfigError, match=r"optimiser.schedule = 'linear' is unknown; use 'constant'"):
+        OptimiserConfig(schedule="linear")
+    with pytest.raises(ConfigError, match=r"optimiser.decay_from = 0 must be at least 1"):
+        OptimiserConfig(decay_from=0)

@@ -80,7 +80,7 @@ def describe_model(model: LearnedModel, shape: Sequence[int]) -> ModelConfig | N
     if meaning not in (*SCORE_PARAMETRISATIONS.values(), *PARAMETRISATIONS.values()):
         return None
     try:
-        config = ModelConfig(model.kind, tuple(shape), network, meaning.name, model.schedule)
+        config = ModelConfig(model.kind, tuple(shape), network, meaning.name, model.schedule, model.classes)
         to_dict(config)
     except ProxdmError:
         return None

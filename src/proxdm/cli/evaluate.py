@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Annotated
@@ -50,6 +50,9 @@ class Evaluate(ModelOptions, EvaluationPlan):
     out: Annotated[Path | None, arg(aliases=("-o",), help_behavior_hint="(default: evaluations/SOURCE)")] = None
     """Folder of the results."""
 
+    each_class: bool = False
+    """Measure every class by itself, against the pictures of that class (a folder or a known set with labels)."""
+
     overwrite: bool = False  # Measure rows again that are there already, and replace them.
 
 
@@ -62,21 +65,38 @@ def main(arguments: Sequence[str], prog: str) -> int:
         raise ValueError("name a model, or pictures that are there already: --samples-from FOLDER")
     out = options.out or Path("evaluations", folder_name(options.source))
     with leaving_the_group():
-        found = evaluate(
-            options.source,
-            options,
-            out=out,
-            weights=options.weights,
-            preset=options.preset,
-            device=options.device,
-            overwrite=options.overwrite,
-            progress=True,
-            say=lambda line: print(f"{prog}: {line}", file=sys.stderr),
-        )
+        found = Evaluation((), (), 0)
+        for plan in plans(options):
+            part = evaluate(
+                options.source,
+                plan,
+                out=out,
+                weights=options.weights,
+                preset=options.preset,
+                device=options.device,
+                overwrite=options.overwrite,
+                progress=True,
+                say=lambda line: print(f"{prog}: {line}", file=sys.stderr),
+            )
+            found = Evaluation(found.rows + part.rows, found.skipped + part.skipped, found.reused + part.reused)
     if found.rows:
         print(report(found))
         print(f"\nIn {out}: results.jsonl and a picture of every row")
     return 0
+
+
+def plans(options: Evaluate) -> list[Evaluate]:
+    """Return what is to be measured: everything at once, or every class by itself."""
+    if not options.each_class:
+        return [options]
+    classes = open_source(options.source, options.weights, options.preset).model.classes
+    if options.classes or not classes:
+        raise ValueError(
+            "--each-class is all that --class can name; leave one out"
+            if classes
+            else f"--each-class: the model {options.source} knows no classes"
+        )
+    return [replace(options, classes=(name,)) for name in classes]
 
 
 def measure(options: Evaluate) -> int:

@@ -112,7 +112,7 @@ def describe(prior: Prior) -> list[str]:
     if held is None:
         return [*lines, f"copying: not counted, {facts.data} has no part that nothing saw"]
     order = seen[:: max(1, len(seen) // len(held))][: len(held)]
-    ratio, share = copying(prior_samples(prior, 500), to_model_range(order), held)
+    ratio, share = copying(prior_samples(prior, 500), to_model_range(order), to_model_range(held.images))
     return [
         *lines,
         f"copying of the prior's own samples: median ratio {ratio:.3f}, share {share:.2f} (1 and 0.5: none)",

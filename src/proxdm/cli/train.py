@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from shlex import quote
 from typing import Annotated
@@ -22,8 +23,8 @@ from proxdm.presets import AUTO, PRESETS, get_preset
 from proxdm.runtime.registry import IMPORTED
 from proxdm.runtime.words import duration
 
-USAGE = """usage: {prog} DATA|PRESET [--budget 30min] [--size 32] [--out RUN] [--resume] [--config FILE] [--init MODEL]
-       [--dry-run] [--any.config.field VALUE]
+USAGE = """usage: {prog} DATA|PRESET [--budget 30min] [--size 32] [--labels] [--out RUN] [--resume] [--config FILE]
+       [--init MODEL] [--dry-run] [--any.config.field VALUE]
 
 Train a model. DATA is a folder or archive of pictures, an array, or a known data set: shape and flips are read from it,
 the network and the number of steps follow from the budget. Of a PRESET the configuration is the preset's. The values of
@@ -37,6 +38,7 @@ presets:
 examples:
   {prog} pictures/ --budget 1h                  a folder of pictures; then: proxdm sample runs/pictures
   {prog} digits-prox-hybrid                     minutes on a laptop, needs no download
+  {prog} pictures/ --labels                     one sub-folder a class; then: proxdm sample ... --class NAME
   {prog} digits-prox-hybrid --dry-run           what it would do, and how long it would take
   {prog} cifar10-score --training.bf16 --training.compile --out runs/fast
   {prog} cifar10-score --out runs/fast --resume"""
@@ -54,6 +56,7 @@ class Train:
     resume: bool = False  # Go on from the latest checkpoint of the run, with its configuration.
     budget: str | None = None  # Time of a training on DATA, such as 30min or 8h.
     size: int | None = None  # Side of the pictures of DATA.
+    labels: bool = False  # Tell the model of classes: those of a known data set, or the sub-folders of a folder.
     init: str | None = None  # A model whose weights the training starts from: a run, a file, a .pth of the paper.
     # JSON file with values in place of the preset's; it need not have all of them.
     file: Annotated[Path | None, tyro.conf.arg(name="config", metavar="FILE")] = None
@@ -84,12 +87,19 @@ def parse_request(arguments: Sequence[str], prog: str) -> Train:
         raise ConfigError(f"--budget and --size are for data; the preset {name} says its steps: --training.steps")
     else:
         base = store.read_config(out) if early.resume else preset_of(name)
+        if early.labels and not early.resume:
+            base = base.of_classes(classes_of(base, flags))
     if early.resume and base.preset != (AUTO if is_data else name):
         raise ConfigError(f"{out} is a run of the preset {base.preset!r}, not of {name!r}; name that one")
     if early.config is not None:
         base = overlay(base, _read_json(early.config))
     base = replace(base, imports=tuple(dict.fromkeys((*base.imports, *IMPORTED))))
-    return parse(Train, flags, f"{prog} {name}", default=Train(base, out, budget=early.budget, size=early.size))
+    return parse(
+        Train,
+        flags,
+        f"{prog} {name}",
+        default=Train(base, out, budget=early.budget, size=early.size),
+    )
 
 
 def is_data_name(name: str) -> bool:
@@ -116,11 +126,19 @@ def preset_of(name: str) -> Config:
     )
 
 
+def classes_of(config: Config, flags: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of the classes of the data of a preset, at the place that a flag may name."""
+    from proxdm.data.labels import load_labels
+
+    root = next((after for flag, after in pairwise(flags) if flag == "--data.root"), config.data.root)
+    return load_labels(replace(config.data, root=root)).names
+
+
 def chosen_for(name: str, early: argparse.Namespace, prog: str) -> Config:
     """Return the configuration for data, and say what was chosen."""
     from proxdm.training.automatic import configure
 
-    chosen = configure(name, early.budget, early.size)
+    chosen = configure(name, early.budget, early.size, labels=early.labels)
     for line in chosen.lines:
         print(f"{prog}: {line}", file=sys.stderr)
     return chosen.config
@@ -134,6 +152,7 @@ def _early(flags: list[str]) -> argparse.Namespace:
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--budget")
     parser.add_argument("--size", type=int)
+    parser.add_argument("--labels", action="store_true")
     try:
         return parser.parse_known_args(flags)[0]
     except argparse.ArgumentError as error:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal, TypeVar
 
@@ -48,6 +48,8 @@ class ModelConfig:
     parametrisation: str = "epsilon"
     # How data turn into noise, one of :data:`~proxdm.schedules.SCHEDULES`.
     schedule: Schedule = field(default_factory=VPSDE)
+    # Names of the classes that the network is told of, as many as `network.classes`.
+    classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Reject models whose parts do not fit."""
@@ -56,6 +58,8 @@ class ModelConfig:
         if not self.shape or math.prod(self.shape) < 1:
             raise ConfigError(f"model.shape = {self.shape} must hold positive sizes, such as (3, 32, 32)")
         (SCORE_PARAMETRISATIONS if self.kind == "score" else PARAMETRISATIONS).find(self.parametrisation)
+        if (told := getattr(self.network, "classes", len(self.classes))) != len(self.classes):
+            raise ConfigError(f"model.classes names {len(self.classes)} classes, model.network.classes = {told}")
         if (check := getattr(self.network, "check", None)) is not None:
             try:
                 check(self.shape, self.conditions)
@@ -71,7 +75,9 @@ class ModelConfig:
         """Return the model, this configuration in `model.config`."""
         kind = ScoreModel if self.kind == "score" else ProxModel
         network = self.network.build(self.shape, self.conditions) if network is None else network
-        return kind(network, self.schedule, self.parametrisation, config=self)
+        model = kind(network, self.schedule, self.parametrisation, config=self)
+        model.classes = self.classes
+        return model
 
     def parameter_count(self) -> int:
         """Return the number of parameters of the network, without room for them."""
@@ -98,6 +104,10 @@ class OptimiserConfig:
     betas: tuple[float, float] = (0.9, 0.999)  # AdamW's decay rates of the first and the second moment.
     weight_decay: float = 0.01  # AdamW's decoupled weight decay.
     eps: float = 1e-8  # AdamW's eps.
+    # The learning rate after the warm-up: `constant`; `cosine`, down to a hundredth at the last step; `inverse-sqrt`,
+    # `1 / sqrt(step / decay_from)` from step `decay_from` on (Karras et al. 2024, EDM2).
+    schedule: Literal["constant", "cosine", "inverse-sqrt"] = "constant"
+    decay_from: int = 10_000  # First step of the fall of `inverse-sqrt`.
 
     def __post_init__(self) -> None:
         """Reject values out of range."""
@@ -105,7 +115,11 @@ class OptimiserConfig:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise ConfigError(f"optimiser.{name} = {value} must be positive and finite")
-        _at_least("optimiser", self, warmup=0, weight_decay=0)
+        _at_least("optimiser", self, warmup=0, weight_decay=0, decay_from=1)
+        if self.schedule not in ("constant", "cosine", "inverse-sqrt"):
+            raise ConfigError(
+                f"optimiser.schedule = {self.schedule!r} is unknown; use 'constant', 'cosine' or 'inverse-sqrt'"
+            )
         if any(not 0 <= beta < 1 for beta in self.betas):
             raise ConfigError(f"optimiser.betas = {self.betas} must both lie in [0, 1)")
 
@@ -124,6 +138,8 @@ class TrainingConfig:
     ema: tuple[float, ...] = (0.9999,)
     # Warm the decays up: min(decay, (1 + n) / (10 + n)) at step n, so that short runs forget their start.
     ema_warmup: bool = False
+    # Share of the samples whose label is left out, of models with classes: they learn of any class, for guidance.
+    label_dropout: float = 0.1
     bf16: bool = False  # Run the network in bfloat16 autocast; weights, averages and losses stay float32.
     compile: bool = False  # Compile the network with torch.compile.
     channels_last: bool = False  # Keep images in channels-last memory format (faster convolutions on recent GPUs).
@@ -134,6 +150,8 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         """Reject values out of range."""
         _at_least("training", self, steps=1, batch_size=1, micro_batch=1, patience=1, seed=0)
+        if not 0 <= self.label_dropout < 1:
+            raise ConfigError(f"training.label_dropout = {self.label_dropout} must lie in [0, 1)")
         if any(not 0 < decay < 1 for decay in self.ema) or len(set(self.ema)) != len(self.ema):
             raise ConfigError(f"training.ema = {self.ema} must be different decays between 0 and 1, such as 0.9999")
 
@@ -204,6 +222,18 @@ class Config:
     def preview_sampler(self) -> Sampler:
         """The sampler of the previews: the one a prox model is trained for, `ode-euler` for score models."""
         return find_sampler(self.conditioning.rule or "ode-euler")
+
+    def of_classes(self, names: tuple[str, ...]) -> Config:
+        """Return the configuration of a model of classes, with a network that is told of them, and labelled data.
+
+        Raises:
+            ConfigError: The network takes no classes.
+        """
+        network: Any = self.model.network
+        if not hasattr(network, "classes"):
+            raise ConfigError(f"the network {type(network).__name__} has no field `classes`, and takes no labels")
+        model = replace(self.model, classes=names, network=replace(network, classes=len(names)))
+        return replace(self, data=replace(self.data, labels=True), model=model)
 
     def training_range(self) -> TrainingRange:
         """Return the `(t, lam)` that the network is trained on."""

@@ -76,6 +76,14 @@ class DataStream:
             return batch
         return torch.where(flips.to(self.device)[:, None, None, None], batch.flip(-1), batch)
 
+    def labels(self, step: int, batch_size: int, *, rank: int = 0, world_size: int = 1) -> Tensor | None:
+        """Return the classes of the samples of :meth:`batch`, int64 on the device; None where they are not known."""
+        if self.data.labels is None:
+            return None
+        share = batch_size // world_size
+        index, _ = self.draw(step * batch_size + rank * share, share)
+        return self.data.labels[index].to(self.device)
+
     def draw(self, start: int, count: int) -> tuple[Tensor, Tensor | None]:
         """Return which data the samples `start ... start + count - 1` of the stream are, and which are mirrored."""
         n, stop, parts = len(self.data), start + count, []

@@ -41,6 +41,8 @@ class ImageData:
     memory_mapped: bool = False  # Whether the pixels stay on disk until they are read
     skipped: int = 0  # Number of broken pictures that were left out
     latent: bool = False  # Whether these are latents of an autoencoder: numbers without a fixed range, not pixels
+    labels: Tensor | None = None  # Class of every sample, int64 `(n,)`, where they are known
+    classes: tuple[str, ...] = ()  # Names of the classes, by their number
 
     def __post_init__(self) -> None:
         """Check type and shape."""
@@ -51,6 +53,9 @@ class ImageData:
             raise DataError(
                 f"{self.name}: samples must be uint8 (n, C, H, W) or float32 (n, *), not empty, got {shape}"
             )
+
+        if self.labels is not None and len(self.labels) != shape[0]:
+            raise DataError(f"{self.name}: {shape[0]} samples have {len(self.labels)} labels; give one for each")
 
     def __len__(self) -> int:
         return len(self.images)
@@ -67,7 +72,23 @@ class ImageData:
         if count < 1:
             raise DataError(f"limit = {count} must be at least 1")
         note = f"{self.preprocessing}; first {count} of {len(self)}"
-        return replace(self, images=self.images[:count], preprocessing=note)
+        return replace(self, images=self.images[:count], preprocessing=note, labels=self._labels(slice(count)))
+
+    def of(self, wanted: Sequence[str]) -> ImageData:
+        """Return the samples of some classes, by their names, with all names of classes."""
+        if self.labels is None:
+            raise DataError(f"{self.name}: the classes of the samples are not known; leave out classes=")
+        for one in wanted:
+            if one not in self.classes:
+                raise DataError(f"{self.name}: there is no class {one!r}; there are {', '.join(self.classes)}")
+        numbers = torch.tensor([self.classes.index(one) for one in wanted])
+        rows = torch.isin(self.labels, numbers).nonzero()[:, 0]
+        note = f"{self.preprocessing}; of {', '.join(wanted)}"
+        images = self.images[rows]
+        return replace(self, images=images, preprocessing=note, memory_mapped=False, labels=self._labels(rows))
+
+    def _labels(self, rows: slice | Tensor) -> Tensor | None:
+        return None if self.labels is None else self.labels[rows]
 
 
 def iterate(data: ImageData, batch_size: int, *, device: torch.device | str = "cpu") -> Iterator[Tensor]:

@@ -59,6 +59,7 @@ class KnownData:
     splits: tuple[Split, ...] = ("train", "test")  # Its splits.
     # Pixels of black border on every side that belong to the usual form of the set (MNIST: 28 + 2 * 2 = 32).
     pad: int = 0
+    classes: tuple[str, ...] = ()  # Names of the classes, where they are more than numbers.
 
 
 DATASETS: Registry[KnownData] = Registry("data set")
@@ -154,7 +155,7 @@ def _find_idx(name: str, torchvision_name: str, kind: str, root: Path | None, sp
     raise _missing(name, split, folders, f"{stem}[.gz]")
 
 
-def _add_idx(name: str, torchvision_name: str, title: str) -> None:
+def _add_idx(name: str, torchvision_name: str, title: str, classes: tuple[str, ...] = ()) -> None:
     def read(root: Path | None, split: Split) -> ImageData:
         pixels = torch.from_numpy(_find_idx(name, torchvision_name, "images", root, split)[:, None])
         return ImageData(pixels, name, split, "grey uint8")
@@ -167,7 +168,7 @@ def _add_idx(name: str, torchvision_name: str, title: str) -> None:
 
         getattr(torchvision.datasets, torchvision_name)(str(folder), download=True)
 
-    DATASETS.add(name, KnownData(title, read, labels, fetch, pad=2))
+    DATASETS.add(name, KnownData(title, read, labels, fetch, pad=2, classes=classes))
 
 
 def _cifar(root: Path | None, split: Split) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -226,7 +227,12 @@ DATASETS.add(
     ),
 )
 _add_idx("mnist", "MNIST", "70,000 grey digits of 28x28, padded to 32x32 (LeCun et al. 1998)")
-_add_idx("fashion-mnist", "FashionMNIST", "70,000 grey pictures of clothes of 28x28, padded (Xiao et al. 2017)")
+_add_idx(
+    "fashion-mnist",
+    "FashionMNIST",
+    "70,000 grey pictures of clothes of 28x28, padded (Xiao et al. 2017)",
+    ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle-boot"),
+)
 DATASETS.add(
     "cifar10",
     KnownData(
@@ -234,6 +240,7 @@ DATASETS.add(
         lambda root, split: ImageData(torch.from_numpy(_cifar(root, split)[0]), "cifar10", split, "RGB uint8"),
         labels=lambda root, split: torch.from_numpy(_cifar(root, split)[1].astype(np.int64)),
         download=_fetch_cifar10,
+        classes=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
     ),
 )
 DATASETS.add(

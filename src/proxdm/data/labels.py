@@ -1,22 +1,46 @@
 """Labels of images: the classes that known data sets come with, or the sub-folders of a folder of pictures.
 
-They are for the classifiers whose features measure samples (:mod:`proxdm.metrics.classifier`); no model is conditioned
-on them.
+They are for models of classes, and for the classifiers whose features measure samples
+(:mod:`proxdm.metrics.classifier`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from proxdm.data.errors import unknown_name
-from proxdm.data.known import DATASETS, find_dataset
-from proxdm.data.load import DataConfig
+from proxdm.data.known import DATASETS, Split, find_dataset
 from proxdm.data.pictures import is_archive, open_pictures
 from proxdm.errors import DataError
+
+
+class Described(Protocol):
+    """What labels need of a :class:`proxdm.data.load.DataConfig`."""
+
+    @property
+    def name(self) -> str:
+        """A known data set, or a path."""
+
+    @property
+    def root(self) -> str | None:
+        """Folder that holds it."""
+
+    @property
+    def split(self) -> Split:
+        """Part of a known data set."""
+
+    @property
+    def limit(self) -> int | None:
+        """Number of images that are taken."""
+
+    @property
+    def skip_broken(self) -> bool:
+        """Whether broken pictures are left out."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,26 +56,34 @@ def labelled() -> list[str]:
     return [name for name, entry in DATASETS.items() if entry.labels is not None]
 
 
-def load_labels(config: DataConfig | str) -> Labels:
+def has_labels(name: str) -> bool:
+    """Return whether a known data set has labels, or a folder sub-folders that may be classes."""
+    path = Path(name)
+    if name in list(DATASETS):
+        return name in labelled()
+    return path.is_dir() and sum(one.is_dir() and not one.name.startswith(".") for one in path.iterdir()) > 1
+
+
+def load_labels(config: Described) -> Labels:
     """Return the labels of the images that :func:`proxdm.data.load.load_data` returns for the same configuration.
 
     Folders and archives of pictures have one sub-folder a class, as in torchvision's ImageFolder, in sorted order;
     pictures deeper in it belong to it. Folders that hold nothing but one folder are gone through.
     """
-    config = DataConfig(config) if isinstance(config, str) else config
     root = None if config.root is None else Path(config.root).expanduser()
     if config.name in DATASETS:
-        read = find_dataset(config.name, config.split).labels
+        known = find_dataset(config.name, config.split)
+        read = known.labels
         if read is None:
             raise DataError(f"{config.name} has no labels; data sets with labels are {', '.join(labelled())}")
         values = read(root, config.split)
-        names = tuple(map(str, range(int(values.max()) + 1)))
+        names = known.classes or tuple(map(str, range(int(values.max()) + 1)))
     else:
         values, names = _of_folders(config, (root or Path()) / Path(config.name).expanduser())
     return Labels(values[: config.limit], names)
 
 
-def _of_folders(config: DataConfig, path: Path) -> tuple[Tensor, tuple[str, ...]]:
+def _of_folders(config: Described, path: Path) -> tuple[Tensor, tuple[str, ...]]:
     if not path.exists():
         remedy = f", or the path of a folder or archive of pictures, one sub-folder a class (there is no {path})"
         raise unknown_name("data set with labels", config.name, labelled(), remedy)

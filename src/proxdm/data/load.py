@@ -22,6 +22,7 @@ from proxdm.data.arrays import Layout, Values, read_array
 from proxdm.data.errors import unknown_name
 from proxdm.data.images import ImageData, check_memory
 from proxdm.data.known import DATASETS, Split, find_dataset
+from proxdm.data.labels import load_labels
 from proxdm.data.latents import read_latents, read_stamp
 from proxdm.data.pictures import fit, fit_note, is_archive, read_pictures
 from proxdm.errors import DataError
@@ -53,6 +54,9 @@ class DataConfig:
     skip_broken: bool = False  # Leave out broken pictures of a folder with a warning, instead of stopping.
     values: Values = "auto"  # Range of a floating-point array (:data:`proxdm.data.arrays.Values`).
     layout: Layout = "auto"  # Place of the channels in an array of four dimensions.
+    # Whether samples come with their classes: those of a known data set, or the sub-folders of a folder of pictures.
+    labels: bool = False
+    classes: tuple[str, ...] = ()  # Take only the samples of these classes, by name; needs `labels`.
 
     def __post_init__(self) -> None:
         """Check every value that does not need the data."""
@@ -63,6 +67,8 @@ class DataConfig:
             value = getattr(self, key)
             if value is not None and (value != int(value) or value < least):
                 raise DataError(f"{key} = {value} must be a whole number of at least {least}")
+        if self.classes and not self.labels:
+            raise DataError(f"classes = {', '.join(self.classes)} are chosen by their labels: set labels as well")
 
 
 Source = DataConfig | ImageData | Tensor | NDArray[Any] | Dataset[Any] | str | Path
@@ -95,6 +101,10 @@ def load_data(source: Source) -> ImageData:
     else:
         read = known.read(None if config.root is None else Path(config.root).expanduser(), config.split)
         data = read if isinstance(read, ImageData) else replace(_from_values(read, config.name), split=config.split)
+    if config.labels:
+        found = load_labels(config)
+        data = replace(data.head(config.limit), labels=found.values, classes=found.names)
+        data = data.of(config.classes) if config.classes else data
     return _padded(_redrawn(data.head(config.limit), inner, config.grey), pad)
 
 
@@ -111,9 +121,11 @@ def _from_dataset(source: Dataset[Any]) -> ImageData:
     name = type(source).__name__
     if not isinstance(source, Sized) or len(source) == 0:
         raise DataError(f"the dataset {name} has no length, or is empty; give one with __len__ and __getitem__")
-    store = None
+    store, labels = None, []
     for index in range(len(source)):
         item = source[index]
+        if isinstance(item, tuple | list) and len(item) > 1 and isinstance(item[1], int):
+            labels.append(item[1])
         sample = torch.as_tensor(item[0] if isinstance(item, tuple | list) else item)
         if store is None:
             check_memory(name, (len(source), *sample.shape), sample.element_size())
@@ -123,7 +135,11 @@ def _from_dataset(source: Dataset[Any]) -> ImageData:
             raise DataError(f"{name}: sample {index} has shape {shapes}; they must all have one shape")
         store[index] = sample
     assert store is not None
-    return _from_values(store, name)
+    data = _from_values(store, name)
+    if len(labels) < len(data) or min(labels) < 0:
+        return data
+    names = getattr(source, "classes", None) or map(str, range(max(labels) + 1))
+    return replace(data, labels=torch.tensor(labels), classes=tuple(map(str, names)))
 
 
 def _from_path(config: DataConfig, inner: int | None) -> ImageData:

@@ -37,7 +37,7 @@ class ChunkSampler:
         indices = range(number * self.size, (number + 1) * self.size)
         with arithmetic(self.model.device, bf16=self.bf16):
             try:
-                state = draw(self.model, cell.method.sampler, cell.grid, cell.seed, indices, prior=cell.method.prior)
+                state = draw(self.model, cell.method, cell.grid, cell.seed, indices)
                 return to_uint8(self.decode(state.x)), state.nfe
             except NonFiniteError as error:
                 raise NonFiniteError(f"samples {indices[0]} to {indices[-1]} on {cell.grid.name}: {error}") from error

@@ -58,6 +58,7 @@ class Key:
     sampler: str  # Text of the sampler
     grid: str  # Kind of the grid and its parameters without the number of steps, e.g. `denoising, eps=0.001`
     bf16: bool  # Whether the network ran in bfloat16
+    told: str = ""  # Classes and guidance, of a model of classes
     setting: Setting | None = None  # Where curves of several settings stand together, the setting, else None
 
 
@@ -209,7 +210,8 @@ def setting_of(row: EvaluationRow, value: str | None = None) -> Setting:
 
 def key_of(row: EvaluationRow, *, mixed: bool = False) -> Key:
     """Return what makes a row a point of a curve."""
-    return Key(row.digest, row.sampler, grid_kind(row.grid), row.bf16, setting_of(row) if mixed else None)
+    setting = setting_of(row) if mixed else None
+    return Key(row.digest, row.sampler, grid_kind(row.grid), row.bf16, row.told, setting)
 
 
 def grid_kind(grid: str) -> str:
@@ -233,6 +235,7 @@ def labels(keys: Iterable[Key], sources: Mapping[str, str]) -> dict[Key, str]:
     parts: list[dict[Key, str]] = [
         {key: run_name(sources[key.digest]) for key in names},
         {key: sources[key.digest] for key in names},
+        {key: key.told or "no classes" for key in names},
         {key: key.grid for key in names},
         {key: "bfloat16" if key.bf16 else "float32" for key in names},
         {key: key.digest[:8] for key in names},

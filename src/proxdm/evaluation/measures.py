@@ -27,6 +27,7 @@ class Material:
     features: Tensor  # Features of the first ones, `(k, D)`; empty unless a metric needs them
     pixels: Tensor  # The first ones, uint8 `(l, C, H, W)`
     reference: Reference  # What to compare with
+    labels: Tensor | None = None  # Classes of the first ones that the model was asked for, `(k,)`
 
     def measure(self, metric: Metric) -> dict[str, float]:
         """Return the values of a metric by name."""
@@ -38,7 +39,9 @@ class Material:
             ours = self.moments.mu, self.moments.sigma
         else:
             ours = self.features[:most] if metric.keeps == "features" else to_model_range(self.pixels[:most])
-        if metric.against == "held":
+        if metric.against == "classes":
+            ours, theirs = (ours, self.labels), reference.labelled(None)
+        elif metric.against == "held":
             theirs = tuple(map(to_model_range, reference.pair(most)))
         elif metric.against == "moments":
             theirs = reference.statistics.mu, reference.statistics.sigma

@@ -14,7 +14,9 @@ from proxdm.checkpoints.portable import model_config
 from proxdm.data.known import Split
 from proxdm.data.load import DataConfig
 from proxdm.generation import (
+    CLASSES_HELP,
     GRIDS_HELP,
+    GUIDANCE_HELP,
     PRIOR_HELP,
     SAMPLERS_HELP,
     check_method,
@@ -87,6 +89,12 @@ class EvaluationPlan:
     start: float | None = None
     """Ratio sigma / alpha to start from, with a prior; by default where the model begins to gain over it."""
 
+    classes: Annotated[tuple[str, ...], arg(name="class", metavar="NAME", help=CLASSES_HELP)] = ()
+    """Names or numbers of classes, which the samples have in turn; none are all in turn."""
+
+    guidance: Annotated[float, arg(help=GUIDANCE_HELP)] = 1.0
+    """w of classifier-free guidance."""
+
     bf16: bool = False  # Run the network in bfloat16: faster on GPUs, slightly different samples.
     compile: bool = False
     """Compile the network first, which takes a minute or two: for many samples; may round a few pixels to the
@@ -134,7 +142,8 @@ class EvaluationPlan:
         """Return the samplers with their grids."""
         fitting = fitting_samplers(model_config(model.config).kind)
         texts = [text for name in self.samplers for text in (fitting if name == ALL else [name])]
-        return [choose_method(model, text, self.grid, self.prior, self.start) for text in texts or (None,)]
+        rest = (self.grid, self.prior, self.start, self.classes, self.guidance)
+        return [choose_method(model, text, *rest) for text in texts or (None,)]
 
     def cells(self, model: LearnedModel) -> tuple[list[Cell], list[Skipped]]:
         """Return the rows by sampler, then steps, then seed, and those that are not defined."""

@@ -21,6 +21,7 @@ from proxdm.metrics.features import FeatureExtractor, sides
 from proxdm.metrics.registry import METRICS
 from proxdm.metrics.statistics import ReferenceStatistics, StatisticsError, compute_statistics
 from proxdm.models import LearnedModel
+from proxdm.operators import label_indices
 from proxdm.runtime.digests import sha256_of
 
 _ROWS = 4096
@@ -81,6 +82,11 @@ class Reference:
             self._features[most] = torch.cat(parts)
         return self._features[most]
 
+    def labelled(self, most: int | None) -> tuple[Tensor, Tensor]:
+        """Return the features of :meth:`features`, and the classes of these images."""
+        assert self._data.labels is not None, "no labels were asked for when the reference was opened"
+        return self.features(most), self._data.labels[self._chosen(most)]
+
     def stamp(self) -> dict[str, Any]:
         """Return what identifies it, in plain types."""
         kind, of = ("statistics", self.statistics) if self.images is None else ("images", self.images)
@@ -112,6 +118,7 @@ def open_reference(
     extractor: FeatureExtractor,
     metrics: Sequence[str],
     *,
+    classes: Sequence[str] = (),
     held: str | Path | None = None,
     cache: Path | None = None,
     force: bool = False,
@@ -119,14 +126,31 @@ def open_reference(
 ) -> Reference:
     """Return the reference that `spec` names, checked against the features and the metrics.
 
-    `held` names images that nothing was fitted to; None is the other part of a known data set.
+    `held` names images that nothing was fitted to; None is the other part of a known data set. Of chosen `classes` the
+    reference is their images alone.
     """
     if isinstance(spec, str | Path) and is_statistics(Path(spec)):
         statistics = ReferenceStatistics.load(Path(spec))
+        if classes:
+            raise StatisticsError(f"{spec} holds statistics of all classes; name images, for those of {classes[0]}")
         forced = check_statistics(statistics, extractor, metrics, force=force)
         return Reference(str(spec), sha256_of(Path(spec)), extractor, given=statistics, forced=forced)
     config = _data_config(spec, model)
+    needing = [name for name in metrics if METRICS[name].against == "classes"]
+    if needing and (not model.classes or classes):
+        why = "the model knows none" if not model.classes else "one would be all there is"
+        raise StatisticsError(f"{needing[0]} is counted over all classes of a model, and {why}; leave it out")
+    if needing or classes:
+        config = replace(config, labels=True)
+    if classes:
+        numbers = label_indices(model.classes, classes, range(len(classes)))
+        config = replace(config, classes=tuple(model.classes[i] for i in ([] if numbers is None else numbers.tolist())))
     data = load_data(config)
+    if needing and data.classes != model.classes:
+        raise StatisticsError(
+            f"the reference {data.name} has the classes {', '.join(data.classes)}, and the model knows "
+            f"{', '.join(model.classes)}; name a reference of the same"
+        )
     if data.latent:
         raise StatisticsError(f"the reference {data.name} holds latents, which have no pixels; name the images instead")
     if data.shape != extractor.shape:

@@ -13,8 +13,12 @@ from proxdm.sweep import Row
 
 RESULTS = "results.jsonl"
 
-IDENTITY = ("digest", "sampler", "grid", "steps", "samples", "seed", "bf16", "features", "reference", "prior")
+IDENTITY = ("digest", "sampler", "grid", "steps", "samples", "seed", "bf16", "features", "reference", "prior",
+            "classes", "guidance")  # fmt: skip
 """What makes two rows the same measurement; where it was made, and how fast, does not count."""
+
+SOMETIMES = ("operator", "prior", "classes", "guidance")
+"""What only some rows have."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +48,8 @@ class EvaluationRow(Row):
         compile: Whether the network was compiled.
         operator: What stood for the operator that the sampler asks for, e.g. `posterior-mean`; None if nothing did.
         prior: Kind, sizes and pictures of the prior that the sampler started from; None if it had none.
+        classes: Names of the classes that the samples had in turn, if some were chosen.
+        guidance: w of classifier-free guidance, of a model of classes.
     """
 
     source: str
@@ -68,12 +74,19 @@ class EvaluationRow(Row):
     compile: bool = False
     operator: str | None = None
     prior: Mapping[str, Any] | None = None
+    classes: Sequence[str] | None = None
+    guidance: float | None = None
+
+    @property
+    def told(self) -> str:
+        """Classes and guidance in words; nothing of a model without classes."""
+        return ", ".join([*(self.classes or ()), *([] if self.guidance is None else [f"guidance {self.guidance:g}"])])
 
     def record(self) -> dict[str, Any]:
         """Return it in plain types, as a line of the results holds it."""
         record = asdict(self)
         del record["target"]  # it is the source
-        return {name: value for name, value in record.items() if name not in ("operator", "prior") or value is not None}
+        return {name: value for name, value in record.items() if name not in SOMETIMES or value is not None}
 
     @classmethod
     def of_record(cls, record: Mapping[str, Any]) -> EvaluationRow:
@@ -87,7 +100,7 @@ class EvaluationRow(Row):
 
 def identity(record: Mapping[str, Any]) -> str:
     """Return what makes two rows the same measurement, as one string."""
-    parts = {name: record.get(name) for name in IDENTITY if name != "prior" or record.get(name) is not None}
+    parts = {name: record.get(name) for name in IDENTITY if name not in SOMETIMES or record.get(name) is not None}
     if isinstance(reference := parts["reference"], Mapping):
         parts["reference"] = reference.get("sha256")
     return json.dumps(parts, sort_keys=True)

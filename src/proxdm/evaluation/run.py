@@ -28,12 +28,12 @@ from proxdm.evaluation.measures import Material, kept
 from proxdm.evaluation.plan import EvaluationPlan, default_chunk, unusual
 from proxdm.evaluation.reference import Reference, open_reference
 from proxdm.evaluation.results import RESULTS, EvaluationRow, find_row, identity
-from proxdm.generation import Say, make_decoder, operand, warn
+from proxdm.generation import Say, make_decoder, said_of, warn
 from proxdm.imaging import save_grid
 from proxdm.metrics.features import FeatureExtractor, load_extractor
 from proxdm.metrics.registry import METRICS
 from proxdm.metrics.statistics import ReferenceStatistics
-from proxdm.priors.base import describe as describe_prior
+from proxdm.operators import label_indices
 from proxdm.runtime.device import choose_device
 from proxdm.runtime.digests import digest_of
 from proxdm.runtime.files import check_folder, replacing
@@ -147,7 +147,6 @@ class _Job:
     def record(self, cell: Cell) -> dict[str, Any]:
         """Return what is known of a row before it is measured."""
         features = {name: getattr(self.extractor, name) for name in ("name", "dim", "weights", "resize")}
-        _, stands_in = operand(self.opened.model, cell.method.sampler)
         return {
             "source": self.name,
             "preset": getattr(self.opened.model.config, "preset", None),
@@ -163,8 +162,7 @@ class _Job:
             "compile": self.plan.compile,
             "features": features,
             "reference": self.reference.stamp(),
-            **({} if stands_in is None else {"operator": stands_in}),
-            **({} if cell.method.prior is None else {"prior": describe_prior(cell.method.prior)}),
+            **said_of(self.opened.model, cell.method),
         }
 
     def forewarnings(self, cells: Sequence[Cell]) -> Iterator[str]:
@@ -209,7 +207,7 @@ class _Job:
             total = self.draw(cell, folder)
             if not self.place.is_main:
                 return None
-            row = self.finish(record, total, mark)
+            row = self.finish(record, total, mark, cell)
             if results is not None and overwrite:
                 results.replace(row.record(), lambda other: identity(other) == wanted)
             elif results is not None:
@@ -231,7 +229,7 @@ class _Job:
         done = torch.zeros(self.chunks, device=place.device)
         done[found.chunks] = 1
         todo = torch.nonzero(place.sum(done) == 0).flatten().tolist()[place.rank :: place.world]
-        nfe = cell.method.sampler.evaluations(cell.grid)
+        nfe = (1 if cell.method.guidance == 1 else 2) * cell.method.sampler.evaluations(cell.grid)
         title, hidden = f"{cell.method.name} N={cell.steps} seed {cell.seed}", None if self.progress else True
         with tqdm(total=samples * nfe, desc=title, unit="NFE", unit_scale=True, disable=hidden) as bar:
             bar.update(min(samples, len(found.chunks) * size) * nfe)
@@ -249,12 +247,14 @@ class _Job:
                     found.save(folder)
         return found.gather(place)
 
-    def finish(self, record: dict[str, Any], total: Accumulator, mark: str) -> EvaluationRow:
+    def finish(self, record: dict[str, Any], total: Accumulator, mark: str, cell: Cell) -> EvaluationRow:
         """Return the row with its metrics, its picture written."""
         plan, started, pixels, moments = self.plan, perf_counter(), total.kept("pixels"), None
         if total.moments is not None:
             moments = ReferenceStatistics.of(total.moments, self.extractor, dataset="samples")
-        material = Material(moments, total.kept("features"), pixels, self.reference)
+        features = total.kept("features")
+        labels = label_indices(self.opened.model.classes, cell.method.classes, range(len(features)))
+        material = Material(moments, features, pixels, self.reference, labels)
         values: dict[str, float] = {}
         for name in plan.metrics:
             values |= material.measure(METRICS[name])
@@ -292,6 +292,7 @@ def open_job(plan: EvaluationPlan, name: str, opened: Opened, place: Place, out:
         model,
         extractor,
         plan.metrics,
+        classes=plan.classes,
         held=plan.held,
         cache=out,
         force=plan.force,

@@ -24,9 +24,10 @@ from proxdm.runtime.registry import Registry
 Keeps = Literal["moments", "features", "pixels"]
 """What a metric needs of the samples: moments of all, or features or pixels of some."""
 
-Against = Literal["moments", "some", "all", "held"]
+Against = Literal["moments", "some", "all", "held", "classes"]
 """What it needs of the reference: moments; features or pixels, whichever it keeps, of some images or of all; or pixels
-of as many images of it as there are that nothing saw, and of those, as a pair."""
+of as many images of it as there are that nothing saw, and of those, as a pair; or features of all its images with their
+classes, and then of the samples with those that were asked for, as pairs."""
 
 Compute = Callable[[Any, Any], tuple[float, ...]]
 

@@ -1,4 +1,4 @@
-"""Plain networks `(x, t, lam=None) -> tensor`, no diffusion inside: what the output means, a model decides.
+"""Plain networks `(x, t, lam=None, labels=None) -> tensor`, no diffusion inside: a model knows what the output means.
 
 A network is described by a frozen dataclass of its settings, an entry of :data:`NETWORKS`, and sees `t` and `lam` raw.
 An own network is one more entry (`examples/own.py`); training, files and the hub treat it as ours.
@@ -29,7 +29,8 @@ class NetworkConfig(Protocol):
     def build(self, shape: tuple[int, ...], conditions: int) -> nn.Module:
         """Return the network, freshly initialised from torch's global generator, for samples of a shape without batch.
 
-        `conditions` is 1 for a network `(x, t)`, 2 for a network `(x, t, lam)`.
+        `conditions` is 1 for a network `(x, t)`, 2 for a network `(x, t, lam)`. A network that is told of classes says
+        their number in `classes`, and takes `labels=` as well.
         """
 
 

@@ -2,7 +2,9 @@ r"""How a network learns of time and prox weight: sinusoidal features, an MLP, a
 
 A number `u` (`t`, or `lam`) becomes `[sin(w_k u), cos(w_k u)]` with `w_k = scale 10000^(-k/(half-1))`,
 k = 0 ... half-1 (Ho et al. 2020; Vaswani et al. 2017), then Linear, SiLU, Linear. A score network embeds `t`; a prox
-network embeds `t` and `lam` separately, each in half of the width, and concatenates them (arXiv 2507.08956).
+network embeds `t` and `lam` separately, each in half of the width, and concatenates them (arXiv 2507.08956). A network
+of C classes adds a learned vector of the label, 0 ... C-1, or C where there is none (Dhariwal and Nichol 2021; Ho and
+Salimans 2022).
 """
 
 from __future__ import annotations
@@ -59,18 +61,34 @@ class ScalarEmbedding(nn.Module):
 
 
 class ConditionEmbedding(nn.Module):
-    """The embedding `(B, width)` of `t`, or of `t` and `lam` (or `log(lam)`) in a half of the width each."""
+    """The embedding `(B, width)` of `t`, or of `t` and `lam` (or `log(lam)`) in a half of the width each; of labels."""
 
-    def __init__(self, conditioning: Conditioning, features: int, width: int, *, log_lam: bool = False) -> None:
+    def __init__(
+        self, conditioning: Conditioning, features: int, width: int, *, log_lam: bool = False, classes: int = 0
+    ) -> None:
         super().__init__()
         with_lam = conditioning == "time-lam"
         each = width // 2 if with_lam else width
         self.log_lam = log_lam
         self.time = ScalarEmbedding(features, each)
         self.lam = ScalarEmbedding(features, each, LOG_LAM_SCALE if log_lam else TIME_SCALE) if with_lam else None
+        self.labels = nn.Embedding(classes + 1, width) if classes else None
 
-    def forward(self, t: Tensor, lam: Tensor | None = None) -> Tensor:
-        """Return the embedding of `t` `(B,)` and, where the network knows it, `lam` `(B,)`; else raise a ValueError."""
+    def forward(self, t: Tensor, lam: Tensor | None = None, labels: Tensor | None = None) -> Tensor:
+        """Return the embedding of `t`, and of `lam` and `labels` where the network knows them, all `(B,)`.
+
+        Raises:
+            ValueError: `lam` is missing, or it or labels are given to a network that does not know them.
+        """
+        if self.labels is None and labels is not None:
+            raise ValueError("this network knows no classes: leave labels out, or train one with classes")
+        embedding = self._of_conditions(t, lam)
+        if self.labels is None:
+            return embedding
+        none = self.labels.num_embeddings - 1
+        return embedding + self.labels(torch.full_like(t, none, dtype=torch.long) if labels is None else labels)  # type: ignore[no-any-return]
+
+    def _of_conditions(self, t: Tensor, lam: Tensor | None) -> Tensor:
         if self.lam is None:
             if lam is not None:
                 raise ValueError("this network is conditioned on t alone, leave lam out (it is a score network)")
@@ -80,12 +98,14 @@ class ConditionEmbedding(nn.Module):
         return torch.cat([self.time(t), self.lam(lam.log() if self.log_lam else lam)], dim=1)
 
 
-def check_conditioning(conditioning: str, width: int, dropout: float, *, log_lam: bool) -> None:
+def check_conditioning(conditioning: str, width: int, dropout: float, classes: int, *, log_lam: bool) -> None:
     """Raise a ValueError unless what the settings of all networks have in common can be built."""
     if conditioning not in ("time", "time-lam"):
         raise ValueError(f"unknown conditioning {conditioning!r}; use 'time' (score) or 'time-lam' (prox)")
     if width < 4 or width % 2:
         raise ValueError(f"width = {width} must be even and at least 4")
+    if classes < 0 or classes == 1:
+        raise ValueError(f"classes = {classes} must be 0 (none) or at least 2")
     if not 0 <= dropout < 1:
         raise ValueError(f"dropout = {dropout} must lie in [0, 1)")
     if log_lam and conditioning == "time":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,10 +26,11 @@ class MLPConfig:
     # K, at least 0: besides x the network is shown `sin(2^k pi x)` and `cos(2^k pi x)` for k < K, without which it
     # learns fine structure slowly (Tancik et al. 2020).
     frequencies: int = 0
+    classes: int = 0  # Number of classes that the network is told of; 0 for none.
 
     def __post_init__(self) -> None:
         """Reject architectures that cannot be built."""
-        check_conditioning(self.conditioning, self.width, self.dropout, log_lam=self.log_lam)
+        check_conditioning(self.conditioning, self.width, self.dropout, self.classes, log_lam=self.log_lam)
         if self.dim < 1 or self.depth < 1:
             raise ValueError(f"dim = {self.dim} and depth = {self.depth} must both be at least 1")
         if self.frequencies < 0:
@@ -75,18 +77,22 @@ class MLP(nn.Module):
     def __init__(self, config: MLPConfig) -> None:
         super().__init__()
         self.config = config
-        self.embedding = ConditionEmbedding(config.conditioning, config.width, config.width, log_lam=config.log_lam)
+        told: dict[str, Any] = {"log_lam": config.log_lam, "classes": config.classes}
+        self.embedding = ConditionEmbedding(config.conditioning, config.width, config.width, **told)
         self.head = nn.Linear(config.dim * (1 + 2 * config.frequencies), config.width)
         self.blocks = nn.ModuleList(ResidualLayer(config.width, config.dropout) for _ in range(config.depth))
         self.tail = nn.Sequential(nn.LayerNorm(config.width), nn.SiLU(), nn.Linear(config.width, config.dim))
 
-    def forward(self, x: Tensor, t: Tensor, lam: Tensor | None = None) -> Tensor:
-        """Return the output, of the shape and dtype of `x`: samples `(B, *)` of `config.dim` numbers; t, lam `(B,)`."""
+    def forward(self, x: Tensor, t: Tensor, lam: Tensor | None = None, labels: Tensor | None = None) -> Tensor:
+        """Return the output, of the shape and dtype of `x`: samples `(B, *)` of `config.dim` numbers.
+
+        t, lam and labels are `(B,)`; no labels, or the number of classes for one, say nothing of the class.
+        """
         if x.ndim < 2 or x.shape[1:].numel() != self.config.dim:
             raise ValueError(
                 f"x has shape {tuple(x.shape)}, but this network takes (B, *) with {self.config.dim} numbers per sample"
             )
-        embedding = self.embedding(t, lam)
+        embedding = self.embedding(t, lam, labels)
         flat = x.flatten(1)
         angles = [flat * (2**k * math.pi) for k in range(self.config.frequencies)]
         h = self.head(torch.cat([flat, *(wave(a) for a in angles for wave in (torch.sin, torch.cos))], dim=1))

@@ -1,4 +1,4 @@
-r"""The U-Net of DDPM (Ho et al. 2020, arXiv 2006.11239), conditioned on `t` or on `(t, lam)`.
+r"""The U-Net of DDPM (Ho et al. 2020, arXiv 2006.11239), conditioned on `t` or on `(t, lam)`, and on a class.
 
 Per level `num_res_blocks` residual blocks, strided 3x3 convolutions down, a middle of two blocks, one more block per
 level on the way up with skip concatenation, nearest-neighbour x2 and 3x3 up; self-attention on the listed levels and
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -37,10 +38,11 @@ class UNetConfig:
     patch: int = 1
     checkpoint: bool = False  # Recompute activations in the backward pass: less memory, more time, the same gradients.
     log_lam: bool = False  # Embed `log(lam)` in place of `lam`.
+    classes: int = 0  # Number of classes that the network is told of; 0 for none.
 
     def __post_init__(self) -> None:
         """Reject architectures that cannot be built."""
-        check_conditioning(self.conditioning, self.width, self.dropout, log_lam=self.log_lam)
+        check_conditioning(self.conditioning, self.width, self.dropout, self.classes, log_lam=self.log_lam)
         for name in ("channels", "num_res_blocks", "patch", "out_channels"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f"{name} = {value} must be at least 1")
@@ -82,6 +84,7 @@ class UNetConfig:
         return (
             f"U-Net of width {self.width}, multipliers {'-'.join(map(str, self.mult))}, attention on levels "
             f"{attention}, {self.num_res_blocks} residual blocks a level, dropout {self.dropout:g}"
+            + (f", {self.classes} classes" if self.classes else "")
         )
 
 
@@ -195,7 +198,8 @@ class UNet(nn.Module):
         self.config = config
         width, depth = config.width, config.patch**2
         out_channels = config.channels if config.out_channels is None else config.out_channels
-        self.embedding = ConditionEmbedding(config.conditioning, width, 4 * width, log_lam=config.log_lam)
+        told: dict[str, Any] = {"log_lam": config.log_lam, "classes": config.classes}
+        self.embedding = ConditionEmbedding(config.conditioning, width, 4 * width, **told)
         for layer in self.embedding.modules():
             if isinstance(layer, nn.Linear):
                 _scaled(layer)
@@ -244,10 +248,13 @@ class UNet(nn.Module):
                 blocks.append(Upsample(channels))
         return blocks
 
-    def forward(self, x: Tensor, t: Tensor, lam: Tensor | None = None) -> Tensor:
-        """Return the output `(B, out_channels, H, W)`, in the dtype of `x` `(B, channels, H, W)`; t and lam `(B,)`."""
+    def forward(self, x: Tensor, t: Tensor, lam: Tensor | None = None, labels: Tensor | None = None) -> Tensor:
+        """Return the output `(B, out_channels, H, W)`, in the dtype of `x` `(B, channels, H, W)`.
+
+        t, lam and labels are `(B,)`; no labels, or the number of classes for one, say nothing of the class.
+        """
         self.config.check_shape(x.shape[1:])
-        embedding = self.embedding(t, lam)
+        embedding = self.embedding(t, lam, labels)
         patches = x if self.config.patch == 1 else F.pixel_unshuffle(x, self.config.patch)
         h = self.head(patches)
         skips = [h]

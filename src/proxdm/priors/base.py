@@ -75,12 +75,14 @@ class Prior(ABC):
         facts: What it was fitted to.
         curve: What a network gains over it, by which a start is chosen (:func:`proxdm.priors.gain`).
         held: Pictures that it was not fitted to, `(n, *)`, on which gains are counted; files do not keep them.
+        held_labels: Their classes `(n,)`, if they are known.
     """
 
     shape: tuple[int, ...] = field(kw_only=True)
     facts: Facts = field(default=Facts(), kw_only=True)
     curve: GainCurve | None = field(default=None, kw_only=True)
     held: Tensor | None = field(default=None, kw_only=True, repr=False)
+    held_labels: Tensor | None = field(default=None, kw_only=True, repr=False)
 
     @property
     @abstractmethod
@@ -99,6 +101,10 @@ class Prior(ABC):
         """Return the flow of x from ratio `start` to `end`, downwards or upwards; see :func:`integrate`."""
         return integrate(self.denoise, x, start, end)
 
+    def given(self, labels: Tensor | None) -> Prior:
+        """Return the prior of samples of these classes `(B,)`: itself where it knows none."""
+        return self
+
     def to(self, device: torch.device | str) -> Self:
         """Return the prior with its tensors on a device; on the CPU for one without float64 (mps)."""
         device = torch.device("cpu" if torch.device(device).type == "mps" else device)
@@ -109,7 +115,7 @@ class Prior(ABC):
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the tensors that it consists of, by name."""
-        named = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "held"}
+        named = {one.name: getattr(self, one.name) for one in fields(self) if not one.name.startswith("held")}
         return {name: value for name, value in named.items() if isinstance(value, Tensor)}
 
     @property

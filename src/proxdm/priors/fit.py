@@ -9,6 +9,8 @@ k-means on the first 64 coefficients, then mean and covariance of every cluster.
   as keep the file below 5 MB; of that number, its half, fifth, and 1 the largest that gives pictures held out a
   density at ratio 1/2 within 0.01 nats a direction of the best;
 - r, the rank of a component: 16, or 8 where there are fewer than 5,000 pictures.
+
+Pictures of known classes share the K components by their numbers, at least one a class, and each is fitted by itself.
 """
 
 from __future__ import annotations
@@ -64,6 +66,7 @@ def fit_prior(
     *,
     data: str = "",
     seed: int = 0,
+    labels: Tensor | None = None,
 ) -> GaussianPrior | MixturePrior:
     """Return the prior of pictures: one Gaussian for `components` = 1, else a mixture.
 
@@ -76,12 +79,16 @@ def fit_prior(
         rank: r, less than m.
         data: Name of the pictures, for the record.
         seed: Of the directions' start and of k-means.
+        labels: Classes of the pictures `(n,)`, 0 and up: then the mixture also knows those of its components
+            (:meth:`MixturePrior.given`).
 
     Raises:
         PriorError: There are fewer than 2 pictures, values are not finite, or K, m or r are out of their range.
     """
     raw, stream = _stream(images)
-    shape, facts, mean, total, held = _first_pass(raw)
+    shape, facts, mean, total, (held, numbers) = _first_pass(raw)
+    if labels is not None and len(labels) != facts.count:
+        raise PriorError(f"{facts.count} pictures have {len(labels)} labels; give one for each")
     n, d = facts.count - facts.count // EVERY, len(mean)
     limit = min(d, n - 1)
     sizes = _asked(components, directions, rank, n, limit)
@@ -93,11 +100,12 @@ def fit_prior(
     common: dict[str, Any] = {
         "shape": shape,
         "held": held,
+        "held_labels": None if labels is None or held is None else labels[numbers],
         "mean": _rounded(mean),
         "basis": _rounded(basis),
         "rest": _rounded(rest),
     }
-    if sizes[0] == 1 or n < 2 * LEAST_IN_CLUSTER:
+    if (sizes[0] == 1 and labels is None) or n < 2 * LEAST_IN_CLUSTER:
         rule = f"1 component, {m} directions of {n:,} pictures"
         return GaussianPrior(**common, variances=_rounded(variances), facts=replace(facts, data=data, rule=rule))
     z, done = torch.empty(n, m), 0
@@ -106,11 +114,15 @@ def fit_prior(
         done += len(batch)
     r = min(sizes[2] or (16 if n >= 5_000 else 8), m)
     k, said = (sizes[0], "as asked") if sizes[0] else _choose_components(z, m, r, seed)
+    classes = None if labels is None else labels[~_held(0, facts.count)]
+    parts = _components(z, k, r, seed) if classes is None else _components_of_classes(z, classes, k, r, seed)
+    if classes is not None:
+        k, said = len(parts["log_weights"]), f"shared by {len(set(classes.tolist()))} classes; {said}"
     rule = f"{k} components of rank {r} in {m} directions of {n:,} pictures; {said}"
     facts = replace(facts, data=data, rule=rule)
     if k == 1:
         return GaussianPrior(**common, variances=_rounded(variances), facts=facts)
-    return MixturePrior(**common, **_components(z, k, r, seed), facts=facts)
+    return MixturePrior(**common, **parts, facts=facts)
 
 
 def _stream(images: Images) -> tuple[Stream, Stream]:
@@ -144,8 +156,11 @@ def _held(first: int, count: int) -> Tensor:
     return torch.arange(first, first + count) % EVERY == EVERY - 1
 
 
-def _first_pass(raw: Stream) -> tuple[tuple[int, ...], Facts, Tensor, Tensor, Tensor | None]:
-    """Return shape and facts of the pictures, mean and total variance of those to fit to, and up to 256 held ones."""
+def _first_pass(raw: Stream) -> tuple[tuple[int, ...], Facts, Tensor, Tensor, tuple[Tensor | None, Tensor]]:
+    """Return shape and facts of the pictures, mean and total variance of those to fit to, and up to 256 held ones.
+
+    With the held ones come their numbers.
+    """
     count, low, high, digest = 0, math.inf, -math.inf, hashlib.sha256()
     total = squares = torch.zeros((), dtype=torch.float64)
     kept, seen, filled, stride, fitted = torch.empty(0), 0, 0, 1, 0
@@ -175,7 +190,7 @@ def _first_pass(raw: Stream) -> tuple[tuple[int, ...], Facts, Tensor, Tensor, Te
     facts = Facts(count, low, high, digest.hexdigest())
     number = min(filled, HELD_FOR_GAIN)
     chosen = torch.arange(number) if stride == 1 else torch.linspace(0, filled - 1, number).round().long()
-    held = kept[chosen] if number else None
+    held = kept[chosen] if number else None, (chosen * stride + 1) * EVERY - 1
     return tuple(kept.shape[1:]), facts, mean, (squares / fitted - mean.square().sum()).clamp(min=0), held
 
 
@@ -262,6 +277,18 @@ def _components(z: Tensor, k: int, r: int, seed: int) -> dict[str, Any]:
         for values, value in zip(parts.values(), entries, strict=True):
             values.append(value)
     return {name: _rounded(torch.stack(values)) for name, values in parts.items()}
+
+
+def _components_of_classes(z: Tensor, classes: Tensor, k: int, r: int, seed: int) -> dict[str, Any]:
+    """Return the same, of clusters within each class, and the class of every component."""
+    found = []
+    for label in sorted(set(classes.tolist())):
+        rows = z[classes == label]
+        parts = _components(rows, max(1, round(k * len(rows) / len(z))), r, seed)
+        share = torch.tensor(len(rows) / len(z), dtype=torch.float64)
+        parts["log_weights"] = _rounded(parts["log_weights"] + share.log())
+        found.append({**parts, "groups": torch.full((len(parts["floors"]),), float(label), dtype=torch.float64)})
+    return {name: torch.cat([parts[name] for parts in found]) for name in found[0]}
 
 
 def _cluster(z: Tensor, k: int, seed: int) -> Tensor:

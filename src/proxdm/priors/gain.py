@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from proxdm.grids import TimeGrid
-from proxdm.operators import Model, denoise, offers
+from proxdm.operators import Model, denoise, of_classes, offers
 from proxdm.priors.base import GainCurve, Prior, PriorError
 from proxdm.schedules import Schedule, as_float64, per_sample
 
@@ -39,6 +39,7 @@ def gain(
     held: Tensor,
     ratios: Sequence[float] = RATIOS,
     *,
+    labels: Tensor | None = None,
     seed: int = 0,
     batch_size: int = 64,
 ) -> GainCurve:
@@ -49,6 +50,7 @@ def gain(
         prior: The prior.
         held: Pictures as the model sees them that neither saw, `(n, *)`; 256 are enough.
         ratios: s.
+        labels: Classes of the held pictures `(n,)`, of a model with classes: gains are counted within them.
         seed: Of the noise.
         batch_size: Pictures at a time.
 
@@ -63,15 +65,17 @@ def gain(
         )
     left, linear = [0.0] * len(reached), [0.0] * len(reached)
     generator = torch.Generator().manual_seed(seed)
-    for batch in torch.split(held, batch_size):
+    for first, batch in zip(range(0, len(held), batch_size), torch.split(held, batch_size), strict=True):
+        classes = None if labels is None else labels[first : first + batch_size]
+        asked, known = of_classes(model, classes), prior.given(classes)
         x_0 = batch.to(device=model.device, dtype=model.dtype)
         z = torch.randn(batch.shape, generator=generator, dtype=torch.float32).to(x_0)
         for i, s in enumerate(reached):
             x, t = x_0 + s * z, schedule.time_of_ratio(s)
             shown = x * per_sample(schedule.alpha(t), x)
             times = t.to(x.device, torch.promote_types(x.dtype, torch.float32)).expand(len(x))
-            left[i] += float((as_float64(denoise(model, shown, times)) - x_0).square().sum())
-            linear[i] += float((as_float64(prior.denoise(x, s)) - x_0).square().sum())
+            left[i] += float((as_float64(denoise(asked, shown, times)) - x_0).square().sum())
+            linear[i] += float((as_float64(known.denoise(x, s)) - x_0).square().sum())
     gains = tuple(a / max(b, 1e-300) for a, b in zip(left, linear, strict=True))
     return GainCurve(tuple(reached), gains, len(held), str(schedule))
 
@@ -89,7 +93,9 @@ def with_gain(prior: Prior, model: Model) -> Prior:
         return prior
     known = _CURVES.setdefault(prior, {})
     if id(model) not in known:
-        known[id(model)] = gain(model, prior, prior.held)
+        known[id(model)] = gain(
+            model, prior, prior.held, labels=prior.held_labels if getattr(model, "classes", ()) else None
+        )
         finalize(model, known.pop, id(model), None)  # another model may get the same id
     return replace(prior, curve=known[id(model)])
 

@@ -14,6 +14,7 @@ w normalised over k; and `c_rest / (c_rest + s^2)` times what is outside. Size: 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -21,12 +22,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from proxdm.priors.base import Prior, integrate
+from proxdm.priors.base import Prior, PriorError, integrate
 from proxdm.priors.gaussian import GaussianPrior
 from proxdm.schedules import Time, as_float64
 
 FAR = 4.0
 """In units of the largest standard deviation: above, the mixture flows as the Gaussian of its mean and covariance."""
+
+PER_COMPONENT = ("log_weights", "centres", "axes", "variances", "floors")
+"""Fields with an entry for every component."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +46,7 @@ class MixturePrior(Prior):
         axes: U_k, `(K, m, r)`.
         variances: c_k, `(K, r)`.
         floors: c_k0, `(K,)`.
+        groups: Class of every component, `(K,)`, where classes were fitted apart; then :meth:`given` takes labels.
     """
 
     mean: Tensor
@@ -52,6 +57,7 @@ class MixturePrior(Prior):
     axes: Tensor
     variances: Tensor
     floors: Tensor
+    groups: Tensor | None = None
 
     @property
     def components(self) -> int:
@@ -67,6 +73,25 @@ class MixturePrior(Prior):
     def rank(self) -> int:
         """The number r of directions of a component."""
         return self.axes.shape[2]
+
+    def given(self, labels: Tensor | None) -> Prior:
+        """Return the prior of samples of these classes `(B,)`; a number that is no class stands for any."""
+        return self if labels is None or self.groups is None else ByClass(self, labels.cpu(), shape=self.shape)
+
+    def of_class(self, label: int) -> MixturePrior:
+        """Return the components of a class as a mixture by themselves; all of them if there is none of it."""
+        if label not in self._classes:
+            assert self.groups is not None
+            rows = self.groups == label
+            parts: dict[str, Any] = {name: getattr(self, name)[rows] for name in PER_COMPONENT}
+            parts["log_weights"] = torch.log_softmax(parts["log_weights"], 0)
+            self._classes[label] = replace(self, **parts, groups=None) if bool(rows.any()) else self
+        return self._classes[label]
+
+    @cached_property
+    def _classes(self) -> dict[int, MixturePrior]:
+        """Those of :meth:`of_class` so far."""
+        return {}
 
     @property
     def farthest(self) -> float:
@@ -128,7 +153,7 @@ class MixturePrior(Prior):
     @cached_property
     def _single(self) -> MixturePrior:
         """The mixture in float32, for :meth:`_denoise` only."""
-        tensors: dict[str, Any] = {name: value.float() for name, value in self.tensors().items()}
+        tensors: dict[str, Any] = {name: value.float() for name, value in self.tensors().items() if name != "groups"}
         return replace(self, **tensors)
 
     @cached_property
@@ -169,6 +194,41 @@ class MixturePrior(Prior):
         pull = w * (1 - shrink)
         out = pull @ self.centres + (w * shrink).sum(1, keepdim=True) * z
         return out + along.mul_(w[..., None]).mul_(inside).flatten(1) @ self._flat_axes.T
+
+
+@dataclass(frozen=True, eq=False)
+class ByClass(Prior):
+    """A mixture for a batch of known classes: every sample has the components of its own."""
+
+    mixture: MixturePrior  # Of all classes
+    labels: Tensor  # `(B,)`, on the CPU
+
+    @property
+    def farthest(self) -> float:
+        """That of the mixture."""
+        return self.mixture.farthest
+
+    def denoise(self, x: Tensor, s: Time) -> Tensor:
+        """Return `E[x_0 | x_0 + s z = x]` in the class of every sample."""
+        ratio = as_float64(s).expand(len(x))
+        return self._each(x, lambda prior, rows: prior.denoise(x[rows], ratio[rows]))
+
+    def flow(self, x: Tensor, start: float, end: float) -> Tensor:
+        """Return the flow in the class of every sample."""
+        return self._each(x, lambda prior, rows: prior.flow(x[rows], start, end))
+
+    def to(self, device: torch.device | str) -> ByClass:
+        """Return it with the mixture on a device."""
+        return replace(self, mixture=self.mixture.to(device))
+
+    def _each(self, x: Tensor, of: Callable[[MixturePrior, Tensor], Tensor]) -> Tensor:
+        if len(x) != len(self.labels):
+            raise PriorError(f"the prior is for {len(self.labels)} samples of known classes, and these are {len(x)}")
+        out = torch.empty_like(x)
+        for label in set(self.labels.tolist()):
+            rows = (self.labels == label).nonzero()[:, 0].to(x.device)
+            out[rows] = of(self.mixture.of_class(label), rows)
+        return out
 
 
 def _shrink(c: Tensor, noise: Tensor) -> Tensor:

@@ -32,7 +32,8 @@ def evaluate_commands(rows: Iterable[EvaluationRow]) -> list[str]:
     cells: dict[tuple[Any, ...], dict[int, dict[int, EvaluationRow]]] = {}
     for row in rows:
         how = (row.features.get("name"), row.reference.get("sha256"), _grid(row), row.chunk, row.bf16, row.compile)
-        key = (row.sampler, row.source, row.weights, row.samples, *how)
+        told = (row.guidance, tuple(row.classes or ()))
+        key = (row.sampler, row.source, row.weights, row.samples, *how, *told)
         cells.setdefault(key, {}).setdefault(row.seed, {})[row.steps] = row
     # A command measures every combination, so it takes what has the same steps and seeds.
     commands: dict[tuple[Any, ...], list[EvaluationRow]] = {}
@@ -53,6 +54,7 @@ def _evaluate(rows: Sequence[EvaluationRow]) -> list[str]:
         *flags(split=None if split in ("", "train") else split),
         *flags(metrics=list(dict.fromkeys(name for row in rows for name in row.used))),
         *flags(seed=min(seeds), seeds=len(seeds) if len(seeds) > 1 else None, grid=_grid(first)),
+        *flags(**{"class": list(first.classes or ()) or None}, guidance=first.guidance),
         *flags(chunk=first.chunk, bf16=first.bf16, compile=first.compile, force="forced" in first.reference),
     ]
 

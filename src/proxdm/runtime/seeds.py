@@ -11,8 +11,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-CONDITIONS, NOISE, DROPOUT, WEIGHTS = 0x636F6E64, 0x6E6F6973, 0x64726F70, 0x77656967
-"""Tags of the uses of random numbers: conditions, noise, dropout, initial weights."""
+CONDITIONS, NOISE, DROPOUT, WEIGHTS, LABELS = 0x636F6E64, 0x6E6F6973, 0x64726F70, 0x77656967, 0x6C61626C
+"""Tags of the uses of random numbers: conditions, noise, dropout, initial weights, labels that are left out."""
 
 
 def derived_seed(seed: int, use: int, *numbers: int) -> int:

@@ -31,8 +31,8 @@ from tqdm.auto import tqdm
 
 from proxdm.errors import NonFiniteError
 from proxdm.grids import TimeGrid
-from proxdm.noise import GeneratorNoise, NoiseSource, SeededNoise
-from proxdm.operators import METHODS, Ask, FunctionModel, Model, Operator
+from proxdm.noise import GeneratorNoise, NoiseSource, SeededNoise, StartedNoise
+from proxdm.operators import METHODS, Ask, FunctionModel, Model, Operator, label_indices, of_classes
 from proxdm.priors.base import Prior, PriorError, warm_start
 from proxdm.priors.gain import few_step_grid, start_for, with_gain
 from proxdm.runtime.registry import Registry
@@ -229,6 +229,8 @@ def sample(
     grid: TimeGrid | str | None = None,
     prior: Prior | bool | None = None,
     start: float | None = None,
+    classes: int | str | Sequence[int | str] = (),
+    guidance: float = 1.0,
     seed: int | None = None,
     generator: torch.Generator | None = None,
     noise: NoiseSource | None = None,
@@ -256,6 +258,9 @@ def sample(
             (`model.prior`) for samplers that take one by themselves (`multistep`), True for any sampler, False none.
         start: Ratio sigma / alpha to start from, with a prior; by default where the model begins to be better than
             it (:func:`proxdm.priors.start_for`). A grid is cut at its highest knot there.
+        classes: Of a model of classes (`model.classes`), the names or numbers of some, which the samples have in turn;
+            by default all in turn. `any` is none in particular.
+        guidance: w of classifier-free guidance (:func:`proxdm.operators.of_classes`); 1 asks for the class alone.
         seed: Sample i then depends on (seed, i) alone, not on the batch.
         generator: Source of all random numbers instead, in the order of the paper's code: x_T first, then one tensor
             for every step that uses noise; torch's global one by default.
@@ -268,7 +273,8 @@ def sample(
         The samples, of that shape, on the model's device.
 
     Raises:
-        ValueError: Arguments contradict each other, or one is missing; a start is out of its range.
+        ValueError: Arguments contradict each other, or one is missing; a start is out of its range; there is no such
+            class.
         PriorError: The prior is of another shape or schedule, or the model has none.
         StepError: A step is not defined on the grid.
         OperatorError: The model lacks the operator that the sampler asks for.
@@ -296,7 +302,12 @@ def sample(
         raise ValueError(f"seed = {seed} and generator= are both sources of random numbers; leave one out")
     else:
         noise = SeededNoise(seed, range(shape[0]), shape[1:], dtype=known.dtype, device=known.device)
-    return solve(chosen, known, times, noise, prior=known_prior, callback=callback, progress=progress).x
+    wanted = [classes] if isinstance(classes, int | str) else classes
+    if names := getattr(known, "classes", ()):
+        noise = StartedNoise(noise)
+    labels = label_indices(names, wanted, range(len(noise.initial()) if names else 0))
+    asked, prior_of = of_classes(known, labels, guidance), None if known_prior is None else known_prior.given(labels)
+    return solve(chosen, asked, times, noise, prior=prior_of, callback=callback, progress=progress).x
 
 
 def _as_model(

@@ -18,6 +18,7 @@ from torch import Tensor
 from proxdm.config import Config, ConfigError, LoggingConfig, ModelConfig, OptimiserConfig, TrainingConfig
 from proxdm.data.images import ImageData
 from proxdm.data.known import DATASETS
+from proxdm.data.labels import has_labels
 from proxdm.data.load import DataConfig, load_data
 from proxdm.data.pictures import is_archive, open_pictures
 from proxdm.errors import DataError
@@ -56,13 +57,14 @@ def seconds_of(budget: str) -> float:
     return seconds
 
 
-def configure(name: str, budget: str | None = None, size: int | None = None) -> Chosen:
+def configure(name: str, budget: str | None = None, size: int | None = None, *, labels: bool = False) -> Chosen:
     """Return the configuration of a score model for some data.
 
     Args:
         name: A folder or archive of pictures, an array, or a known data set.
         budget: Time of the training, such as `30min`; by default 30 minutes on a CPU, 2 hours on a GPU.
         size: Side of the pictures; by default what they have.
+        labels: Whether the model is told of the classes: of a known data set, or the sub-folders of a folder.
 
     Raises:
         DataError: The data are not there or cannot be used.
@@ -72,8 +74,13 @@ def configure(name: str, budget: str | None = None, size: int | None = None) -> 
     seconds = seconds_of(budget or ("2h" if device.type == "cuda" else "30min"))
     if size is not None and (size < 8 or size % 4):
         raise ConfigError(f"--size = {size} must be a multiple of 4, at least 8")
-    data, seen, said = look(name, size, 64 if device.type == "cuda" else 32)
+    data, seen, said = look(name, size, 64 if device.type == "cuda" else 32, labels)
     shape, lines = seen.shape, [said]
+    if labels:
+        some = [*seen.classes[:12], "..."] if len(seen.classes) > 12 else seen.classes
+        lines.append(f"classes: {len(seen.classes)}, {', '.join(some)}")
+    elif has_labels(name):
+        lines.append("classes: there are some, and the model is told of none (--labels)")
     if is_image_shape(shape):
         mirror = mirrors(seen)
         data = replace(data, flip="random" if mirror else "none")
@@ -81,7 +88,7 @@ def configure(name: str, budget: str | None = None, size: int | None = None) -> 
         lines.append(f"flips: {data.flip}, for they {why} their mirror images (--data.flip {_other(data.flip)})")
     best: tuple[Config, float] | None = None
     for width in WIDTHS:
-        config = _config(data, shape, width, device)
+        config = _config(data, seen, width, device)
         taken = _seconds_a_step(config, seen)
         if best is not None and seconds / taken < LEAST_STEPS:
             break
@@ -106,11 +113,11 @@ def configure(name: str, budget: str | None = None, size: int | None = None) -> 
     return Chosen(config, tuple(lines) if find_place(config.training.device).is_main else ())
 
 
-def look(name: str, size: int | None, most: int) -> tuple[DataConfig, ImageData, str]:
+def look(name: str, size: int | None, most: int, labels: bool = False) -> tuple[DataConfig, ImageData, str]:
     """Return how to read data, some of them as they will be read, and what was seen in words."""
     path = Path(name)
     if name in list(DATASETS) or not (path.is_dir() or is_archive(path)):
-        config = DataConfig(name, size=size)
+        config = DataConfig(name, size=size, labels=labels)
         data = load_data(config)
         return config, data, f"data: {len(data):,} samples of {'x'.join(map(str, data.shape))}"
     with open_pictures(path) as pictures:
@@ -126,7 +133,7 @@ def look(name: str, size: int | None, most: int) -> tuple[DataConfig, ImageData,
     middle = shorter[(len(shorter) - 1) // 2]
     side = size or max((s for s in SIDES if s <= min(middle, most)), default=SIDES[0])
     grey = all(found.shape[0] == 1 or bool((found == found[:1]).all()) for found in arrays)
-    config = DataConfig(name, size=side, grey=grey, skip_broken=broken > 0)
+    config = DataConfig(name, size=side, grey=grey, skip_broken=broken > 0, labels=labels)
     some = load_data(replace(config, limit=min(count, 2 * LOOKED_AT)))
     words = f"data: {count:,} pictures, shorter sides {shorter[0]} to {shorter[-1]}"
     if broken:
@@ -150,9 +157,9 @@ def _other(flip: str) -> str:
     return "none" if flip == "random" else "random"
 
 
-def _config(data: DataConfig, shape: tuple[int, ...], width: int, device: torch.device) -> Config:
+def _config(data: DataConfig, seen: ImageData, width: int, device: torch.device) -> Config:
     """Return the configuration with a network of a width."""
-    cuda = device.type == "cuda"
+    cuda, shape = device.type == "cuda", seen.shape
     if is_image_shape(shape):
         patch = 2 if min(shape[1:]) >= 32 and not cuda else 1
         inner = min(shape[1:]) // patch
@@ -165,7 +172,7 @@ def _config(data: DataConfig, shape: tuple[int, ...], width: int, device: torch.
         network = MLPConfig(shape[0], 4 * width, 4, frequencies=5 if shape[0] <= 8 else 0)
     else:
         raise ConfigError(f"samples of shape {shape} are neither pictures nor points; write a preset for them")
-    return Config(
+    config = Config(
         preset=AUTO,
         data=data,
         model=ModelConfig("score", shape, network),
@@ -180,6 +187,7 @@ def _config(data: DataConfig, shape: tuple[int, ...], width: int, device: torch.
         ),
         logging=LoggingConfig(50, 1_000, 2, 1_000, 36),
     )
+    return config.of_classes(seen.classes) if seen.classes else config
 
 
 def _seconds_a_step(config: Config, data: ImageData) -> float:

@@ -16,6 +16,7 @@ from proxdm.config import ConfigError, to_dict
 from proxdm.imaging import Pixels
 from proxdm.models import LearnedModel
 from proxdm.noise import SeededNoise
+from proxdm.operators import label_indices, of_classes
 from proxdm.runtime.files import replacing
 from proxdm.samplers import Sampler, find_sampler, solve
 from proxdm.training.settings import Settings
@@ -108,7 +109,8 @@ def draw_preview(
     logging, seed = settings.logging, settings.training.seed
     noise = SeededNoise(seed, range(logging.preview_samples), shape, device=model.device)
     model.eval()
-    state = solve(sampler, model, sampler.grid(model.schedule, logging.preview_steps), noise)
+    asked = of_classes(model, label_indices(model.classes, (), range(logging.preview_samples)))
+    state = solve(sampler, asked, sampler.grid(model.schedule, logging.preview_steps), noise)
     if shape == (2,):
         x, y = state.x.float().cpu().numpy().T
         counts, _, _ = np.histogram2d(-y, x, 128, [[-1.5, 1.5]] * 2)

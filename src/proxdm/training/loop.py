@@ -235,12 +235,17 @@ class Trainer:
         """Keep the phases of the loss where they were when the run was begun."""
         before = store.read_config(self.folder, type(self.record)).training.steps if horizon == 0 else horizon
         self.stepper.horizon = before
-        if self.progress and before != self.settings.training.steps and self.stepper.objective.loss != "mse":
+        if self.progress and before != self.settings.training.steps and self._has_phases:
             print(
-                f"the phases of the loss stay as for {before:,} steps; the last one goes on",
+                f"the phases of loss and learning rate stay as for {before:,} steps; the last one goes on",
                 file=sys.stderr,
                 flush=True,
             )
+
+    @property
+    def _has_phases(self) -> bool:
+        """Whether loss or learning rate depend on the length of the run."""
+        return self.stepper.objective.loss != "mse" or self.settings.optimiser.schedule == "cosine"
 
     def run(self, signals: list[int]) -> TrainingResult:
         """Take the remaining steps, or as many as are taken before a signal comes."""
@@ -317,7 +322,7 @@ class Trainer:
             "images": self.step * images,
             "phase": phase.loss,
             "zeta": phase.zeta,
-            "lr": learning_rate(self.settings.optimiser, phase, self.step - 1),
+            "lr": learning_rate(self.settings.optimiser, phase, self.step - 1, self.stepper.horizon),
             "loss": window.loss if taken else None,
             "mse": window.mse if taken else None,
             "vanished": window.vanished if taken and phase.zeta is not None else None,

@@ -9,9 +9,11 @@ until :meth:`Stepper.collect` is called.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -23,7 +25,7 @@ from proxdm.data.images import ImageData
 from proxdm.losses import Objective, ObjectiveConfig, Phase, losses, make_objective, matching_weight, phase_at
 from proxdm.models import LearnedModel
 from proxdm.runtime.processes import Place
-from proxdm.runtime.seeds import CONDITIONS, DROPOUT, NOISE, derived_seed, step_generator
+from proxdm.runtime.seeds import CONDITIONS, DROPOUT, LABELS, NOISE, derived_seed, step_generator
 from proxdm.training.ema import WeightAverages
 from proxdm.training.settings import Settings
 
@@ -48,12 +50,20 @@ class Window:
     first: int  # Number of the step with which the last row of skipped steps began; meaningless if there is none
 
 
-def learning_rate(config: OptimiserConfig, phase: Phase, step: int) -> float:
-    """Return the learning rate of an optimiser step, a pure function.
+LEAST_RATE = 0.01
+"""Share of the learning rate that `cosine` ends at, and stays at where a run is prolonged."""
 
-    That of the phase, times `(step + 1) / warmup` in the first `warmup` steps of the run.
+
+def learning_rate(config: OptimiserConfig, phase: Phase, step: int, total: int) -> float:
+    """Return the learning rate of an optimiser step of `total`, a pure function.
+
+    That of the phase, times `(step + 1) / warmup` in the first `warmup` steps of the run, times what the schedule says.
     """
     rate = config.l1_lr if phase.loss == "l1" and config.l1_lr is not None else config.lr
+    if config.schedule == "cosine":
+        rate *= max(LEAST_RATE, (1 + math.cos(math.pi * min(1.0, (step + 0.5) / total))) / 2)
+    elif config.schedule == "inverse-sqrt":
+        rate *= max(1.0, (step + 1) / config.decay_from) ** -0.5
     return rate * min(1.0, (step + 1) / config.warmup) if config.warmup else rate
 
 
@@ -81,6 +91,12 @@ class Stepper:
             raise ConfigError(
                 f"the data {data.name} have shape {tuple(data.shape)}, but model.shape = {known.shape}: set one "
                 "to fit the other (data.pad, data.size, data.grey change the data)"
+            )
+        if model.classes and data.classes != model.classes:
+            there = ", ".join(data.classes) or "none that are known"
+            raise ConfigError(
+                f"the model is told of the classes {', '.join(model.classes)}, and the data {data.name} have {there}; "
+                "set data.labels, or name data of the same classes"
             )
         lam = draws.draw(1, torch.Generator().manual_seed(0)).lam
         if (lam is None) != (model.kind == "score"):
@@ -118,7 +134,7 @@ class Stepper:
         """Take optimiser step number `step` (from 0), or skip it if loss or gradient is not finite."""
         self.model.train()
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.settings.optimiser, phase, step)
+            group["lr"] = learning_rate(self.settings.optimiser, phase, step, self.horizon)
         self.optimizer.zero_grad(set_to_none=True)
         sums = self.place.sum(self._accumulate(step, phase))
         means = sums / self.settings.training.batch_size
@@ -135,7 +151,9 @@ class Stepper:
         training, place = self.settings.training, self.place
         share = training.batch_size // place.world
         x0 = self.stream.batch(step, training.batch_size, rank=place.rank, world_size=place.world)
-        drawn, noise = self._randomness(step, slice(place.rank * share, (place.rank + 1) * share))
+        mine = slice(place.rank * share, (place.rank + 1) * share)
+        drawn, noise = self._randomness(step, mine)
+        labels = self._labels(step, mine)
         torch.manual_seed(derived_seed(training.seed, DROPOUT, step, place.rank))
         micro = min(training.micro_batch or share, share)
         sums = torch.zeros_like(self.counters[:3])
@@ -144,7 +162,8 @@ class Stepper:
             shown = [value[rows] for value in (drawn.t, drawn.lam) if value is not None]
             last = start + micro >= share
             with nullcontext() if last or place.world == 1 else self._spread.no_sync():  # type: ignore[operator]
-                prediction, target = self.predict(self._forward, x0[rows], list(noise[:, rows]), *shown)
+                forward = self._forward if labels is None else partial(self._forward, labels=labels[rows])
+                prediction, target = self.predict(forward, x0[rows], list(noise[:, rows]), *shown)
                 found = losses(prediction, target, phase)
                 (found.loss.sum() / share).backward()  # type: ignore[no-untyped-call]
             sums += torch.stack([found.loss.detach().sum(), found.mse.sum(), _vanished(found.mse, phase)]).to(sums)
@@ -159,17 +178,27 @@ class Stepper:
         shape = (self.predict.noises, training.batch_size, *self.stream.data.shape)
         return Conditions(self._send(drawn.t), lam), torch.randn(shape, generator=generator, device=device)[:, rows]
 
+    def _labels(self, step: int, rows: slice) -> Tensor | None:
+        """Return the classes of the batch, of which some are left out; None of a model that knows none."""
+        training, place, classes = self.settings.training, self.place, len(self.model.classes)
+        if not classes:
+            return None
+        labels = self.stream.labels(step, training.batch_size, rank=place.rank, world_size=place.world)
+        assert labels is not None
+        coins = torch.rand(training.batch_size, generator=step_generator(training.seed, LABELS, step))[rows]
+        return torch.where((coins < training.label_dropout).to(place.device), classes, labels)
+
     def _send(self, value: Tensor) -> Tensor:
         # Schedules are computed in float64, on the host where the device has none.
         return value if self.place.device.type == "mps" else value.to(self.place.device, non_blocking=True)
 
-    def _forward(self, x: Tensor, *conditions: Tensor) -> Tensor:
+    def _forward(self, x: Tensor, *conditions: Tensor, **labels: Tensor) -> Tensor:
         """Return the raw output of the model, in autocast and in the wanted memory format."""
         training = self.settings.training
         if training.channels_last and x.ndim == 4:
             x = x.contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.place.device.type, torch.bfloat16, enabled=training.bf16):
-            out: Tensor = self._spread(x, *conditions)
+            out: Tensor = self._spread(x, *conditions, **labels)
         return out
 
     def _count(self, step: int, finite: Tensor, values: Tensor) -> None:
