@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,20 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip("the folder ../shared with golden arrays and real images is not here")
     return folder
+
+
+@pytest.fixture
+def chromium():
+    """A browser without a window."""
+    names = [os.environ["PROXDM_CHROMIUM"]] if "PROXDM_CHROMIUM" in os.environ else ["chromium", "google-chrome"]
+    program = next((found for name in names if (found := shutil.which(name))), None)
+    if program is None:
+        pytest.skip("no Chromium or Chrome is installed (or named by PROXDM_CHROMIUM) to open pages in")
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with playwright.sync_playwright() as start:
+        browser = start.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield browser
+        browser.close()
 
 
 @pytest.fixture

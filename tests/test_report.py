@@ -6,10 +6,8 @@ import base64
 import dataclasses
 import itertools
 import json
-import os
 import re
 import shlex
-import shutil
 from collections import Counter
 from html.parser import HTMLParser
 from io import BytesIO
@@ -365,22 +363,14 @@ def test_the_commands_of_evaluations_measure_the_same_rows():
 
 
 @pytest.fixture
-def view():
+def view(chromium):
     """A page of a Chromium that has no network, with the addresses it asked for and what it complained about."""
-    names = [os.environ["PROXDM_CHROMIUM"]] if "PROXDM_CHROMIUM" in os.environ else ["chromium", "google-chrome"]
-    program = next((found for name in names if (found := shutil.which(name))), None)
-    if program is None:
-        pytest.skip("no Chromium or Chrome is installed (or named by PROXDM_CHROMIUM) to open the report in")
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with playwright.sync_playwright() as start:
-        browser = start.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        view = browser.new_context(offline=True).new_page()
-        view.asked, view.complaints = [], []
-        view.on("request", lambda one: None if one.url.startswith("data:") else view.asked.append(one.url))
-        view.on("pageerror", lambda error: view.complaints.append(str(error)))
-        view.on("console", lambda one: view.complaints.append(one.text) if one.type in ("warning", "error") else None)
-        yield view
-        browser.close()
+    view = chromium.new_context(offline=True).new_page()
+    view.asked, view.complaints = [], []
+    view.on("request", lambda one: None if one.url.startswith("data:") else view.asked.append(one.url))
+    view.on("pageerror", lambda error: view.complaints.append(str(error)))
+    view.on("console", lambda one: view.complaints.append(one.text) if one.type in ("warning", "error") else None)
+    return view
 
 
 def test_the_report_opens_from_disk_without_a_network(place, view):

@@ -318,6 +318,7 @@ class Generated:
         record: How they were made, in plain types: source, weights, sampler, grid, steps, nfe, seed, ...
         device: Where.
         seconds: Time of the sampler and the decoder.
+        classes: Names of the classes that the samples have in turn; none of a model without classes.
     """
 
     samples: Tensor
@@ -325,6 +326,7 @@ class Generated:
     record: dict[str, Any]
     device: torch.device
     seconds: float
+    classes: tuple[str, ...] = ()
 
 
 def generate(
@@ -381,6 +383,7 @@ def generate(
         {**_record(source, opened, plan, method, grid), "nfe": nfe},
         model.device,
         time.perf_counter() - started,
+        plan.classes or model.classes,
     )
 
 

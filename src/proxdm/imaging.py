@@ -95,24 +95,50 @@ def save_grid(
     columns: int | None = None,
     zoom: int | None = None,
     caption: str | None = None,
+    titles: Sequence[str] = (),
     metadata: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write all images into one PNG: :func:`grid`, with a line of text below if there is one."""
-    pixels = grid(images, columns=columns, zoom=zoom)
+    """Write all images into one PNG: :func:`grid`, titles above its columns and a line of text below, if there are."""
+    pixels = titled(grid(images, columns=columns, zoom=zoom), titles)
     save_png(captioned(pixels, caption) if caption else pixels, path, metadata)
+
+
+def titled(pixels: Pixels, titles: Sequence[str]) -> Pixels:
+    """Return a picture of equally wide columns with a title above each, cut where its column ends."""
+    from PIL import Image, ImageDraw
+
+    if not titles:
+        return pixels
+    height, width = pixels.shape[:2]
+    room, size = (width - _PADDING) / len(titles), max(9, min(14, width // len(titles) // 7))
+    canvas = Image.new("RGB" if pixels.ndim == 3 else "L", (width, height + 2 * size), "white")
+    canvas.paste(Image.fromarray(pixels), (0, 2 * size))
+    for number, title in enumerate(titles):
+        font, text = _fitting(title, size, room - _PADDING)
+        place = (_PADDING + (number + 0.5) * room, size)
+        ImageDraw.Draw(canvas).text(place, text, fill="black", font=font, anchor="mm")
+    return np.asarray(canvas)
+
+
+def _fitting(text: str, size: int, width: float) -> tuple[Any, str]:
+    """Return the font of a size, and a text cut to a width in it."""
+    from PIL import ImageFont
+
+    font = ImageFont.load_default(size)
+    while len(text) > 1 and font.getlength(text) > width:
+        text = text.rstrip("…")[:-1] + "…"
+    return font, text
 
 
 def captioned(pixels: Pixels, text: str) -> Pixels:
     """Return a picture with a line of text below it, cut where the picture ends."""
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import Image, ImageDraw
 
     height, width = pixels.shape[:2]
     size = max(10, min(16, width // 40))
     canvas = Image.new("RGB" if pixels.ndim == 3 else "L", (width, height + 2 * size), "white")
     canvas.paste(Image.fromarray(pixels), (0, 0))
-    font = ImageFont.load_default(size)
-    while len(text) > 1 and font.getlength(text) > width - 2 * _PADDING:
-        text = text.rstrip("…")[:-1] + "…"
+    font, text = _fitting(text, size, width - 2 * _PADDING)
     ImageDraw.Draw(canvas).text((2 * _PADDING, height + size / 2), text, fill="black", font=font)
     return np.asarray(canvas)
 

@@ -111,7 +111,7 @@ def test_wrong_arguments_exit_with_2_and_say_why(arguments, message, capsys):
 def test_files_with_unknown_keys_are_refused(tmp_path, capsys):
     for content, message in [
         ('{"trainig": {}}', "unknown key 'trainig' (did you mean 'training'?)"),
-        ("[1]", "must hold a JSON object"),
+        ("[1]", "must hold an object, such as"),
         ("{", "is not JSON"),
     ]:
         (tmp_path / "x.json").write_text(content)
@@ -199,3 +199,20 @@ def test_signals_leave_a_checkpoint_words_and_the_right_status(number, status, m
     assert to_json(store.read_config(out)) == to_json(
         replace(config, training=replace(config.training, steps=step + 3))
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.toml", "[training]\nsteps = 7\nema = [0.99]\n[optimiser]\nschedule = 'cosine'\n"),
+        ("a.yaml", "training:\n  steps: 7\n  ema: [0.99]\noptimiser:\n  schedule: cosine\n"),
+        ("a.json", '{"training": {"steps": 7, "ema": [0.99]}, "optimiser": {"schedule": "cosine"}}'),
+    ],
+)
+def test_values_of_a_file_in_three_languages(name, text, tmp_path):
+    (tmp_path / name).write_text(text)
+    config = parse_request(["digits-score", "--config", str(tmp_path / name)], "proxdm train").config
+    assert (config.training.steps, config.training.ema, config.optimiser.schedule) == (7, (0.99,), "cosine")
+    (tmp_path / name).write_text("{ no : [ such")
+    with pytest.raises(ConfigError, match=rf"{name} is not {name[2:].upper()}: "):
+        parse_request(["digits-score", "--config", str(tmp_path / name)], "proxdm train")

@@ -27,8 +27,9 @@ from platform import python_version
 from typing import Any, NoReturn, TypeVar
 
 from proxdm._version import __version__
+from proxdm.cli.helping import show, wants_help
 from proxdm.errors import ProxdmError, did_you_mean, one_line
-from proxdm.runtime.registry import import_plugins
+from proxdm.runtime.registry import IMPORTED, import_plugins
 
 Arguments = TypeVar("Arguments")
 
@@ -198,6 +199,8 @@ def _dispatch(arguments: list[str]) -> int:
         hint = did_you_mean(first, [*VERBS, "--help", "--version", "--debug", "--import"])
         what = "option" if first.startswith("-") else "verb"
         raise ValueError(f"unknown {what} {first!r}{hint}; the verbs are {', '.join(VERBS)}; see proxdm --help")
+    if wants_help(rest) and not IMPORTED:
+        return show(first, VERBS[first].module, rest)
     module = importlib.import_module(VERBS[first].module)
     status: int = module.main(rest, f"proxdm {first}")
     return status

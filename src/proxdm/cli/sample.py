@@ -26,6 +26,9 @@ Kind = Literal["png", "npz", "gif", "folder"]
 ANIMATED = 64
 """Samples in an animation that comes beside another output."""
 
+MOST_TITLES = 20
+"""Classes up to which each has a column of the grid."""
+
 _KINDS: dict[str, Kind] = {".png": "png", ".npz": "npz", ".gif": "gif"}
 
 
@@ -44,7 +47,7 @@ class Sample(ModelOptions, SamplePlan):
     """A .png (one grid), .npz (array `samples`) or .gif file (from noise to samples); any other name is a folder of
     numbered PNG files."""
 
-    columns: int | None = None  # Pictures in a row of the grid.
+    columns: int | None = None  # Pictures in a row of the grid; by default one for every class, or as many as rows.
     no_caption: bool = False  # Leave the line below the grid out, which says what it shows.
     trajectory_gif: bool = False
     """Also write an animation of the first samples on their way from noise, beside the output."""
@@ -132,15 +135,20 @@ def run(options: Sample, prog: str) -> int:
 def caption(record: Mapping[str, Any]) -> str:
     """Return in one line what samples are of: model, sampler, evaluations."""
     prior = " + prior" if "prior" in record else ""
-    return f"{record['source']}: {record['sampler']}{prior}, {record['nfe']} evaluations, {record['weights']}"
+    guidance = f", guidance {record['guidance']:g}" if record.get("guidance", 1) != 1 else ""
+    sampler = f"{record['sampler']}{prior}{guidance}"
+    return f"{record['source']}: {sampler}, {record['nfe']} evaluations, {record['weights']}"
 
 
 def _write(found: Generated, options: Sample, path: Path, animation: Path | None) -> None:
     """Write what is not written already."""
-    kind, columns = options.kind, options.columns
+    kind, columns, titles = options.kind, options.columns, found.classes
+    if columns is None and 1 < len(titles) <= MOST_TITLES:
+        columns = len(titles)
     if kind == "png":
         text = None if options.no_caption else caption(found.record)
-        imaging.save_grid(found.samples, path, columns=columns, caption=text, metadata=found.record)
+        above = titles if columns == len(titles) <= options.samples and text else ()
+        imaging.save_grid(found.samples, path, columns=columns, caption=text, titles=above, metadata=found.record)
     elif kind == "npz":
         imaging.save_npz(found.samples, path, found.record)
     elif kind == "folder":

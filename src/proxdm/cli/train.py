@@ -6,19 +6,20 @@ import argparse
 import json
 import signal
 import sys
-from collections.abc import Sequence
+import tomllib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from shlex import quote
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
 from proxdm.checkpoints import store
 from proxdm.cli import parse
 from proxdm.config import Config, ConfigError, overlay, to_json
-from proxdm.errors import did_you_mean
+from proxdm.errors import did_you_mean, one_line
 from proxdm.presets import AUTO, PRESETS, get_preset
 from proxdm.runtime.registry import IMPORTED
 from proxdm.runtime.words import duration
@@ -28,7 +29,8 @@ USAGE = """usage: {prog} DATA|PRESET [--budget 30min] [--size 32] [--labels] [--
 
 Train a model. DATA is a folder or archive of pictures, an array, or a known data set: shape and flips are read from it,
 the network and the number of steps follow from the budget. Of a PRESET the configuration is the preset's. The values of
-FILE (JSON) take their place, and those of flags theirs. `{prog} DATA|PRESET --help` lists every field with its value.
+FILE (JSON, TOML or YAML by its ending) take their place, and those of flags theirs. `{prog} DATA|PRESET --help` lists
+every field with its value.
 Several processes: `accelerate launch -m proxdm train` or `torchrun -m proxdm train` (on CPUs the latter); the first
 line that a run prints says how many there are.
 
@@ -58,7 +60,7 @@ class Train:
     size: int | None = None  # Side of the pictures of DATA.
     labels: bool = False  # Tell the model of classes: those of a known data set, or the sub-folders of a folder.
     init: str | None = None  # A model whose weights the training starts from: a run, a file, a .pth of the paper.
-    # JSON file with values in place of the preset's; it need not have all of them.
+    # JSON, TOML or YAML file with values in place of the preset's; it need not have all of them.
     file: Annotated[Path | None, tyro.conf.arg(name="config", metavar="FILE")] = None
     dry_run: bool = False  # Show the configuration, its memory and its time, from a few real steps; nothing is written.
 
@@ -92,7 +94,7 @@ def parse_request(arguments: Sequence[str], prog: str) -> Train:
     if early.resume and base.preset != (AUTO if is_data else name):
         raise ConfigError(f"{out} is a run of the preset {base.preset!r}, not of {name!r}; name that one")
     if early.config is not None:
-        base = overlay(base, _read_json(early.config))
+        base = overlay(base, _read_values(early.config))
     base = replace(base, imports=tuple(dict.fromkeys((*base.imports, *IMPORTED))))
     return parse(
         Train,
@@ -159,13 +161,22 @@ def _early(flags: list[str]) -> argparse.Namespace:
         raise ConfigError(str(error)) from None
 
 
-def _read_json(path: Path) -> dict[str, object]:
+def _read_values(path: Path) -> dict[str, object]:
+    """Return the values of a file: TOML or YAML by its ending, else JSON."""
+    import yaml
+
+    languages: dict[str, tuple[str, Callable[[str], Any]]] = {
+        ".toml": ("TOML", tomllib.loads),
+        ".yaml": ("YAML", yaml.safe_load),
+        ".yml": ("YAML", yaml.safe_load),
+    }
+    kind, read = languages.get(path.suffix.lower(), ("JSON", json.loads))
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ConfigError(f"{path} is not JSON: {error}") from None
+        content = read(path.read_text(encoding="utf-8"))
+    except (ValueError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path} is not {kind}: {one_line(error)}") from None
     if not isinstance(content, dict):
-        raise ConfigError(f'{path} must hold a JSON object, such as {{"training": {{"steps": 1000}}}}')
+        raise ConfigError(f'{path} must hold an object, such as {{"training": {{"steps": 1000}}}}')
     return content
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -116,7 +117,7 @@ def write_onnx(module: nn.Module, example: tuple[Tensor, ...], path: Path, *, ba
         GraphError: onnx or onnxscript is missing, or the module cannot be traced.
     """
     try:
-        import onnx  # noqa: F401
+        import onnx
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise GraphError(f'ONNX files need onnx and onnxscript ({error}): pip install "proxdm[onnx]"') from error
@@ -133,10 +134,51 @@ def write_onnx(module: nn.Module, example: tuple[Tensor, ...], path: Path, *, ba
         )
     except Exception as error:  # the exporter raises whatever comes to its mind
         raise GraphError(f"the model cannot be written as ONNX: {one_line(error)[:300]}") from error
+    compact = _compacted(made.model_proto)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as part:
-        made.save(str(part), external_data=False)
+        onnx.save(compact, str(part))
     return path
+
+
+def _compacted(model: Any) -> Any:
+    """Return an ONNX model without notes of its making, and with every array once, in float32 where that is exact.
+
+    Priors compute in float64 with numbers that float32 holds, and once more in float32: half and twice the room.
+    """
+    from onnx import TensorProto, helper, numpy_helper
+
+    known: dict[tuple[bytes, tuple[int, ...]], str] = {}
+    kept, casts, renamed = [], [], {}
+    for tensor in model.graph.initializer:
+        if tensor.data_type not in (TensorProto.FLOAT, TensorProto.DOUBLE):
+            kept.append(tensor)
+            continue
+        value = numpy_helper.to_array(tensor)
+        single = value.astype(np.float32)
+        if not np.array_equal(single, value):
+            kept.append(tensor)
+            continue
+        name = known.setdefault((single.tobytes(), single.shape), f"{tensor.name}.float32")
+        if name == f"{tensor.name}.float32":
+            kept.append(numpy_helper.from_array(single, name))
+        if value.dtype == np.float64:
+            casts.append(helper.make_node("Cast", [name], [tensor.name], to=TensorProto.DOUBLE))
+        else:
+            renamed[tensor.name] = name
+    nodes = list(model.graph.node)
+    for node in nodes:
+        node.input[:] = [renamed.get(name, name) for name in node.input]
+        del node.metadata_props[:]
+        node.doc_string = ""
+    for part, values in (
+        (model.graph.initializer, kept),
+        (model.graph.node, [*casts, *nodes]),
+        (model.graph.value_info, []),
+    ):
+        del part[:]
+        part.extend(values)
+    return model
 
 
 def _program(module: nn.Module, example: tuple[Tensor, ...], batch: int | None) -> torch.export.ExportedProgram:

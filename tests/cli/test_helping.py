@@ -1,0 +1,78 @@
+"""Help: quick from the second time on, and every example in it is one that its verb takes."""
+
+import importlib
+import shlex
+import subprocess
+import sys
+import time
+
+import pytest
+
+from proxdm.cli import VERBS, main
+from proxdm.cli.helping import EXAMPLES, wants_help
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+class Taken(Exception):
+    """The arguments of a verb were taken."""
+
+
+LINES = [line for verb in EXAMPLES for line in EXAMPLES[verb]]
+
+
+def test_every_verb_has_examples():
+    assert set(EXAMPLES) == set(VERBS)
+    assert [verb for verb, lines in EXAMPLES.items() if not lines] == ["train"]
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_examples_are_taken(line, monkeypatch):
+    verb, *arguments = shlex.split(line, comments=True)[1:]
+    assert line.startswith(f"proxdm {verb} ") or line == f"proxdm {verb}"
+    if ">>" in arguments:
+        arguments = arguments[: arguments.index(">>")]
+    module = importlib.import_module(VERBS[verb].module)
+    parse = module.parse
+
+    def taken(*given, **more):
+        parse(*given, **more)
+        raise Taken
+
+    monkeypatch.setattr(module, "parse", taken)
+    with pytest.raises(Taken):
+        module.main(arguments, f"proxdm {verb}")
+
+
+def test_the_second_time_is_quick(home):
+    command = [sys.executable, "-m", "proxdm", "sample", "--help"]
+    texts, seconds = [], []
+    for _ in range(3):
+        started = time.perf_counter()
+        texts.append(subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout)
+        seconds.append(time.perf_counter() - started)
+    assert texts[0] == texts[1] == texts[2]
+    assert "--guidance" in texts[0]
+    assert texts[0].endswith("examples:\n" + "".join(f"  {line}\n" for line in EXAMPLES["sample"]))
+    assert len(list((home / ".cache/proxdm/help").iterdir())) == 1
+    assert min(seconds[1:]) < seconds[0] / 3  # of a process that imports no torch
+
+
+def test_help_goes_where_nothing_can_be_kept(home, capsys):
+    (home / ".cache").write_text("no folder")
+    assert main(["info", "--help"]) == 0
+    assert "examples:\n  proxdm info fashion-mnist" in capsys.readouterr().out
+
+
+def test_only_general_help_is_kept(home):
+    (home / "pictures").mkdir()
+    assert wants_help(["--help"])
+    assert wants_help(["fit", "-h"])
+    assert not wants_help(["pictures", "--help"])
+    assert not wants_help(["--steps", "2", "--help"])
+    assert not wants_help(["fit"])
