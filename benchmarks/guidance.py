@@ -34,22 +34,21 @@ def real_accuracy(features: str, data: str) -> float:
     return accuracy(parts[1], parts[0])[0]
 
 
-def draw(found: dict[tuple[int, float], dict[str, float]], path: Path) -> None:
-    """Draw precision against recall, a curve for every N, points named by w."""
-    with style.drawing(6.0, 4.2) as figure:
-        axes = figure.add_axes((0.11, 0.14, 0.86, 0.76))
-        counts = sorted({n for n, _ in found})
-        for n, mark in zip(counts, "os^D", strict=False):
-            row = {w: one for (k, w), one in found.items() if k == n}
-            axes.plot([one["recall"] for one in row.values()], [one["precision"] for one in row.values()], f"{mark}-",
-                      markersize=4, linewidth=1, label=f"N = {n}")  # fmt: skip
-            if n == counts[-1]:
-                for w, one in row.items():
-                    axes.annotate(f"w = {w:g}", (one["recall"], one["precision"]), xytext=(5, 4), fontsize=8,
-                                  textcoords="offset points")  # fmt: skip
-        axes.set_xlabel("recall: how much of the data is covered")
-        axes.set_ylabel("precision: how many samples look real")
-        axes.legend(frameon=False)
+def draw(found: dict[tuple[int, float], dict[str, float]], real: float, path: Path) -> None:
+    """Draw accuracy, distance, precision and recall by w, a curve for every N."""
+    titles = {"accuracy": "class accuracy", "fid": "Fréchet distance", "precision": "precision", "recall": "recall"}
+    with style.drawing(9.6, 2.7) as figure:
+        for place, (name, title) in enumerate(titles.items()):
+            axes = figure.add_axes((0.05 + 0.245 * place, 0.19, 0.195, 0.66))
+            for n, mark in zip(sorted({n for n, _ in found}), "os^D", strict=False):
+                points = sorted((w, one[name]) for (k, w), one in found.items() if k == n)
+                axes.plot(*zip(*points, strict=True), f"{mark}-", markersize=4, linewidth=1.2, label=f"N = {n}")
+            if name == "accuracy":
+                axes.axhline(real, color="#6b6b6b", linewidth=0.8, linestyle=":")
+                axes.annotate("real pictures", (5, real), ha="right", va="bottom", fontsize=8, color="#6b6b6b")
+                axes.legend(frameon=False, loc="lower right", fontsize=8, bbox_to_anchor=(1, 0.2))
+            axes.set_title(title, fontsize=10)
+            axes.set_xlabel("guidance w")
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=150)
 
@@ -73,8 +72,9 @@ def main() -> None:
     names = list(next(iter(found.values())))
     rows = [[str(n), f"{w:g}", *(f"{found[n, w][name]:.4g}" for name in names)] for n, w in sorted(found)]
     print(table(["N", "w", *names], rows))
-    print(f"real test pictures: accuracy {real_accuracy(options.features, 'fashion-mnist'):.4f}")
-    draw(found, options.figure)
+    real = real_accuracy(options.features, "fashion-mnist")
+    print(f"real test pictures: accuracy {real:.4f}")
+    draw(found, real, options.figure)
 
 
 if __name__ == "__main__":

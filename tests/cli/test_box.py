@@ -12,11 +12,11 @@ from proxdm.checkpoints.load import BOX
 from proxdm.cli import main
 
 
-def test_there_are_some_each_under_three_megabytes_with_a_card():
+def test_there_are_some_each_under_eight_megabytes_with_a_card():
     assert set(BOX) >= {"digits", "fashion-mnist"}
     card = (next(iter(BOX.values())).parent / "README.md").read_text()
     for name, path in BOX.items():
-        assert path.stat().st_size < 3e6
+        assert path.stat().st_size < 8e6
         assert f"| `{name}` |" in card
 
 
@@ -29,7 +29,8 @@ def test_two_evaluations_draw_pictures(name, tmp_path, monkeypatch, capsys):
     x = proxdm.sample(model, "multistep", 2, (64, *model.config.model.shape), seed=0)
     # Pictures: about half of the pixels of digits and garments are background, and nothing is far outside.
     assert x.abs().max() < 2
-    assert ((x < -0.9).float().mean() > 0.2) & (x.std() > 0.3)
+    background = 0.01 if model.config.model.shape[0] == 3 else 0.2
+    assert ((x < -0.9).float().mean() > background) & (x.std() > 0.3)
 
 
 @pytest.mark.parametrize("name", sorted(BOX))
@@ -59,7 +60,7 @@ def test_the_package_is_not_written_to(command, capsys):
 
 def test_unknown_names_list_the_box(capsys):
     assert main(["sample", "digit"]) == 2
-    assert "in the box (digits, fashion-mnist)" in capsys.readouterr().err
+    assert "in the box (cifar10, digits, fashion-mnist-classes, fashion-mnist)" in capsys.readouterr().err
 
 
 def test_mosaic(tmp_path, monkeypatch, capsys):
