@@ -76,6 +76,8 @@ class TrainingState:
     counters: tuple[float, ...] = ()  # Further numbers that the trainer wants back
     versions: str = ""  # Versions of the packages that wrote it
     data: str = ""  # SHA-256 of the samples that it was trained on
+    validation: float | None = None  # Squared error on held samples, where it was taken
+    best: tuple[int, float] | None = None  # Step and value of the lowest one so far
     horizon: int = 0  # Steps that the phases of the loss are laid over: those of the beginning; 0 of older runs
 
 
@@ -220,7 +222,9 @@ def save_checkpoint(
     keep: int = 0,
     model: ModelConfig | None = None,
 ) -> Checkpoint:
-    """Write a checkpoint of a run, whole and synced to disk; then remove all but the latest `keep`, if that is not 0.
+    """Write a checkpoint of a run, whole and synced to disk; then remove earlier ones.
+
+    The latest `keep` stay, all if that is 0, and the one of the lowest error on held samples.
 
     Weight sets are `raw` and `ema-DECAY`; `model` is what their files say of the model where `config` is no `Config`.
     Where the disk is full an OutputError says so, and earlier checkpoints are untouched.
@@ -251,7 +255,8 @@ def save_checkpoint(
         raise OutputError(f"the checkpoint {target} cannot be written ({reason}); make room, then resume") from error
     if keep:
         for old in checkpoints(folder)[:-keep]:
-            _remove(old.path)
+            if state.best is None or old.step != state.best[0]:
+                _remove(old.path)
     return Checkpoint(target, state)
 
 

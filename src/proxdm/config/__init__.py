@@ -146,10 +146,20 @@ class TrainingConfig:
     # Consecutive steps with a loss or gradient that is not finite, which are skipped, before the run stops.
     patience: int = 10
     device: Literal["auto", "cpu"] = "auto"  # `auto` (a GPU where there is one) or `cpu`.
+    # Share of the samples that is held out, evenly, and that the squared error of the average is taken on at every
+    # checkpoint; the checkpoint of the lowest one is kept. 0 holds out none.
+    validation: float = 0.0
+    # Stop where that error has not fallen for so many checkpoints; 0 goes on to the last step.
+    stop_after: int = 0
 
     def __post_init__(self) -> None:
         """Reject values out of range."""
         _at_least("training", self, steps=1, batch_size=1, micro_batch=1, patience=1, seed=0)
+        _at_least("training", self, stop_after=0)
+        if not 0 <= self.validation <= 0.5:
+            raise ConfigError(f"training.validation = {self.validation} must lie in [0, 0.5], such as 0.05")
+        if self.stop_after and not self.validation:
+            raise ConfigError(f"training.stop_after = {self.stop_after} needs held samples: set training.validation")
         if not 0 <= self.label_dropout < 1:
             raise ConfigError(f"training.label_dropout = {self.label_dropout} must lie in [0, 1)")
         if any(not 0 < decay < 1 for decay in self.ema) or len(set(self.ema)) != len(self.ema):

@@ -74,6 +74,20 @@ class ImageData:
         note = f"{self.preprocessing}; first {count} of {len(self)}"
         return replace(self, images=self.images[:count], preprocessing=note, labels=self._labels(slice(count)))
 
+    def held_out(self, share: float) -> tuple[ImageData, ImageData | None]:
+        """Return the samples without every `1 / share`-th of them, and these; all and None for a share of 0."""
+        if not share:
+            return self, None
+        numbers = torch.arange(len(self))
+        held = ((numbers + 1) * share).floor() > (numbers * share).floor()
+        if not bool(held.any()):
+            raise DataError(f"{self.name}: a share of {share:g} of {len(self)} samples is none; hold out more")
+        parts = []
+        for rows in (~held, held):
+            index = rows.nonzero()[:, 0]
+            parts.append(replace(self, images=self.images[index], memory_mapped=False, labels=self._labels(index)))
+        return parts[0], parts[1]
+
     def of(self, wanted: Sequence[str]) -> ImageData:
         """Return the samples of some classes, by their names, with all names of classes."""
         if self.labels is None:

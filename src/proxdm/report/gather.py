@@ -47,6 +47,12 @@ class Run:
         """The folder of a training run; None for other sources."""
         return Path(self.source) if is_run(Path(self.source)) else None
 
+    @property
+    def previews(self) -> list[Path]:
+        """Up to four grids of samples that were drawn during the training, evenly, the last among them."""
+        found = sorted(self.folder.glob("previews/step-*.png")) if self.folder else []
+        return [found[round(i * (len(found) - 1) / 3)] for i in range(4)] if len(found) > 4 else found
+
     def facts(self) -> list[tuple[str, str]]:
         """Return what it is, as names and values for people."""
         if self.config is None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import files
@@ -138,6 +139,7 @@ def render(material: Material, *, title: str = "", metrics: Sequence[str] = ()) 
         changed=_changed,
         config_json=to_json,
         figure=lambda panel, name: Markup(_figure(panel, styles, name)),
+        previews=_previews,
         loss=lambda run, name: Markup(_loss(run, name)),
         metric_title=curves.metric_title,
         note=_note,
@@ -161,7 +163,9 @@ def _parts(rows: Iterable[Measured], metrics: Sequence[str], styles: Mapping[Key
     for number, members in enumerate(split.values(), 1):
         there = {value for one in members for value in one.row.metrics}
         shown = [name for name in metrics if there & set(METRICS[name].values if name in METRICS else (name,))]
-        parts.append(Part(number, members, make_panels(members, shown), styles))
+        panels = make_panels(members, shown)
+        told = [panel for panel in panels if any(any(point.values) for one in panel.series for point in one.points)]
+        parts.append(Part(number, members, told or panels, styles))  # what is 0 everywhere stands in the table of rows
     return parts
 
 
@@ -208,6 +212,15 @@ def _loss(run: Run, name: str) -> str:
     curve = curves.training_curve(run.log)
     described = f"Loss of {run.name} against the optimiser step, phase by phase"
     return "" if curve is None else inline_svg(curve, name, described)
+
+
+def _previews(run: Run) -> list[tuple[str, str]]:
+    """Return the previews of a run, as a caption and an address of each."""
+    found = []
+    for path in run.previews:
+        with suppress(OSError):
+            found.append((f"step {int(path.stem.removeprefix('step-')):,}", picture_uri(path)))
+    return found
 
 
 def _train_command(run: Run) -> str | None:

@@ -12,7 +12,9 @@ import numpy as np
 import torch
 
 CONDITIONS, NOISE, DROPOUT, WEIGHTS, LABELS = 0x636F6E64, 0x6E6F6973, 0x64726F70, 0x77656967, 0x6C61626C
-"""Tags of the uses of random numbers: conditions, noise, dropout, initial weights, labels that are left out."""
+VALIDATION = 0x76616C69
+"""Tags of the uses of random numbers: conditions, noise, dropout, initial weights, labels that are left out, errors on
+held samples."""
 
 
 def derived_seed(seed: int, use: int, *numbers: int) -> int:

@@ -26,6 +26,7 @@ from proxdm.checkpoints.portable import describe_model, first_difference
 from proxdm.checkpoints.store import Checkpoint, TrainingState
 from proxdm.conditioning import Draws, make_draws
 from proxdm.config import Config, ConfigError
+from proxdm.data.images import ImageData
 from proxdm.data.load import Source, load_data
 from proxdm.errors import CheckpointError, NonFiniteError
 from proxdm.fitting import fit_model_prior, held_images, in_words
@@ -39,6 +40,7 @@ from proxdm.runtime.signals import deferred_signals
 from proxdm.training.log import RunLog, draw_preview, preview_sampler
 from proxdm.training.settings import RunRecord, Settings, describe_run
 from proxdm.training.stepper import Stepper, learning_rate
+from proxdm.training.validation import Validation
 
 _SIGNAL_CADENCE = 10
 """On several GPUs the processes ask each other for signals every so many steps: asking makes the host wait."""
@@ -147,14 +149,15 @@ def train(
         stored: Config = store.read_config(folder)
         # Where the samples are may change, and under which name, as long as they are the same: see `restore`.
         store.check_same_run(replace(stored, data=replace(stored.data, name=config.data.name)), config)
-    samples = load_data(data)
-    record = config or describe_run(model, samples, draws, objective, settings)
+    whole = load_data(data)
+    samples, held = whole.held_out(settings.training.validation)
+    record = config or describe_run(model, whole, draws, objective, settings)
     if resume and isinstance(record, RunRecord):
         store.check_same_run(store.read_config(folder, RunRecord), record)
     with ExitStack() as stack:
         stack.enter_context(torch.random.fork_rng([place.device] if place.device.type == "cuda" else []))
         stepper = Stepper(model, samples, draws, objective, settings, place, predict)
-        trainer = Trainer(stepper, folder, record, progress=progress)
+        trainer = Trainer(stepper, folder, record, progress=progress, held=held)
         place.wait()  # nobody may see the folder that the first process makes before having looked at what was there
         if place.is_main:
             if not resume:
@@ -170,7 +173,15 @@ def train(
 class Trainer:
     """The loop around a stepper; `record` is what the files of the run say of it."""
 
-    def __init__(self, stepper: Stepper, folder: Path, record: Config | RunRecord, *, progress: bool) -> None:
+    def __init__(
+        self,
+        stepper: Stepper,
+        folder: Path,
+        record: Config | RunRecord,
+        *,
+        progress: bool,
+        held: ImageData | None = None,
+    ) -> None:
         self.stepper, self.folder, self.record = stepper, folder, record
         self.settings, self.place = stepper.settings, stepper.place
         self.progress = progress and self.place.is_main
@@ -183,6 +194,8 @@ class Trainer:
         self._started = self._logged_at = time.perf_counter()
         self._logged_step = 0
         self._due = False
+        every, patience = self.settings.logging.checkpoint_every, self.settings.training.stop_after
+        self.validation = Validation(stepper, held, every, patience)
         self.digest = digest_of({"samples": stepper.stream.data.images.cpu()})
 
     def restore(self) -> None:
@@ -215,6 +228,7 @@ class Trainer:
             stepper.counters.copy_(torch.tensor(found.state.counters, dtype=stepper.counters.dtype))
             self.checkpoint, self.step, self._logged_step = found, found.step, found.step
             self._seconds_before = found.state.seconds
+            self.validation.value, self.validation.best = found.state.validation, found.state.best
             self._check_data(found.state.data)
             self._set_horizon(found.state.horizon)
         if self.place.is_main:
@@ -264,7 +278,7 @@ class Trainer:
                 dynamic_ncols=True,
                 disable=None if self.progress else True,
             ) as bar:
-                while self.step < total and not number:
+                while self.step < total and not number and not self.validation.is_over(self.step):
                     self._one_step(bar)
                     number = self._signal(signals)
                 if self.checkpoint is None or self.checkpoint.step != self.step:
@@ -274,6 +288,8 @@ class Trainer:
                 self._log.close()
         assert self.checkpoint is not None
         early = number if self.step < total else None
+        if self.progress and (line := self.validation.words(self.step, self.folder / store.CHECKPOINTS)):
+            print(line, file=sys.stderr, flush=True)
         if self.place.is_main and not early and self.settings.logging.prior:
             self._fit_prior()
         self.place.wait()
@@ -328,6 +344,7 @@ class Trainer:
             "vanished": window.vanished if taken and phase.zeta is not None else None,
             "grad_norm": window.grad_norm if taken else None,
             "skipped": window.skipped,
+            **({} if self.validation.value is None else {"validation": self.validation.value}),
             "images_per_s": round((self.step - self._logged_step) * images / (now - self._logged_at), 2),
             "seconds": round(self._seconds(), 3),
         }
@@ -367,12 +384,15 @@ class Trainer:
 
     def _save(self) -> None:
         stepper, training, self._due = self.stepper, self.settings.training, False
+        self.validation.take(self.step)
         state = TrainingState(
             step=self.step,
             seconds=round(self._seconds(), 3),
             skipped=stepper.look().skipped,
             counters=tuple(stepper.counters.tolist()),
             data=self.digest,
+            validation=self.validation.value,
+            best=self.validation.best,
             horizon=stepper.horizon,
             versions=f"proxdm {__version__}, torch {torch.__version__}, Python {platform.python_version()}",
         )
@@ -393,7 +413,8 @@ class Trainer:
         try:
             with stepper.averages.in_use(next(iter(self.settings.training.ema), None)):
                 data = stepper.stream.data
-                prior = fit_model_prior(stepper.model, data, held=held_images(getattr(self.record, "data", None)))
+                held = self.validation.held or held_images(getattr(self.record, "data", None))
+                prior = fit_model_prior(stepper.model, data, held=held)
             save_prior(prior, path, overwrite=True)
         except PriorError as error:
             print(f"no prior: {error}", file=sys.stderr)

@@ -24,13 +24,17 @@ from proxdm.data.batches import DataStream
 from proxdm.data.images import ImageData
 from proxdm.losses import Objective, ObjectiveConfig, Phase, losses, make_objective, matching_weight, phase_at
 from proxdm.models import LearnedModel
+from proxdm.pixels import to_model_range
 from proxdm.runtime.processes import Place
-from proxdm.runtime.seeds import CONDITIONS, DROPOUT, LABELS, NOISE, derived_seed, step_generator
+from proxdm.runtime.seeds import CONDITIONS, DROPOUT, LABELS, NOISE, VALIDATION, derived_seed, step_generator
 from proxdm.training.ema import WeightAverages
 from proxdm.training.settings import Settings
 
 VANISHED = 1e-3
 """Below this weight `exp(-MSE / zeta^2)` a sample no longer teaches proximal matching anything."""
+
+VALIDATED = 2048
+"""Samples that an error on held ones is the mean of."""
 
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 _STEPS, _LOSS, _MSE, _VANISHED, _NORM, _SKIPPED, _IN_A_ROW, _LONGEST, _FIRST = range(9)
@@ -218,6 +222,28 @@ class Stepper:
         elif bool(finite):
             self.optimizer.step()
         self.averages.update(step)
+
+    @torch.no_grad()
+    def validate(self, held: ImageData, phase: Phase) -> float:
+        """Return the mean squared error of the first average on held samples, at conditions that are always the same.
+
+        Every sample is taken as often as makes about :data:`VALIDATED` of them, at most once of more.
+        """
+        training, device, total, count = self.settings.training, self.place.device, 0.0, 0
+        index = torch.arange(max(VALIDATED, len(held)) // len(held) * len(held))[:VALIDATED] % len(held)
+        generator = step_generator(training.seed, VALIDATION, 0)
+        self.model.eval()
+        with self.averages.in_use(next(iter(training.ema), None)):
+            for rows in torch.split(index, min(training.batch_size, training.micro_batch or 256, 256)):
+                x0 = to_model_range(held.images[rows].to(device))
+                drawn = self.draws.draw(len(rows), generator)
+                noise = torch.randn((self.predict.noises, *x0.shape), generator=generator).to(device)
+                shown = [self._send(value) for value in (drawn.t, drawn.lam) if value is not None]
+                labels = held.labels if self.model.classes else None
+                forward = self._forward if labels is None else partial(self._forward, labels=labels[rows].to(device))
+                found = losses(*self.predict(forward, x0, list(noise), *shown), phase)
+                total, count = total + float(found.mse.double().sum()), count + len(rows)
+        return total / count
 
     def look(self) -> Window:
         """Return the means since the last :meth:`collect`. The host waits for the device here."""
