@@ -90,11 +90,10 @@ def test_guidance_leads_away_from_the_unconditional(generator):
         from_denoiser(denoiser, DDPMScheduler(), (1, 4, 4), {"c": torch.ones(1)}, guidance=3.0)
 
 
-def test_class_conditional_network_asks_for_its_class(tmp_path, generator):
+def test_class_conditional_network_may_be_told_one_class_for_all(tmp_path, generator):
     network = unet(num_class_embeds=4)
     network.save_pretrained(tmp_path)
-    with pytest.raises(DiffusersError, match="class_labels"):
-        load(tmp_path, scheduler=DDPMScheduler())
+    assert load(tmp_path, scheduler=DDPMScheduler()).classes == ("0", "1", "2", "3")
     model = load(tmp_path, scheduler=DDPMScheduler(), condition={"class_labels": torch.tensor([3])})
     x = torch.randn(2, 1, 8, 8, generator=generator)
     with torch.no_grad():

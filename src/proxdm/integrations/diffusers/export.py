@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -44,17 +45,27 @@ class NetworkModel(ModelMixin, ConfigMixin):
         self.model: LearnedModel = described.build()
         self.model.config = described
 
-    def forward(self, sample: Tensor, timestep: Any, lam: Any = None, return_dict: bool = True) -> Any:
-        """Return the output of the network at a timestep, in the meaning that the scheduler's configuration has."""
+    def forward(
+        self,
+        sample: Tensor,
+        timestep: Any,
+        lam: Any = None,
+        return_dict: bool = True,
+        class_labels: Tensor | None = None,
+    ) -> Any:
+        """Return the output of the network at a timestep, in the meaning that the scheduler's configuration has.
+
+        `class_labels` `(B,)` are those of a model of classes; None, or their number, is any.
+        """
         index = torch.as_tensor(timestep, device=sample.device).reshape(-1).expand(len(sample))
         model: Any = self.model
         t = time_of(model.schedule, index, TABLE)
         if lam is not None:
-            out = model.prox(sample, t, lam)
+            out = model.prox(sample, t, lam, class_labels)
         elif model.parametrisation.name in PREDICTION_TYPES:
-            out = model(sample, t)
+            out = model(sample, t, class_labels)
         else:  # EDM's is in no scheduler with betas: the noise that it stands for is
-            out = model.epsilon(sample, t)
+            out = model.epsilon(sample, t, class_labels)
         return UNet2DOutput(sample=out) if return_dict else (out,)
 
 
@@ -78,6 +89,8 @@ class ProxPipeline(DiffusionPipeline):
         sampler: str | None = None,
         output_type: str = "pil",
         return_dict: bool = True,
+        classes: int | str | Sequence[int | str] = (),
+        guidance_scale: float = 1.0,
     ) -> Any:
         """Draw pictures.
 
@@ -88,6 +101,8 @@ class ProxPipeline(DiffusionPipeline):
             sampler: Text of a sampler; by default what the model was trained for.
             output_type: `pil`, `np` `(n, H, W, C)` or `pt` `(n, C, H, W)`, both in [0, 1].
             return_dict: Whether as an object with `images`, or a tuple.
+            classes: Of a model of classes, names or numbers, in turn.
+            guidance_scale: w of classifier-free guidance; 1 is none.
         """
         model, config = self.network.model, self.network.model.config
         x = sample(
@@ -96,6 +111,8 @@ class ProxPipeline(DiffusionPipeline):
             num_inference_steps or default_steps(config),
             (batch_size, *config.shape),
             generator=generator,
+            classes=classes,
+            guidance=guidance_scale,
         )
         images: Any = (x / 2 + 0.5).clamp(0, 1)
         if output_type != "pt":
@@ -166,6 +183,7 @@ def _is_unet2d(model: LearnedModel) -> bool:
         isinstance(model, ScoreModel)
         and isinstance(config, UNetConfig)
         and config.patch == 1
+        and not config.classes
         and config.width % 32 == 0
         and model.parametrisation.name in PREDICTION_TYPES
         and not isinstance(model.schedule, Flow)

@@ -61,10 +61,20 @@ class Conditioned(nn.Module):
             raise DiffusersError(f"guidance = {guidance:g} needs what it leads away from: unconditional=")
         self.denoiser, self.schedule, self.length = denoiser, schedule, length
         self.condition, self.unconditional, self.guidance = condition or {}, unconditional, guidance
+        self.classes: int = 0
+        self.knows_any: bool = True
 
-    def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        """Return the output for x `(B, C, *)` at times `(B,)`, its first C channels: the rest are learned variances."""
-        out = self._call(x, t, self.condition)
+    def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Return the output for x `(B, C, *)` at times `(B,)`, its first C channels: the rest are learned variances.
+
+        `labels` `(B,)` are classes, of a network that is told of them; their number, or None, is any.
+        """
+        if self.classes and (labels is None or not self.knows_any):
+            labels = torch.full((len(x),), self.classes, device=x.device) if labels is None else labels
+            if not self.knows_any and bool((labels == self.classes).any()):
+                raise DiffusersError("the network was not trained without a class: leave `any` and guidance out")
+        told = {} if labels is None else {"class_labels": labels}
+        out = self._call(x, t, {**self.condition, **told})
         if self.unconditional is None or self.guidance == 1:
             return out
         without = self._call(x, t, self.unconditional)
@@ -96,8 +106,8 @@ def load(
             hub, `owner/name[@revision]`. Weights are read from safetensors only.
         scheduler: The scheduler that the network was trained with, if there is none beside it: a scheduler, or its
             configuration.
-        condition: What the network is told at every call, by argument: `{"class_labels": torch.tensor([3])}`,
-            `{"encoder_hidden_states": embedding}`. Batches of 1 are repeated.
+        condition: What the network is told at every call, by argument, such as `{"encoder_hidden_states": embedding}`;
+            batches of 1 are repeated. Without one a network of classes is a model of classes: `sample(classes=...)`.
         unconditional: The same, without the condition, for guidance.
         guidance: `F_0 + guidance (F_c - F_0)`.
         device: Where it goes.
@@ -124,7 +134,8 @@ def load(
     if scheduler is None:
         raise DiffusersError(f"{source} has no scheduler: name the one it was trained with, scheduler=DDPMScheduler()")
     config = network.config
-    _check_condition(config, condition)
+    classes, knows_any = ((), True) if condition else _classes(network, parts)
+    _check_condition(config, {"class_labels": None, **(condition or {})} if classes else condition)
     channels, size = int(config.in_channels), getattr(config, "sample_size", None)
     if size is None:
         raise DiffusersError(f"the network of {source} does not say its sample_size; use from_denoiser(shape=...)")
@@ -132,6 +143,8 @@ def load(
         raise DiffusersError(f"the network of {source} takes {channels} channels and gives {config.out_channels}")
     shape = (channels, *((size, size) if isinstance(size, int) else size))
     model = from_denoiser(network, scheduler, shape, condition, unconditional, guidance).to(device).eval()
+    assert isinstance(model.network, Conditioned)
+    model.classes, model.network.classes, model.network.knows_any = classes, len(classes), knows_any
     coder = next((name for name in AUTOENCODERS if name in parts and parts[name][0]), None)
     model.vae = None if coder is None else str(folder / coder)
     for path in (folder / PRIOR_FILE, folder / "scheduler" / PRIOR_FILE):
@@ -229,6 +242,22 @@ def _network(folder: Path, named: list[str] | None) -> Any:
         return kind.from_pretrained(folder, use_safetensors=True)
     except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
         raise DiffusersError(f"the network in {folder} cannot be loaded: {one_line(error)}") from error
+
+
+def _classes(network: Any, parts: Mapping[str, Any]) -> tuple[tuple[str, ...], bool]:
+    """Return the names of the classes that a network is told of, none of others, and whether it knows of no class.
+
+    A transformer (DiT) has a row more than classes for that; a `UNet2DModel` has none.
+    """
+    own: tuple[str, ...] = getattr(getattr(network, "model", None), "classes", ())
+    if own:
+        return own, True
+    config = network.config
+    count, knows_any = config.get("num_embeds_ada_norm"), True
+    if count is None:
+        count, knows_any = config.get("num_class_embeds"), False
+    names: Mapping[str, str] = parts.get("id2label") or {}
+    return tuple(str(names.get(str(i), i)) for i in range(count or 0)), knows_any
 
 
 def _check_condition(config: Any, condition: Mapping[str, Any] | None) -> None:
