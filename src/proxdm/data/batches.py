@@ -13,6 +13,7 @@ Flips are decided at position p as well, afresh in every epoch; or, `frozen`, on
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import get_args
 
@@ -20,6 +21,7 @@ import torch
 from torch import Tensor
 
 from proxdm.data import images
+from proxdm.data.augment import augmented, make_augmentation
 from proxdm.data.images import ImageData
 from proxdm.data.load import Flip
 from proxdm.errors import DataError
@@ -37,6 +39,8 @@ class DataStream:
     decided once per image, as the paper's code does: each image is then seen in one orientation only). On latents the
     latent array is mirrored, which is close to, but not, the latent of the mirrored picture.
 
+    `augment` names transforms of torchvision (:mod:`proxdm.data.augment`), applied before the flips.
+
     `resident` keeps all samples on the device; None does so if they are in memory already and need no more than
     :data:`proxdm.data.images.MEMORY_LIMIT`; otherwise each batch is gathered and sent.
     """
@@ -49,6 +53,7 @@ class DataStream:
         flip: Flip = "none",
         device: torch.device | str = "cpu",
         resident: bool | None = None,
+        augment: Sequence[str] = (),
     ) -> None:
         if seed < 0:
             raise DataError(f"seed = {seed} must be at least 0")
@@ -56,6 +61,11 @@ class DataStream:
             raise DataError(f"flip = {flip!r} must be one of {', '.join(get_args(Flip))}")
         if flip != "none" and len(data.shape) != 3:
             raise DataError(f"flip = {flip!r} is for images (C, H, W), {data.name} has {data.shape}; use none")
+        if augment and (data.images.dtype != torch.uint8 or len(data.shape) != 3):
+            raise DataError(
+                f"augment is for uint8 pictures (C, H, W), {data.name} has {data.images.dtype} {data.shape}"
+            )
+        self._augment = make_augmentation(augment, data.shape) if augment else None
         self.data, self.seed, self.flip, self.device = data, seed, flip, torch.device(device)
         if resident is None:
             resident = not data.memory_mapped and data.images.nbytes <= images.MEMORY_LIMIT
@@ -70,8 +80,12 @@ class DataStream:
                 f"processes, {world_size}, and rank = {rank} below it"
             )
         share = batch_size // world_size
-        index, flips = self.draw(step * batch_size + rank * share, share)
-        batch = to_model_range(self._images[index.to(self._images.device)].to(self.device, non_blocking=True))
+        first = step * batch_size + rank * share
+        index, flips = self.draw(first, share)
+        images = self._images[index.to(self._images.device)]
+        if self._augment is not None:
+            images = augmented(images, self._augment, self.seed, first)
+        batch = to_model_range(images.to(self.device, non_blocking=True))
         if flips is None:
             return batch
         return torch.where(flips.to(self.device)[:, None, None, None], batch.flip(-1), batch)

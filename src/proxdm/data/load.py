@@ -20,6 +20,7 @@ from torch.utils.data import Dataset
 
 from proxdm.data.arrays import Layout, Values, read_array
 from proxdm.data.errors import unknown_name
+from proxdm.data.hugging_face import is_saved_dataset, read_saved_dataset
 from proxdm.data.images import ImageData, check_memory
 from proxdm.data.known import DATASETS, Split, find_dataset
 from proxdm.data.labels import load_labels
@@ -51,6 +52,8 @@ class DataConfig:
     grey: bool = False  # One channel instead of three.
     limit: int | None = None  # Take the first `limit` images only.
     flip: Flip = "none"  # Horizontal flips in training.
+    # Transforms of torchvision in training, such as `RandomAffine(degrees=10)`: :mod:`proxdm.data.augment`.
+    augment: tuple[str, ...] = ()
     skip_broken: bool = False  # Leave out broken pictures of a folder with a warning, instead of stopping.
     values: Values = "auto"  # Range of a floating-point array (:data:`proxdm.data.arrays.Values`).
     layout: Layout = "auto"  # Place of the channels in an array of four dimensions.
@@ -79,7 +82,7 @@ def test_part(config: DataConfig) -> DataConfig | None:
     """Return the test part of the known data set that a configuration takes the training part of; None of others."""
     if config.name not in list(DATASETS) or config.split != "train" or "test" not in DATASETS[config.name].splits:
         return None
-    return replace(config, split="test", limit=None, flip="none")
+    return replace(config, split="test", limit=None, flip="none", augment=())
 
 
 def load_data(source: Source) -> ImageData:
@@ -102,8 +105,9 @@ def load_data(source: Source) -> ImageData:
         read = known.read(None if config.root is None else Path(config.root).expanduser(), config.split)
         data = read if isinstance(read, ImageData) else replace(_from_values(read, config.name), split=config.split)
     if config.labels:
-        found = load_labels(config)
-        data = replace(data.head(config.limit), labels=found.values, classes=found.names)
+        if data.labels is None:
+            found = load_labels(config)
+            data = replace(data.head(config.limit), labels=found.values, classes=found.names)
         data = data.of(config.classes) if config.classes else data
     return _padded(_redrawn(data.head(config.limit), inner, config.grey), pad)
 
@@ -147,6 +151,8 @@ def _from_path(config: DataConfig, inner: int | None) -> ImageData:
     if not path.exists():
         remedy = f", or the path of a folder, archive, .npy or .npz file (there is no {path})"
         raise unknown_name("data set", config.name, DATASETS, remedy)
+    if is_saved_dataset(path):
+        return read_saved_dataset(path, config.split, size=inner, grey=config.grey, limit=config.limit)
     if config.split != "train":
         raise DataError(f"split = {config.split!r} is for known data sets; name the path of that split instead")
     if path.suffix.lower() == ".npy" and config.values == "auto" and read_stamp(path) is not None:

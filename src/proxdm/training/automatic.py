@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from proxdm.config import Config, ConfigError, LoggingConfig, ModelConfig, OptimiserConfig, TrainingConfig
+from proxdm.data.hugging_face import is_saved_dataset
 from proxdm.data.images import ImageData
 from proxdm.data.known import DATASETS
 from proxdm.data.labels import has_labels
@@ -116,7 +117,7 @@ def configure(name: str, budget: str | None = None, size: int | None = None, *, 
 def look(name: str, size: int | None, most: int, labels: bool = False) -> tuple[DataConfig, ImageData, str]:
     """Return how to read data, some of them as they will be read, and what was seen in words."""
     path = Path(name)
-    if name in list(DATASETS) or not (path.is_dir() or is_archive(path)):
+    if name in list(DATASETS) or is_saved_dataset(path) or not (path.is_dir() or is_archive(path)):
         config = DataConfig(name, size=size, labels=labels)
         data = load_data(config)
         return config, data, f"data: {len(data):,} samples of {'x'.join(map(str, data.shape))}"

@@ -66,7 +66,8 @@ def ingredients(
         torch.default_generator.manual_seed(derived_seed(config.training.seed, WEIGHTS))
         model = config.model.build()
     sampler = repr(config.preview_sampler)
-    settings = Settings(config.optimiser, config.training, config.logging, config.data.flip, sampler)
+    drawn = config.data.flip, config.data.augment
+    settings = Settings(config.optimiser, config.training, config.logging, *drawn, sampler)
     source = config.data if data is None else data
     return model, source, make_draws(config.conditioning, model.schedule), config.objective, settings
 

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -124,7 +125,8 @@ class Stepper:
             model.network.compile()
         self._trained = {name: p for name, p in model.network.named_parameters() if p.requires_grad}
         self.optimizer = _adamw(settings.optimiser, list(self._trained.values()))
-        self.stream = DataStream(data, seed=training.seed, flip=settings.flip, device=place.device)
+        chosen: dict[str, Any] = {"flip": settings.flip, "augment": settings.augment}
+        self.stream = DataStream(data, seed=training.seed, device=place.device, **chosen)
         # Metal has no float64.
         wide = torch.float32 if place.device.type == "mps" else torch.float64
         self.counters = torch.zeros(9, dtype=wide, device=place.device)
