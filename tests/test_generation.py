@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 
-from proxdm.checkpoints.load import Opened
+from proxdm import sample
+from proxdm.checkpoints.load import Opened, load
+from proxdm.cli import main
 from proxdm.config import ModelConfig
 from proxdm.errors import OperatorError, StepError
 from proxdm.generation import (
@@ -23,7 +26,9 @@ from proxdm.generation import (
 )
 from proxdm.networks import MLPConfig, UNetConfig
 from proxdm.operators import ProxFromDenoiser
+from proxdm.pixels import to_uint8
 from proxdm.presets import get_preset
+from proxdm.priors import DenoiserPrior
 from proxdm.samplers import SAMPLERS, find_sampler
 
 
@@ -125,3 +130,21 @@ def test_samples_that_are_no_pictures():
     with pytest.raises(ValueError, match=r"shape \(2,\)"):
         make_decoder(vector, "none")
     assert has_latents(ModelConfig("score", (4, 8, 8), UNetConfig(4, 8, (1,), (), 1, 0.0)).build())
+
+
+def test_a_cheaper_network_as_prior(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    plan = ["--sampler", "multistep", "--steps", "2", "-n", "3", "--out", "a.npz"]
+    assert main(["sample", "digits", *plan, "--prior", "denoiser:digits", "--start", "1.5"]) == 0
+    assert "2 evaluations each" in capsys.readouterr().out
+    model = load("digits")
+    prior = DenoiserPrior(model, shape=(1, 8, 8))
+    expected = sample(model, "multistep", 2, (3, 1, 8, 8), prior=prior, start=1.5, seed=0)
+    with np.load("a.npz") as file:
+        np.testing.assert_array_equal(file["samples"], to_uint8(expected).numpy())
+    for more, said in (
+        (["--prior", "denoiser:digits"], "needs a start"),
+        (["--prior", "denoiser:nothing"], "no model"),
+    ):
+        assert main(["sample", "digits", *plan[:-1], "b.npz", "--prior", name]) == 2
+        assert said in capsys.readouterr().err

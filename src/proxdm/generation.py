@@ -30,7 +30,7 @@ from proxdm.models import LearnedModel
 from proxdm.noise import SeededNoise
 from proxdm.operators import Ask, Model, label_indices, of_classes, offers, prox_from_denoiser
 from proxdm.pixels import to_uint8
-from proxdm.priors import Prior, PriorError, load_prior
+from proxdm.priors import DenoiserPrior, Prior, PriorError, load_prior
 from proxdm.priors.base import describe as describe_prior
 from proxdm.runtime.device import choose_device
 from proxdm.runtime.spec import check_parameters, format_call, parse_call
@@ -61,8 +61,9 @@ GRIDS_HELP = (
 )
 
 PRIOR_HELP = (
-    "Prior that replaces the model at high noise: own (stored with the model), none, or a file of `proxdm prior fit`; "
-    "by default own for the sampler multistep, where there is one, and none for others."
+    "Prior that replaces the model at high noise: own (stored with the model), none, a file of `proxdm prior fit`, or "
+    "denoiser:MODEL, a cheaper network whose evaluations are not counted; by default own for the sampler multistep, "
+    "where there is one, and none for others."
 )
 
 CLASSES_HELP = (
@@ -137,7 +138,7 @@ def choose_method(
         raise ValueError(f"guidance = {guidance:g} is asked for, but the model knows no classes")
     told: dict[str, Any] = {"classes": classes, "guidance": guidance}
     wanted = {None: None, "own": True, "none": False}.get(prior, prior)
-    found = choose_prior(model, chosen, load_prior(wanted) if isinstance(wanted, str) else wanted)
+    found = choose_prior(model, chosen, named_prior(wanted, model) if isinstance(wanted, str) else wanted)
     knots = isinstance(model.config, Config) and model.config.conditioning.draw == "knots"
     if found is not None:
         check_prior(model, found)
@@ -155,6 +156,17 @@ def choose_method(
             )
         return Method(chosen, tuple(model.grids[name].items()), prior=found, start=start, **told)
     return Method(chosen, grid, prior=found, start=start, cut=knots and chosen.operator == "prox", **told)
+
+
+def named_prior(text: str, model: LearnedModel) -> Prior:
+    """Return the prior in a file, or of `denoiser:MODEL`, a cheaper network."""
+    prefix, _, source = text.partition(":")
+    if prefix != "denoiser":
+        return load_prior(text)
+    cheap = open_source(source, device=model.device).model
+    if not offers(cheap, "denoiser"):
+        raise PriorError(f"{source} is a {cheap.kind} model, and a prior needs a denoiser: name a score model")
+    return DenoiserPrior(cheap, shape=tuple(model_config(cheap.config).shape))
 
 
 def method_name(sampler: Sampler, prior: Prior | None) -> str:
