@@ -203,6 +203,8 @@ def test_labels_are_left_out_as_often_as_asked():
         labels = stepper._labels(0, slice(0, 800))
         assert float((labels == 10).double().mean()) == pytest.approx(expected, abs=0.06)
         index, _ = stepper.stream.draw(0, 800)
+        halves = [stepper.stream.labels(0, 800, rank=rank, world_size=2) for rank in (0, 1)]
+        assert torch.equal(torch.cat(halves), stepper.stream.labels(0, 800))
         kept = labels != 10
         assert torch.equal(labels[kept], load_data(source).labels[index][kept])
 
@@ -244,6 +246,8 @@ def test_from_labels_to_pictures(tmp_path, capsys, monkeypatch):
     out = capsys.readouterr().out
     assert "multistep guidance 1.5" in out
     assert "ddim 9, guidance 1" in out
+    assert main(["info", "run"]) == 0
+    assert "classes           0, 1, 2," in capsys.readouterr().out
     assert main(["train", "digits-score", "--out", "plain", *flags]) == 0
     for wrong, said in {
         ("sample", "run", "--class", "shirt"): "there is no class 'shirt'",
