@@ -35,15 +35,27 @@ def drawn_settings(seed):
         "micro_batch": rng.choice([None, 2, 3]),
         "ema": rng.choice([(), (0.9,), (0.5, 0.99)]),
         "ema_warmup": rng.random() < 0.5,
+        "validation": rng.choice([0.0, 0.25]),
+        "compile": rng.random() < 0.2,
         "seed": rng.randrange(100),
     }
 
 
 @pytest.mark.parametrize("seed", range(8))
 def test_every_setting_resumes_to_the_last_bit(score_config, prox_config, pictures, tmp_path, seed):
-    """Layouts, bf16, accumulation, averages: weights, averages and moments of 12 steps, and of the last 6 again."""
-    config = score_config if seed % 2 else prox_config
+    """Layouts, bf16, accumulation, averages, held samples, compiled networks, rates, augmentations, classes: weights,
+    averages and moments of 12 steps, and of the last 6 again."""
+    config, rng = score_config if seed % 2 else prox_config, random.Random(-seed)
     config = with_(config, training={**drawn_settings(seed), "steps": 12}, logging={"checkpoint_every": 6, "keep": 0})
+    augment = rng.choice([(), ("RandomAffine(degrees=20)",)])
+    config = with_(
+        config,
+        optimiser={"schedule": rng.choice(["constant", "cosine", "inverse-sqrt"]), "decay_from": 5},
+        data={"augment": augment},
+    )
+    if rng.random() < 0.5:
+        config = config.of_classes(("a", "b", "c"))
+        pictures = dataclasses.replace(pictures, labels=torch.arange(37) % 3, classes=("a", "b", "c"))
     train_config(config, tmp_path / "whole", data=pictures, progress=False)
     shutil.copytree(tmp_path / "whole", tmp_path / "parts")
     shutil.rmtree(tmp_path / "parts" / "checkpoints" / "step-00000012")
