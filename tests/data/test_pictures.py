@@ -9,9 +9,11 @@ import zipfile
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from proxdm.data import images
+from proxdm.data.batches import DataStream
 from proxdm.data.pictures import decode, is_archive, open_pictures, read_pictures
 from proxdm.errors import DataError
 
@@ -218,13 +220,38 @@ def test_cut_tar(tmp_path, contents):
         read_pictures(path)
 
 
-@pytest.mark.parametrize("size", [None, 4])
-def test_memory_limit(tmp_path, contents, monkeypatch, size):
+def test_memory_limit(tmp_path, contents, monkeypatch):
     folder = write(tmp_path / "folder", contents)
-    monkeypatch.setattr(images, "MEMORY_LIMIT", 5 * 3 * (size**2 if size else 48) - 1)
+    monkeypatch.setattr(images, "MEMORY_LIMIT", 5 * 3 * 48 - 1)
     with pytest.raises(DataError, match=r"folder: 5 samples of .* need .* GiB, the limit is .* take a smaller size="):
-        read_pictures(folder, size=size)
-    assert len(read_pictures(folder, size=size, limit=4)) == 4
+        read_pictures(folder)
+    assert len(read_pictures(folder, limit=4)) == 4
+
+
+def test_more_than_memory_holds_is_decoded_once_to_disk(tmp_path, contents, monkeypatch, capsys):
+    monkeypatch.setenv("PROXDM_DATA", str(tmp_path / "cache"))
+    folder = write(tmp_path / "folder", contents)
+    in_memory = read_pictures(folder, size=4)
+    monkeypatch.setattr(images, "MEMORY_LIMIT", 5 * 3 * 16 - 1)
+    mapped = read_pictures(folder, size=4)
+    assert mapped.memory_mapped
+    assert not in_memory.memory_mapped
+    assert torch.equal(mapped.images, in_memory.images)
+    assert mapped.preprocessing == in_memory.preprocessing
+    assert "decoded once to" in capsys.readouterr().err
+    (file,) = (tmp_path / "cache" / "decoded").iterdir()
+    made = file.stat().st_mtime_ns
+    mapped.images.zero_()  # of a copy on write
+    assert torch.equal(read_pictures(folder, size=4).images, in_memory.images)
+    assert file.stat().st_mtime_ns == made
+    assert capsys.readouterr().err == ""
+    assert len(DataStream(mapped, seed=0).batch(0, 3)) == 3
+    next(iter(sorted(folder.rglob("*.*")))).touch()  # another picture, for all that is known
+    read_pictures(folder, size=4)
+    assert len(list((tmp_path / "cache" / "decoded").iterdir())) == 2
+    monkeypatch.setattr("shutil.disk_usage", lambda place: (0, 0, 10))
+    with pytest.raises(DataError, match=r"has 9\.31e-09; make room, name another folder \(PROXDM_DATA\)"):
+        read_pictures(folder, size=5)
 
 
 def test_archive_names(tmp_path):

@@ -78,6 +78,7 @@ class ImageData:
         """Return the samples without every `1 / share`-th of them, and these; all and None for a share of 0."""
         if not share:
             return self, None
+        check_memory(f"{self.name} without what is held out", self.images.shape, self.images.element_size())
         numbers = torch.arange(len(self))
         held = ((numbers + 1) * share).floor() > (numbers * share).floor()
         if not bool(held.any()):

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import gzip
 import math
-import os
 import struct
 import zlib
 from collections.abc import Callable, Sequence
@@ -26,6 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from proxdm.data import datasaurus
+from proxdm.data.decoded import cache_folder as cache_folder
 from proxdm.data.errors import unknown_name
 from proxdm.data.images import ImageData
 from proxdm.data.latents import read_latents
@@ -73,11 +73,6 @@ def find_dataset(name: str, split: Split) -> KnownData:
     if split not in DATASETS[name].splits:
         raise DataError(f"{name} has no split {split!r}: all of it is split={DATASETS[name].splits[0]}")
     return DATASETS[name]
-
-
-def cache_folder() -> Path:
-    """Return the folder of downloaded data sets: `PROXDM_DATA` if set, else `~/.cache/proxdm/data`."""
-    return Path(os.environ.get("PROXDM_DATA") or "~/.cache/proxdm/data").expanduser()
 
 
 def download(name: str, root: Path | None = None) -> Path:

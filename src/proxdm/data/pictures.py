@@ -19,12 +19,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from proxdm.data.decoded import is_large, mapped, place_of, room_on_disk, settle
 from proxdm.data.images import ImageData, check_memory
 from proxdm.errors import DataError, one_line
 
@@ -294,8 +295,11 @@ def read_pictures(
 
     with open_pictures(path) as pictures:
         total = min(limit or len(pictures.names), len(pictures.names))
-        if size is not None:
-            check_memory(str(path), (total, 1 if grey else 3, size, size))
+        place: Path | None = None
+        if size is not None and is_large((total, 1 if grey else 3, size, size)):
+            place = place_of(path, pictures.names[:total], size, grey)
+            if place.is_file():
+                return _described(mapped(place), path, size, grey=grey, memory_mapped=True)
         store: NDArray[np.uint8] | None = None
         first, broken = "", []
         order = sorted(range(total), key=lambda index: pictures.places[index])
@@ -307,8 +311,10 @@ def read_pictures(
                 broken.append(index)
                 continue
             if store is None:
-                check_memory(str(path), (total, *picture.shape))
-                store, first = np.empty((total, *picture.shape), np.uint8), pictures.names[index]
+                shape, first = (total, *picture.shape), pictures.names[index]
+                if place is None:
+                    check_memory(str(path), shape)
+                store = np.empty(shape, np.uint8) if place is None else room_on_disk(str(path), shape, place)
             if picture.shape != store.shape[1:]:
                 raise DataError(
                     f"{path}: {pictures.names[index]} is {_wide(picture.shape)}, {first} is "
@@ -320,15 +326,26 @@ def read_pictures(
             warnings.warn(line, stacklevel=2)
     if store is None:
         raise DataError(f"{path}: none of the {total} pictures can be decoded")
+    if place is not None:
+        if broken:
+            raise DataError(
+                f"{path}: {len(broken)} pictures are broken, the first is {pictures.names[min(broken)]}; of a set this "
+                "large they must be removed"
+            )
+        return _described(settle(store, place), path, size, grey=grey, memory_mapped=True)
     if broken:
         store = np.delete(store, broken, axis=0)
         warnings.warn(
             f"{path}: left out {len(broken)} broken of {total} pictures, the first is {pictures.names[min(broken)]}",
             stacklevel=2,
         )
+    return _described(store, path, size, grey=grey, skipped=len(broken))
+
+
+def _described(store: NDArray[np.uint8], path: Path, size: int | None, *, grey: bool, **more: Any) -> ImageData:
     fitted = fit_note(size) if size else f"as stored, {_wide(store.shape[1:])}"
     note = f"{'grey' if grey else 'RGB'} uint8, {fitted}"
-    return ImageData(torch.from_numpy(store), path.name, preprocessing=note, skipped=len(broken))
+    return ImageData(torch.from_numpy(store), path.name, preprocessing=note, **more)
 
 
 def _wide(shape: Sequence[int]) -> str:
