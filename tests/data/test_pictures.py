@@ -6,6 +6,7 @@ import io
 import re
 import tarfile
 import zipfile
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -250,7 +251,7 @@ def test_more_than_memory_holds_is_decoded_once_to_disk(tmp_path, contents, monk
         file.touch()
     read_pictures(folder, size=4)
     assert len(list((tmp_path / "cache" / "decoded").iterdir())) == 2
-    monkeypatch.setattr("shutil.disk_usage", lambda place: (0, 0, 10))
+    monkeypatch.setattr("shutil.disk_usage", lambda place: SimpleNamespace(free=10))
     with pytest.raises(DataError, match=r"has 9\.31e-09; make room, name another folder \(PROXDM_DATA\)"):
         read_pictures(folder, size=5)
 
