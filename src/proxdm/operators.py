@@ -154,13 +154,13 @@ class FunctionModel:
     evaluations_each: int = 1
 
 
-def of_classes(model: Model, labels: Tensor | None, guidance: float = 1.0) -> Model:
+def of_classes(model: Model, labels: Tensor | int | None, guidance: float = 1.0) -> Model:
     """Return the operators of a model for the classes of a batch: see the formula of the module.
 
     Args:
         model: Takes `labels=` in its operators, as :class:`proxdm.ScoreModel` and :class:`proxdm.ProxModel` do; its
             number of classes stands for any.
-        labels: Class of every sample, int64 `(B,)`; None returns the model as it is.
+        labels: Class of every sample, int64 `(B,)`, or of all; None returns the model as it is.
         guidance: w, finite; 1 asks for the class alone, 0 for none, above 1 leads away from the other classes. But for
             w = 1 an operator costs two evaluations.
 
@@ -171,15 +171,17 @@ def of_classes(model: Model, labels: Tensor | None, guidance: float = 1.0) -> Mo
         raise ValueError(f"guidance = {guidance} must be finite, such as 1.5")
     if labels is None:
         return model
-    labels = labels.to(model.device)
-    anything = torch.full_like(labels, len(getattr(model, "classes", ())))
+    known = labels.to(model.device) if isinstance(labels, Tensor) else torch.tensor(labels, device=model.device)
+    none = torch.tensor(len(getattr(model, "classes", ())), device=model.device)
 
     def told(operator: Callable[..., Tensor]) -> Callable[..., Tensor]:
         def call(x: Tensor, *conditions: Tensor) -> Tensor:
+            own = known.expand(x.shape[0])
             if guidance == 1:
-                return operator(x, *conditions, labels=labels)
+                return operator(x, *conditions, labels=own)
             twice = [torch.cat([one, one]) for one in (x, *conditions)]
-            of_class, of_any = operator(*twice, labels=torch.cat([labels, anything])).chunk(2)
+            both = operator(*twice, labels=torch.cat([own, none.expand(x.shape[0])]))
+            of_class, of_any = both[: x.shape[0]], both[x.shape[0] :]
             return of_any + guidance * (of_class - of_any)
 
         return call

@@ -76,6 +76,31 @@ def test_sampler_in_a_file_draws_what_sample_draws(model, tmp_path, to, sampler,
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("to", ["onnx", "torch-export"])
+def test_a_class_with_guidance_in_a_file(tmp_path, to):
+    if to == "onnx":
+        pytest.importorskip("onnxscript")
+    out = tmp_path / ("s.onnx" if to == "onnx" else "s.pt2")
+    told = "--class 3 --guidance 2 --steps 2"
+    torch.manual_seed(0)
+    model = ModelConfig("score", (1, 8, 8), UNetConfig(1, 12, (1, 2), (1,), 1, 0.0, classes=4), classes=tuple("0123"))
+    model = model.build().eval()
+    for parameter in model.network.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    labels = torch.arange(300) % 4
+    images = (torch.randn(300, 1, 8, 8) / 3 + labels[:, None, None, None] / 2 - 0.75).clamp(-1, 1)
+    prior = fit_prior(images, components=4, labels=labels)
+    model.prior = replace(prior, curve=GainCurve((1.0, 3.0), (0.5, 1.0), 8, str(model.schedule)))
+    save_model(model, tmp_path / "m.safetensors")
+    assert main(f"export {tmp_path}/m.safetensors --to {to} --out {out} {told}".split()) == 0
+    for count in (1, 5):
+        z = noise(count)
+        given = SimpleNamespace(initial=lambda z=z: z, step=None)
+        expected = proxdm.sample(model, "multistep", 2, noise=given, classes="3", guidance=2)
+        torch.testing.assert_close(run(out, noise=z), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["none"], indirect=True)
 def test_network_alone(model, tmp_path):
     save_model(model, tmp_path / "m.safetensors")
@@ -94,6 +119,8 @@ def test_network_alone(model, tmp_path):
         ("--to onnx --out a.onnx --sampler ddim", "give --steps"),
         ("--to diffusers --out a --steps 3", "leave it out"),
         ("--to torch-export --out a.pt2 --steps 3 --sampler ddim(eta=1)", "draws noise"),
+        ("--to onnx --out a.onnx --class 3", "--class is of a sampler: give --steps"),
+        ("--to onnx --out a.onnx --steps 3 --class 3", "the model knows no classes"),
     ],
 )
 def test_bad_input_is_one_line(model, tmp_path, monkeypatch, capsys, options, words):

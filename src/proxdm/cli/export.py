@@ -16,11 +16,16 @@ from proxdm.checkpoints.portable import model_config
 from proxdm.cli import parse
 from proxdm.cli.evaluate import ModelOptions
 from proxdm.errors import OutputError
-from proxdm.generation import GRIDS_HELP, PRIOR_HELP, SAMPLERS_HELP, choose_method, operand, remarks
+from proxdm.generation import GRIDS_HELP, GUIDANCE_HELP, PRIOR_HELP, SAMPLERS_HELP, choose_method, operand, remarks
 from proxdm.integrations import graphs
 from proxdm.models import LearnedModel
+from proxdm.operators import label_indices, of_classes
+from proxdm.priors import MixturePrior
 
 Format = Literal["diffusers", "onnx", "torch-export"]
+
+SAMPLERS_OWN = ("sampler", "grid", "prior", "start", "class_name")
+"""Options that a sampler has, and a network alone has not."""
 
 ENDINGS: dict[str, str] = {"onnx": ".onnx", "torch-export": ".pt2"}
 
@@ -51,6 +56,12 @@ class Export(ModelOptions):
     """`own`, `none` or the file of a prior."""
 
     start: float | None = None  # Ratio sigma / alpha to start from, with a prior.
+    class_name: Annotated[str | None, arg(name="class", metavar="NAME")] = None
+    """Of a model of classes, the one that the sampler draws; by default none in particular."""
+
+    guidance: Annotated[float, arg(help=GUIDANCE_HELP)] = 1.0
+    """w of classifier-free guidance."""
+
     batch: int | None = None  # A fixed number of samples, for programs that want one; by default it is open.
     overwrite: bool = False  # Replace what is there.
 
@@ -62,8 +73,8 @@ class Export(ModelOptions):
         for name, value in (("steps", self.steps), ("batch", self.batch)):
             if value is not None and value < 1:
                 raise ValueError(f"--{name} = {value} must be at least 1")
-        if self.steps is None and (wrong := [k for k in ("sampler", "grid", "prior", "start") if getattr(self, k)]):
-            raise ValueError(f"--{wrong[0]} is of a sampler: give --steps, its number of steps")
+        if self.steps is None and (wrong := [k for k in SAMPLERS_OWN if getattr(self, k)]):
+            raise ValueError(f"--{wrong[0].removesuffix('_name')} is of a sampler: give --steps, its number of steps")
         if self.to == "diffusers" and self.steps is not None:
             raise ValueError(f"--steps = {self.steps} is chosen when a pipeline is called: leave it out")
 
@@ -97,14 +108,23 @@ def write_graph(model: LearnedModel, options: Export, prog: str) -> str:
     example: tuple[Any, ...] = (x, t) if model.kind == "score" else (x, t, t.clone())
     what = "x, t to denoised samples" if model.kind == "score" else "x, t, lam to the prox"
     if options.steps is not None:
-        method = choose_method(model, options.sampler, options.grid, options.prior, options.start)
+        told = () if options.class_name is None else (options.class_name,)
+        method = choose_method(
+            model, options.sampler, options.grid, options.prior, options.start, told, options.guidance
+        )
+        if options.guidance != 1 and not told:
+            raise ValueError(f"--guidance = {options.guidance:g} leads to a class: name it with --class")
+        label = label_indices(model.classes, told, range(1)) if told else None
+        asked = of_classes(model, None if label is None else int(label), options.guidance)
+        prior = method.prior
+        if isinstance(prior, MixturePrior) and prior.groups is not None and label is not None:
+            prior = prior.of_class(int(label))
         grid = method.times(model.schedule, options.steps)
         for line in remarks(model, method.sampler, grid):
             print(f"{prog}: {line}", file=sys.stderr)
-        module = graphs.SamplerGraph(
-            operand(model, method.sampler)[0], model.network, method.sampler, grid, method.prior
-        )
-        example, what = (x,), f"noise to samples by {method.name} on {grid.name}"
+        module = graphs.SamplerGraph(operand(asked, method.sampler)[0], model.network, method.sampler, grid, prior)
+        what = f"noise to samples{'' if label is None else f' of {options.class_name}'} by {method.name} on {grid.name}"
+        example = (x,)
     write = graphs.write_onnx if options.to == "onnx" else graphs.write_torch_export
     write(module, example, options.out, batch=options.batch)
     sizes = "x".join(map(str, shape))
