@@ -36,7 +36,7 @@ def drawn_settings(seed):
         "ema": rng.choice([(), (0.9,), (0.5, 0.99)]),
         "ema_warmup": rng.random() < 0.5,
         "validation": rng.choice([0.0, 0.25]),
-        "compile": rng.random() < 0.2,
+        "compile": seed == 4,  # one is enough: it takes ten seconds
         "seed": rng.randrange(100),
     }
 
