@@ -31,3 +31,17 @@ def test_every_help_is_shown_in_ascii(verb, tmp_path):
     done = run("ascii", verb, "--help", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert b"usage" in done.stdout
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+def test_wrong_options_are_one_line_on_every_console(encoding, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "proxdm", "sample", "digits", "--stepz", "3"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    said = "proxdm: error: unrecognized options: --stepz, 3 (did you mean --steps?); see proxdm sample --help\n"
+    assert done.stderr.decode(encoding) == said

@@ -121,6 +121,16 @@ def test_files_with_unknown_keys_are_refused(tmp_path, capsys):
         assert said.count("\n") == 1
 
 
+def test_flags_are_checked_before_a_network_is_chosen(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("proxdm.training.automatic.configure", lambda *given, **more: 1 / 0)
+    (tmp_path / "pictures").mkdir()
+    assert main(["train", str(tmp_path / "pictures"), "--lables"]) == 2
+    assert "unrecognized options: --lables (did you mean --labels?)" in capsys.readouterr().err
+    for flag in ("--model.network.depth", "--model.network.patch"):
+        with pytest.raises(ZeroDivisionError):
+            parse_request([str(tmp_path / "pictures"), flag, "2"], "proxdm train")
+
+
 def test_help_lists_presets_and_fields(capsys):
     assert main(["train", "--help"]) == 0
     text = capsys.readouterr().out

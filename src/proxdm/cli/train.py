@@ -19,7 +19,7 @@ import tyro
 from proxdm.checkpoints import store
 from proxdm.cli import parse
 from proxdm.config import Config, ConfigError, overlay, to_json
-from proxdm.errors import did_you_mean, one_line
+from proxdm.errors import ProxdmError, did_you_mean, one_line
 from proxdm.presets import AUTO, PRESETS, get_preset
 from proxdm.runtime.registry import IMPORTED
 from proxdm.runtime.words import duration
@@ -84,6 +84,7 @@ def parse_request(arguments: Sequence[str], prog: str) -> Train:
     early, is_data = _early(flags), is_data_name(name)
     out = early.out or Path("runs", Path(name).resolve().name if is_data else name)
     if is_data and not early.resume:
+        _check_flags(flags, f"{prog} {name}")
         base = chosen_for(name, early, prog)
     elif (early.budget or early.size) and not is_data:
         raise ConfigError(f"--budget and --size are for data; the preset {name} says its steps: --training.steps")
@@ -159,6 +160,24 @@ def _early(flags: list[str]) -> argparse.Namespace:
         return parser.parse_known_args(flags)[0]
     except argparse.ArgumentError as error:
         raise ConfigError(str(error)) from None
+
+
+def _check_flags(flags: list[str], prog: str) -> None:
+    """Raise what is wrong with the names of flags before a network is chosen, which takes its time.
+
+    Whether it will be a U-Net or an MLP is not known yet: what one of them takes is let through.
+    """
+    if any(flag in ("-h", "--help") for flag in flags):
+        return
+    errors = []
+    for preset in ("digits-score", "dino-score"):
+        try:
+            parse(Train, flags, prog, default=Train(get_preset(preset), Path("out")))
+            return
+        except (ValueError, ProxdmError) as error:
+            errors.append(error)
+    if all("unrecognized" in str(error) for error in errors):
+        raise errors[0]
 
 
 def _read_values(path: Path) -> dict[str, object]:
