@@ -148,7 +148,8 @@ def _in_one_line(box: str) -> str:
     said = " ".join(parts[0].split("\n\n")[0].split()).rstrip(".")
     meant = next((part for part in parts[1:] if part.startswith("Perhaps you meant")), "")
     option = re.search(r"--[\w.-]+", meant)
-    return f"{said[0].lower()}{said[1:]}" + (f" (did you mean {option[0]}?)" if option else "")
+    there = next((f"; {part[0].lower()}{part[1:]}" for part in parts[1:] if part.startswith("Available")), "")
+    return f"{said[0].lower()}{said[1:]}" + (f" (did you mean {option[0]}?)" if option else "") + there
 
 
 def _refusal(stop: BaseException) -> ValueError | None:
