@@ -11,6 +11,7 @@ from tyro.conf import arg
 from proxdm.checkpoints.portable import model_config
 from proxdm.config import Config
 from proxdm.data.images import ImageData
+from proxdm.data.labels import has_labels
 from proxdm.data.load import DataConfig, load_data, test_part
 from proxdm.errors import DataError
 from proxdm.generation import USUAL_STEPS, arithmetic, check_prior, draw
@@ -112,7 +113,11 @@ def data_of(model: LearnedModel, plan: PriorPlan) -> DataConfig:
     trained = model.config.data if isinstance(model.config, Config) else None
     if plan.data is not None:
         same = trained is not None and trained.name == plan.data
-        named = trained if same and trained is not None else DataConfig(plan.data, labels=bool(model.classes))
+        named = (
+            trained
+            if same and trained is not None
+            else DataConfig(plan.data, labels=bool(model.classes) and has_labels(plan.data))
+        )
         return replace(named, root=plan.root or named.root, flip="none")
     if trained is None:
         raise PriorError("the model does not say what it was trained on: name images (--data), or take its --samples")

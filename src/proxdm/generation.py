@@ -134,8 +134,6 @@ def choose_method(
     chosen = default_sampler(model.config) if sampler is None else find_sampler(sampler)
     Ask(operand(model, chosen)[0], chosen.operator)
     of_classes(model, label_indices(model.classes, classes, range(0)), guidance)
-    if guidance != 1 and not model.classes:
-        raise ValueError(f"guidance = {guidance:g} is asked for, but the model knows no classes")
     told: dict[str, Any] = {"classes": classes, "guidance": guidance}
     wanted = {None: None, "own": True, "none": False}.get(prior, prior)
     found = choose_prior(model, chosen, named_prior(wanted, model) if isinstance(wanted, str) else wanted)
@@ -369,7 +367,7 @@ def generate(
     chosen = torch.linspace(0, grid.steps, min(grid.steps + 1, MOST_FRAMES)).round().int().tolist() if frames else []
     watched: dict[int, list[Tensor]] = {step: [] for step in chosen}
     kept: list[Tensor] = []
-    evaluations, nfe, started = (1 if plan.guidance == 1 else 2) * sampler.evaluations(grid), 0, time.perf_counter()
+    evaluations, nfe, started = method.evaluations(grid), 0, time.perf_counter()
     total = math.ceil(plan.samples / plan.batch_size) * evaluations
     with (
         arithmetic(model.device, bf16=plan.bf16),

@@ -165,11 +165,13 @@ def of_classes(model: Model, labels: Tensor | int | None, guidance: float = 1.0)
             w = 1 an operator costs two evaluations.
 
     Raises:
-        ValueError: `guidance` is not finite.
+        ValueError: `guidance` is not finite, or asked for without labels.
     """
     if not math.isfinite(guidance):
         raise ValueError(f"guidance = {guidance} must be finite, such as 1.5")
     if labels is None:
+        if guidance != 1:
+            raise ValueError(f"guidance = {guidance:g} is asked for, but the model knows no classes")
         return model
     known = labels.to(model.device) if isinstance(labels, Tensor) else torch.tensor(labels, device=model.device)
     none = torch.tensor(len(getattr(model, "classes", ())), device=model.device)
@@ -187,8 +189,13 @@ def of_classes(model: Model, labels: Tensor | int | None, guidance: float = 1.0)
         return call
 
     offered = {name: told(own) for name in METHODS.values() if (own := getattr(model, name, None)) is not None}
-    each = 1 if guidance == 1 else 2
+    each = evaluations_each(guidance)
     return FunctionModel(model.schedule, **offered, device=model.device, dtype=model.dtype, evaluations_each=each)
+
+
+def evaluations_each(guidance: float) -> int:
+    """Return how many evaluations an operator takes under a guidance: two, or one where it is 1."""
+    return 1 if guidance == 1 else 2
 
 
 def label_indices(classes: Sequence[str], wanted: Sequence[int | str], samples: range) -> Tensor | None:

@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 
 from proxdm.errors import NonFiniteError, StepError
 from proxdm.grids import TimeGrid
+from proxdm.operators import evaluations_each
 from proxdm.priors.base import Prior
 from proxdm.samplers import Sampler, find_sampler
 from proxdm.samplers.base import choose_grid
@@ -55,6 +56,10 @@ class Method:
     def name(self) -> str:
         """Its name in results."""
         return self.label or repr(self.sampler)
+
+    def evaluations(self, grid: TimeGrid) -> int:
+        """Return the evaluations of the network that the grid takes, for estimates."""
+        return evaluations_each(self.guidance) * self.sampler.evaluations(grid)
 
     def times(self, schedule: Schedule, steps: int) -> TimeGrid:
         """Return its times for N = `steps`."""

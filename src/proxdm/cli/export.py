@@ -20,11 +20,10 @@ from proxdm.generation import GRIDS_HELP, GUIDANCE_HELP, PRIOR_HELP, SAMPLERS_HE
 from proxdm.integrations import graphs
 from proxdm.models import LearnedModel
 from proxdm.operators import label_indices, of_classes
-from proxdm.priors import MixturePrior
 
 Format = Literal["diffusers", "onnx", "torch-export"]
 
-SAMPLERS_OWN = ("sampler", "grid", "prior", "start", "class_name")
+SAMPLERS_OWN = ("sampler", "grid", "prior", "start", "class_name", "guidance")
 """Options that a sampler has, and a network alone has not."""
 
 ENDINGS: dict[str, str] = {"onnx": ".onnx", "torch-export": ".pt2"}
@@ -73,7 +72,7 @@ class Export(ModelOptions):
         for name, value in (("steps", self.steps), ("batch", self.batch)):
             if value is not None and value < 1:
                 raise ValueError(f"--{name} = {value} must be at least 1")
-        if self.steps is None and (wrong := [k for k in SAMPLERS_OWN if getattr(self, k)]):
+        if self.steps is None and (wrong := [k for k in SAMPLERS_OWN if getattr(self, k) not in (None, 1.0)]):
             raise ValueError(f"--{wrong[0].removesuffix('_name')} is of a sampler: give --steps, its number of steps")
         if self.to == "diffusers" and self.steps is not None:
             raise ValueError(f"--steps = {self.steps} is chosen when a pipeline is called: leave it out")
@@ -114,11 +113,10 @@ def write_graph(model: LearnedModel, options: Export, prog: str) -> str:
         )
         if options.guidance != 1 and not told:
             raise ValueError(f"--guidance = {options.guidance:g} leads to a class: name it with --class")
-        label = label_indices(model.classes, told, range(1)) if told else None
-        asked = of_classes(model, None if label is None else int(label), options.guidance)
-        prior = method.prior
-        if isinstance(prior, MixturePrior) and prior.groups is not None and label is not None:
-            prior = prior.of_class(int(label))
+        found = label_indices(model.classes, told, range(1)) if told else None
+        label = None if found is None else int(found)
+        asked = of_classes(model, label, options.guidance)
+        prior = None if method.prior is None else method.prior.given(label)
         grid = method.times(model.schedule, options.steps)
         for line in remarks(model, method.sampler, grid):
             print(f"{prog}: {line}", file=sys.stderr)

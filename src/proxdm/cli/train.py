@@ -97,12 +97,7 @@ def parse_request(arguments: Sequence[str], prog: str) -> Train:
     if early.config is not None:
         base = overlay(base, _read_values(early.config))
     base = replace(base, imports=tuple(dict.fromkeys((*base.imports, *IMPORTED))))
-    return parse(
-        Train,
-        flags,
-        f"{prog} {name}",
-        default=Train(base, out, budget=early.budget, size=early.size),
-    )
+    return parse(Train, flags, f"{prog} {name}", default=Train(base, out, budget=early.budget, size=early.size))
 
 
 def is_data_name(name: str) -> bool:

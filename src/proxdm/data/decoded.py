@@ -11,7 +11,8 @@ import math
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +62,16 @@ def room_on_disk(name: str, shape: Sequence[int], place: Path) -> Pixels:
         return np.lib.format.open_memmap(_part(place), "w+", np.uint8, tuple(shape))
     except OSError as error:
         raise DataError(f"{name}: {place.parent} cannot be written ({one_line(error)}); set PROXDM_DATA") from error
+
+
+@contextmanager
+def discarding(place: Path | None) -> Iterator[None]:
+    """Remove at the end what :func:`room_on_disk` has made and :func:`settle` has not moved to its place."""
+    try:
+        yield
+    finally:
+        if place is not None:
+            _part(place).unlink(missing_ok=True)
 
 
 def settle(store: Pixels, place: Path) -> Pixels:

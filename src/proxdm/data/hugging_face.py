@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,4 @@ def read_saved_dataset(
     if classes is None:
         return data
     labels = torch.tensor(rows[classes][:count])
-    return ImageData(
-        data.images, data.name, preprocessing=note, labels=labels, classes=tuple(found.features[classes].names)
-    )
+    return replace(data, labels=labels, classes=tuple(found.features[classes].names))

@@ -53,7 +53,6 @@ class ImageData:
             raise DataError(
                 f"{self.name}: samples must be uint8 (n, C, H, W) or float32 (n, *), not empty, got {shape}"
             )
-
         if self.labels is not None and len(self.labels) != shape[0]:
             raise DataError(f"{self.name}: {shape[0]} samples have {len(self.labels)} labels; give one for each")
 

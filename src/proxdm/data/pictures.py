@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from proxdm.data.decoded import is_large, mapped, place_of, room_on_disk, settle
+from proxdm.data.decoded import discarding, is_large, mapped, place_of, room_on_disk, settle
 from proxdm.data.images import ImageData, check_memory
 from proxdm.errors import DataError, one_line
 
@@ -290,16 +290,19 @@ def _plain(picture: Image, mode: str) -> Image:
 def read_pictures(
     path: Path, *, size: int | None = None, grey: bool = False, limit: int | None = None, skip_broken: bool = False
 ) -> ImageData:
-    """Decode a folder or archive into memory."""
+    """Decode a folder or archive into memory, or, where that is too little, once into a file that is mapped."""
     from tqdm.auto import tqdm
 
-    with open_pictures(path) as pictures:
+    with ExitStack() as stack:
+        pictures = stack.enter_context(open_pictures(path))
         total = min(limit or len(pictures.names), len(pictures.names))
         place: Path | None = None
         if size is not None and is_large((total, 1 if grey else 3, size, size)):
             place = place_of(path, pictures.names[:total], size, grey)
             if place.is_file():
+                _warn(pictures)
                 return _described(mapped(place), path, size, grey=grey, memory_mapped=True)
+        stack.enter_context(discarding(place))
         store: NDArray[np.uint8] | None = None
         first, broken = "", []
         order = sorted(range(total), key=lambda index: pictures.places[index])
@@ -322,17 +325,16 @@ def read_pictures(
                     "with size= (--size, in training --data.size)"
                 )
             store[index] = picture
-        for line in pictures.remarks():
-            warnings.warn(line, stacklevel=2)
-    if store is None:
-        raise DataError(f"{path}: none of the {total} pictures can be decoded")
-    if place is not None:
-        if broken:
-            raise DataError(
-                f"{path}: {len(broken)} pictures are broken, the first is {pictures.names[min(broken)]}; of a set this "
-                "large they must be removed"
-            )
-        return _described(settle(store, place), path, size, grey=grey, memory_mapped=True)
+        _warn(pictures)
+        if store is None:
+            raise DataError(f"{path}: none of the {total} pictures can be decoded")
+        if place is not None:
+            if broken:
+                raise DataError(
+                    f"{path}: {len(broken)} pictures are broken, the first is {pictures.names[min(broken)]}; of a set "
+                    "this large they must be removed"
+                )
+            return _described(settle(store, place), path, size, grey=grey, memory_mapped=True)
     if broken:
         store = np.delete(store, broken, axis=0)
         warnings.warn(
@@ -340,6 +342,11 @@ def read_pictures(
             stacklevel=2,
         )
     return _described(store, path, size, grey=grey, skipped=len(broken))
+
+
+def _warn(pictures: Pictures) -> None:
+    for line in pictures.remarks():
+        warnings.warn(line, stacklevel=3)
 
 
 def _described(store: NDArray[np.uint8], path: Path, size: int | None, *, grey: bool, **more: Any) -> ImageData:

@@ -142,9 +142,9 @@ def open_reference(
         raise StatisticsError(f"{needing[0]} is counted over all classes of a model, and {why}; leave it out")
     if needing or classes:
         config = replace(config, labels=True)
-    if classes:
-        numbers = label_indices(model.classes, classes, range(len(classes)))
-        config = replace(config, classes=tuple(model.classes[i] for i in ([] if numbers is None else numbers.tolist())))
+    chosen = label_indices(model.classes, classes, range(len(classes))) if classes else None
+    if chosen is not None and len(model.classes) not in chosen:  # `any` is among all of them
+        config = replace(config, classes=tuple(model.classes[number] for number in chosen))
     data = load_data(config)
     if needing and data.classes != model.classes:
         raise StatisticsError(

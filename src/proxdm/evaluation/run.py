@@ -188,7 +188,7 @@ class _Job:
                 self.extractor(torch.zeros(count, *self.sampler.shape, dtype=torch.uint8)).cpu()
                 features = (perf_counter() - started) * size / count
         chunks = math.ceil(self.chunks / self.place.world)
-        seconds = chunks * sum(cell.method.sampler.evaluations(cell.grid) * step + features for cell in cells)
+        seconds = chunks * sum(cell.method.evaluations(cell.grid) * step + features for cell in cells)
         return (
             f"about {duration(seconds)} for {len(cells)} rows of {self.plan.samples:,} samples, {size} at a time "
             f"({1000 * step:.3g} ms an evaluation, {1000 * features:.3g} ms features)"
@@ -229,7 +229,7 @@ class _Job:
         done = torch.zeros(self.chunks, device=place.device)
         done[found.chunks] = 1
         todo = torch.nonzero(place.sum(done) == 0).flatten().tolist()[place.rank :: place.world]
-        nfe = (1 if cell.method.guidance == 1 else 2) * cell.method.sampler.evaluations(cell.grid)
+        nfe = cell.method.evaluations(cell.grid)
         title, hidden = f"{cell.method.name} N={cell.steps} seed {cell.seed}", None if self.progress else True
         with tqdm(total=samples * nfe, desc=title, unit="NFE", unit_scale=True, disable=hidden) as bar:
             bar.update(min(samples, len(found.chunks) * size) * nfe)

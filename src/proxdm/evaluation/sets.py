@@ -45,7 +45,7 @@ class ComparisonPlan:
         """Check every value that does not need the pictures."""
         for name in self.metrics:
             METRICS.find(name)
-            if METRICS[name].against == "held":
+            if METRICS[name].against in ("held", "classes"):
                 raise ValueError(f"--metrics {name} needs a model and what it was trained on: proxdm evaluate")
         if self.batch_size < 1:
             raise ValueError(f"--batch-size = {self.batch_size} must be at least 1")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -77,8 +76,9 @@ class MLP(nn.Module):
     def __init__(self, config: MLPConfig) -> None:
         super().__init__()
         self.config = config
-        told: dict[str, Any] = {"log_lam": config.log_lam, "classes": config.classes}
-        self.embedding = ConditionEmbedding(config.conditioning, config.width, config.width, **told)
+        self.embedding = ConditionEmbedding(
+            config.conditioning, config.width, config.width, log_lam=config.log_lam, classes=config.classes
+        )
         self.head = nn.Linear(config.dim * (1 + 2 * config.frequencies), config.width)
         self.blocks = nn.ModuleList(ResidualLayer(config.width, config.dropout) for _ in range(config.depth))
         self.tail = nn.Sequential(nn.LayerNorm(config.width), nn.SiLU(), nn.Linear(config.width, config.dim))

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -198,8 +197,9 @@ class UNet(nn.Module):
         self.config = config
         width, depth = config.width, config.patch**2
         out_channels = config.channels if config.out_channels is None else config.out_channels
-        told: dict[str, Any] = {"log_lam": config.log_lam, "classes": config.classes}
-        self.embedding = ConditionEmbedding(config.conditioning, width, 4 * width, **told)
+        self.embedding = ConditionEmbedding(
+            config.conditioning, width, 4 * width, log_lam=config.log_lam, classes=config.classes
+        )
         for layer in self.embedding.modules():
             if isinstance(layer, nn.Linear):
                 _scaled(layer)

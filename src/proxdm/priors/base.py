@@ -101,8 +101,8 @@ class Prior(ABC):
         """Return the flow of x from ratio `start` to `end`, downwards or upwards; see :func:`integrate`."""
         return integrate(self.denoise, x, start, end)
 
-    def given(self, labels: Tensor | None) -> Prior:
-        """Return the prior of samples of these classes `(B,)`: itself where it knows none."""
+    def given(self, labels: Tensor | int | None) -> Prior:
+        """Return the prior of samples of these classes `(B,)`, or of one for all: itself where it knows none."""
         return self
 
     def to(self, device: torch.device | str) -> Self:

@@ -114,15 +114,16 @@ def fit_prior(
         done += len(batch)
     r = min(sizes[2] or (16 if n >= 5_000 else 8), m)
     k, said = (sizes[0], "as asked") if sizes[0] else _choose_components(z, m, r, seed)
-    classes = None if labels is None else labels[~_held(0, facts.count)]
-    parts = _components(z, k, r, seed) if classes is None else _components_of_classes(z, classes, k, r, seed)
-    if classes is not None:
-        k, said = len(parts["log_weights"]), f"shared by {len(set(classes.tolist()))} classes; {said}"
+    parts = None
+    if labels is not None:
+        classes = labels[~_held(0, facts.count)]
+        parts = _components_of_classes(z, classes, k, r, seed)
+        k, said = len(parts["groups"]), f"shared by {len(set(classes.tolist()))} classes; {said}"
     rule = f"{k} components of rank {r} in {m} directions of {n:,} pictures; {said}"
     facts = replace(facts, data=data, rule=rule)
     if k == 1:
         return GaussianPrior(**common, variances=_rounded(variances), facts=facts)
-    return MixturePrior(**common, **parts, facts=facts)
+    return MixturePrior(**common, **(parts or _components(z, k, r, seed)), facts=facts)
 
 
 def _stream(images: Images) -> tuple[Stream, Stream]:

@@ -74,9 +74,11 @@ class MixturePrior(Prior):
         """The number r of directions of a component."""
         return self.axes.shape[2]
 
-    def given(self, labels: Tensor | None) -> Prior:
-        """Return the prior of samples of these classes `(B,)`; a number that is no class stands for any."""
-        return self if labels is None or self.groups is None else ByClass(self, labels.cpu(), shape=self.shape)
+    def given(self, labels: Tensor | int | None) -> Prior:
+        """Return the prior of samples of these classes `(B,)`, or of one; a number that is no class is any."""
+        if labels is None or self.groups is None:
+            return self
+        return self.of_class(labels) if isinstance(labels, int) else ByClass(self, labels.cpu(), shape=self.shape)
 
     def of_class(self, label: int) -> MixturePrior:
         """Return the components of a class as a mixture by themselves; all of them if there is none of it."""

@@ -153,6 +153,7 @@ def train(
     whole = load_data(data)
     samples, held = whole.held_out(settings.training.validation)
     record = config or describe_run(model, whole, draws, objective, settings)
+    del whole  # its memory is not needed beside that of the parts
     if resume and isinstance(record, RunRecord):
         store.check_same_run(store.read_config(folder, RunRecord), record)
     with ExitStack() as stack:

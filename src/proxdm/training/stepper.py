@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -125,8 +124,9 @@ class Stepper:
             model.network.compile()
         self._trained = {name: p for name, p in model.network.named_parameters() if p.requires_grad}
         self.optimizer = _adamw(settings.optimiser, list(self._trained.values()))
-        chosen: dict[str, Any] = {"flip": settings.flip, "augment": settings.augment}
-        self.stream = DataStream(data, seed=training.seed, device=place.device, **chosen)
+        self.stream = DataStream(
+            data, seed=training.seed, flip=settings.flip, device=place.device, augment=settings.augment
+        )
         # Metal has no float64.
         wide = torch.float32 if place.device.type == "mps" else torch.float64
         self.counters = torch.zeros(9, dtype=wide, device=place.device)
@@ -229,10 +229,12 @@ class Stepper:
     def validate(self, held: ImageData, phase: Phase) -> float:
         """Return the mean squared error of the first average on held samples, at conditions that are always the same.
 
-        Every sample is taken as often as makes about :data:`VALIDATED` of them, at most once of more.
+        About :data:`VALIDATED` of them: every sample as often as another, or of more some, evenly.
         """
         training, device, total, count = self.settings.training, self.place.device, 0.0, 0
-        index = torch.arange(max(VALIDATED, len(held)) // len(held) * len(held))[:VALIDATED] % len(held)
+        index = torch.arange(VALIDATED // len(held) * len(held)) % len(held)
+        if len(held) > VALIDATED:
+            index = torch.arange(VALIDATED) * len(held) // VALIDATED
         generator = step_generator(training.seed, VALIDATION, 0)
         self.model.eval()
         with self.averages.in_use(next(iter(training.ema), None)):

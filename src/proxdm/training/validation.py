@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from proxdm.data.images import ImageData
 from proxdm.training.stepper import Stepper
 
@@ -24,7 +26,10 @@ class Validation:
         """Take the error after so many steps, if every run of this length takes it there."""
         if self.held is None or (step % self.every and step != self.stepper.settings.training.steps):
             return
-        self.value = self.stepper.validate(self.held, self.stepper.phase(step - 1))
+        place, value = self.stepper.place, self.stepper.validate(self.held, self.stepper.phase(step - 1))
+        # That of the first process decides for all: they must stop together, and rounding may differ.
+        shared = torch.tensor(value if place.is_main else 0.0, dtype=self.stepper.counters.dtype, device=place.device)
+        self.value = float(place.sum(shared))
         if self.best is None or self.value < self.best[1]:
             self.best = (step, self.value)
 
