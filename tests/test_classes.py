@@ -74,6 +74,8 @@ def test_guidance_is_the_difference_of_two_evaluations(points):
         ask.denoise(x, 0.4)
         assert ask.calls == (1 if w == 1 else 2)
     assert of_classes(points, None) is points
+    with pytest.raises(ValueError, match="guidance = 2 is asked for, but the model knows no classes"):
+        sample(ScoreModel(ThreePoints()), "ddim", 2, (1, 2), guidance=2)
 
 
 def test_guidance_reaches_the_posterior_mean_of_a_score(points):
@@ -238,6 +240,7 @@ def test_from_labels_to_pictures(tmp_path, capsys, monkeypatch):
     assert main([*plan, "--metrics", "accuracy", "--guidance", "1.5"]) == 0
     assert main([*plan, "--metrics", "accuracy"]) == 0
     assert main([*plan, "--each-class", "--sampler", "ddim"]) == 0
+    assert main([*plan, "--class", "any", "--sampler", "heun"]) == 0
     rows = [json.loads(line) for line in (tmp_path / "found/results.jsonl").read_text().splitlines()]
     assert [(row.get("classes"), row["guidance"], row["nfe"]) for row in rows[:3]] == [
         (None, 1.5, 4), (None, 1.0, 2), (["0"], 1.0, 2)
@@ -252,6 +255,7 @@ def test_from_labels_to_pictures(tmp_path, capsys, monkeypatch):
     for wrong, said in {
         ("sample", "run", "--class", "shirt"): "there is no class 'shirt'",
         ("sample", "plain", "--class", "3"): "the model knows no classes",
+        ("fid", "digits", "digits", "--metrics", "accuracy"): "--metrics accuracy needs a model",
         ("sample", "plain", "--guidance", "2"): "guidance = 2 is asked for, but the model knows no classes",
         ("evaluate", "plain", "--each-class"): "the model plain knows no classes",
         ("evaluate", "plain", "--metrics", "accuracy", "--features", "pixels", "-n", "40"): "the model knows none",

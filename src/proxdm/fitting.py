@@ -113,11 +113,8 @@ def data_of(model: LearnedModel, plan: PriorPlan) -> DataConfig:
     trained = model.config.data if isinstance(model.config, Config) else None
     if plan.data is not None:
         same = trained is not None and trained.name == plan.data
-        named = (
-            trained
-            if same and trained is not None
-            else DataConfig(plan.data, labels=bool(model.classes) and has_labels(plan.data))
-        )
+        labels = bool(model.classes) and has_labels(plan.data)
+        named = trained if same and trained is not None else DataConfig(plan.data, labels=labels)
         return replace(named, root=plan.root or named.root, flip="none")
     if trained is None:
         raise PriorError("the model does not say what it was trained on: name images (--data), or take its --samples")

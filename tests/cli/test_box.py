@@ -12,11 +12,11 @@ from proxdm.checkpoints.load import BOX
 from proxdm.cli import main
 
 
-def test_there_are_some_each_under_eight_megabytes_with_a_card():
+def test_there_are_some_each_small_with_a_card():
     assert set(BOX) >= {"digits", "fashion-mnist"}
     card = (next(iter(BOX.values())).parent / "README.md").read_text()
     for name, path in BOX.items():
-        assert path.stat().st_size < 8e6
+        assert path.stat().st_size < (8e6 if name == "cifar10" else 3e6)
         assert f"| `{name}` |" in card
 
 

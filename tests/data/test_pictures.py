@@ -251,6 +251,11 @@ def test_more_than_memory_holds_is_decoded_once_to_disk(tmp_path, contents, monk
         file.touch()
     read_pictures(folder, size=4)
     assert len(list((tmp_path / "cache" / "decoded").iterdir())) == 2
+    with monkeypatch.context() as broken:
+        broken.setattr("proxdm.data.pictures.settle", lambda store, place: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            read_pictures(folder, size=5)
+    assert len(list((tmp_path / "cache" / "decoded").iterdir())) == 2  # nothing half done is left
     monkeypatch.setattr("shutil.disk_usage", lambda place: SimpleNamespace(free=10))
     with pytest.raises(DataError, match=r"has 9\.31e-09; make room, name another folder \(PROXDM_DATA\)"):
         read_pictures(folder, size=5)

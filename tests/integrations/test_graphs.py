@@ -116,6 +116,7 @@ def test_network_alone(model, tmp_path):
         ("--to onnx --out a.onnx --sampler ddim", "give --steps"),
         ("--to diffusers --out a --steps 3", "leave it out"),
         ("--to torch-export --out a.pt2 --steps 3 --sampler ddim(eta=1)", "draws noise"),
+        ("--to onnx --out a.onnx --guidance 2", "--guidance is of a sampler: give --steps"),
         ("--to onnx --out a.onnx --class 3", "--class is of a sampler: give --steps"),
         ("--to onnx --out a.onnx --steps 3 --class 3", "the model knows no classes"),
     ],
