@@ -32,6 +32,9 @@ PRESETS: Registry[Callable[[], Config]] = Registry("preset")
 AUTO = "auto"
 """In the place of a preset's name: a configuration that was chosen for some data, as `proxdm train FOLDER` does."""
 
+NEW = "none"
+"""In the place of a model whose weights a training starts from: new weights."""
+
 ALL, SUBSET, BACKWARD = (5, 10, 20, 50, 100, 1000), (5, 10, 20), (20, 50, 100, 1000)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,10 +12,13 @@ from PIL import Image
 
 import proxdm
 from proxdm.cli import main
-from proxdm.config import ConfigError
+from proxdm.config import ConfigError, ModelConfig
 from proxdm.data.images import ImageData
 from proxdm.errors import DataError
+from proxdm.networks import MLPConfig
+from proxdm.networks.embeddings import retold
 from proxdm.training.automatic import configure, look, mirrors, seconds_of
+from proxdm.training.loop import start_from
 
 
 def folder(path, count=40, sizes=(20, 40), grey=False, lean=0):
@@ -109,9 +113,79 @@ def test_two_commands_from_a_folder_to_pictures(tmp_path, monkeypatch, capsys):
     assert "runs/pics" in capsys.readouterr().err
 
 
-def test_weights_to_start_from(tmp_path, monkeypatch):
-    from proxdm.training.loop import start_from
+@pytest.mark.parametrize(
+    ("sizes", "grey", "start"),
+    [
+        ((32, 50), False, "cifar10"),
+        ((32, 50), True, "fashion-mnist"),
+        ((8, 12), True, "digits"),
+        ((8, 12), False, None),
+    ],
+)
+def test_a_model_in_the_box_is_gone_on_from(tmp_path, sizes, grey, start):
+    path = str(folder(tmp_path / "p", count=20, sizes=sizes, grey=grey))
+    chosen = configure(path, "10s")
+    assert chosen.init == start
+    said = [line for line in chosen.lines if line.startswith("weights: ")]
+    assert len(said) == (start is not None)
+    if start is not None:
+        assert "--init none" in said[0]
+        assert chosen.config.model == replace(box_model(start), classes=(), network=chosen.config.model.network)
+        start_from(chosen.config.model.build(), start)  # its network, without classes
+    assert configure(path, "10s", init="none").init is None
 
+
+def box_model(name):
+    config = proxdm.load(name).config
+    return getattr(config, "model", config)
+
+
+def test_a_model_that_is_named_says_size_colours_and_network(tmp_path):
+    path = str(folder(tmp_path / "p", sizes=(40, 60)))
+    chosen = configure(path, "10s", init="digits")
+    assert (chosen.config.data.size, chosen.config.data.grey) == (8, True)
+    assert chosen.config.model == box_model("digits")
+    with pytest.raises(ConfigError, match=r"--init digits is a model of samples of 1x8x8.* 1x16x16"):
+        configure(path, "10s", 16, init="digits")
+    with pytest.raises(ConfigError, match="score model"):
+        configure(path, "10s", init=prox_model(tmp_path))
+
+
+def prox_model(path):
+    model = ModelConfig("prox", (2,), MLPConfig(2, 8, 1, conditioning="time-lam"), "prox").build()
+    model.save_pretrained(path / "model")
+    return str(path / "model")
+
+
+def test_long_trainings_begin_with_a_wider_network(tmp_path):
+    assert configure(str(folder(tmp_path / "p", sizes=(8, 12), grey=True)), "100d").init is None
+
+
+@pytest.mark.parametrize("before", [0, 3])
+@pytest.mark.parametrize("after", [0, 4])
+@pytest.mark.parametrize("conditioning", ["time", "time-lam"])
+def test_other_classes_begin_as_no_class(before, after, conditioning):
+    config = MLPConfig(2, 8, 1, conditioning=conditioning, classes=before)
+    conditions = 1 if conditioning == "time" else 2
+    old, new = config.build((2,), conditions), replace(config, classes=after).build((2,), conditions)
+    new.load_state_dict(retold(old.state_dict(), after))
+    inputs = torch.randn(5, 2), *torch.rand(conditions, 5)
+    for labels in (None, *([torch.arange(5) % after] if after else [])):
+        torch.testing.assert_close(new(*inputs, **({} if labels is None else {"labels": labels})), old(*inputs))
+
+
+def test_another_network_than_the_one_in_the_box(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    folder(tmp_path / "p", count=20, sizes=(8, 12), grey=True)
+    assert (
+        main(["train", "p", "--budget", "10s", "--model.network.width", "8", "--training.steps", "2", "--dry-run"]) == 0
+    )
+    error = capsys.readouterr().err
+    assert "those of digits" in error
+    assert "new ones after all" in error
+
+
+def test_weights_to_start_from(tmp_path, monkeypatch):
     model, other = proxdm.load("digits"), proxdm.load("digits")
     with torch.no_grad():
         for parameter in other.parameters():

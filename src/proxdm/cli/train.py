@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from shlex import quote
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
@@ -20,9 +20,12 @@ from proxdm.checkpoints import store
 from proxdm.cli import parse
 from proxdm.config import Config, ConfigError, overlay, to_json
 from proxdm.errors import ProxdmError, did_you_mean, one_line
-from proxdm.presets import AUTO, PRESETS, get_preset
+from proxdm.presets import AUTO, NEW, PRESETS, get_preset
 from proxdm.runtime.registry import IMPORTED
 from proxdm.runtime.words import duration
+
+if TYPE_CHECKING:
+    from proxdm.training.automatic import Chosen
 
 USAGE = """usage: {prog} DATA|PRESET [--budget 30min] [--size 32] [--labels] [--out RUN] [--resume] [--config FILE]
        [--init MODEL] [--dry-run] [--any.config.field VALUE]
@@ -40,6 +43,7 @@ presets:
 examples:
   {prog} pictures/ --budget 1h                  a folder of pictures; then: proxdm sample runs/pictures
   {prog} digits-prox-hybrid                     minutes on a laptop, needs no download
+  {prog} pictures/ --init MODEL                 go on from a model: a run, a file, a name in the box
   {prog} pictures/ --labels                     one sub-folder a class; then: proxdm sample ... --class NAME
   {prog} digits-prox-hybrid --dry-run           what it would do, and how long it would take
   {prog} cifar10-score --training.bf16 --training.compile --out runs/fast
@@ -59,7 +63,9 @@ class Train:
     budget: str | None = None  # Time of a training on DATA, such as 30min or 8h.
     size: int | None = None  # Side of the pictures of DATA.
     labels: bool = False  # Tell the model of classes: those of a known data set, or the sub-folders of a folder.
-    init: str | None = None  # A model whose weights the training starts from: a run, a file, a .pth of the paper.
+    # A model whose weights the training starts from: a run, a file, a .pth of the paper, a name in the box. Of DATA its
+    # network is taken, and one in the box is the default where it fits; `none` are new weights.
+    init: str | None = None
     # JSON, TOML or YAML file with values in place of the preset's; it need not have all of them.
     file: Annotated[Path | None, tyro.conf.arg(name="config", metavar="FILE")] = None
     dry_run: bool = False  # Show the configuration, its memory and its time, from a few real steps; nothing is written.
@@ -82,10 +88,12 @@ def parse_request(arguments: Sequence[str], prog: str) -> Train:
             f"name the data or the preset before {name}: {prog} DATA|PRESET ...; the presets are {', '.join(PRESETS)}"
         )
     early, is_data = _early(flags), is_data_name(name)
+    init = None if early.init == NEW else early.init
     out = early.out or Path("runs", Path(name).resolve().name if is_data else name)
     if is_data and not early.resume:
         _check_flags(flags, f"{prog} {name}")
-        base = chosen_for(name, early, prog)
+        chosen = chosen_for(name, early, prog)
+        base, init = chosen.config, chosen.init
     elif (early.budget or early.size) and not is_data:
         raise ConfigError(f"--budget and --size are for data; the preset {name} says its steps: --training.steps")
     else:
@@ -97,7 +105,14 @@ def parse_request(arguments: Sequence[str], prog: str) -> Train:
     if early.config is not None:
         base = overlay(base, _read_values(early.config))
     base = replace(base, imports=tuple(dict.fromkeys((*base.imports, *IMPORTED))))
-    return parse(Train, flags, f"{prog} {name}", default=Train(base, out, budget=early.budget, size=early.size))
+    options = parse(Train, flags, f"{prog} {name}", default=Train(base, out, budget=early.budget, size=early.size))
+    if early.init is None and init is not None and options.config.model != base.model:
+        print(
+            f"{prog} {name}: weights: new ones after all, for another network is asked for than {init}'s",
+            file=sys.stderr,
+        )
+        init = None
+    return replace(options, init=init)
 
 
 def is_data_name(name: str) -> bool:
@@ -132,14 +147,14 @@ def classes_of(config: Config, flags: Sequence[str]) -> tuple[str, ...]:
     return load_labels(replace(config.data, root=root)).names
 
 
-def chosen_for(name: str, early: argparse.Namespace, prog: str) -> Config:
-    """Return the configuration for data, and say what was chosen."""
+def chosen_for(name: str, early: argparse.Namespace, prog: str) -> Chosen:
+    """Return what is chosen for data, and say it."""
     from proxdm.training.automatic import configure
 
-    chosen = configure(name, early.budget, early.size, labels=early.labels)
+    chosen = configure(name, early.budget, early.size, labels=early.labels, init=early.init)
     for line in chosen.lines:
         print(f"{prog}: {line}", file=sys.stderr)
-    return chosen.config
+    return chosen
 
 
 def _early(flags: list[str]) -> argparse.Namespace:
@@ -150,6 +165,7 @@ def _early(flags: list[str]) -> argparse.Namespace:
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--budget")
     parser.add_argument("--size", type=int)
+    parser.add_argument("--init")
     parser.add_argument("--labels", action="store_true")
     try:
         return parser.parse_known_args(flags)[0]

@@ -10,6 +10,7 @@ Salimans 2022).
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -60,6 +61,9 @@ class ScalarEmbedding(nn.Module):
         return out
 
 
+_BIASES = ("embedding.time.out.bias", "embedding.lam.out.bias")
+
+
 class ConditionEmbedding(nn.Module):
     """The embedding `(B, width)` of `t`, or of `t` and `lam` (or `log(lam)`) in a half of the width each; of labels."""
 
@@ -96,6 +100,23 @@ class ConditionEmbedding(nn.Module):
         if lam is None:
             raise ValueError("this network is conditioned on t and lam: give lam as well (it is a prox network)")
         return torch.cat([self.time(t), self.lam(lam.log() if self.log_lam else lam)], dim=1)
+
+
+def retold(state: Mapping[str, Tensor], classes: int) -> dict[str, Tensor]:
+    """Return the weights of a network for as many other classes, or none, that computes what it computed without class.
+
+    The vector of "no class" becomes that of every class, or goes into the last bias of the embedding of t and lam.
+    """
+    new, table = dict(state), "embedding.labels.weight"
+    vector = new.pop(table)[-1] if table in new else None
+    if classes and "embedding.time.out.bias" in new:
+        zero = torch.zeros(sum(len(new[name]) for name in _BIASES if name in new))
+        new[table] = (zero if vector is None else vector).repeat(classes + 1, 1)
+    elif vector is not None:
+        there = [name for name in _BIASES if name in new]
+        for name, part in zip(there, vector.chunk(len(there)), strict=True):
+            new[name] = new[name] + part
+    return new
 
 
 def check_conditioning(conditioning: str, width: int, dropout: float, classes: int, *, log_lam: bool) -> None:

@@ -32,6 +32,7 @@ from proxdm.errors import CheckpointError, NonFiniteError
 from proxdm.fitting import fit_model_prior, held_images, in_words
 from proxdm.losses import Objective, ObjectiveConfig, Phase
 from proxdm.models import LearnedModel
+from proxdm.networks.embeddings import retold
 from proxdm.priors import PriorError, save_prior
 from proxdm.runtime.digests import digest_of
 from proxdm.runtime.processes import find_place
@@ -73,8 +74,14 @@ def ingredients(
 
 
 def start_from(model: LearnedModel, source: str | Path) -> None:
-    """Give a model the weights of another of the same network; raise a ConfigError if it is of another."""
-    state = open_source(source).model.network.state_dict()
+    """Give a model the weights of another of the same network; raise a ConfigError if it is of another.
+
+    Of classes with other names nothing is taken over: each begins as "no class".
+    """
+    other = open_source(source).model
+    state = other.network.state_dict()
+    if other.classes != model.classes:
+        state = retold(state, len(model.classes))
     if (problem := first_difference(state, model.network.state_dict(), str(source), "configuration")) is not None:
         raise ConfigError(f"--init {source} has another network than the run would: {problem}")
     model.network.load_state_dict(state)
