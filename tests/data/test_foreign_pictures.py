@@ -13,7 +13,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from proxdm.data import DataConfig, DataError, load_data
-from proxdm.data.labels import load_labels
+from proxdm.data.load import load_labels
 from proxdm.data.pictures import decode
 
 

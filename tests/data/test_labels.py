@@ -13,8 +13,7 @@ from PIL import Image
 
 from proxdm.data import DataError, load_data
 from proxdm.data.known import DEBIAN_FASHION_MNIST
-from proxdm.data.labels import labelled, load_labels
-from proxdm.data.load import DataConfig
+from proxdm.data.load import DataConfig, labelled, load_labels
 
 
 def picture(path, value):

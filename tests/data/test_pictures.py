@@ -252,7 +252,7 @@ def test_more_than_memory_holds_is_decoded_once_to_disk(tmp_path, contents, monk
     read_pictures(folder, size=4)
     assert len(list((tmp_path / "cache" / "decoded").iterdir())) == 2
     with monkeypatch.context() as broken:
-        broken.setattr("proxdm.data.pictures.settle", lambda store, place: 1 / 0)
+        broken.setattr("proxdm.data.pictures.decode", lambda *given, **more: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             read_pictures(folder, size=5)
     assert len(list((tmp_path / "cache" / "decoded").iterdir())) == 2  # nothing half done is left
