@@ -226,28 +226,6 @@ def test_cifar_binary(tmp_path, batches, folder):
         read("cifar10", tmp_path, "test")
 
 
-def test_cifar_python_is_read_only_if_its_sums_are_right(tmp_path, batches, monkeypatch):
-    from torchvision.datasets import CIFAR10
-
-    folder = tmp_path / "cifar-10-batches-py"
-    folder.mkdir()
-    sums = {}
-    for name, rows in batches.items():
-        content = pickle.dumps({"data": rows[:, 1:], "labels": rows[:, 0].tolist()})
-        (folder / name).write_bytes(content)
-        sums[name] = hashlib.md5(content).hexdigest()
-    meta = pickle.dumps({"label_names": list("abcdefghij")})
-    (folder / "batches.meta").write_bytes(meta)
-    with pytest.raises(DataError, match=r"cifar-10-batches-py is incomplete or changed .*; download it again"):
-        read("cifar10", tmp_path, "test")
-    monkeypatch.setattr(CIFAR10, "train_list", [[name, sums[name]] for name in batches if name != "test_batch"])
-    monkeypatch.setattr(CIFAR10, "test_list", [["test_batch", sums["test_batch"]]])
-    monkeypatch.setattr(CIFAR10, "meta", {**CIFAR10.meta, "md5": hashlib.md5(meta).hexdigest()})
-    for split, name in (("train", "data_batch_1"), ("test", "test_batch")):
-        got = read("cifar10", tmp_path, split).images[:4].reshape(4, -1)
-        np.testing.assert_array_equal(got.numpy(), batches[name][:, 1:])
-
-
 def test_download_errors(tmp_path, monkeypatch):
     with pytest.raises(DataError, match=r"unknown data set 'minst' \(did you mean 'mnist'\?\); known are digits"):
         download("minst", tmp_path)
@@ -300,20 +278,28 @@ def test_download_of_mnist_from_a_mirror(shared, tmp_path, monkeypatch, serve):
     assert torch.equal(read("mnist", root, "test").images, read("mnist", mirror, "test").images)
 
 
-def test_download_of_cifar_from_a_mirror(tmp_path, batches, monkeypatch, serve):
-    served = tmp_path / "server" / "cifar-10-batches-bin"
-    served.mkdir(parents=True)
+def test_cifar_is_downloaded_and_read_only_if_its_sums_are_right(tmp_path, batches, monkeypatch, serve):
+    from torchvision.datasets import CIFAR10
+
+    folder = tmp_path / "server" / "cifar-10-batches-py"
+    folder.mkdir(parents=True)
     for name, rows in batches.items():
-        rows.tofile(served / f"{name}.bin")
-    archive = tmp_path / "server" / "cifar-10-binary.tar.gz"
+        (folder / name).write_bytes(pickle.dumps({"data": rows[:, 1:], "labels": rows[:, 0].tolist()}))
+    (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": list("abcdefghij")}))
+    archive = folder.parent / "cifar-10-python.tar.gz"
     with tarfile.open(archive, "w:gz") as tar:
-        tar.add(served, served.name)
-    monkeypatch.setattr(known, "_CIFAR_URL", serve(archive.parent) + archive.name)
+        tar.add(folder, folder.name)
+    monkeypatch.setattr(CIFAR10, "url", serve(archive.parent) + archive.name)
     with pytest.raises(DataError, match=r"cifar10 cannot be downloaded \(File not found or corrupted"):
         download("cifar10", tmp_path / "cache")
-    monkeypatch.setattr(known, "_CIFAR_MD5", hashlib.md5(archive.read_bytes()).hexdigest())
-    (tmp_path / "cache" / "cifar-10-batches-bin").mkdir()
-    (tmp_path / "cache" / "cifar-10-batches-bin" / "test_batch.bin").write_bytes(b"cut short")
+    with pytest.raises(DataError, match=r"cifar-10-batches-py is incomplete or changed .*; download it again"):
+        read("cifar10", folder.parent, "test")
+    sums = {path.name: hashlib.md5(path.read_bytes()).hexdigest() for path in (archive, *folder.iterdir())}
+    monkeypatch.setattr(CIFAR10, "tgz_md5", sums[archive.name])
+    monkeypatch.setattr(CIFAR10, "train_list", [[name, sums[name]] for name in batches if name != "test_batch"])
+    monkeypatch.setattr(CIFAR10, "test_list", [["test_batch", sums["test_batch"]]])
+    monkeypatch.setattr(CIFAR10, "meta", {**CIFAR10.meta, "md5": sums["batches.meta"]})
     root = download("cifar10", tmp_path / "cache")
-    assert len(read("cifar10", root, "train")) == 20
-    assert len(read("cifar10", root, "test")) == 4
+    for split, name in (("train", "data_batch_1"), ("test", "test_batch")):
+        got = read("cifar10", root, split).images[:4].reshape(4, -1)
+        np.testing.assert_array_equal(got.numpy(), batches[name][:, 1:])

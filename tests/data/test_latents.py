@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from proxdm.data import DataConfig, DataError, ImageData, latents, load_data, to_model_range
+from proxdm.data import DataConfig, DataError, ImageData, load_data, to_model_range
 from proxdm.data.latents import LatentStamp, encode_pictures, read_latents, read_stamp
 from proxdm.data.vae import LatentCoder, decode_latents, load_vae
 from proxdm.errors import OutputError
@@ -100,8 +100,7 @@ def test_folder_gives_the_same_as_memory(tmp_path, coder, data):
     assert not (tmp_path / "c.npy").exists()
 
 
-def test_interrupted_encoding_goes_on_where_it_stopped(tmp_path, coder, data, monkeypatch):
-    monkeypatch.setattr(latents, "_FLUSH_EVERY", 1)
+def test_interrupted_encoding_goes_on_where_it_stopped(tmp_path, coder, data):
     whole = encode_pictures(data, tmp_path / "whole.npy", coder, mode="sample", mirrored=True, batch_size=2)
     out = tmp_path / "z.npy"
     calls = []

@@ -51,7 +51,7 @@ class DataConfig:
     grey: bool = False  # One channel instead of three.
     limit: int | None = None  # Take the first `limit` images only.
     flip: Flip = "none"  # Horizontal flips in training.
-    # Transforms of torchvision in training, such as `RandomAffine(degrees=10)`: :mod:`proxdm.data.augment`.
+    # Transforms of torchvision in training, such as `RandomAffine(degrees=10)`: :mod:`proxdm.data.batches`.
     augment: tuple[str, ...] = ()
     skip_broken: bool = False  # Leave out broken pictures of a folder with a warning, instead of stopping.
     values: Values = "auto"  # Range of a floating-point array (:data:`proxdm.data.arrays.Values`).
