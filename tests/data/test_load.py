@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import re
 import zipfile
 
@@ -12,7 +11,7 @@ import torch
 from PIL import Image
 
 from proxdm.data import DataConfig, DataError, images, load_data
-from proxdm.data.known import DATASETS, DEBIAN_FASHION_MNIST, KnownData
+from proxdm.data.known import DATASETS, KnownData
 from proxdm.data.load import labelled, load_labels
 
 
@@ -210,47 +209,6 @@ def test_import_is_light():
 def picture(path, value):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.full((4, 4), value, np.uint8)).save(path)
-
-
-def test_digits_are_scikit_learns():
-    from sklearn.datasets import load_digits
-
-    labels = load_labels(DataConfig("digits"))
-    assert torch.equal(labels.values, torch.from_numpy(load_digits().target))
-    assert labels.names == tuple("0123456789")
-    with pytest.raises(DataError, match="digits has no split 'test'"):
-        load_labels(DataConfig("digits", split="test"))
-
-
-@pytest.mark.skipif(not DEBIAN_FASHION_MNIST.is_dir(), reason="Debian's dataset-fashion-mnist is not installed")
-def test_fashion_mnist_of_debian(tmp_path, monkeypatch):
-    monkeypatch.setenv("PROXDM_DATA", str(tmp_path))
-    for split, count in (("train", 6000), ("test", 1000)):
-        values = load_labels(DataConfig("fashion-mnist", split=split)).values
-        assert torch.equal(torch.bincount(values), torch.full((10,), count))
-
-
-def test_mnist_of_a_folder(shared):
-    labels = load_labels(DataConfig("mnist", str(shared / "data" / "mnist-t10k"), split="test", limit=8))
-    assert labels.values.tolist() == [7, 2, 1, 0, 4, 1, 4, 9]  # the first test digits, as everybody knows them
-
-
-def test_idx_files_in_place_of_each_other(tmp_path):
-    with pytest.raises(DataError, match=r"mnist \(train\) is not here: looked for train-labels-idx1-ubyte\[.gz\] in"):
-        load_labels(DataConfig("mnist", str(tmp_path)))
-    (tmp_path / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(b"\0\0\x08\x03" + bytes(12)))
-    with pytest.raises(DataError, match="it starts with 00 00 08 03, not 00 00 08 01"):
-        load_labels(DataConfig("mnist", str(tmp_path)))
-
-
-def test_cifar_labels_stand_before_their_pixels(tmp_path, generator):
-    rows = torch.randint(0, 10, (6, 3073), generator=generator, dtype=torch.uint8).numpy()
-    for number in range(1, 6):
-        rows[number - 1 : number + 1].tofile(tmp_path / f"data_batch_{number}.bin")
-    config = DataConfig("cifar10", str(tmp_path))
-    expected = np.concatenate([rows[number - 1 : number + 1] for number in range(1, 6)])
-    assert load_labels(config).values.tolist() == expected[:, 0].tolist()
-    np.testing.assert_array_equal(load_data(config).images.flatten(1), expected[:, 1:])
 
 
 def test_sub_folders_are_classes_in_the_order_of_the_pictures(tmp_path):

@@ -75,7 +75,6 @@ def test_every_source_gives_the_same_sorted_images(tmp_path, contents, source):
     np.testing.assert_array_equal(data.images.numpy(), np.stack(expected))
     assert data.name == source
     assert data.preprocessing == "RGB uint8, as stored, 8x6"
-    assert data.skipped == 0
 
 
 def test_names_are_sorted_and_read_in_place_order(tmp_path, contents):
@@ -153,7 +152,6 @@ def test_broken_picture_is_named_or_left_out(tmp_path, contents, source, damage)
         data = read_pictures(path, skip_broken=True)
     good = [contents[name][1].transpose(2, 0, 1) for name in sorted(NAMES) if name != "b/10.png"]
     np.testing.assert_array_equal(data.images.numpy(), np.stack(good))
-    assert data.skipped == 1
 
 
 def test_picture_broken_inside_a_zip(tmp_path, contents):
@@ -196,17 +194,11 @@ def test_nothing_there(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["x.zip", "x.tar", "x.tgz", "x.tar.xz"])
-def test_broken_archive(tmp_path, contents, name):
+@pytest.mark.parametrize("damage", [lambda good: b"this is no archive" * 100, lambda good: good[: len(good) // 2]])
+def test_broken_archive(tmp_path, contents, name, damage):
     path = write(tmp_path / name, contents)
-    path.write_bytes(b"this is no archive" * 100)
+    path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(DataError, match=r"x\.t?\w+.* is a broken archive \(.*\); make or download it again"):
-        read_pictures(path)
-
-
-def test_cut_tar(tmp_path, contents):
-    path = write(tmp_path / "x.tgz", contents)
-    path.write_bytes(path.read_bytes()[:-300])
-    with pytest.raises(DataError, match="is a broken archive"):
         read_pictures(path)
 
 

@@ -67,17 +67,6 @@ def test_in_use_puts_the_average_in_place_and_the_weights_back():
         assert all(torch.equal(v, now[k]) for k, v in net.state_dict().items())
 
 
-def test_load_gives_back_what_state_gave():
-    net = network()
-    averages = WeightAverages(net, (0.5,))
-    moved(net, 1)
-    averages.update()
-    other = WeightAverages(network(1), (0.5,))
-    other.load(0.5, averages.state(0.5))
-    for key, value in averages.state(0.5).items():
-        assert torch.equal(other.state(0.5)[key], value)
-
-
 def test_states_hold_buffers_and_shared_parameters_so_that_the_network_loads_them():
     net = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2), torch.nn.Linear(2, 2))
     net[2].weight = net[0].weight

@@ -122,14 +122,9 @@ class DataStream:
 
 
 def make_augmentation(texts: Sequence[str], shape: Sequence[int]) -> Callable[[Tensor], Tensor]:
-    """Return transforms of `torchvision.transforms.v2`, one after the other, for uint8 pictures `(C, H, W)`.
+    """Return transforms of `torchvision.transforms.v2`, one after the other, for uint8 pictures of a shape (C, H, W).
 
-    Args:
-        texts: Such as `RandomAffine(degrees=10)`, `ColorJitter(brightness=0.2)`.
-        shape: Of a picture, which the transforms must keep.
-
-    Raises:
-        DataError: There is no such transform or parameter, or it makes something else of a picture.
+    A DataError says that there is no such transform or parameter, or that it makes something else of a picture.
     """
     from torchvision.transforms import v2
 

@@ -48,11 +48,7 @@ def is_large(shape: Sequence[int]) -> bool:
 
 @contextmanager
 def room_on_disk(name: str, shape: Sequence[int], place: Path) -> Iterator[Pixels]:
-    """Give an array of this shape, which stands at `place` when the block has ended without an error.
-
-    Raises:
-        DataError: The disk has too little room, or the folder cannot be written.
-    """
+    """Give an array of this shape, which stands at `place` when the block has ended without an error."""
     need, folder = math.prod(shape), place.parent
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -21,11 +21,7 @@ def is_saved_dataset(path: Path) -> bool:
 def open_saved_dataset(
     path: Path, split: str
 ) -> tuple[tuple[str, ...], Callable[[str], bytes], Tensor | None, tuple[str, ...]]:
-    """Return names for the pictures of a saved data set, what gives their bytes, labels, and names of the classes.
-
-    Raises:
-        DataError: `datasets` is not installed, or there is no such split or no column of pictures.
-    """
+    """Return names for the pictures of a saved data set, what gives their bytes, labels, and names of the classes."""
     try:
         from datasets import ClassLabel, Image, load_from_disk
     except ImportError as error:

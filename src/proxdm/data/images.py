@@ -38,7 +38,6 @@ class ImageData:
     split: str = "train"  # `train` or `test`
     preprocessing: str = ""  # What was done to the pixels, in words; goes into the stamp of reference statistics
     memory_mapped: bool = False  # Whether the pixels stay on disk until they are read
-    skipped: int = 0  # Number of broken pictures that were left out
     latent: bool = False  # Whether these are latents of an autoencoder: numbers without a fixed range, not pixels
     labels: Tensor | None = None  # Class of every sample, int64 `(n,)`, where they are known
     classes: tuple[str, ...] = ()  # Names of the classes, by their number

@@ -93,28 +93,28 @@ class Pictures:
     ) -> Iterator[tuple[int, NDArray[np.uint8] | DataError]]:
         """Yield (index, picture `(C, H, W)` or the error that names it) in the given order, decoding in threads."""
 
-        def read(index: int) -> bytes | DataError:
+        def read(index: int) -> bytes | Exception:
             try:
                 return self.content(self.names[index])
             except Exception as error:  # as :func:`open_pictures`
-                return self._broken(index, error)
+                return error
 
-        def work(index: int, content: bytes | DataError) -> NDArray[np.uint8] | DataError:
+        def work(index: int, content: bytes | Exception) -> NDArray[np.uint8] | DataError:
             try:
-                return content if isinstance(content, DataError) else decode(content, size=size, grey=grey, seen=self)
-            except DataError as error:
-                return self._broken(index, error)
+                if isinstance(content, bytes):
+                    return decode(content, size=size, grey=grey, seen=self)
+                error = content
+            except DataError as wrong:
+                error = wrong
+            return DataError(
+                f"{self.source}: cannot decode {self.names[index]} ({one_line(error)}); repair or remove it, or leave "
+                "such pictures out with skip_broken (--skip-broken, in training --data.skip-broken)"
+            )
 
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
             for start in range(0, len(order), _CHUNK):  # archives are read in this thread alone
                 chunk = order[start : start + _CHUNK]
                 yield from zip(chunk, pool.map(work, chunk, map(read, chunk)), strict=True)
-
-    def _broken(self, index: int, error: Exception) -> DataError:
-        return DataError(
-            f"{self.source}: cannot decode {self.names[index]} ({one_line(error)}); repair or remove it, or leave "
-            "such pictures out with skip_broken (--skip-broken, in training --data.skip-broken)"
-        )
 
 
 def is_archive(path: Path) -> bool:
@@ -337,7 +337,6 @@ def read_pictures(
         path.name,
         preprocessing=f"{'grey' if grey else 'RGB'} uint8, {fitted}",
         memory_mapped=large,
-        skipped=len(broken),
         labels=labels,
         classes=pictures.classes,
     )

@@ -51,11 +51,6 @@ class UNetConfig:
         if wrong := [level for level in self.attention if not 0 <= level < len(self.mult)]:
             raise ValueError(f"attention level {wrong[0]} does not exist: mult has levels 0 to {len(self.mult) - 1}")
 
-    @property
-    def size_multiple(self) -> int:
-        """Height and width of the images must be multiples of this: `patch * 2^(levels - 1)`."""
-        return int(self.patch * 2 ** (len(self.mult) - 1))
-
     def check(self, shape: tuple[int, ...], conditions: int) -> None:
         """Raise a ValueError if a network of these settings does not take such samples or conditions."""
         check_conditions(self.conditioning, conditions)
@@ -67,7 +62,7 @@ class UNetConfig:
         """Raise a ValueError if a network of these settings does not take samples of this shape."""
         if len(shape) != 3 or shape[0] != self.channels:
             raise ValueError(f"samples of shape {tuple(shape)} must have shape ({self.channels}, height, width)")
-        multiple, (height, width) = self.size_multiple, shape[1:]
+        multiple, (height, width) = self.patch * 2 ** (len(self.mult) - 1), shape[1:]
         if height % multiple or width % multiple or not height or not width:
             fits = "x".join(str(max(1, math.ceil(side / multiple)) * multiple) for side in (height, width))
             raise ValueError(
