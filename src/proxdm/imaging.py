@@ -58,12 +58,12 @@ def grid(images: Tensor, *, columns: int | None = None, zoom: int | None = None)
         raise ValueError(f"columns = {columns} and zoom = {zoom} must be at least 1")
     columns = min(columns, len(pictures))
     rows = math.ceil(len(pictures) / columns)
-    cell = (height * zoom + _PADDING, width * zoom + _PADDING)
-    canvas = np.full((rows * cell[0] + _PADDING, columns * cell[1] + _PADDING, *pictures[0].shape[2:]), 255, np.uint8)
+    tall, wide = height * zoom + _PADDING, width * zoom + _PADDING
+    canvas = np.full((rows * tall + _PADDING, columns * wide + _PADDING, *pictures[0].shape[2:]), 255, np.uint8)
     for index, picture in enumerate(pictures):
-        top, left = (_PADDING + place * side for place, side in zip(divmod(index, columns), cell, strict=True))
-        large = picture.repeat(zoom, axis=0).repeat(zoom, axis=1)
-        canvas[top : top + large.shape[0], left : left + large.shape[1]] = large
+        row, column = divmod(index, columns)
+        cell = canvas[row * tall + _PADDING : (row + 1) * tall, column * wide + _PADDING : (column + 1) * wide]
+        cell[:] = picture.repeat(zoom, axis=0).repeat(zoom, axis=1)
     return canvas
 
 

@@ -193,12 +193,11 @@ def test_nothing_there(tmp_path):
         read_pictures(write(tmp_path / "x.zip", {"notes.txt": (b"", None)}))
 
 
-@pytest.mark.parametrize("name", ["x.zip", "x.tar", "x.tgz", "x.tar.xz"])
-@pytest.mark.parametrize("damage", [lambda good: b"this is no archive" * 100, lambda good: good[: len(good) // 2]])
-def test_broken_archive(tmp_path, contents, name, damage):
+@pytest.mark.parametrize("name", ["x.zip", "x.tar", "x.tgz", "x.tar.xz", "cut.tgz"])
+def test_broken_archive(tmp_path, contents, name):
     path = write(tmp_path / name, contents)
-    path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(DataError, match=r"x\.t?\w+.* is a broken archive \(.*\); make or download it again"):
+    path.write_bytes(path.read_bytes()[:-300] if name == "cut.tgz" else b"this is no archive" * 100)
+    with pytest.raises(DataError, match=r"\w+\.t?\w+.* is a broken archive \(.*\); make or download it again"):
         read_pictures(path)
 
 

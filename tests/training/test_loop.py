@@ -166,16 +166,6 @@ def test_a_run_can_be_made_longer_and_its_logging_changed(score_config, pictures
         train_config(short, tmp_path / "run", resume=True, data=pictures, progress=False)
 
 
-def test_resume_with_another_configuration_names_the_fields(prox_config, pictures, tmp_path):
-    run = tmp_path / "run"
-    store.create_run(run, prox_config)
-    other = changed(prox_config, optimiser={"lr": 5.0}, training={"seed": 4, "patience": 3})
-    with pytest.raises(ConfigError, match=r"optimiser.lr \(0.001 and 5.0\), training.seed \(3 and 4\)") as caught:
-        train_config(other, run, resume=True, data=pictures, progress=False)
-    assert "patience" not in str(caught.value)
-    assert store.read_config(run) == prox_config
-
-
 def test_resume_needs_a_run(prox_config, pictures, tmp_path):
     with pytest.raises(CheckpointError, match="is not the folder of a training run"):
         train_config(prox_config, tmp_path / "none", resume=True, data=pictures, progress=False)

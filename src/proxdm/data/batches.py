@@ -38,11 +38,8 @@ _ORDER, _RANDOM_FLIP, _FROZEN_FLIP, _AUGMENT = 0x6F726465, 0x72666C70, 0x66666C7
 class DataStream:
     """The endless stream of training samples of one data set under one seed.
 
-    Flips are `none`, `random` (each image is mirrored with probability 1/2 at every draw), or `frozen` (the same, but
-    decided once per image, as the paper's code does: each image is then seen in one orientation only). On latents the
-    latent array is mirrored, which is close to, but not, the latent of the mirrored picture.
-
-    `augment` names transforms of torchvision (:func:`make_augmentation`), applied before the flips.
+    Flips (:data:`proxdm.data.load.Flip`) have probability 1/2. On latents the latent array is mirrored, which is close
+    to, but not, the latent of the mirrored picture. Augmentations (:func:`make_augmentation`) come before the flips.
 
     All samples are kept on the device if they are in memory already and need no more than
     :data:`proxdm.data.images.MEMORY_LIMIT`; otherwise each batch is gathered and sent.

@@ -66,8 +66,6 @@ class ImageData:
         """Return the first `count` samples (None or more than there are: all)."""
         if count is None or count >= len(self):
             return self
-        if count < 1:
-            raise DataError(f"limit = {count} must be at least 1")
         return self._take(slice(count), f"{self.preprocessing}; first {count} of {len(self)}", self.memory_mapped)
 
     def held_out(self, share: float) -> tuple[ImageData, ImageData | None]:
