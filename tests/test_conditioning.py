@@ -98,22 +98,27 @@ def test_knots_of_a_grid_come_equally_often(count):
     assert stats.chisquare(counted(i, count)).pvalue > 1e-3
 
 
-@pytest.mark.parametrize("rule", ["prox-hybrid", "prox-backward", "prox-ode"])
-def test_prox_knots_are_what_the_sampler_asks_for(rule):
-    """Every (t, lam) that the sampler shows the network is drawn in training, to the last bit, and no other."""
-    steps = (10, 20, 50)
-    drawn = draw(ConditioningConfig(rule, "knots", steps))
+@pytest.mark.parametrize("name", ["prox-hybrid", "prox-backward", "prox-ode", "euler-maruyama"])
+def test_knots_are_what_the_sampler_asks_for(name):
+    """Every t, or (t, lam), that the sampler shows the network is drawn in training, to the last bit, and no other."""
+    steps, prox = (10, 20, 50), name.startswith("prox")
+    drawn = draw(ConditioningConfig(name if prox else None, "knots", steps))
     asked = set()
 
-    def network(x, t, lam):
-        asked.add((float(t[0]), float(lam[0])))
+    def network(x, *shown):
+        asked.add(tuple(float(value[0]) for value in shown))
         return x
 
     for n in steps:
         noise = GeneratorNoise((1, 2), torch.Generator().manual_seed(0), dtype=torch.float64)
-        sample(network, rule, n, noise=noise, schedule=SDE)
-    assert set(zip(drawn.t.tolist(), drawn.lam.tolist(), strict=True)) == asked
-    assert len(asked) == sum(steps)
+        sample(network, name, n, noise=noise, schedule=SDE)
+    columns = [drawn.t, drawn.lam] if prox else [drawn.t]
+    assert set(zip(*(column.tolist() for column in columns), strict=True)) == asked
+    if prox:
+        assert len(asked) == sum(steps)
+    else:
+        assert drawn.lam is None
+        assert min(asked) == (1e-3,)
 
 
 def test_prox_knots_are_i_over_n_with_the_papers_weights():
@@ -126,23 +131,6 @@ def test_prox_knots_are_i_over_n_with_the_papers_weights():
     backward = draw(ConditioningConfig("prox-backward", "knots", (10, 20)), count=1000)
     gamma = SDE.beta_integral(backward.t, backward.leaving)
     torch.testing.assert_close(backward.lam, gamma / (1 - gamma / 2))
-
-
-def test_score_knots_are_the_times_the_sampler_asks_for():
-    steps = (5, 10, 20)
-    drawn = draw(ConditioningConfig(None, "knots", steps))
-    asked = set()
-
-    def network(x, t):
-        asked.add(float(t[0]))
-        return x
-
-    for n in steps:
-        noise = GeneratorNoise((1, 2), torch.Generator().manual_seed(0), dtype=torch.float64)
-        sample(network, "euler-maruyama", n, noise=noise, schedule=SDE)
-    assert set(drawn.t.tolist()) == asked
-    assert drawn.lam is None
-    assert min(asked) == 1e-3
 
 
 def test_backward_knots_need_short_steps():

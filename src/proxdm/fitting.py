@@ -11,8 +11,7 @@ from tyro.conf import arg
 from proxdm.checkpoints.portable import model_config
 from proxdm.config import Config
 from proxdm.data.images import ImageData
-from proxdm.data.labels import has_labels
-from proxdm.data.load import DataConfig, load_data, test_part
+from proxdm.data.load import DataConfig, has_labels, load_data, test_part
 from proxdm.errors import DataError
 from proxdm.generation import USUAL_STEPS, arithmetic, check_prior, draw
 from proxdm.models import LearnedModel

@@ -262,7 +262,7 @@ def make_decoder(model: LearnedModel, vae: str | None = None) -> tuple[tuple[int
     channels, height, width = shape
     if not latents:
         return (channels, height, width), lambda x: x
-    from proxdm.data.vae import decode_latents, load_vae
+    from proxdm.data.vae import load_vae
 
     vae = vae or model.vae or DEFAULT_VAE
     coder = load_vae(vae, device=model.device)
@@ -272,7 +272,7 @@ def make_decoder(model: LearnedModel, vae: str | None = None) -> tuple[tuple[int
             "(--vae)"
         )
     scale = coder.reduction
-    return (3, height * scale, width * scale), lambda x: torch.cat(list(decode_latents(x, coder)))
+    return (3, height * scale, width * scale), coder.decode
 
 
 @dataclass(frozen=True)

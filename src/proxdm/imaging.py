@@ -1,7 +1,7 @@
 """Pictures from samples: grids, folders of PNG files, arrays and animations.
 
 Images are `(n, C, H, W)` with C = 1 (grey) or 3 (RGB), uint8 or floating point in [-1, 1]; the map between the two is
-:func:`proxdm.data.images.to_uint8`, the same everywhere. What was done to make the samples travels inside the files:
+:func:`proxdm.pixels.to_uint8`, the same everywhere. What was done to make the samples travels inside the files:
 as the text `proxdm` of a PNG, the comment of a GIF and the array `metadata` of an NPZ, each of them JSON.
 """
 
@@ -58,12 +58,12 @@ def grid(images: Tensor, *, columns: int | None = None, zoom: int | None = None)
         raise ValueError(f"columns = {columns} and zoom = {zoom} must be at least 1")
     columns = min(columns, len(pictures))
     rows = math.ceil(len(pictures) / columns)
-    cell = (height * zoom + _PADDING, width * zoom + _PADDING)
-    canvas = np.full((rows * cell[0] + _PADDING, columns * cell[1] + _PADDING, *pictures[0].shape[2:]), 255, np.uint8)
+    tall, wide = height * zoom + _PADDING, width * zoom + _PADDING
+    canvas = np.full((rows * tall + _PADDING, columns * wide + _PADDING, *pictures[0].shape[2:]), 255, np.uint8)
     for index, picture in enumerate(pictures):
-        top, left = (_PADDING + place * side for place, side in zip(divmod(index, columns), cell, strict=True))
-        large = picture.repeat(zoom, axis=0).repeat(zoom, axis=1)
-        canvas[top : top + large.shape[0], left : left + large.shape[1]] = large
+        row, column = divmod(index, columns)
+        cell = canvas[row * tall + _PADDING : (row + 1) * tall, column * wide + _PADDING : (column + 1) * wide]
+        cell[:] = picture.repeat(zoom, axis=0).repeat(zoom, axis=1)
     return canvas
 
 
@@ -93,30 +93,35 @@ def save_grid(
     path: Path,
     *,
     columns: int | None = None,
-    zoom: int | None = None,
     caption: str | None = None,
     titles: Sequence[str] = (),
     metadata: Mapping[str, Any] | None = None,
 ) -> None:
     """Write all images into one PNG: :func:`grid`, titles above its columns and a line of text below, if there are."""
-    pixels = titled(grid(images, columns=columns, zoom=zoom), titles)
-    save_png(captioned(pixels, caption) if caption else pixels, path, metadata)
+    save_png(captioned(grid(images, columns=columns), caption or "", titles), path, metadata)
 
 
-def titled(pixels: Pixels, titles: Sequence[str]) -> Pixels:
-    """Return a picture of equally wide columns with a title above each, cut where its column ends."""
+def captioned(pixels: Pixels, text: str, titles: Sequence[str] = ()) -> Pixels:
+    """Return a picture with a line of text below it, and a title above each of its equally wide columns.
+
+    Both are cut where there is no more room, and left out where they are empty.
+    """
     from PIL import Image, ImageDraw
 
-    if not titles:
-        return pixels
     height, width = pixels.shape[:2]
-    room, size = (width - _PADDING) / len(titles), max(9, min(14, width // len(titles) // 7))
-    canvas = Image.new("RGB" if pixels.ndim == 3 else "L", (width, height + 2 * size), "white")
-    canvas.paste(Image.fromarray(pixels), (0, 2 * size))
+    column = (width - _PADDING) / max(1, len(titles))
+    below, above = max(10, min(16, width // 40)), max(9, min(14, width // max(1, len(titles)) // 7))
+    top = 2 * above if titles else 0
+    size = (width, top + height + (2 * below if text else 0))
+    canvas = Image.new("RGB" if pixels.ndim == 3 else "L", size, "white")
+    canvas.paste(Image.fromarray(pixels), (0, top))
     for number, title in enumerate(titles):
-        font, text = _fitting(title, size, room - _PADDING)
-        place = (_PADDING + (number + 0.5) * room, size)
-        ImageDraw.Draw(canvas).text(place, text, fill="black", font=font, anchor="mm")
+        font, shown = _fitting(title, above, column - _PADDING)
+        place = (_PADDING + (number + 0.5) * column, above)
+        ImageDraw.Draw(canvas).text(place, shown, fill="black", font=font, anchor="mm")
+    if text:
+        font, shown = _fitting(text, below, width - 2 * _PADDING)
+        ImageDraw.Draw(canvas).text((2 * _PADDING, top + height + below / 2), shown, fill="black", font=font)
     return np.asarray(canvas)
 
 
@@ -128,19 +133,6 @@ def _fitting(text: str, size: int, width: float) -> tuple[Any, str]:
     while len(text) > 1 and font.getlength(text) > width:
         text = text.rstrip("…")[:-1] + "…"
     return font, text
-
-
-def captioned(pixels: Pixels, text: str) -> Pixels:
-    """Return a picture with a line of text below it, cut where the picture ends."""
-    from PIL import Image, ImageDraw
-
-    height, width = pixels.shape[:2]
-    size = max(10, min(16, width // 40))
-    canvas = Image.new("RGB" if pixels.ndim == 3 else "L", (width, height + 2 * size), "white")
-    canvas.paste(Image.fromarray(pixels), (0, 0))
-    font, text = _fitting(text, size, width - 2 * _PADDING)
-    ImageDraw.Draw(canvas).text((2 * _PADDING, height + size / 2), text, fill="black", font=font)
-    return np.asarray(canvas)
 
 
 def picture_name(index: int) -> str:
@@ -163,21 +155,14 @@ def save_npz(samples: Tensor, path: Path, metadata: Mapping[str, Any]) -> None:
 
 
 def save_gif(
-    frames: Sequence[Tensor],
-    path: Path,
-    *,
-    columns: int | None = None,
-    zoom: int | None = None,
-    milliseconds: int = 120,
-    hold: int = 2000,
-    metadata: Mapping[str, Any] | None = None,
+    frames: Sequence[Tensor], path: Path, *, columns: int | None = None, metadata: Mapping[str, Any] | None = None
 ) -> None:
-    """Write an animation of grids that repeats for ever."""
+    """Write an animation of grids, 0.12 s each and the last one 2 s, that repeats for ever."""
     from PIL import Image
 
     if not frames:
         raise ValueError("there are no frames to animate: give at least one")
-    pictures = [Image.fromarray(grid(frame, columns=columns, zoom=zoom)) for frame in frames]
+    pictures = [Image.fromarray(grid(frame, columns=columns)) for frame in frames]
     # A GIF has 256 colours a frame; without dithering the still parts of the picture do not flicker.
     palettes = [p if p.mode == "L" else p.quantize(256, dither=Image.Dither.NONE) for p in pictures]
     palettes[0].save(
@@ -185,7 +170,7 @@ def save_gif(
         format="GIF",
         save_all=True,
         append_images=palettes[1:],
-        duration=[milliseconds] * (len(palettes) - 1) + [hold],
+        duration=[120] * (len(palettes) - 1) + [2000],
         loop=0,
         optimize=False,
         comment=_json(metadata or {}).encode(),

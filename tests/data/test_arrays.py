@@ -18,11 +18,8 @@ def rng():
     return np.random.default_rng(0)
 
 
-def saved(path, array, **arrays):
-    if path.suffix == ".npy":
-        np.save(path, array)
-    else:
-        np.savez(path, array, **arrays)
+def saved(path, array):
+    (np.save if path.suffix == ".npy" else np.savez)(path, array)
     return path
 
 
@@ -67,14 +64,6 @@ def test_range_said_outright(tmp_path):
     assert (read_array(path, values="unit").images == 0).all()
     assert read_array(path, values="raw").latent
     assert not read_array(path).latent
-
-
-def test_latents_keep_their_numbers(tmp_path, rng):
-    array = (5 * rng.standard_normal((3, 4, 8, 8))).astype(np.float32)
-    data = read_array(saved(tmp_path / "z.npy", array), values="raw")
-    np.testing.assert_array_equal(data.images.numpy(), array)
-    assert data.latent
-    assert data.memory_mapped
 
 
 def test_the_file_is_never_written_to(tmp_path):
@@ -145,15 +134,10 @@ def test_nan_in_a_later_chunk_is_found(tmp_path, monkeypatch):
 @pytest.mark.parametrize("suffix", [".npy", ".npz"])
 def test_broken_files(tmp_path, suffix):
     path = saved(tmp_path / f"x{suffix}", np.zeros((9, 30, 30), np.uint8))
-    path.write_bytes(path.read_bytes()[:400])
-    with pytest.raises(DataError, match="cannot be read as an array"):
-        read_array(path)
-    path.write_bytes(b"")
-    with pytest.raises(DataError, match="cannot be read as an array"):
-        read_array(path)
-    path.write_bytes(b"junk" * 50)
-    with pytest.raises(DataError, match="cannot be read as an array"):
-        read_array(path)
+    for content in (path.read_bytes()[:400], b"", b"junk" * 50):
+        path.write_bytes(content)
+        with pytest.raises(DataError, match="cannot be read as an array"):
+            read_array(path)
     path.unlink()
     with pytest.raises(DataError, match="there is no file"):
         read_array(path)

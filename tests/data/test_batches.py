@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torchvision.transforms import v2
 
 from proxdm.data import images
-from proxdm.data.batches import DataStream
+from proxdm.data.batches import DataStream, augmented, make_augmentation
 from proxdm.data.images import ImageData
 from proxdm.errors import DataError
 from proxdm.pixels import to_model_range
@@ -127,15 +128,15 @@ def test_mapped_and_large_data_stay_where_they_are(tmp_path, monkeypatch):
     assert DataStream(data, seed=2, device=device)._images.device == device
     monkeypatch.setattr(images, "MEMORY_LIMIT", 5)
     assert DataStream(data, seed=2, device=device)._images is data.images
-    assert DataStream(data, seed=2, device=device, resident=True)._images.device == device
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("resident", [True, False])
-def test_same_batches_on_the_gpu(resident):
+@pytest.mark.parametrize("limit", [0, images.MEMORY_LIMIT])
+def test_same_batches_on_the_gpu(limit, monkeypatch):
+    monkeypatch.setattr(images, "MEMORY_LIMIT", limit)
     here = DataStream(numbered(10), seed=4, flip="random")
-    there = DataStream(numbered(10), seed=4, flip="random", device="cuda", resident=resident)
+    there = DataStream(numbered(10), seed=4, flip="random", device="cuda")
     for step in range(5):
         batch = there.batch(step, 6)
         assert batch.device.type == "cuda"
@@ -158,3 +159,51 @@ def test_errors():
         stream.batch(-1, 6)
     with pytest.raises(DataError, match="batch_size = 0"):
         stream.batch(0, 0)
+
+
+# ---- augmentations ----
+
+
+PICTURES = torch.randint(0, 256, (12, 1, 6, 6), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+
+
+def augmenting():
+    return DataStream(ImageData(PICTURES, "noise"), seed=3, augment=("RandomAffine(degrees=90)",))
+
+
+def test_is_torchvisions_transform():
+    chain = make_augmentation(["RandomInvert(p=1)", "RandomVerticalFlip(p=1)"], (1, 6, 6))
+    torch.testing.assert_close(augmented(PICTURES, chain, 0, 0), v2.functional.vertical_flip(255 - PICTURES))
+
+
+def test_depends_on_seed_and_place_alone():
+    whole = augmenting().batch(0, 12)
+    parts = [augmenting().batch(step, 4) for step in range(3)]
+    assert torch.equal(whole, torch.cat(parts))
+    shared = [augmenting().batch(0, 12, rank=rank, world_size=2) for rank in (0, 1)]
+    assert torch.equal(whole, torch.cat(shared))
+    again = augmenting().batch(1, 12)  # the next epoch has the same pictures in another order, turned otherwise
+    assert not torch.equal(whole.sort(0).values, again.sort(0).values)
+    state = torch.get_rng_state()
+    augmenting().batch(0, 2)
+    assert torch.equal(state, torch.get_rng_state())
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("RandomAfine(degrees=3)", r"no transform 'RandomAfine' \(did you mean 'RandomAffine'\?\)"),
+        ("RandomAffine(degree=3)", "degree"),
+        ("RandomAffine(degrees=", "is not of the form"),
+        ("CenterCrop(size=3)", r"makes torch.uint8 \(1, 3, 3\)"),
+        ("ToPILImage", "makes Image"),
+    ],
+)
+def test_what_is_none_is_refused(text, said):
+    with pytest.raises(DataError, match=said):
+        make_augmentation([text], (1, 6, 6))
+
+
+def test_numbers_are_not_augmented():
+    with pytest.raises(DataError, match="augment is for uint8 pictures"):
+        DataStream(ImageData(torch.zeros(3, 2), "points"), seed=0, augment=("RandomInvert",))

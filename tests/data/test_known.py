@@ -19,6 +19,7 @@ import torch
 
 from proxdm.data import DataConfig, datasaurus, known, load_data
 from proxdm.data.known import DATASETS, DEBIAN_FASHION_MNIST, KnownData, cache_folder, download, read_idx
+from proxdm.data.load import load_labels
 from proxdm.errors import DataError
 
 
@@ -52,15 +53,21 @@ def test_digits():
     assert data.images.max() == 255
     values = torch.from_numpy(load_digits().images)
     assert torch.equal((data.images[:, 0].double() * 16 / 255).round(), values)
-    with pytest.raises(DataError, match="digits has no split 'test'"):
-        read("digits", None, "test")
+    labels = load_labels(DataConfig("digits"))
+    assert torch.equal(labels.values, torch.from_numpy(load_digits().target))
+    assert labels.names == tuple("0123456789")
+    for reader in (load_data, load_labels):
+        with pytest.raises(DataError, match="digits has no split 'test'"):
+            reader(DataConfig("digits", split="test"))
 
 
-def test_mnist_from_a_folder_of_idx_files(shared, tmp_path):
+def test_mnist_from_a_folder_of_idx_files(shared, tmp_path, monkeypatch):
     source = shared / "data" / "mnist-t10k"
     data = read("mnist", source, "test")
     assert data.images.shape == (10_000, 1, 28, 28)
     assert (data.name, data.split) == ("mnist", "test")
+    labels = load_labels(DataConfig("mnist", str(source), "test", limit=8))
+    assert labels.values.tolist() == [7, 2, 1, 0, 4, 1, 4, 9]  # the first test digits, as everybody knows them
     with pytest.raises(DataError, match=r"mnist \(train\) is not here: looked for train-images-idx3-ubyte"):
         read("mnist", source, "train")
     content = gzip.decompress((source / "t10k-images-idx3-ubyte.gz").read_bytes())
@@ -69,29 +76,8 @@ def test_mnist_from_a_folder_of_idx_files(shared, tmp_path):
         (root / place).parent.mkdir(parents=True)
         (root / place).write_bytes(content)
         assert torch.equal(read("mnist", root, "test").images, data.images)
-
-
-def test_mnist_of_the_cache(shared, empty):
-    shutil.copy(shared / "data" / "mnist-t10k" / "t10k-images-idx3-ubyte.gz", empty)
-    assert len(read("mnist", None, "test")) == 10_000
-
-
-def write_idx(path, array, *, kind=8, compress=False):
-    content = bytes([0, 0, kind, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
-    path.write_bytes(gzip.compress(content) if compress else content)
-    return path
-
-
-@pytest.fixture
-def pixels():
-    return np.random.default_rng(0).integers(0, 256, (5, 4, 3), dtype=np.uint8)
-
-
-@pytest.mark.parametrize("compress", [False, True])
-def test_idx_round_trip(tmp_path, pixels, compress):
-    array = read_idx(write_idx(tmp_path / "images", pixels, compress=compress), 3)
-    np.testing.assert_array_equal(array, pixels)
-    array += 1  # a private, writable copy
+    monkeypatch.setenv("PROXDM_DATA", str(source))
+    assert torch.equal(read("mnist", None, "test").images, data.images)
 
 
 def test_idx_equals_torchvision_on_mnist(shared, tmp_path):
@@ -105,6 +91,7 @@ def test_idx_equals_torchvision_on_mnist(shared, tmp_path):
         np.testing.assert_array_equal(read_idx(packed, theirs.ndim), theirs)
         np.testing.assert_array_equal(read_idx(plain, theirs.ndim), theirs)
         assert len(theirs) == 10_000
+        read_idx(plain, theirs.ndim)[:] = 1  # a private, writable copy
 
 
 @pytest.mark.parametrize(
@@ -121,20 +108,26 @@ def test_idx_equals_torchvision_on_mnist(shared, tmp_path):
         (lambda good: gzip.compress(good)[:20] + b"junk" * 9, "is a broken gzip file"),
     ],
 )
-def test_broken_idx_files(tmp_path, pixels, damage, message):
-    path = write_idx(tmp_path / "images", pixels)
-    path.write_bytes(damage(path.read_bytes()))
+def test_broken_idx_files(tmp_path, damage, message):
+    path = tmp_path / "images"
+    path.write_bytes(damage(struct.pack(">4B3I", 0, 0, 8, 3, 5, 4, 3) + bytes(range(60))))
     with pytest.raises(DataError, match=re.escape(message)) as error:
         read_idx(path, 3)
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
 
 
-def test_labels_in_place_of_images(shared, tmp_path):
-    labels = shared / "data" / "mnist-t10k" / "t10k-labels-idx1-ubyte.gz"
-    shutil.copy(labels, tmp_path / "t10k-images-idx3-ubyte.gz")
+def test_labels_and_images_in_place_of_each_other(shared, tmp_path):
+    source = shared / "data" / "mnist-t10k"
+    shutil.copy(source / "t10k-labels-idx1-ubyte.gz", tmp_path / "t10k-images-idx3-ubyte.gz")
     with pytest.raises(DataError, match="it starts with 00 00 08 01, not 00 00 08 03"):
         read("mnist", tmp_path, "test")
+    config = DataConfig("mnist", str(tmp_path), "test")
+    with pytest.raises(DataError, match=r"mnist \(test\) is not here: looked for t10k-labels-idx1-ubyte\[.gz\] in"):
+        load_labels(config)
+    shutil.copy(source / "t10k-images-idx3-ubyte.gz", tmp_path / "t10k-labels-idx1-ubyte.gz")
+    with pytest.raises(DataError, match="it starts with 00 00 08 03, not 00 00 08 01"):
+        load_labels(config)
 
 
 @pytest.mark.skipif(not DEBIAN_FASHION_MNIST.is_dir(), reason="Debian's dataset-fashion-mnist is not installed")
@@ -146,6 +139,9 @@ def test_fashion_mnist_of_debian(empty):
     assert train.shape == (60_000, 1, 28, 28)
     assert train.double().mean().item() / 255 == pytest.approx(0.2860, abs=1e-4)
     assert train.double().std().item() / 255 == pytest.approx(0.3530, abs=1e-4)
+    for split, count in (("train", 6000), ("test", 1000)):
+        values = load_labels(DataConfig("fashion-mnist", split=split)).values
+        assert torch.equal(torch.bincount(values), torch.full((10,), count))
     with pytest.raises(DataError, match="fashion-mnist"):
         read("fashion-mnist", empty, "test")
 
@@ -217,6 +213,8 @@ def test_cifar_binary(tmp_path, batches, folder):
     expected = np.concatenate([rows[:, 1:] for name, rows in batches.items() if name != "test_batch"])
     np.testing.assert_array_equal(train.images.reshape(20, -1).numpy(), expected)
     np.testing.assert_array_equal(test.images.reshape(4, -1).numpy(), batches["test_batch"][:, 1:])
+    labels = load_labels(DataConfig("cifar10", str(tmp_path), "test"))
+    assert labels.values.tolist() == batches["test_batch"][:, 0].tolist()
     path = tmp_path / folder / "test_batch.bin"
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(DataError, match=r"test_batch.bin has 12291 bytes, not a multiple of 3073"):
@@ -224,28 +222,6 @@ def test_cifar_binary(tmp_path, batches, folder):
     path.unlink()
     with pytest.raises(DataError, match=r"cifar10 \(test\) is not here"):
         read("cifar10", tmp_path, "test")
-
-
-def test_cifar_python_is_read_only_if_its_sums_are_right(tmp_path, batches, monkeypatch):
-    from torchvision.datasets import CIFAR10
-
-    folder = tmp_path / "cifar-10-batches-py"
-    folder.mkdir()
-    sums = {}
-    for name, rows in batches.items():
-        content = pickle.dumps({"data": rows[:, 1:], "labels": rows[:, 0].tolist()})
-        (folder / name).write_bytes(content)
-        sums[name] = hashlib.md5(content).hexdigest()
-    meta = pickle.dumps({"label_names": list("abcdefghij")})
-    (folder / "batches.meta").write_bytes(meta)
-    with pytest.raises(DataError, match=r"cifar-10-batches-py is incomplete or changed .*; download it again"):
-        read("cifar10", tmp_path, "test")
-    monkeypatch.setattr(CIFAR10, "train_list", [[name, sums[name]] for name in batches if name != "test_batch"])
-    monkeypatch.setattr(CIFAR10, "test_list", [["test_batch", sums["test_batch"]]])
-    monkeypatch.setattr(CIFAR10, "meta", {**CIFAR10.meta, "md5": hashlib.md5(meta).hexdigest()})
-    for split, name in (("train", "data_batch_1"), ("test", "test_batch")):
-        got = read("cifar10", tmp_path, split).images[:4].reshape(4, -1)
-        np.testing.assert_array_equal(got.numpy(), batches[name][:, 1:])
 
 
 def test_download_errors(tmp_path, monkeypatch):
@@ -300,20 +276,28 @@ def test_download_of_mnist_from_a_mirror(shared, tmp_path, monkeypatch, serve):
     assert torch.equal(read("mnist", root, "test").images, read("mnist", mirror, "test").images)
 
 
-def test_download_of_cifar_from_a_mirror(tmp_path, batches, monkeypatch, serve):
-    served = tmp_path / "server" / "cifar-10-batches-bin"
-    served.mkdir(parents=True)
+def test_cifar_is_downloaded_and_read_only_if_its_sums_are_right(tmp_path, batches, monkeypatch, serve):
+    from torchvision.datasets import CIFAR10
+
+    folder = tmp_path / "server" / "cifar-10-batches-py"
+    folder.mkdir(parents=True)
     for name, rows in batches.items():
-        rows.tofile(served / f"{name}.bin")
-    archive = tmp_path / "server" / "cifar-10-binary.tar.gz"
+        (folder / name).write_bytes(pickle.dumps({"data": rows[:, 1:], "labels": rows[:, 0].tolist()}))
+    (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": list("abcdefghij")}))
+    archive = folder.parent / "cifar-10-python.tar.gz"
     with tarfile.open(archive, "w:gz") as tar:
-        tar.add(served, served.name)
-    monkeypatch.setattr(known, "_CIFAR_URL", serve(archive.parent) + archive.name)
+        tar.add(folder, folder.name)
+    monkeypatch.setattr(CIFAR10, "url", serve(archive.parent) + archive.name)
     with pytest.raises(DataError, match=r"cifar10 cannot be downloaded \(File not found or corrupted"):
         download("cifar10", tmp_path / "cache")
-    monkeypatch.setattr(known, "_CIFAR_MD5", hashlib.md5(archive.read_bytes()).hexdigest())
-    (tmp_path / "cache" / "cifar-10-batches-bin").mkdir()
-    (tmp_path / "cache" / "cifar-10-batches-bin" / "test_batch.bin").write_bytes(b"cut short")
+    with pytest.raises(DataError, match=r"cifar-10-batches-py is incomplete or changed .*; download it again"):
+        read("cifar10", folder.parent, "test")
+    sums = {path.name: hashlib.md5(path.read_bytes()).hexdigest() for path in (archive, *folder.iterdir())}
+    monkeypatch.setattr(CIFAR10, "tgz_md5", sums[archive.name])
+    monkeypatch.setattr(CIFAR10, "train_list", [[name, sums[name]] for name in batches if name != "test_batch"])
+    monkeypatch.setattr(CIFAR10, "test_list", [["test_batch", sums["test_batch"]]])
+    monkeypatch.setattr(CIFAR10, "meta", {**CIFAR10.meta, "md5": sums["batches.meta"]})
     root = download("cifar10", tmp_path / "cache")
-    assert len(read("cifar10", root, "train")) == 20
-    assert len(read("cifar10", root, "test")) == 4
+    for split, name in (("train", "data_batch_1"), ("test", "test_batch")):
+        got = read("cifar10", root, split).images[:4].reshape(4, -1)
+        np.testing.assert_array_equal(got.numpy(), batches[name][:, 1:])

@@ -1,8 +1,9 @@
-"""From a description to images: one pipeline for every source, and errors that help."""
+"""From a description to images and their classes: one pipeline for every source, and errors that help."""
 
 from __future__ import annotations
 
 import re
+import zipfile
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from PIL import Image
 
 from proxdm.data import DataConfig, DataError, images, load_data
 from proxdm.data.known import DATASETS, KnownData
+from proxdm.data.load import labelled, load_labels
 
 
 @pytest.fixture
@@ -137,14 +139,6 @@ def test_vectors_of_a_file_keep_their_numbers(tmp_path):
     assert load_data(tmp_path / "x.npy").images.tolist() == [[0.0, 5.0], [1.0, -7.0]]
 
 
-def test_broken_pictures_can_be_left_out(folder):
-    (folder / "1.png").write_bytes(b"junk")
-    with pytest.raises(DataError, match=r"cannot decode 1\.png"):
-        load_data(str(folder))
-    with pytest.warns(UserWarning, match="left out 1 broken"):
-        assert load_data(DataConfig(str(folder), skip_broken=True)).skipped == 1
-
-
 @pytest.mark.parametrize(
     "options, message",
     [
@@ -207,3 +201,51 @@ def test_import_is_light():
     code = f"import sys, proxdm.data, proxdm.data.latents; print(sorted({heavy} & set(sys.modules)))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
+
+
+# ---- labels ----
+
+
+def picture(path, value):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((4, 4), value, np.uint8)).save(path)
+
+
+def test_sub_folders_are_classes_in_the_order_of_the_pictures(tmp_path):
+    values = {"b/1.png": 1, "b/deep/2.png": 2, "a/9.png": 0, "c/x.png": 3}
+    for name, value in values.items():
+        picture(tmp_path / "set" / name, value)
+    labels = load_labels(DataConfig(str(tmp_path / "set")))
+    assert labels.names == ("a", "b", "c")
+    pixels = load_data(DataConfig(str(tmp_path / "set"), grey=True)).images[:, 0, 0, 0]
+    assert [labels.names[number] for number in labels.values] == [{0: "a", 3: "c"}.get(int(v), "b") for v in pixels]
+    assert load_labels(DataConfig("set", str(tmp_path), limit=2)).values.tolist() == labels.values[:2].tolist()
+
+
+def test_an_archive_with_one_folder_around_it(tmp_path):
+    with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
+        for name in ("set/pictures/cat/1.png", "set/pictures/dog/2.png"):
+            picture(tmp_path / "x.png", 0)
+            archive.write(tmp_path / "x.png", name)
+    labels = load_labels(DataConfig(str(tmp_path / "set.zip")))
+    assert (labels.names, labels.values.tolist()) == (("cat", "dog"), [0, 1])
+
+
+def test_what_has_no_labels(tmp_path):
+    picture(tmp_path / "mixed" / "cat" / "1.png", 0)
+    picture(tmp_path / "mixed" / "2.png", 0)
+    picture(tmp_path / "one" / "cat" / "1.png", 0)
+    np.save(tmp_path / "a.npy", np.zeros((2, 8, 8), np.uint8))
+    cases = {
+        "celebahq-latents": f"celebahq-latents has no labels; data sets with labels are {', '.join(labelled())}",
+        "digitz": r"unknown data set with labels 'digitz' \(did you mean 'digits'\?\)",
+        str(tmp_path / "mixed"): "has no labels: 2.png is in no folder of a class; make one sub-folder a class",
+        str(tmp_path / "one"): "has no labels: cat/1.png is in no folder of a class",
+        str(tmp_path / "a.npy"): "a.npy has no labels; give a folder or archive of pictures, one sub-folder a class",
+    }
+    for name, message in cases.items():
+        with pytest.raises(DataError, match=message) as caught:
+            load_labels(DataConfig(name))
+        assert "\n" not in str(caught.value)
+    with pytest.raises(DataError, match="skip_broken would part pictures from their labels"):
+        load_labels(DataConfig(str(tmp_path / "mixed"), skip_broken=True))

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import io
 import re
+import struct
 import tarfile
+import warnings
 import zipfile
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
-from proxdm.data import images
+from proxdm.data import DataConfig, images, load_data
 from proxdm.data.batches import DataStream
+from proxdm.data.load import load_labels
 from proxdm.data.pictures import decode, is_archive, open_pictures, read_pictures
 from proxdm.errors import DataError
 
@@ -26,6 +29,10 @@ def encoded(array, kind="png", **options):
     stream = io.BytesIO()
     Image.fromarray(array).save(stream, kind, **options)
     return stream.getvalue()
+
+
+def pixels(seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
 
 
 @pytest.fixture
@@ -68,7 +75,6 @@ def test_every_source_gives_the_same_sorted_images(tmp_path, contents, source):
     np.testing.assert_array_equal(data.images.numpy(), np.stack(expected))
     assert data.name == source
     assert data.preprocessing == "RGB uint8, as stored, 8x6"
-    assert data.skipped == 0
 
 
 def test_names_are_sorted_and_read_in_place_order(tmp_path, contents):
@@ -123,24 +129,6 @@ def test_sixteen_bits_are_scaled_not_clipped():
     assert decode(encoded(wide), grey=True).tolist() == [[[0, 1, 128, 255]]]
 
 
-def test_exif_orientation_is_followed():
-    array = np.zeros((4, 8, 3), np.uint8)
-    array[:, :4] = 255
-    exif = Image.Exif()
-    exif[0x0112] = 6  # rotate by 90 degrees clockwise to view
-    picture = decode(encoded(array, "png", exif=exif))
-    assert picture.shape == (3, 8, 4)
-    assert (picture[:, :4] == 255).all()
-    assert (picture[:, 4:] == 0).all()
-
-
-def test_moving_picture_gives_its_first_frame():
-    frames = [Image.fromarray(np.full((3, 3), level, np.uint8)) for level in (10, 200)]
-    stream = io.BytesIO()
-    frames[0].save(stream, "gif", save_all=True, append_images=frames[1:])
-    assert (decode(stream.getvalue()) == 10).all()
-
-
 def test_different_sizes_need_a_size(tmp_path):
     (tmp_path / "a.png").write_bytes(encoded(np.zeros((6, 8, 3), np.uint8)))
     (tmp_path / "b.png").write_bytes(encoded(np.zeros((6, 9, 3), np.uint8)))
@@ -164,7 +152,6 @@ def test_broken_picture_is_named_or_left_out(tmp_path, contents, source, damage)
         data = read_pictures(path, skip_broken=True)
     good = [contents[name][1].transpose(2, 0, 1) for name in sorted(NAMES) if name != "b/10.png"]
     np.testing.assert_array_equal(data.images.numpy(), np.stack(good))
-    assert data.skipped == 1
 
 
 def test_picture_broken_inside_a_zip(tmp_path, contents):
@@ -206,18 +193,11 @@ def test_nothing_there(tmp_path):
         read_pictures(write(tmp_path / "x.zip", {"notes.txt": (b"", None)}))
 
 
-@pytest.mark.parametrize("name", ["x.zip", "x.tar", "x.tgz", "x.tar.xz"])
+@pytest.mark.parametrize("name", ["x.zip", "x.tar", "x.tgz", "x.tar.xz", "cut.tgz"])
 def test_broken_archive(tmp_path, contents, name):
     path = write(tmp_path / name, contents)
-    path.write_bytes(b"this is no archive" * 100)
-    with pytest.raises(DataError, match=r"x\.t?\w+.* is a broken archive \(.*\); make or download it again"):
-        read_pictures(path)
-
-
-def test_cut_tar(tmp_path, contents):
-    path = write(tmp_path / "x.tgz", contents)
-    path.write_bytes(path.read_bytes()[:-300])
-    with pytest.raises(DataError, match="is a broken archive"):
+    path.write_bytes(path.read_bytes()[:-300] if name == "cut.tgz" else b"this is no archive" * 100)
+    with pytest.raises(DataError, match=r"\w+\.t?\w+.* is a broken archive \(.*\); make or download it again"):
         read_pictures(path)
 
 
@@ -252,7 +232,7 @@ def test_more_than_memory_holds_is_decoded_once_to_disk(tmp_path, contents, monk
     read_pictures(folder, size=4)
     assert len(list((tmp_path / "cache" / "decoded").iterdir())) == 2
     with monkeypatch.context() as broken:
-        broken.setattr("proxdm.data.pictures.settle", lambda store, place: 1 / 0)
+        broken.setattr("proxdm.data.pictures.decode", lambda *given, **more: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             read_pictures(folder, size=5)
     assert len(list((tmp_path / "cache" / "decoded").iterdir())) == 2  # nothing half done is left
@@ -264,6 +244,120 @@ def test_more_than_memory_holds_is_decoded_once_to_disk(tmp_path, contents, monk
 def test_archive_names(tmp_path):
     names = ("a.tar", "A.ZIP", "a.tar.gz", "a.npz", "a")
     assert [name for name in names if is_archive(tmp_path / name)] == list(names[:3])
+
+
+# ---- pictures as people have them: links, endings, pages, bit depths, archives of other systems ----
+
+
+def read(path, **more):
+    """The pictures, and what is said of them."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        data = load_data(DataConfig(str(path), **more))
+    return data, [str(one.message) for one in caught if "proxdm" in one.filename or str(path) in str(one.message)]
+
+
+def test_linked_folders_are_read_once(tmp_path):
+    for name in ("data/cats", "elsewhere"):
+        (tmp_path / name).mkdir(parents=True)
+        for i in range(2):
+            Image.fromarray(pixels(i)).save(tmp_path / name / f"{i}.png")
+    (tmp_path / "data" / "dogs").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "data" / "cats" / "round").symlink_to(tmp_path / "data")
+    assert len(read(tmp_path / "data")[0]) == 4
+    assert load_labels(DataConfig(str(tmp_path / "data"))).names == ("cats", "dogs")
+
+
+def test_every_usual_ending_is_read_and_others_are_counted(tmp_path):
+    Image.fromarray(pixels()).save(tmp_path / "a.png")
+    for name in ("b.jfif", "c.jpe", "d.JPG"):
+        (tmp_path / name).write_bytes(encoded(pixels(), "JPEG"))
+    for name in ("labels.csv", "notes.txt", "more.txt"):
+        (tmp_path / name).write_text("x")
+    data, said = read(tmp_path)
+    assert len(data) == 4
+    assert said == [f"{tmp_path}: left out 3 other files (.txt 2, .csv 1)"]
+
+
+def test_archives_of_other_systems(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name in ("cats\\0.png", "dogs\\0.png", "__MACOSX\\x.png"):
+            archive.writestr(name, encoded(pixels()))
+    assert load_labels(DataConfig(str(tmp_path / "a.zip"))).names == ("cats", "dogs")
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        content = encoded(pixels())
+        member = tarfile.TarInfo("0.png")
+        member.size = len(content)
+        archive.addfile(member, io.BytesIO(content))
+        for name, kind in (("1.png", tarfile.SYMTYPE), ("2.png", tarfile.LNKTYPE)):
+            link = tarfile.TarInfo(name)
+            link.type, link.linkname = kind, "0.png"
+            archive.addfile(link)
+    assert len(read(tmp_path / "a.tar")[0]) == 3
+    with tarfile.open(tmp_path / "b.tar", "w") as archive:
+        link = tarfile.TarInfo("1.png")
+        link.type, link.linkname = tarfile.SYMTYPE, "nowhere.png"
+        archive.addfile(link)
+    with pytest.raises(DataError, match=r"cannot decode 1\.png"):
+        read(tmp_path / "b.tar")
+
+
+@pytest.mark.parametrize("top, said", [(255, True), (4095, True), (65535, False)])
+def test_sixteen_bits_that_are_not_used_are_said(tmp_path, top, said):
+    values = np.linspace(0, top, 64).reshape(8, 8).astype(np.uint16)
+    Image.fromarray(values).save(tmp_path / "a.png")
+    lines = read(tmp_path, grey=True)[1]
+    assert bool(lines) == said
+    assert not said or f"no value above {top}" in lines[0]
+
+
+def test_of_several_pages_the_first_is_taken_and_said(tmp_path):
+    first, *others = (Image.fromarray(pixels(seed)) for seed in (1, 2, 3))
+    first.save(tmp_path / "a.tif", save_all=True, append_images=others)
+    data, said = read(tmp_path)
+    assert np.array_equal(data.images[0].permute(1, 2, 0).numpy(), pixels(1))
+    assert said == [f"{tmp_path}: of 1 pictures with several pages or frames the first was taken"]
+
+
+def exif(*entries):
+    body = b"".join(struct.pack("<HHI", tag, kind, count) + value for tag, kind, count, value in entries)
+    return b"Exif\0\0II*\0" + struct.pack("<I", 8) + struct.pack("<H", len(entries)) + body + struct.pack("<I", 0)
+
+
+UPRIGHT = (0x112, 3, 1, struct.pack("<HH", 6, 0))  # rotate by 90 degrees clockwise to view
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        (UPRIGHT,),
+        (UPRIGHT, (0x11A, 3, 1, struct.pack("<HH", 72, 0)), (0x128, 2, 2, b"2\0\0\0")),
+        (UPRIGHT, (0x111, 9, 1, struct.pack("<i", -5))),
+    ],
+    ids=["good", "a wrong type", "a negative offset"],
+)
+def test_exif_orientation_is_followed_and_malformed_exif_costs_no_picture(entries):
+    array = np.zeros((4, 8, 3), np.uint8)
+    array[:, :4] = 255
+    picture = decode(encoded(array, "png", exif=exif(*entries)))
+    assert picture.shape == (3, 8, 4)
+    assert (picture[:, :4] == 255).all()
+    assert (picture[:, 4:] == 0).all()
+
+
+def test_long_texts_of_a_png_cost_no_picture():
+    info = PngImagePlugin.PngInfo()
+    info.add_text("comment", "x" * 4_000_000, zip=True)
+    assert decode(encoded(pixels(), pnginfo=info)).shape == (3, 8, 8)
+
+
+def test_one_colour_picture_is_not_many_grey_ones(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((16, 16, 3), np.uint8))
+    with pytest.raises(DataError, match=r"16x16x3: one colour picture.*array\[None\]"):
+        load_data(DataConfig(str(tmp_path / "a.npy")))
+    np.save(tmp_path / "b.npy", {"mu": 1}, allow_pickle=True)
+    with pytest.raises(DataError, match=r"\.npz with mu and sigma"):
+        load_data(DataConfig(str(tmp_path / "b.npy")))
 
 
 def test_real_cifar_pictures(shared):

@@ -13,8 +13,7 @@ import torch
 from torch import nn
 
 from proxdm.data import ImageData, load_data, to_model_range
-from proxdm.data.labels import load_labels
-from proxdm.data.load import DataConfig
+from proxdm.data.load import DataConfig, load_labels
 from proxdm.metrics import classifier
 from proxdm.metrics.classifier import (
     ClassifierConfig,

@@ -5,19 +5,12 @@ from __future__ import annotations
 import multiprocessing
 import random
 import time
-from dataclasses import replace
 
 import pytest
-import torch
 
 from proxdm.checkpoints import store
-from proxdm.checkpoints.portable import read_model_file, read_tensors
 from proxdm.training import train_config
-
-
-def log_of(folder):
-    lines = store.read_log(folder)
-    return [{key: value for key, value in line.items() if key not in ("images_per_s", "seconds")} for line in lines]
+from runs import assert_same, changed, log_of, tensors_of
 
 
 def step_of(run):
@@ -27,12 +20,8 @@ def step_of(run):
 
 @pytest.mark.slow
 def test_killed_twenty_times_a_run_ends_like_one_that_was_not(prox_config, pictures, tmp_path):
-    config = replace(
-        prox_config,
-        training=replace(prox_config.training, steps=400),
-        objective=replace(prox_config.objective, l1_steps=100),
-        logging=replace(prox_config.logging, every=7, checkpoint_every=3, keep=2, preview_every=50),
-    )
+    logging = {"every": 7, "checkpoint_every": 3, "keep": 2, "preview_every": 50}
+    config = changed(prox_config, training={"steps": 400}, objective={"l1_steps": 100}, logging=logging)
     expected = train_config(config, tmp_path / "whole", data=pictures, progress=False)
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["proxdm.training", "accelerate", "safetensors.torch", "torch._dynamo", "pytest"])
@@ -53,15 +42,10 @@ def test_killed_twenty_times_a_run_ends_like_one_that_was_not(prox_config, pictu
         latest = store.latest(run)
         if latest is not None:
             steps.append(latest.step)
-            for path in latest.path.glob("*.safetensors"):
-                read_tensors(read_model_file(path))
+            tensors_of(latest.path)
     assert steps == sorted(steps), "a kill lost a checkpoint"
     assert len(set(steps)) > 10, "most processes took steps before they were killed"
     result = train_config(config, run, resume=True, data=pictures, progress=False)
-    for path in expected.checkpoint.glob("*.safetensors"):
-        ours, theirs = (
-            read_tensors(read_model_file(folder / path.name)) for folder in (result.checkpoint, path.parent)
-        )
-        assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+    assert_same(result.checkpoint, expected.checkpoint)
     assert log_of(run) == log_of(tmp_path / "whole")
     assert len(list((run / "checkpoints").iterdir())) == 2

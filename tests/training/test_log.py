@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,6 +12,7 @@ from proxdm.checkpoints import store
 from proxdm.config import ConfigError
 from proxdm.training import train_config
 from proxdm.training.log import RunLog
+from runs import changed
 
 RECORDS = [
     {"step": 5, "phase": "l1", "zeta": None, "loss": 0.5},
@@ -55,7 +55,7 @@ def test_tensorboard_gets_the_numbers_and_forgets_what_is_redone(score_config, t
 
 def test_previews_of_a_run_are_in_tensorboard(score_config, pictures, tmp_path):
     pytest.importorskip("tensorboard")
-    config = replace(score_config, logging=replace(score_config.logging, tracker="tensorboard"))
+    config = changed(score_config, logging={"tracker": "tensorboard"})
     train_config(config, tmp_path / "run", data=pictures, progress=False)
     assert [event.step for event in read_events(tmp_path / "run").Images("preview")] == [6, 12]
 

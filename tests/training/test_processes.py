@@ -14,6 +14,7 @@ import torch
 from proxdm.checkpoints import store
 from proxdm.config import to_json
 from proxdm.training import train_config
+from runs import changed
 
 SCRIPT = """
 import sys, torch
@@ -43,12 +44,8 @@ def torchrun(folder, *arguments):
 def test_two_processes_give_the_weights_and_the_log_of_one(kind, prox_config, score_config, pictures, tmp_path):
     config = prox_config if kind == "prox" else score_config
     # Dropout alone depends on the process; accumulation is on, so that it is tested under the other's eyes.
-    config = replace(
-        config,
-        model=replace(config.model, network=replace(config.model.network, dropout=0.0)),
-        training=replace(config.training, micro_batch=3),
-        optimiser=replace(config.optimiser, eps=1e-6),
-    )
+    network = replace(config.model.network, dropout=0.0)
+    config = changed(config, model={"network": network}, training={"micro_batch": 3}, optimiser={"eps": 1e-6})
     (tmp_path / "config.json").write_text(to_json(config))
     torch.save(pictures.images, tmp_path / "images.pt")
     (tmp_path / "script.py").write_text(SCRIPT)
@@ -63,7 +60,7 @@ def test_two_processes_give_the_weights_and_the_log_of_one(kind, prox_config, sc
         assert (a["step"], a["images"], a["phase"]) == (b["step"], b["images"], b["phase"])
         assert (b["loss"], b["mse"], b["grad_norm"]) == pytest.approx((a["loss"], a["mse"], a["grad_norm"]), rel=1e-4)
     # One process may go on with what two have begun, and the other way round.
-    longer = replace(config, training=replace(config.training, steps=14), objective=config.objective)
+    longer = changed(config, training={"steps": 14})
     train_config(longer, tmp_path / "two", data=pictures, resume=True, progress=False)
     train_config(longer, tmp_path / "one", data=pictures, resume=True, progress=False)
     ours, theirs = (store.latest(tmp_path / name).read("raw") for name in ("one", "two"))

@@ -17,13 +17,7 @@ from proxdm.errors import CheckpointError, NonFiniteError
 from proxdm.runtime.averages import share_of_start
 from proxdm.runtime.signals import deferred_signals
 from proxdm.training import train_config
-
-
-def with_(config, **changes):
-    """The configuration with other values of its parts: `training={"steps": 3}`."""
-    return dataclasses.replace(
-        config, **{part: dataclasses.replace(getattr(config, part), **values) for part, values in changes.items()}
-    )
+from runs import At, assert_same, changed
 
 
 def drawn_settings(seed):
@@ -46,9 +40,9 @@ def test_every_setting_resumes_to_the_last_bit(score_config, prox_config, pictur
     """Layouts, bf16, accumulation, averages, held samples, compiled networks, rates, augmentations, classes: weights,
     averages and moments of 12 steps, and of the last 6 again."""
     config, rng = score_config if seed % 2 else prox_config, random.Random(-seed)
-    config = with_(config, training={**drawn_settings(seed), "steps": 12}, logging={"checkpoint_every": 6, "keep": 0})
+    config = changed(config, training={**drawn_settings(seed), "steps": 12}, logging={"checkpoint_every": 6, "keep": 0})
     augment = rng.choice([(), ("RandomAffine(degrees=20)",)])
-    config = with_(
+    config = changed(
         config,
         optimiser={"schedule": rng.choice(["constant", "cosine", "inverse-sqrt"]), "decay_from": 5},
         data={"augment": augment},
@@ -62,13 +56,11 @@ def test_every_setting_resumes_to_the_last_bit(score_config, prox_config, pictur
     train_config(config, tmp_path / "parts", resume=True, data=pictures, progress=False)
     one, other = (store.latest(tmp_path / name) for name in ("whole", "parts"))
     assert one.step == other.step == 12
-    for name in (*one.weights, "optimizer"):
-        ours, theirs = one.read(name), other.read(name)
-        assert all(torch.equal(ours[key], theirs[key]) for key in ours), name
+    assert_same(one.path, other.path)
 
 
 def test_a_run_without_a_whole_checkpoint_is_not_begun_anew(score_config, pictures, tmp_path):
-    config = with_(score_config, training={"steps": 4}, logging={"checkpoint_every": 2})
+    config = changed(score_config, training={"steps": 4}, logging={"checkpoint_every": 2})
     train_config(config, tmp_path / "run", data=pictures, progress=False)
     log = (tmp_path / "run" / store.LOG_FILE).read_text()
     for folder in (tmp_path / "run" / "checkpoints").iterdir():
@@ -86,7 +78,7 @@ def test_a_run_without_a_whole_checkpoint_is_not_begun_anew(score_config, pictur
 
 
 def test_falling_back_to_an_earlier_checkpoint_is_said(score_config, pictures, tmp_path, capsys):
-    config = with_(score_config, training={"steps": 4, "ema": (0.9,)}, logging={"checkpoint_every": 2})
+    config = changed(score_config, training={"steps": 4, "ema": (0.9,)}, logging={"checkpoint_every": 2})
     train_config(config, tmp_path / "run", data=pictures, progress=False)
     (tmp_path / "run" / "checkpoints" / "step-00000004" / "ema-0.9.safetensors").unlink()
     (line,) = [line for line in remarks(find(tmp_path / "run")) if "passed over" in line]
@@ -97,26 +89,21 @@ def test_falling_back_to_an_earlier_checkpoint_is_said(score_config, pictures, t
 
 def test_checkpoints_of_a_bad_stretch_do_not_displace_good_ones(score_config, pictures, tmp_path):
     """Weights become infinite after step 4: no checkpoint of the skipped steps is written."""
-    config = with_(score_config, training={"steps": 50, "patience": 6}, logging={"checkpoint_every": 2, "keep": 2})
+    config = changed(score_config, training={"steps": 50, "patience": 6}, logging={"checkpoint_every": 2, "keep": 2})
 
-    def predict(forward, x0, noise, *shown):
-        made.append(1)
-        return forward(x0, *shown) * (float("nan") if len(made) > 4 else 1.0), x0
-
-    predict.noises = 1
-    made = []
+    predict = At(config, lambda prediction: prediction * float("nan"), *range(4, 50))
     with pytest.raises(NonFiniteError, match=r"from step 4 on.*last good checkpoint is .*step-00000004"):
         train_config(config, tmp_path / "run", data=pictures, predict=predict, progress=False)
     assert [one.step for one in store.checkpoints(tmp_path / "run")] == [2, 4]
 
 
 def test_a_prolonged_run_keeps_its_phases(prox_config, pictures, tmp_path, capsys):
-    config = with_(prox_config, training={"steps": 6}, objective={"l1_steps": 2}, logging={"every": 1})
+    config = changed(prox_config, training={"steps": 6}, objective={"l1_steps": 2}, logging={"every": 1})
     train_config(config, tmp_path / "run", data=pictures, progress=False)
-    longer = with_(config, training={"steps": 9})
+    longer = changed(config, training={"steps": 9})
     for _ in range(2):
         train_config(longer, tmp_path / "run", resume=True, data=pictures)
-        longer = with_(config, training={"steps": 12})
+        longer = changed(config, training={"steps": 12})
     assert "stay as for 6 steps" in capsys.readouterr().err
     zetas = [line["zeta"] for line in store.read_log(tmp_path / "run")]
     assert zetas == [None, None, 2.0, 2.0, *[1.0] * 8]
@@ -148,25 +135,25 @@ def test_an_ignored_signal_stays_ignored():
 
 
 def test_an_average_that_holds_its_start_is_said(score_config, pictures, tmp_path):
-    config = with_(score_config, training={"steps": 4, "ema": (0.99,), "ema_warmup": False})
+    config = changed(score_config, training={"steps": 4, "ema": (0.99,), "ema_warmup": False})
     train_config(config, tmp_path / "run", data=pictures, progress=False)
     (line,) = remarks(find(tmp_path / "run"))
     assert f"{100 * share_of_start(0.99, 4, warmup=False):.0f} % of the average ema-0.99" in line
     assert "--weights raw" in line
     assert remarks(find(tmp_path / "run", "raw")) == ()
-    warm = with_(config, training={"ema_warmup": True})
+    warm = changed(config, training={"ema_warmup": True})
     train_config(warm, tmp_path / "warm", data=pictures, progress=False)
     assert remarks(find(tmp_path / "warm")) == ()
 
 
 def test_the_place_of_the_data_may_change_their_pictures_may_not_in_silence(score_config, pictures, tmp_path, capsys):
-    config = with_(score_config, training={"steps": 2}, data={"name": "one"})
+    config = changed(score_config, training={"steps": 2}, data={"name": "one"})
     train_config(config, tmp_path / "run", data=pictures, progress=False)
-    moved = with_(config, training={"steps": 3}, data={"name": "two"})
+    moved = changed(config, training={"steps": 3}, data={"name": "two"})
     train_config(moved, tmp_path / "run", resume=True, data=pictures, progress=False)
     other = dataclasses.replace(pictures, images=255 - pictures.images)
     with pytest.raises(ConfigError, match=r"data\.name"):
-        train_config(with_(config, training={"steps": 4}), tmp_path / "run", resume=True, data=other, progress=False)
+        train_config(changed(config, training={"steps": 4}), tmp_path / "run", resume=True, data=other, progress=False)
     assert capsys.readouterr().err == ""
-    train_config(with_(moved, training={"steps": 4}), tmp_path / "run", resume=True, data=other, progress=False)
+    train_config(changed(moved, training={"steps": 4}), tmp_path / "run", resume=True, data=other, progress=False)
     assert "the samples are not those that the run was begun with" in capsys.readouterr().err

@@ -1,8 +1,5 @@
 """Errors on held samples: what is held, what is kept, when it stops, and that a resumed run does the same."""
 
-import json
-from dataclasses import replace
-
 import pytest
 import torch
 
@@ -14,12 +11,16 @@ from proxdm.losses import Phase
 from proxdm.runtime.processes import find_place
 from proxdm.training import ingredients, train_config
 from proxdm.training.stepper import Stepper
+from runs import changed
+
+TOO_LARGE = {"lr": 0.5, "warmup": 0, "clip": None}
+"""A rate at which the error does not fall for long."""
 
 
 def holding(config, **changes):
     training = {"steps": 40, "validation": 0.25, "ema": (0.9,), **changes}
-    logging = replace(config.logging, checkpoint_every=5, keep=1, preview_every=0, every=5, prior=False)
-    return replace(config, training=replace(config.training, **training), logging=logging)
+    logging = {"checkpoint_every": 5, "keep": 1, "preview_every": 0, "every": 5, "prior": False}
+    return changed(config, training=training, logging=logging)
 
 
 def test_what_is_held_out():
@@ -47,24 +48,20 @@ def test_the_error_is_that_of_the_average_and_always_on_the_same(score_config, p
 
 
 def test_the_best_checkpoint_is_kept_and_said(score_config, pictures, tmp_path, capsys):
-    # A large rate from step 20 on would do; simplest is one that is far too large from the beginning.
-    config = holding(score_config)
-    config = replace(config, optimiser=replace(config.optimiser, lr=0.5, warmup=0, clip=None))
+    config = changed(holding(score_config), optimiser=TOO_LARGE)
     result = train_config(config, tmp_path / "run", data=pictures)
     states = {one.step: one.state for one in store.checkpoints(tmp_path / "run")}
     best = states[40].best
     assert best[0] in states
     assert set(states) == {best[0], 40}
     assert states[best[0]].validation == best[1]
-    lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
-    assert min(line["validation"] for line in lines if "validation" in line) >= best[1]
+    assert min(line["validation"] for line in store.read_log(tmp_path / "run") if "validation" in line) >= best[1]
     if best[0] != result.step:
         assert f"lowest at step {best[0]}, {best[1]:.5f}" in capsys.readouterr().err
 
 
 def test_it_stops_where_nothing_is_gained_and_a_resumed_run_does_too(score_config, pictures, tmp_path):
-    config = holding(score_config, stop_after=2, steps=400)
-    config = replace(config, optimiser=replace(config.optimiser, lr=0.5, warmup=0, clip=None))
+    config = changed(holding(score_config, stop_after=2, steps=400), optimiser=TOO_LARGE)
     whole = train_config(config, tmp_path / "whole", data=pictures, progress=False)
     assert whole.step < 400
     state = store.latest(tmp_path / "whole").state

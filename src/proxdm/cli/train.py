@@ -141,7 +141,7 @@ def preset_of(name: str) -> Config:
 
 def classes_of(config: Config, flags: Sequence[str]) -> tuple[str, ...]:
     """Return the names of the classes of the data of a preset, at the place that a flag may name."""
-    from proxdm.data.labels import load_labels
+    from proxdm.data.load import load_labels
 
     root = next((after for flag, after in pairwise(flags) if flag == "--data.root"), config.data.root)
     return load_labels(replace(config.data, root=root)).names

@@ -8,40 +8,40 @@ the data, `perm_e` a permutation drawn from (seed, e) alone. Step k with a batch
 - rank r of W takes the r-th slice of B / W, so the union over the ranks is the same for every W;
 - every epoch shows each sample once; nothing is dropped at its end, and B may exceed n.
 
-Flips are decided at position p as well, afresh in every epoch; or, `frozen`, once per image.
+Flips are decided at position p as well, afresh in every epoch; or, `frozen`, once per image. Augmentations, transforms
+of torchvision such as `RandomAffine(degrees=10, fill=0)`, have random numbers of their own for every position. What a
+model then learns is the law of the augmented pictures.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from proxdm.data import images
-from proxdm.data.augment import augmented, make_augmentation
 from proxdm.data.images import ImageData
 from proxdm.data.load import Flip
-from proxdm.errors import DataError
+from proxdm.errors import DataError, did_you_mean, one_line
 from proxdm.pixels import to_model_range
-from proxdm.runtime.seeds import step_generator
+from proxdm.runtime.seeds import derived_seed, step_generator
+from proxdm.runtime.spec import parse_call
 
-# Tags of the three uses of random numbers, chosen apart from the small numbers that index samples elsewhere.
-_ORDER, _RANDOM_FLIP, _FROZEN_FLIP = 0x6F726465, 0x72666C70, 0x66666C70
+# Tags of the four uses of random numbers, chosen apart from the small numbers that index samples elsewhere.
+_ORDER, _RANDOM_FLIP, _FROZEN_FLIP, _AUGMENT = 0x6F726465, 0x72666C70, 0x66666C70, 0x6175676D
 
 
 class DataStream:
     """The endless stream of training samples of one data set under one seed.
 
-    Flips are `none`, `random` (each image is mirrored with probability 1/2 at every draw), or `frozen` (the same, but
-    decided once per image, as the paper's code does: each image is then seen in one orientation only). On latents the
-    latent array is mirrored, which is close to, but not, the latent of the mirrored picture.
+    Flips (:data:`proxdm.data.load.Flip`) have probability 1/2. On latents the latent array is mirrored, which is close
+    to, but not, the latent of the mirrored picture. Augmentations (:func:`make_augmentation`) come before the flips.
 
-    `augment` names transforms of torchvision (:mod:`proxdm.data.augment`), applied before the flips.
-
-    `resident` keeps all samples on the device; None does so if they are in memory already and need no more than
+    All samples are kept on the device if they are in memory already and need no more than
     :data:`proxdm.data.images.MEMORY_LIMIT`; otherwise each batch is gathered and sent.
     """
 
@@ -52,7 +52,6 @@ class DataStream:
         seed: int,
         flip: Flip = "none",
         device: torch.device | str = "cpu",
-        resident: bool | None = None,
         augment: Sequence[str] = (),
     ) -> None:
         if seed < 0:
@@ -67,8 +66,7 @@ class DataStream:
             )
         self._augment = make_augmentation(augment, data.shape) if augment else None
         self.data, self.seed, self.flip, self.device = data, seed, flip, torch.device(device)
-        if resident is None:
-            resident = not data.memory_mapped and data.images.nbytes <= images.MEMORY_LIMIT
+        resident = not data.memory_mapped and data.images.nbytes <= images.MEMORY_LIMIT
         self._images = data.images.to(self.device) if resident else data.images
         self._epoch = lru_cache(2)(self._draw_epoch)
 
@@ -118,3 +116,42 @@ class DataStream:
 
     def _coins(self, tag: int, number: int) -> Tensor:
         return torch.rand(len(self.data), generator=step_generator(self.seed, tag, number)) < 0.5
+
+
+def make_augmentation(texts: Sequence[str], shape: Sequence[int]) -> Callable[[Tensor], Tensor]:
+    """Return transforms of `torchvision.transforms.v2`, one after the other, for uint8 pictures of a shape (C, H, W).
+
+    A DataError says that there is no such transform or parameter, or that it makes something else of a picture.
+    """
+    from torchvision.transforms import v2
+
+    kinds = {name: kind for name, kind in vars(v2).items() if inspect.isclass(kind) and issubclass(kind, nn.Module)}
+    made: list[nn.Module] = []
+    for text in texts:
+        try:
+            name, parameters = parse_call(text)
+            if name not in kinds:
+                raise ValueError(f"torchvision has no transform {name!r}{did_you_mean(name, kinds)}")
+            made.append(kinds[name](**parameters))
+        except (ValueError, TypeError) as error:
+            raise DataError(f"augment {text!r}: {one_line(error)}") from error
+    chain = nn.Sequential(*made)
+    with torch.random.fork_rng([]):
+        try:
+            out = chain(torch.zeros(*shape, dtype=torch.uint8))
+        except Exception as error:  # transforms raise whatever comes to their mind
+            raise DataError(f"augment {', '.join(texts)}: {one_line(error)}") from error
+    if not isinstance(out, Tensor) or tuple(out.shape) != tuple(shape) or out.dtype != torch.uint8:
+        there = f"{out.dtype} {tuple(out.shape)}" if isinstance(out, Tensor) else type(out).__name__
+        raise DataError(f"augment {', '.join(texts)} makes {there} of uint8 pictures {tuple(shape)}: these must stay")
+    return chain
+
+
+def augmented(images: Tensor, transform: Callable[[Tensor], Tensor], seed: int, first: int) -> Tensor:
+    """Return uint8 pictures `(B, C, H, W)`, numbers `first ...` of the stream, transformed, on the CPU."""
+    out = torch.empty_like(images, device="cpu")
+    with torch.random.fork_rng([]):
+        for place, image in enumerate(images.cpu()):
+            torch.default_generator.manual_seed(derived_seed(seed, _AUGMENT, first + place))
+            out[place] = transform(image)
+    return out

@@ -1,6 +1,5 @@
-"""Samples as they are kept and as models see them: pictures are uint8 in [0, 255], or float32 in [-1, 1].
+"""Samples as they are kept: pictures are uint8 in [0, 255] or float32 in [-1, 1] (:mod:`proxdm.pixels`).
 
-The two maps between them stand here and nowhere else: `x = u / 127.5 - 1` and `u = round(127.5 (x + 1))`, clipped.
 Samples that are no pictures (points, latents, features) are float32 `(n, *)`, as the model sees them.
 """
 
@@ -39,7 +38,6 @@ class ImageData:
     split: str = "train"  # `train` or `test`
     preprocessing: str = ""  # What was done to the pixels, in words; goes into the stamp of reference statistics
     memory_mapped: bool = False  # Whether the pixels stay on disk until they are read
-    skipped: int = 0  # Number of broken pictures that were left out
     latent: bool = False  # Whether these are latents of an autoencoder: numbers without a fixed range, not pixels
     labels: Tensor | None = None  # Class of every sample, int64 `(n,)`, where they are known
     classes: tuple[str, ...] = ()  # Names of the classes, by their number
@@ -68,10 +66,7 @@ class ImageData:
         """Return the first `count` samples (None or more than there are: all)."""
         if count is None or count >= len(self):
             return self
-        if count < 1:
-            raise DataError(f"limit = {count} must be at least 1")
-        note = f"{self.preprocessing}; first {count} of {len(self)}"
-        return replace(self, images=self.images[:count], preprocessing=note, labels=self._labels(slice(count)))
+        return self._take(slice(count), f"{self.preprocessing}; first {count} of {len(self)}", self.memory_mapped)
 
     def held_out(self, share: float) -> tuple[ImageData, ImageData | None]:
         """Return the samples without every `1 / share`-th of them, and these; all and None for a share of 0."""
@@ -82,11 +77,7 @@ class ImageData:
         held = ((numbers + 1) * share).floor() > (numbers * share).floor()
         if not bool(held.any()):
             raise DataError(f"{self.name}: a share of {share:g} of {len(self)} samples is none; hold out more")
-        parts = []
-        for rows in (~held, held):
-            index = rows.nonzero()[:, 0]
-            parts.append(replace(self, images=self.images[index], memory_mapped=False, labels=self._labels(index)))
-        return parts[0], parts[1]
+        return self._take(~held, self.preprocessing), self._take(held, self.preprocessing)
 
     def of(self, wanted: Sequence[str]) -> ImageData:
         """Return the samples of some classes, by their names, with all names of classes."""
@@ -96,13 +87,11 @@ class ImageData:
             if one not in self.classes:
                 raise DataError(f"{self.name}: there is no class {one!r}; there are {', '.join(self.classes)}")
         numbers = torch.tensor([self.classes.index(one) for one in wanted])
-        rows = torch.isin(self.labels, numbers).nonzero()[:, 0]
-        note = f"{self.preprocessing}; of {', '.join(wanted)}"
-        images = self.images[rows]
-        return replace(self, images=images, preprocessing=note, memory_mapped=False, labels=self._labels(rows))
+        return self._take(torch.isin(self.labels, numbers), f"{self.preprocessing}; of {', '.join(wanted)}")
 
-    def _labels(self, rows: slice | Tensor) -> Tensor | None:
-        return None if self.labels is None else self.labels[rows]
+    def _take(self, rows: slice | Tensor, note: str, mapped: bool = False) -> ImageData:
+        labels = None if self.labels is None else self.labels[rows]
+        return replace(self, images=self.images[rows], preprocessing=note, memory_mapped=mapped, labels=labels)
 
 
 def iterate(data: ImageData, batch_size: int, *, device: torch.device | str = "cpu") -> Iterator[Tensor]:

@@ -37,8 +37,6 @@ Split = Literal["train", "test"]
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 """Where Debian's package `dataset-fashion-mnist` keeps the four files."""
 
-_CIFAR_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
-_CIFAR_MD5 = "c32a1d4ab5d03f1284b67883e8d87530"
 _CIFAR_ROW = 1 + 3 * 32 * 32
 _CIFAR_BATCHES = {"train": [f"data_batch_{i}" for i in range(1, 6)], "test": ["test_batch"]}
 
@@ -158,12 +156,13 @@ def _add_idx(name: str, torchvision_name: str, title: str, classes: tuple[str, .
     def labels(root: Path | None, split: Split) -> Tensor:
         return torch.from_numpy(_find_idx(name, torchvision_name, "labels", root, split).astype(np.int64))
 
-    def fetch(folder: Path) -> None:
-        import torchvision.datasets
+    DATASETS.add(name, KnownData(title, read, labels, partial(_fetch, torchvision_name), pad=2, classes=classes))
 
-        getattr(torchvision.datasets, torchvision_name)(str(folder), download=True)
 
-    DATASETS.add(name, KnownData(title, read, labels, fetch, pad=2, classes=classes))
+def _fetch(torchvision_name: str, folder: Path) -> None:
+    import torchvision.datasets
+
+    getattr(torchvision.datasets, torchvision_name)(str(folder), download=True)
 
 
 def _cifar(root: Path | None, split: Split) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -177,7 +176,9 @@ def _cifar(root: Path | None, split: Split) -> tuple[NDArray[np.uint8], NDArray[
             continue
         for path in paths:
             if (size := path.stat().st_size) == 0 or size % _CIFAR_ROW:
-                raise DataError(f"{path} has {size} bytes, not a multiple of {_CIFAR_ROW}; download it again")
+                raise DataError(
+                    f"{path} has {size} bytes, not a multiple of {_CIFAR_ROW}; remove it, then download the set"
+                )
         rows = np.concatenate([np.fromfile(path, np.uint8) for path in paths]).reshape(-1, _CIFAR_ROW)
         return rows[:, 1:].reshape(-1, 3, 32, 32), rows[:, 0].copy()
     if not python.is_dir():
@@ -189,14 +190,6 @@ def _cifar(root: Path | None, split: Split) -> tuple[NDArray[np.uint8], NDArray[
     except (RuntimeError, OSError) as error:
         raise DataError(f"{python} is incomplete or changed ({one_line(error)}); download it again") from error
     return np.ascontiguousarray(data.data.transpose(0, 3, 1, 2)), np.asarray(data.targets, dtype=np.uint8)
-
-
-def _fetch_cifar10(folder: Path) -> None:
-    from torchvision.datasets.utils import download_and_extract_archive
-
-    batches = [folder / "cifar-10-batches-bin" / f"{name}.bin" for split in _CIFAR_BATCHES.values() for name in split]
-    if not all(path.is_file() and path.stat().st_size == 10_000 * _CIFAR_ROW for path in batches):
-        download_and_extract_archive(_CIFAR_URL, str(folder), md5=_CIFAR_MD5, remove_finished=True)
 
 
 def _celebahq_latents(root: Path | None, split: Split) -> ImageData:
@@ -234,7 +227,7 @@ DATASETS.add(
         "60,000 colour pictures of 32x32 (Krizhevsky 2009)",
         lambda root, split: ImageData(torch.from_numpy(_cifar(root, split)[0]), "cifar10", split, "RGB uint8"),
         labels=lambda root, split: torch.from_numpy(_cifar(root, split)[1].astype(np.int64)),
-        download=_fetch_cifar10,
+        download=partial(_fetch, "CIFAR10"),
         classes=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
     ),
 )

@@ -8,7 +8,6 @@ everyone. Mirroring a latent is not encoding the mirrored picture; `mirrored=Tru
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -34,7 +33,6 @@ LatentMode = Literal["mean", "sample"]
 """What stands for a picture: the mean of the encoder's distribution, or a draw from it."""
 
 _FORMAT = "proxdm-latents-1"
-_FLUSH_EVERY = 16
 
 
 @dataclass(frozen=True)
@@ -99,7 +97,7 @@ def encode_pictures(
         if out.exists():
             if not _beside(out, ".json").exists():
                 raise OutputError(f"{out} exists and has no stamp beside it; choose another name for the latents")
-            _check_same(out, _read_stamp(_beside(out, ".json"))[0], stamp)
+            _check_same(out, _read_stamp(_beside(out, ".json")), stamp)
         else:
             _encode(read, out, coder, stamp, batch_size)
     return read_latents(out)
@@ -108,7 +106,7 @@ def encode_pictures(
 def read_stamp(path: Path) -> LatentStamp | None:
     """Return how a file of latents was made, or None if there is no stamp beside it."""
     path = _beside(path, ".json")
-    return _read_stamp(path)[0] if path.exists() else None
+    return _read_stamp(path) if path.exists() else None
 
 
 def read_latents(path: Path) -> ImageData:
@@ -127,29 +125,29 @@ def read_latents(path: Path) -> ImageData:
 def _encode(
     read: Callable[[slice], Tensor], out: Path, coder: LatentCoder, stamp: LatentStamp, batch_size: int
 ) -> None:
-    """Fill `out.partial`, noting how far it has come, and rename it when it is complete."""
+    """Fill `out.partial`, whose rows are NaN until they are done, and rename it when it is complete."""
     from tqdm.auto import tqdm
 
-    part, progress, rows, done = _beside(out, ".partial"), _beside(out, ".partial.json"), stamp.rows, 0
-    if part.exists() and progress.exists():
-        found, done = _read_stamp(progress)
-        _check_same(part, found, stamp)
+    part, note, shape = _beside(out, ".partial"), _beside(out, ".partial.json"), (stamp.rows, *stamp.shape)
+    if part.exists() and note.exists():
+        _check_same(part, _read_stamp(note), stamp)
     else:
         part.parent.mkdir(parents=True, exist_ok=True)
-        np.lib.format.open_memmap(part, mode="w+", dtype=np.float32, shape=(rows, *stamp.shape)).flush()
+        store = np.lib.format.open_memmap(part, mode="w+", dtype=np.float32, shape=shape)
+        store[:] = np.nan
+        store.flush()
+        _write_json(note, asdict(stamp))
     store = np.lib.format.open_memmap(part, mode="r+")
-    if store.shape != (rows, *stamp.shape) or not 0 <= done <= rows:
-        raise DataError(f"{part} does not fit {progress.name}; delete both and encode again")
-    with tqdm(total=rows, initial=done, desc=f"encoding {stamp.source}", unit="picture", disable=None) as bar:
-        for count in itertools.count():
-            if count % _FLUSH_EVERY == 0:
-                store.flush()
-                _write_json(progress, {"done": done, "stamp": asdict(stamp)})
-            if done == rows:
-                break
+    if store.shape != shape:
+        raise DataError(f"{part} does not fit {note.name}; delete both and encode again")
+    missing = np.isnan(store).any(axis=(1, 2, 3))
+    done = int(missing.argmax()) if missing.any() else stamp.rows
+    with tqdm(total=stamp.rows, initial=done, desc=f"encoding {stamp.source}", unit="picture", disable=None) as bar:
+        while done < stamp.rows:
             # No batch lies on both sides of `images`, where the mirrored ones begin.
             mirrored = done >= stamp.images
-            stop, shift = min(done + batch_size, rows if mirrored else stamp.images), stamp.images * mirrored
+            stop = min(done + batch_size, stamp.rows if mirrored else stamp.images)
+            shift = stamp.images * mirrored
             images = to_model_range(read(slice(done - shift, stop - shift)))
             images = images.flip(-1) if mirrored else images
             store[done:stop] = coder.encode(images, _noise(stamp, done, stop)).cpu().numpy()
@@ -159,7 +157,7 @@ def _encode(
     del store
     _write_json(_beside(out, ".json"), asdict(stamp))
     part.replace(out)
-    progress.unlink()
+    note.unlink()
 
 
 def _noise(stamp: LatentStamp, start: int, stop: int) -> Tensor | None:
@@ -189,15 +187,13 @@ def _beside(path: Path, ending: str) -> Path:
     return path.with_name(path.name + ending)
 
 
-def _read_stamp(path: Path) -> tuple[LatentStamp, int]:
-    """Return the stamp in a file of stamp or progress, and the number of latents done (-1: the file does not say)."""
+def _read_stamp(path: Path) -> LatentStamp:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        stamp = content.get("stamp", content)
+        stamp = json.loads(path.read_text(encoding="utf-8"))
         if stamp["format"] != _FORMAT:
             raise ValueError(f"format {stamp['format']!r}, not {_FORMAT}")
-        return LatentStamp(**{**stamp, "shape": tuple(stamp["shape"])}), int(content.get("done", -1))
-    except (OSError, AttributeError, KeyError, TypeError, ValueError) as error:
+        return LatentStamp(**{**stamp, "shape": tuple(stamp["shape"])})
+    except (OSError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path} is not a stamp of latents ({one_line(error)}); delete it and encode again") from error
 
 

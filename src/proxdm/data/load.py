@@ -1,4 +1,4 @@
-"""One call from any source to samples: a known data set, a folder, an archive, an array, a tensor, a `Dataset`.
+"""One call from any source to samples, and to their classes: known sets, folders, archives, arrays, tensors, `Dataset`.
 
 For what a :class:`DataConfig` describes the order of the steps is fixed: read, take the first `limit`, grey, resize,
 pad. Flips are no part of it: they belong to training and stand in :mod:`proxdm.data.batches`. Tensors, arrays and
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sized
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -20,12 +20,11 @@ from torch.utils.data import Dataset
 
 from proxdm.data.arrays import Layout, Values, read_array
 from proxdm.data.errors import unknown_name
-from proxdm.data.hugging_face import is_saved_dataset, read_saved_dataset
+from proxdm.data.hugging_face import is_saved_dataset
 from proxdm.data.images import ImageData, check_memory
 from proxdm.data.known import DATASETS, Split, find_dataset
-from proxdm.data.labels import load_labels
 from proxdm.data.latents import read_latents, read_stamp
-from proxdm.data.pictures import fit, fit_note, is_archive, read_pictures
+from proxdm.data.pictures import fit, fit_note, is_archive, open_pictures, read_pictures
 from proxdm.errors import DataError
 
 Flip = Literal["none", "random", "frozen"]
@@ -52,7 +51,7 @@ class DataConfig:
     grey: bool = False  # One channel instead of three.
     limit: int | None = None  # Take the first `limit` images only.
     flip: Flip = "none"  # Horizontal flips in training.
-    # Transforms of torchvision in training, such as `RandomAffine(degrees=10)`: :mod:`proxdm.data.augment`.
+    # Transforms of torchvision in training, such as `RandomAffine(degrees=10)`: :mod:`proxdm.data.batches`.
     augment: tuple[str, ...] = ()
     skip_broken: bool = False  # Leave out broken pictures of a folder with a warning, instead of stopping.
     values: Values = "auto"  # Range of a floating-point array (:data:`proxdm.data.arrays.Values`).
@@ -102,7 +101,7 @@ def load_data(source: Source) -> ImageData:
     if known is None:
         data = _from_path(config, inner)
     else:
-        read = known.read(None if config.root is None else Path(config.root).expanduser(), config.split)
+        read = known.read(_root(config), config.split)
         data = read if isinstance(read, ImageData) else replace(_from_values(read, config.name), split=config.split)
     if config.labels:
         if data.labels is None:
@@ -110,6 +109,70 @@ def load_data(source: Source) -> ImageData:
             data = replace(data.head(config.limit), labels=found.values, classes=found.names)
         data = data.of(config.classes) if config.classes else data
     return _padded(_redrawn(data.head(config.limit), inner, config.grey), pad)
+
+
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """The classes of a set of images."""
+
+    values: Tensor  # int64 `(n,)`, from 0 to one below the number of classes
+    names: tuple[str, ...]  # Names of the classes, by their number
+
+
+def labelled() -> list[str]:
+    """Return the names of the known data sets that have labels."""
+    return [name for name, entry in DATASETS.items() if entry.labels is not None]
+
+
+def has_labels(name: str) -> bool:
+    """Return whether a known data set has labels, or a folder sub-folders that may be classes."""
+    path = Path(name)
+    if name in list(DATASETS):
+        return name in labelled()
+    return path.is_dir() and sum(one.is_dir() and not one.name.startswith(".") for one in path.iterdir()) > 1
+
+
+def load_labels(config: DataConfig) -> Labels:
+    """Return the labels of the images that :func:`load_data` returns for the same configuration.
+
+    Folders and archives of pictures have one sub-folder a class, as in torchvision's ImageFolder, in sorted order;
+    pictures deeper in it belong to it. Folders that hold nothing but one folder are gone through.
+    """
+    if config.name not in DATASETS:
+        values, names = _of_folders(config)
+    else:
+        known = find_dataset(config.name, config.split)
+        if known.labels is None:
+            raise DataError(f"{config.name} has no labels; data sets with labels are {', '.join(labelled())}")
+        values = known.labels(_root(config), config.split)
+        names = known.classes or tuple(map(str, range(int(values.max()) + 1)))
+    return Labels(values[: config.limit], names)
+
+
+def _root(config: DataConfig) -> Path | None:
+    return None if config.root is None else Path(config.root).expanduser()
+
+
+def _of_folders(config: DataConfig) -> tuple[Tensor, tuple[str, ...]]:
+    path = Path(config.root or "", config.name).expanduser()
+    if not path.exists():
+        remedy = f", or the path of a folder or archive of pictures, one sub-folder a class (there is no {path})"
+        raise unknown_name("data set with labels", config.name, labelled(), remedy)
+    if not path.is_dir() and not is_archive(path):
+        raise DataError(f"{path} has no labels; give a folder or archive of pictures, one sub-folder a class")
+    if config.skip_broken:
+        raise DataError("skip_broken would part pictures from their labels; repair or remove the broken ones")
+    with open_pictures(path, config.split) as pictures:
+        if pictures.labels is not None:
+            return pictures.labels, pictures.classes
+        folders = [PurePosixPath(name).parts[:-1] for name in pictures.names]
+    while all(folders) and len({parts[0] for parts in folders}) == 1:
+        folders = [parts[1:] for parts in folders]
+    if not all(folders):
+        bare = pictures.names[folders.index(())]
+        raise DataError(f"{path} has no labels: {bare} is in no folder of a class; make one sub-folder a class")
+    names = tuple(sorted({parts[0] for parts in folders}))
+    return torch.tensor([names.index(parts[0]) for parts in folders]), names
 
 
 def _from_values(values: Tensor | NDArray[Any], name: str) -> ImageData:
@@ -151,16 +214,16 @@ def _from_path(config: DataConfig, inner: int | None) -> ImageData:
     if not path.exists():
         remedy = f", or the path of a folder, archive, .npy or .npz file (there is no {path})"
         raise unknown_name("data set", config.name, DATASETS, remedy)
-    if is_saved_dataset(path):
-        return read_saved_dataset(path, config.split, size=inner, grey=config.grey, limit=config.limit)
-    if config.split != "train":
+    if config.split != "train" and not is_saved_dataset(path):
         raise DataError(f"split = {config.split!r} is for known data sets; name the path of that split instead")
     if path.suffix.lower() == ".npy" and config.values == "auto" and read_stamp(path) is not None:
         return read_latents(path)
     if path.suffix.lower() in (".npy", ".npz"):
         return read_array(path, values=config.values, layout=config.layout)
     if path.is_dir() or is_archive(path):
-        return read_pictures(path, size=inner, grey=config.grey, limit=config.limit, skip_broken=config.skip_broken)
+        return read_pictures(
+            path, split=config.split, size=inner, grey=config.grey, limit=config.limit, skip_broken=config.skip_broken
+        )
     raise DataError(f"{path} is neither a folder nor an archive of pictures, nor an .npy or .npz file")
 
 

@@ -1,5 +1,7 @@
 """Pictures in a folder, a tar or a zip archive: found recursively, sorted by name, decoded to uint8 in memory.
 
+Those of a saved data set of Hugging Face stay in its order.
+
 A picture is turned upright (EXIF), flattened on white where it is transparent, converted to RGB or grey (ITU-R 601
 luma), and, where a size is asked for, cut to its central square and resized with the Lanczos filter.
 """
@@ -19,13 +21,15 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from proxdm.data.decoded import discarding, is_large, mapped, place_of, room_on_disk, settle
+from proxdm.data.decoded import Pixels, is_large, place_of, room_on_disk
+from proxdm.data.hugging_face import is_saved_dataset, open_saved_dataset
 from proxdm.data.images import ImageData, check_memory
 from proxdm.errors import DataError, one_line
 
@@ -61,6 +65,8 @@ class Pictures:
     places: tuple[int, ...]  # Where each stands in an archive: in the order of these, reading is quick
     content: Callable[[str], bytes]  # Returns the bytes of the picture of a name
     others: tuple[str, ...] = ()  # Names of the files that are passed over: no pictures by their names
+    labels: Tensor | None = None  # Class of every picture, int64 `(n,)`, where the source says it
+    classes: tuple[str, ...] = ()  # Names of these classes
     pages: list[int] = field(default_factory=list)  # Of every picture of several that was decoded, their number
     depths: list[int] = field(default_factory=list)  # Of every 16-bit picture that was decoded, its greatest value
 
@@ -87,28 +93,28 @@ class Pictures:
     ) -> Iterator[tuple[int, NDArray[np.uint8] | DataError]]:
         """Yield (index, picture `(C, H, W)` or the error that names it) in the given order, decoding in threads."""
 
-        def read(index: int) -> bytes | DataError:
+        def read(index: int) -> bytes | Exception:
             try:
                 return self.content(self.names[index])
             except Exception as error:  # as :func:`open_pictures`
-                return self._broken(index, error)
+                return error
 
-        def work(index: int, content: bytes | DataError) -> NDArray[np.uint8] | DataError:
+        def work(index: int, content: bytes | Exception) -> NDArray[np.uint8] | DataError:
             try:
-                return content if isinstance(content, DataError) else decode(content, size=size, grey=grey, seen=self)
-            except DataError as error:
-                return self._broken(index, error)
+                if isinstance(content, bytes):
+                    return decode(content, size=size, grey=grey, seen=self)
+                error = content
+            except DataError as wrong:
+                error = wrong
+            return DataError(
+                f"{self.source}: cannot decode {self.names[index]} ({one_line(error)}); repair or remove it, or leave "
+                "such pictures out with skip_broken (--skip-broken, in training --data.skip-broken)"
+            )
 
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
             for start in range(0, len(order), _CHUNK):  # archives are read in this thread alone
                 chunk = order[start : start + _CHUNK]
                 yield from zip(chunk, pool.map(work, chunk, map(read, chunk)), strict=True)
-
-    def _broken(self, index: int, error: Exception) -> DataError:
-        return DataError(
-            f"{self.source}: cannot decode {self.names[index]} ({one_line(error)}); repair or remove it, or leave "
-            "such pictures out with skip_broken (--skip-broken, in training --data.skip-broken)"
-        )
 
 
 def is_archive(path: Path) -> bool:
@@ -117,11 +123,17 @@ def is_archive(path: Path) -> bool:
 
 
 @contextmanager
-def open_pictures(path: Path) -> Iterator[Pictures]:
-    """Open a folder or an archive of pictures; use it in a `with` statement.
+def open_pictures(path: Path, split: str = "train") -> Iterator[Pictures]:
+    """Open a folder or an archive of pictures, or a split of a saved data set; use it in a `with` statement.
 
     Hidden files and folders (names that start with a dot, `__MACOSX`) are left out, links followed, each folder once.
     """
+    if is_saved_dataset(path):
+        rows, read, labels, classes = open_saved_dataset(path, split)
+        if not rows:
+            raise DataError(f"{path} holds no pictures")
+        yield Pictures(path, rows, (0,) * len(rows), read, labels=labels, classes=classes)
+        return
     with ExitStack() as stack:
         content: Callable[[str], bytes]
         try:
@@ -232,25 +244,22 @@ def decode(
 
 
 def _upright(picture: Image) -> Image:
-    """Return the picture turned as its EXIF says; malformed EXIF is read for that alone, and costs no picture."""
-    from PIL import Image, ImageOps
+    """Return the picture turned as its EXIF says; of malformed EXIF what can be read, and it costs no picture."""
+    from PIL import Image
 
-    try:
-        return ImageOps.exif_transpose(picture)
-    except Exception:  # Pillow writes the other tags anew, and raises whatever these make it stumble on
-        turns = {
-            2: Image.Transpose.FLIP_LEFT_RIGHT,
-            3: Image.Transpose.ROTATE_180,
-            4: Image.Transpose.FLIP_TOP_BOTTOM,
-            5: Image.Transpose.TRANSPOSE,
-            6: Image.Transpose.ROTATE_270,
-            7: Image.Transpose.TRANSVERSE,
-            8: Image.Transpose.ROTATE_90,
-        }
-        with suppress(Exception):
-            if (turn := turns.get(int(picture.getexif().get(0x0112, 1)))) is not None:
-                return picture.transpose(turn)
-        return picture.copy()
+    turns = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_270,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_90,
+    }
+    with suppress(Exception):  # reading EXIF raises whatever comes to Pillow's mind; ImageOps would write it anew, too
+        if (turn := turns.get(int(picture.getexif().get(0x0112, 1)))) is not None:
+            return picture.transpose(turn)
+    return picture.copy()
 
 
 def fit(picture: Image, size: int | None) -> NDArray[np.uint8]:
@@ -288,71 +297,80 @@ def _plain(picture: Image, mode: str) -> Image:
 
 
 def read_pictures(
-    path: Path, *, size: int | None = None, grey: bool = False, limit: int | None = None, skip_broken: bool = False
+    path: Path,
+    *,
+    split: str = "train",
+    size: int | None = None,
+    grey: bool = False,
+    limit: int | None = None,
+    skip_broken: bool = False,
 ) -> ImageData:
-    """Decode a folder or archive into memory, or, where that is too little, once into a file that is mapped."""
-    from tqdm.auto import tqdm
-
-    with ExitStack() as stack:
-        pictures = stack.enter_context(open_pictures(path))
+    """Decode what :func:`open_pictures` opens into memory, or, where that is too little, once into a file."""
+    broken: list[int] = []
+    with open_pictures(path, split) as pictures:
         total = min(limit or len(pictures.names), len(pictures.names))
-        place: Path | None = None
-        if size is not None and is_large((total, 1 if grey else 3, size, size)):
-            place = place_of(path, pictures.names[:total], size, grey)
-            if place.is_file():
-                _warn(pictures)
-                return _described(mapped(place), path, size, grey=grey, memory_mapped=True)
-        stack.enter_context(discarding(place))
-        store: NDArray[np.uint8] | None = None
-        first, broken = "", []
-        order = sorted(range(total), key=lambda index: pictures.places[index])
-        found = pictures.decoded(order, size=size, grey=grey)
-        for index, picture in tqdm(found, f"reading {path.name}", total, disable=None, leave=False, unit="picture"):
-            if isinstance(picture, DataError):
-                if not skip_broken:
-                    raise picture
-                broken.append(index)
-                continue
-            if store is None:
-                shape, first = (total, *picture.shape), pictures.names[index]
-                if place is None:
-                    check_memory(str(path), shape)
-                store = np.empty(shape, np.uint8) if place is None else room_on_disk(str(path), shape, place)
-            if picture.shape != store.shape[1:]:
-                raise DataError(
-                    f"{path}: {pictures.names[index]} is {_wide(picture.shape)}, {first} is "
-                    f"{_wide(store.shape[1:])} (width x height); cut and resize all of them "
-                    "with size= (--size, in training --data.size)"
-                )
-            store[index] = picture
-        _warn(pictures)
-        if store is None:
-            raise DataError(f"{path}: none of the {total} pictures can be decoded")
-        if place is not None:
-            if broken:
-                raise DataError(
-                    f"{path}: {len(broken)} pictures are broken, the first is {pictures.names[min(broken)]}; of a set "
-                    "this large they must be removed"
-                )
-            return _described(settle(store, place), path, size, grey=grey, memory_mapped=True)
+        shape = None if size is None else (total, 1 if grey else 3, size, size)
+        if large := shape is not None and is_large(shape):
+            place = place_of(path, pictures.names[:total], split, size, grey)
+            if not place.is_file():
+                with room_on_disk(str(path), shape, place) as room:
+                    _, broken = _filled(pictures, total, size, grey, skip_broken, room)
+                    if broken:
+                        raise DataError(
+                            f"{path}: {len(broken)} pictures are broken, the first is {pictures.names[min(broken)]}; "
+                            "of a set this large they must be removed"
+                        )
+            store: Pixels = np.load(place, mmap_mode="c")
+        else:
+            store, broken = _filled(pictures, total, size, grey, skip_broken)
+        lines, labels = pictures.remarks(), None if pictures.labels is None else pictures.labels[:total]
     if broken:
         store = np.delete(store, broken, axis=0)
-        warnings.warn(
-            f"{path}: left out {len(broken)} broken of {total} pictures, the first is {pictures.names[min(broken)]}",
-            stacklevel=2,
-        )
-    return _described(store, path, size, grey=grey, skipped=len(broken))
-
-
-def _warn(pictures: Pictures) -> None:
-    for line in pictures.remarks():
-        warnings.warn(line, stacklevel=3)
-
-
-def _described(store: NDArray[np.uint8], path: Path, size: int | None, *, grey: bool, **more: Any) -> ImageData:
+        labels = None if labels is None else torch.from_numpy(np.delete(labels.numpy(), broken))
+        first = pictures.names[min(broken)]
+        lines.append(f"{path}: left out {len(broken)} broken of {total} pictures, the first is {first}")
+    for line in lines:
+        warnings.warn(line, stacklevel=2)
     fitted = fit_note(size) if size else f"as stored, {_wide(store.shape[1:])}"
-    note = f"{'grey' if grey else 'RGB'} uint8, {fitted}"
-    return ImageData(torch.from_numpy(store), path.name, preprocessing=note, **more)
+    return ImageData(
+        torch.from_numpy(store),
+        path.name,
+        preprocessing=f"{'grey' if grey else 'RGB'} uint8, {fitted}",
+        memory_mapped=large,
+        labels=labels,
+        classes=pictures.classes,
+    )
+
+
+def _filled(
+    pictures: Pictures, total: int, size: int | None, grey: bool, skip_broken: bool, store: Pixels | None = None
+) -> tuple[Pixels, list[int]]:
+    """Return the first pictures, in `store` if there is one, and the numbers of those that are broken."""
+    from tqdm.auto import tqdm
+
+    path, first, broken = pictures.source, "", []
+    order = sorted(range(total), key=lambda index: pictures.places[index])
+    found = pictures.decoded(order, size=size, grey=grey)
+    for index, picture in tqdm(found, f"reading {path.name}", total, disable=None, leave=False, unit="picture"):
+        if isinstance(picture, DataError):
+            if not skip_broken:
+                raise picture
+            broken.append(index)
+            continue
+        if store is None:
+            check_memory(str(path), (total, *picture.shape))
+            store = np.empty((total, *picture.shape), np.uint8)
+        first = first or pictures.names[index]
+        if picture.shape != store.shape[1:]:
+            raise DataError(
+                f"{path}: {pictures.names[index]} is {_wide(picture.shape)}, {first} is "
+                f"{_wide(store.shape[1:])} (width x height); cut and resize all of them "
+                "with size= (--size, in training --data.size)"
+            )
+        store[index] = picture
+    if store is None or not first:
+        raise DataError(f"{path}: none of the {total} pictures can be decoded")
+    return store, broken
 
 
 def _wide(shape: Sequence[int]) -> str:

@@ -7,7 +7,6 @@ uses `stabilityai/sd-vae-ft-ema` (scaling factor 0.18215, shift 0; 4 x 32 x 32 f
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,11 +71,11 @@ class LatentCoder:
         return latents
 
     @torch.no_grad()
-    def decode(self, latents: Tensor) -> Tensor:
-        """Return the pictures of latents `(B, C, H, W)`: float32, about [-1, 1], not clipped."""
+    def decode(self, latents: Tensor, *, batch_size: int = 16) -> Tensor:
+        """Return the pictures of latents `(n, C, h, w)`: float32 `(n, 3, H, W)`, about [-1, 1], not clipped."""
         hidden = latents.float() / self.scaling_factor + self.shift
-        decoded_images: Tensor = self.module.decode(hidden.to(self.module.device, self.module.dtype)).sample
-        return decoded_images.float()
+        parts = torch.split(hidden.to(self.module.device, self.module.dtype), batch_size)
+        return torch.cat([self.module.decode(part).sample.float() for part in parts])
 
 
 def load_vae(
@@ -98,9 +97,3 @@ def load_vae(
     except (OSError, ValueError) as error:
         raise DataError(f"the autoencoder {name} cannot be loaded: {one_line(error)}") from error
     return LatentCoder(module.to(device=device, dtype=dtype).eval().requires_grad_(False), name)
-
-
-def decode_latents(latents: Tensor, coder: LatentCoder, *, batch_size: int = 16) -> Iterator[Tensor]:
-    """Yield the pictures of latents `(n, C, h, w)`, float32 `(b, 3, H, W)`, about [-1, 1] and not clipped."""
-    for part in torch.split(latents, batch_size):
-        yield coder.decode(part)

@@ -26,8 +26,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from proxdm.data.batches import DataStream
 from proxdm.data.images import ImageData, iterate
-from proxdm.data.labels import labelled, load_labels
-from proxdm.data.load import DataConfig, Flip, load_data
+from proxdm.data.load import DataConfig, Flip, labelled, load_data, load_labels
 from proxdm.metrics.inception import FeatureError
 from proxdm.runtime.seeds import WEIGHTS, derived_seed, step_generator
 

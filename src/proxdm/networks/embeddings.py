@@ -79,11 +79,7 @@ class ConditionEmbedding(nn.Module):
         self.labels = nn.Embedding(classes + 1, width) if classes else None
 
     def forward(self, t: Tensor, lam: Tensor | None = None, labels: Tensor | None = None) -> Tensor:
-        """Return the embedding of `t`, and of `lam` and `labels` where the network knows them, all `(B,)`.
-
-        Raises:
-            ValueError: `lam` is missing, or it or labels are given to a network that does not know them.
-        """
+        """Return the embedding of `t`, and of `lam` and `labels` where the network knows them, all `(B,)`."""
         if self.labels is None and labels is not None:
             raise ValueError("this network knows no classes: leave labels out, or train one with classes")
         embedding = self._of_conditions(t, lam)

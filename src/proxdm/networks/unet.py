@@ -9,6 +9,7 @@ paper's networks.
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from dataclasses import dataclass
 
 import torch
@@ -50,11 +51,6 @@ class UNetConfig:
         if wrong := [level for level in self.attention if not 0 <= level < len(self.mult)]:
             raise ValueError(f"attention level {wrong[0]} does not exist: mult has levels 0 to {len(self.mult) - 1}")
 
-    @property
-    def size_multiple(self) -> int:
-        """Height and width of the images must be multiples of this: `patch * 2^(levels - 1)`."""
-        return int(self.patch * 2 ** (len(self.mult) - 1))
-
     def check(self, shape: tuple[int, ...], conditions: int) -> None:
         """Raise a ValueError if a network of these settings does not take such samples or conditions."""
         check_conditions(self.conditioning, conditions)
@@ -66,7 +62,7 @@ class UNetConfig:
         """Raise a ValueError if a network of these settings does not take samples of this shape."""
         if len(shape) != 3 or shape[0] != self.channels:
             raise ValueError(f"samples of shape {tuple(shape)} must have shape ({self.channels}, height, width)")
-        multiple, (height, width) = self.size_multiple, shape[1:]
+        multiple, (height, width) = self.patch * 2 ** (len(self.mult) - 1), shape[1:]
         if height % multiple or width % multiple or not height or not width:
             fits = "x".join(str(max(1, math.ceil(side / multiple)) * multiple) for side in (height, width))
             raise ValueError(
@@ -163,30 +159,15 @@ class ResidualBlock(nn.Module):
         return out
 
 
-class Downsample(nn.Module):
-    """3x3 convolution with stride 2: halves height and width."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv = _scaled(nn.Conv2d(channels, channels, 3, stride=2, padding=1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return `(B, C, H/2, W/2)` from `x` `(B, C, H, W)`."""
-        out: Tensor = self.conv(x)
-        return out
+def _downsample(channels: int) -> nn.Sequential:
+    """Return a 3x3 convolution with stride 2: `(B, C, H, W)` to `(B, C, H/2, W/2)`."""
+    return nn.Sequential(OrderedDict(conv=_scaled(nn.Conv2d(channels, channels, 3, stride=2, padding=1))))
 
 
-class Upsample(nn.Module):
-    """Nearest-neighbour x2, then a 3x3 convolution."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv = _scaled(nn.Conv2d(channels, channels, 3, padding=1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return `(B, C, 2H, 2W)` from `x` `(B, C, H, W)`."""
-        out: Tensor = self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
-        return out
+def _upsample(channels: int) -> nn.Sequential:
+    """Return nearest-neighbour x2, then a 3x3 convolution: `(B, C, H, W)` to `(B, C, 2H, 2W)`."""
+    conv = _scaled(nn.Conv2d(channels, channels, 3, padding=1))
+    return nn.Sequential(OrderedDict(larger=nn.Upsample(scale_factor=2.0, mode="nearest"), conv=conv))
 
 
 class UNet(nn.Module):
@@ -232,7 +213,7 @@ class UNet(nn.Module):
                 blocks.append(self._block(skips[-1], wide, level in self.config.attention))
                 skips.append(wide)
             if level < len(self.config.mult) - 1:
-                blocks.append(Downsample(skips[-1]))
+                blocks.append(_downsample(skips[-1]))
                 skips.append(skips[-1])
         return blocks, skips
 
@@ -245,7 +226,7 @@ class UNet(nn.Module):
                 blocks.append(self._block(channels + remaining.pop(), wide, level in self.config.attention))
                 channels = wide
             if level > 0:
-                blocks.append(Upsample(channels))
+                blocks.append(_upsample(channels))
         return blocks
 
     def forward(self, x: Tensor, t: Tensor, lam: Tensor | None = None, labels: Tensor | None = None) -> Tensor:

@@ -25,8 +25,7 @@ from proxdm.config import Config, ConfigError, LoggingConfig, ModelConfig, Optim
 from proxdm.data.hugging_face import is_saved_dataset
 from proxdm.data.images import ImageData
 from proxdm.data.known import DATASETS
-from proxdm.data.labels import has_labels
-from proxdm.data.load import DataConfig, load_data
+from proxdm.data.load import DataConfig, has_labels, load_data
 from proxdm.data.pictures import is_archive, open_pictures
 from proxdm.errors import DataError
 from proxdm.imaging import is_image_shape

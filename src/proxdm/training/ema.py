@@ -47,11 +47,11 @@ class WeightAverages:
         return {name: places[id(p)] for name, p in self._network.named_parameters(remove_duplicate=False)}
 
     @contextmanager
-    def in_use(self, decay: float | None) -> Iterator[None]:
-        """Put an average in the place of the weights for the time of a block; afterwards they are as before."""
+    def in_use(self) -> Iterator[None]:
+        """Put the first average, if any, in the place of the weights for a block; afterwards they are as before."""
         kept = [w.detach().clone() for w in self._weights]
         with torch.no_grad():
-            torch._foreach_copy_(self._weights, kept if decay is None else self.averages[decay])
+            torch._foreach_copy_(self._weights, next(iter(self.averages.values()), kept))
         try:
             yield
         finally:

@@ -47,6 +47,10 @@ _SIGNAL_CADENCE = 10
 """On several GPUs the processes ask each other for signals every so many steps: asking makes the host wait."""
 
 
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
 @dataclass(frozen=True)
 class TrainingResult:
     """How a training ended."""
@@ -217,7 +221,7 @@ class Trainer:
                 "folders to begin anew"
             )
         if over is not None and self.place.is_main:
-            print(f"warning: {over}", file=sys.stderr, flush=True)
+            _say(f"warning: {over}")
         if found is not None:
             if found.step > training.steps:
                 raise ConfigError(
@@ -252,23 +256,15 @@ class Trainer:
         if isinstance(self.record, Config) and isinstance(stored, Config):
             store.check_same_run(stored, self.record)
         if self.place.is_main:
-            print("warning: the samples are not those that the run was begun with", file=sys.stderr, flush=True)
+            _say("warning: the samples are not those that the run was begun with")
 
     def _set_horizon(self, horizon: int) -> None:
         """Keep the phases of the loss where they were when the run was begun."""
         before = store.read_config(self.folder, type(self.record)).training.steps if horizon == 0 else horizon
         self.stepper.horizon = before
-        if self.progress and before != self.settings.training.steps and self._has_phases:
-            print(
-                f"the phases of loss and learning rate stay as for {before:,} steps; the last one goes on",
-                file=sys.stderr,
-                flush=True,
-            )
-
-    @property
-    def _has_phases(self) -> bool:
-        """Whether loss or learning rate depend on the length of the run."""
-        return self.stepper.objective.loss != "mse" or self.settings.optimiser.schedule == "cosine"
+        has_phases = self.stepper.objective.loss != "mse" or self.settings.optimiser.schedule == "cosine"
+        if self.progress and before != self.settings.training.steps and has_phases:
+            _say(f"the phases of loss and learning rate stay as for {before:,} steps; the last one goes on")
 
     def run(self, signals: list[int]) -> TrainingResult:
         """Take the remaining steps, or as many as are taken before a signal comes."""
@@ -279,13 +275,9 @@ class Trainer:
         if self.progress:
             self._introduce()
         try:
+            hide = None if self.progress else True
             with tqdm(
-                total=total,
-                initial=self.step,
-                desc=self.folder.name,
-                unit="step",
-                dynamic_ncols=True,
-                disable=None if self.progress else True,
+                total=total, initial=self.step, desc=self.folder.name, unit="step", dynamic_ncols=True, disable=hide
             ) as bar:
                 while self.step < total and not number and not self.validation.is_over(self.step):
                     self._one_step(bar)
@@ -298,7 +290,7 @@ class Trainer:
         assert self.checkpoint is not None
         early = number if self.step < total else None
         if self.progress and (line := self.validation.words(self.step, self.folder / store.CHECKPOINTS)):
-            print(line, file=sys.stderr, flush=True)
+            _say(line)
         if self.place.is_main and not early and self.settings.logging.prior:
             self._fit_prior()
         self.place.wait()
@@ -309,12 +301,10 @@ class Trainer:
         """Say what is about to happen, on how many processes, and where to watch it."""
         model, data, world = self.stepper.model, self.stepper.stream.data, self.place.world
         parameters, share = sum(p.numel() for p in model.parameters()), self.settings.training.batch_size // world
-        print(
+        _say(
             f"{type(model).__name__} of {parameters:,} parameters, {len(data):,} samples; {world} "
             f"process{'es' * (world > 1)} x {share} samples ({self.place.device}); log in "
-            f"{self.folder / store.LOG_FILE}",
-            file=sys.stderr,
-            flush=True,
+            f"{self.folder / store.LOG_FILE}"
         )
 
     def _one_step(self, bar: tqdm[Any]) -> None:
@@ -361,8 +351,8 @@ class Trainer:
         if self._log is not None:
             self._log.write(self.last)
         if self.progress and bar.disable and taken:  # no terminal: a line is all there is to see
-            said = f"{self.last['phase']} {window.loss:.4f}, {self._seconds():.0f} s"
-            print(f"step {self.step} of {self.settings.training.steps}: {said}", file=sys.stderr, flush=True)
+            said = f"{phase.loss} {window.loss:.4f}, {self._seconds():.0f} s"
+            _say(f"step {self.step} of {self.settings.training.steps}: {said}")
         if taken:
             bar.set_postfix_str(f"{phase} {window.loss:.4f}", refresh=False)
 
@@ -370,8 +360,9 @@ class Trainer:
         window, training = self.stepper.look(), self.settings.training
         if window.longest < training.patience:
             return
-        path = None if self.checkpoint is None else self.checkpoint.path
-        good = "there is no checkpoint yet" if path is None else f"the last good checkpoint is {path}"
+        good = (
+            f"the last good checkpoint is {self.checkpoint.path}" if self.checkpoint else "there is no checkpoint yet"
+        )
         raise NonFiniteError(
             f"loss or gradient was not finite in {window.longest} steps in a row, from step {window.first} on (its "
             f"batch: seed {training.seed}, step {window.first}); {good}; start a new run with a lower optimiser.lr or "
@@ -384,7 +375,7 @@ class Trainer:
             return
         stepper, path = self.stepper, self.folder / "previews" / f"step-{self.step:08d}.png"
         try:
-            with stepper.averages.in_use(next(iter(self.settings.training.ema), None)):
+            with stepper.averages.in_use():
                 shape = stepper.stream.data.shape
                 pixels = draw_preview(stepper.model, self._sampler, self.settings, shape, path)
             self._log.picture(pixels, self.step)
@@ -420,16 +411,15 @@ class Trainer:
             return
         stepper.model.eval()
         try:
-            with stepper.averages.in_use(next(iter(self.settings.training.ema), None)):
-                data = stepper.stream.data
+            with stepper.averages.in_use():
                 held = self.validation.held or held_images(getattr(self.record, "data", None))
-                prior = fit_model_prior(stepper.model, data, held=held)
+                prior = fit_model_prior(stepper.model, stepper.stream.data, held=held)
             save_prior(prior, path, overwrite=True)
         except PriorError as error:
-            print(f"no prior: {error}", file=sys.stderr)
+            _say(f"no prior: {error}")
             return
         if self.progress:
-            print(f"{path}: {in_words(prior)}", file=sys.stderr, flush=True)
+            _say(f"{path}: {in_words(prior)}")
 
     def _signal(self, signals: list[int]) -> int:
         """Return the signal that any process has received, the same answer in all of them; 0 if none."""

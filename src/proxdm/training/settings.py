@@ -21,7 +21,7 @@ class Settings:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     logging: LoggingConfig = field(default_factory=LoggingConfig)  # What is written, and how often.
     flip: Flip = "none"  # Horizontal flips of the data.
-    augment: tuple[str, ...] = ()  # Transforms of torchvision (:mod:`proxdm.data.augment`).
+    augment: tuple[str, ...] = ()  # Transforms of torchvision (:mod:`proxdm.data.batches`).
     # Sampler of the previews; None is `ode-euler` for score models and `prox-hybrid` for prox models.
     sampler: str | None = None
 

@@ -22,7 +22,7 @@ from proxdm.conditioning import Conditions, Draws
 from proxdm.config import Config, ConfigError, ModelConfig, OptimiserConfig
 from proxdm.data.batches import DataStream
 from proxdm.data.images import ImageData
-from proxdm.losses import Objective, ObjectiveConfig, Phase, losses, make_objective, matching_weight, phase_at
+from proxdm.losses import Losses, Objective, ObjectiveConfig, Phase, losses, make_objective, matching_weight, phase_at
 from proxdm.models import LearnedModel
 from proxdm.pixels import to_model_range
 from proxdm.runtime.processes import Place
@@ -165,12 +165,10 @@ class Stepper:
         sums = torch.zeros_like(self.counters[:3])
         for start in range(0, share, micro):
             rows = slice(start, start + micro)
-            shown = [value[rows] for value in (drawn.t, drawn.lam) if value is not None]
+            told = None if labels is None else labels[rows]
             last = start + micro >= share
             with nullcontext() if last or place.world == 1 else self._spread.no_sync():  # type: ignore[operator]
-                forward = self._forward if labels is None else partial(self._forward, labels=labels[rows])
-                prediction, target = self.predict(forward, x0[rows], list(noise[:, rows]), *shown)
-                found = losses(prediction, target, phase)
+                found = self._losses(x0[rows], noise[:, rows], drawn[rows], told, phase)
                 (found.loss.sum() / share).backward()  # type: ignore[no-untyped-call]
             sums += torch.stack([found.loss.detach().sum(), found.mse.sum(), _vanished(found.mse, phase)]).to(sums)
         return sums
@@ -179,10 +177,9 @@ class Stepper:
         """Return conditions and noise `(noises, rows, *shape)`: rows of what is drawn for the whole batch."""
         training, device = self.settings.training, self.place.device
         drawn = self.draws.draw(training.batch_size, step_generator(training.seed, CONDITIONS, step))[rows]
-        lam = None if drawn.lam is None else self._send(drawn.lam)
         generator = step_generator(training.seed, NOISE, step, device)
         shape = (self.predict.noises, training.batch_size, *self.stream.data.shape)
-        return Conditions(self._send(drawn.t), lam), torch.randn(shape, generator=generator, device=device)[:, rows]
+        return drawn, torch.randn(shape, generator=generator, device=device)[:, rows]
 
     def _labels(self, step: int, rows: slice) -> Tensor | None:
         """Return the classes of the batch, of which some are left out; None of a model that knows none."""
@@ -194,9 +191,13 @@ class Stepper:
         coins = torch.rand(training.batch_size, generator=step_generator(training.seed, LABELS, step))[rows]
         return torch.where((coins < training.label_dropout).to(place.device), classes, labels)
 
-    def _send(self, value: Tensor) -> Tensor:
+    def _losses(self, x0: Tensor, noise: Tensor, drawn: Conditions, labels: Tensor | None, phase: Phase) -> Losses:
+        """Return the losses of some samples; `noise` is `(noises, *x0.shape)`."""
         # Schedules are computed in float64, on the host where the device has none.
-        return value if self.place.device.type == "mps" else value.to(self.place.device, non_blocking=True)
+        device = "cpu" if self.place.device.type == "mps" else self.place.device
+        shown = [value.to(device, non_blocking=True) for value in (drawn.t, drawn.lam) if value is not None]
+        forward = self._forward if labels is None else partial(self._forward, labels=labels)
+        return losses(*self.predict(forward, x0, list(noise), *shown), phase)
 
     def _forward(self, x: Tensor, *conditions: Tensor, **labels: Tensor) -> Tensor:
         """Return the raw output of the model, in autocast and in the wanted memory format."""
@@ -237,15 +238,13 @@ class Stepper:
             index = torch.arange(VALIDATED) * len(held) // VALIDATED
         generator = step_generator(training.seed, VALIDATION, 0)
         self.model.eval()
-        with self.averages.in_use(next(iter(training.ema), None)):
+        with self.averages.in_use():
             for rows in torch.split(index, min(training.batch_size, training.micro_batch or 256, 256)):
                 x0 = to_model_range(held.images[rows].to(device))
                 drawn = self.draws.draw(len(rows), generator)
                 noise = torch.randn((self.predict.noises, *x0.shape), generator=generator).to(device)
-                shown = [self._send(value) for value in (drawn.t, drawn.lam) if value is not None]
-                labels = held.labels if self.model.classes else None
-                forward = self._forward if labels is None else partial(self._forward, labels=labels[rows].to(device))
-                found = losses(*self.predict(forward, x0, list(noise), *shown), phase)
+                labels = held.labels[rows].to(device) if self.model.classes and held.labels is not None else None
+                found = self._losses(x0, noise, drawn, labels, phase)
                 total, count = total + float(found.mse.double().sum()), count + len(rows)
         return total / count
 

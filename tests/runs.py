@@ -1,0 +1,52 @@
+"""Configurations with other values, objectives that are disturbed, and what runs leave behind, compared."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+
+import torch
+
+from proxdm.checkpoints import store
+from proxdm.checkpoints.portable import read_model_file, read_tensors
+from proxdm.losses import make_objective
+
+
+def changed(config, **parts):
+    """The configuration, or settings, with other values of its parts: `training={"steps": 3}`."""
+    new = {part: dataclasses.replace(getattr(config, part), **values) for part, values in parts.items()}
+    return dataclasses.replace(config, **new)
+
+
+class At:
+    """The configuration's objective, with something that happens at some of its evaluations."""
+
+    def __init__(self, config, event, *calls):
+        self.objective = make_objective(config.model.build(), config.objective)
+        self.noises, self.event, self.at, self.calls = self.objective.noises, event, set(calls), itertools.count()
+
+    def __call__(self, *arguments):
+        prediction, target = self.objective(*arguments)
+        if next(self.calls) in self.at:
+            prediction = self.event(prediction)
+        return prediction, target
+
+
+def log_of(folder):
+    """The lines of a log without what depends on the machine."""
+    lines = store.read_log(folder)
+    return [{key: value for key, value in line.items() if key not in ("images_per_s", "seconds")} for line in lines]
+
+
+def tensors_of(checkpoint):
+    return {path.name: read_tensors(read_model_file(path)) for path in sorted(checkpoint.glob("*.safetensors"))}
+
+
+def assert_same(first, second):
+    """Weights, averages and optimiser of two checkpoints are equal to the last bit."""
+    first, second = tensors_of(first), tensors_of(second)
+    assert first.keys() == second.keys() >= {"model.safetensors", "optimizer.safetensors"}
+    for name, tensors in first.items():
+        assert tensors.keys() == second[name].keys()
+        for key, value in tensors.items():
+            assert torch.equal(value, second[name][key]), f"{name}: {key}"
