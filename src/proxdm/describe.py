@@ -10,7 +10,7 @@ from torch import Tensor
 
 from proxdm.checkpoints.load import Found, remarks, stored_prior
 from proxdm.checkpoints.portable import CONFIG_FILE, model_config
-from proxdm.checkpoints.store import read_checkpoint
+from proxdm.checkpoints.store import Checkpoint, examine
 from proxdm.conditioning import Conditions, find_prox_sampler, knot_tables
 from proxdm.config import Config, to_dict
 from proxdm.fitting import in_words as prior_in_words
@@ -66,13 +66,14 @@ def training_facts(found: Found) -> dict[str, Any]:
     loss, optimiser, training = record["objective"], record["optimiser"], record["training"]
     zetas = f", then zeta = {', '.join(f'{zeta:g}' for zeta in loss['zetas'])}" if loss["zetas"] else ""
     phases = f"; {loss['l1_steps']:,} steps of l1{zetas}" if loss["l1_steps"] else zetas
-    whole = None if found.checkpoint is None else read_checkpoint(found.checkpoint)
+    whole = None if found.checkpoint is None else examine(found.checkpoint)
+    state = whole.state if isinstance(whole, Checkpoint) else None
     return facts | {
         "objective": f"{loss['loss']} on {loss['target']}{phases}",
         "optimiser": f"AdamW, learning rate {optimiser['lr']:g}, warm-up {optimiser['warmup']:,} steps",
         "training_steps": training["steps"],
-        "training_seconds": None if whole is None else whole.state.seconds,
-        "skipped_steps": None if whole is None else whole.state.skipped,
+        "training_seconds": None if state is None else state.seconds,
+        "skipped_steps": None if state is None else state.skipped,
         "batch_size": training["batch_size"],
         "seed": training["seed"],
     }

@@ -125,7 +125,7 @@ def test_a_full_disk_costs_nothing_that_was_there(run, function, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(store, function, full)
+        patch.setattr(store.portable if function == "write_model_file" else store, function, full)
         with pytest.raises(
             OutputError, match=r"step-00000002 cannot be written \(No space left on device\); make room"
         ):

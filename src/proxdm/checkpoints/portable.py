@@ -29,8 +29,7 @@ from proxdm.priors.base import Prior
 from proxdm.priors.files import KEY as PRIOR_KEY
 from proxdm.priors.files import PREFIX as PRIOR_PREFIX
 from proxdm.priors.files import read_prior, write_prior
-from proxdm.runtime.digests import digest_of
-from proxdm.runtime.files import replacing
+from proxdm.runtime.files import digest_of, replacing
 
 FORMAT = 1
 """Number of the layout; files of higher numbers are refused."""
@@ -133,15 +132,20 @@ def save_model(
         raise OutputError(f"{there[0]} exists already; overwrite it (--overwrite), or choose another name")
     try:
         files[0].parent.mkdir(parents=True, exist_ok=True)
-        for file in files[:-1]:
-            with replacing(file) as part:
-                part.write_text(to_json(config), encoding="utf-8")
+        if len(files) == 2:
+            write_config(path, config)
         grids = json.dumps(model.grids) if model.grids else None
         record = ModelFile(files[-1], config, weights, step, origin, grids=grids)
         write_model_file(record, model.network.state_dict(), model.prior)
     except OSError as error:
         raise OutputError(f"{files[-1]} cannot be written: {error.strerror or error}") from error
     return files[-1]
+
+
+def write_config(folder: Path, config: object) -> None:
+    """Write the configuration of a folder, in place of the one that was there."""
+    with replacing(folder / CONFIG_FILE) as part:
+        part.write_text(to_json(config), encoding="utf-8")
 
 
 def write_model_file(record: ModelFile, state: Mapping[str, Tensor], prior: Prior | None = None) -> None:
