@@ -36,7 +36,7 @@ def test_examples_are_taken(line, monkeypatch):
     assert line.startswith(f"proxdm {verb} ") or line == f"proxdm {verb}"
     if ">>" in arguments:
         arguments = arguments[: arguments.index(">>")]
-    module = importlib.import_module(VERBS[verb].module)
+    module = importlib.import_module(f"proxdm.cli.{verb}")
     parse = module.parse
 
     def taken(*given, **more):
