@@ -31,9 +31,6 @@ Kind = Literal["run", "checkpoint", "folder", "file", "hub", "box"]
 BOX = {path.stem: path for path in sorted((Path(__file__).parents[1] / "box").glob("*.safetensors"))}
 """Small trained models that come with the package, by name: see `box/README.md`."""
 
-SOURCES = {"hf": "proxdm.integrations.diffusers.pipelines:open_pipeline"}
-"""Models of other libraries by prefix, `hf:FOLDER`: a function `(rest, weights, preset, device) -> Opened`."""
-
 STALE = 0.05
 """Share of the first weights in an average from which on samples of it are noticeably worse than they need be."""
 
@@ -131,9 +128,9 @@ def open_source(
     source: str | Path, weights: str | None = None, preset: str | None = None, *, device: str | torch.device = "cpu"
 ) -> Opened:
     """Return the model of any source and its weight set, as :func:`load` or, of `.pth` files, :func:`load_official`."""
-    if (foreign := other_library(source)) is not None:
-        module, _, name = SOURCES[foreign[0]].partition(":")
-        opened: Opened = getattr(import_module(module), name)(foreign[1], weights, preset, device)
+    if (pipeline := other_library(source)) is not None:  # diffusers is imported when it is needed
+        pipelines = import_module("proxdm.integrations.diffusers.pipelines")
+        opened: Opened = pipelines.open_pipeline(pipeline, weights, preset, device)
         return opened
     if Path(source).suffix == ".pth":
         chosen = weights or OFFICIAL_WEIGHTS
@@ -144,17 +141,13 @@ def open_source(
     return Opened(build(found).to(choose_device(device)), found.weights, remarks(found))
 
 
-def other_library(source: str | Path) -> tuple[str, str] | None:
-    """Return the prefix in :data:`SOURCES` of a source and what stands behind it; None if it has none."""
-    prefix, colon, rest = str(source).partition(":")
-    return (prefix, rest) if colon and prefix in SOURCES else None
+def other_library(source: str | Path) -> str | None:
+    """Return the FOLDER or repository of `hf:FOLDER`, a pipeline of diffusers; None of all other sources."""
+    return str(source)[3:] if str(source).startswith("hf:") else None
 
 
 def remarks(found: Found) -> tuple[str, ...]:
-    """Return a line on everything that makes the weights other than one may expect.
-
-    That is: an average that still holds much of its start, and later checkpoints that are not whole.
-    """
+    """Return a line on an average that still holds much of its start, and on later checkpoints that are not whole."""
     lines = []
     config, step = found.config, found.file.step
     if isinstance(config, Config) and found.weights.startswith("ema-") and step is not None:
@@ -197,14 +190,11 @@ def stored_prior(found: Found) -> Prior | None:
 
 
 def store_with(source: str, weights: str | None, name: str) -> tuple[Path, Found | None]:
-    """Return where something of a model is to be kept: a file `name` beside a run, or, with Found, in the model itself.
-
-    A CheckpointError says that the model is not on this disk in a form of its own.
-    """
-    foreign = other_library(source)
-    if foreign is not None and Path(foreign[1]).is_dir():
-        return Path(foreign[1]) / name, None
-    found = None if foreign is not None or source.endswith(".pth") else find(source, weights)
+    """Return where something of a model is to be kept: a file `name` beside a run, or, with Found, in the model."""
+    pipeline = other_library(source)
+    if pipeline is not None and Path(pipeline).is_dir():
+        return Path(pipeline) / name, None
+    found = None if pipeline is not None or source.endswith(".pth") else find(source, weights)
     if found is None or found.kind in ("hub", "box"):
         raise CheckpointError(f"{source} is not this machine's to change: name a file for the result with --out")
     return (found.file.path, found) if found.run is None else (found.run / name, None)
@@ -218,10 +208,7 @@ def rewrite(model: LearnedModel, found: Found) -> None:
 
 
 def find(source: str | Path, weights: str | None = None, *, external: bool = False) -> Found:
-    """Return where a model is and what it says of itself, as :func:`load` finds it; its weights stay on disk.
-
-    `external` says that the network will be given, so that it need not be known here.
-    """
+    """Return where a model is and what it says of itself; `external`: its network will be given."""
     path, name = Path(source), str(source)
     if other_library(source) is not None:
         raise CheckpointError(

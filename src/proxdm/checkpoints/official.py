@@ -57,7 +57,7 @@ _SUFFIX = "model_state_dict"
 
 @dataclass(frozen=True)
 class OfficialFile:
-    """What an official file holds; its tensors stay on the disk where the format allows it."""
+    """What an official file holds."""
 
     weight_sets: Mapping[str, Mapping[str, Tensor]]  # State dicts under our names, by the name of the weight set
     network: UNetConfig  # Architecture, read off the shapes; its dropout is the default, for weights do not show it

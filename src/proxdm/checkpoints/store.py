@@ -40,7 +40,7 @@ from proxdm.checkpoints import portable
 from proxdm.checkpoints.portable import CONFIG_FILE, MODEL_FILE, ModelFile, write_config
 from proxdm.config import Config, ConfigError, ModelConfig, differences, from_dict, from_json
 from proxdm.errors import CheckpointError, OutputError
-from proxdm.runtime.files import JsonLines, lock, replacing
+from proxdm.runtime.files import JsonLines, lock, naming, replacing
 
 T = TypeVar("T")
 
@@ -117,10 +117,8 @@ def is_run(folder: Path) -> bool:
 def create_run(folder: Path, config: object) -> None:
     """Make the folder of a new run, described by a dataclass; raise an OutputError, nothing touched, if it is taken."""
     check_free(folder)
-    try:
+    with naming(folder):
         (folder / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"the run {folder} cannot be written ({error.strerror}); choose another --out") from error
     write_config(folder, config)
 
 
@@ -234,8 +232,8 @@ def save_checkpoint(
         _sync_folder(target.parent)
     except OSError as error:
         shutil.rmtree(part, ignore_errors=True)
-        reason = error.strerror or error
-        raise OutputError(f"the checkpoint {target} cannot be written ({reason}); make room, then resume") from error
+        why = error.strerror or error
+        raise OutputError(f"the checkpoint {target} cannot be written ({why}); make room, then resume") from error
     if keep:
         for old in checkpoints(folder)[:-keep]:
             if state.best is None or old.step != state.best[0]:

@@ -118,11 +118,8 @@ def parse(kind: type[Arguments], arguments: Sequence[str], prog: str, *, default
 
 
 def _in_one_line(box: str) -> str:
-    """Return what a box of the parser says: its first part, and the option that it takes to be meant.
-
-    Where the console knows no such characters, the box is a title, a rule and indented lines.
-    """
-    plain = [line.strip() for line in box.splitlines()[2:]]
+    """Return what a box of the parser says: its first part, and the option that it takes to be meant."""
+    plain = [line.strip() for line in box.splitlines()[2:]]  # consoles without its characters: title, rule, lines
     inside = re.findall(r"^│ (.*?)\s*│\s*$", box, re.MULTILINE) or plain
     parts = [part.strip() for part in re.split(r"\n?[─-]{5,}\n?", "\n".join(inside))]
     if not parts or not parts[0]:

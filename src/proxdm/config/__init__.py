@@ -232,11 +232,7 @@ class Config:
         return find_sampler(self.conditioning.rule or "ode-euler")
 
     def of_classes(self, names: tuple[str, ...]) -> Config:
-        """Return the configuration of a model of classes, with a network that is told of them, and labelled data.
-
-        Raises:
-            ConfigError: The network takes no classes.
-        """
+        """Return the configuration of a model of classes: labelled data, and a network that is told of them."""
         network: Any = self.model.network
         if not hasattr(network, "classes"):
             raise ConfigError(f"the network {type(network).__name__} has no field `classes`, and takes no labels")
@@ -256,10 +252,7 @@ codec.converter.register_unstructure_hook(
 
 
 def to_json(config: object) -> str:
-    """Return a configuration as indented JSON; :func:`from_json` gives it back exactly.
-
-    A VPSDE is written as `beta_min` and `beta_max` of the model, as it has been from the first version on.
-    """
+    """Return a configuration as indented JSON; a VPSDE is written as `beta_min` and `beta_max` of the model."""
     data = to_dict(config)
     model = data.get("model", data)
     if isinstance(model, dict) and model.get("schedule", {}).get("type") == "vpsde":

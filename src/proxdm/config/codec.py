@@ -58,10 +58,7 @@ def parse_json(text: str) -> Any:
 
 
 def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the nested dictionary `base` with the values of `changes` in place of its own.
-
-    Where `changes` names another `"type"` than the base, nothing of the base is kept there.
-    """
+    """Return the nested `base` with the values of `changes` in place of its own; another `"type"` keeps none of it."""
     if not isinstance(changes, Mapping):
         raise ConfigError(f"a configuration must be a JSON object, got {changes!r}")
     if "type" in changes and changes["type"] != base.get("type"):

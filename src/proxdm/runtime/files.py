@@ -8,7 +8,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ from torch import Tensor
 
 from proxdm.errors import OutputError, ProxdmError
 
-_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO,
+               errno.EEXIST, errno.ENOTDIR, errno.EISDIR)  # fmt: skip
 
 
 @contextmanager
@@ -125,7 +126,7 @@ class JsonLines:
     def append(self, record: Mapping[str, Any]) -> None:
         """Add a line; it is on the disk when this returns, whole or not at all."""
         line = _line(record)
-        with self._writing():
+        with naming(self.path), self._lock():
             _, whole = self._read()
             with self.path.open("r+b" if self.path.exists() else "x+b") as file:
                 file.truncate(whole)
@@ -143,7 +144,7 @@ class JsonLines:
     def replace(self, record: Mapping[str, Any], same: Callable[[Mapping[str, Any]], bool]) -> None:
         """Put a line in the place of all that are the `same`, or at the end: a new file takes the place of the old."""
         line = _line(record)
-        with self._writing():
+        with naming(self.path), self._lock():
             lines = [_line(other) for other in self.records() if not same(other)]
             with replacing(self.path) as part:
                 part.write_bytes(b"".join([*lines, line]))
@@ -168,15 +169,8 @@ class JsonLines:
             end += len(line)
         return found, end
 
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            with lock(self.path.with_name(f".{self.path.name}.lock"), wait=True):
-                yield
-        except OutputError:
-            raise
-        except OSError as error:
-            raise OutputError(f"{self.path} cannot be written ({error.strerror or error})") from error
+    def _lock(self) -> AbstractContextManager[None]:
+        return lock(self.path.with_name(f".{self.path.name}.lock"), wait=True)
 
 
 def _line(record: Mapping[str, Any]) -> bytes:
