@@ -13,33 +13,25 @@ from proxdm.errors import OutputError
 from proxdm.runtime.files import JsonLines, check_folder, lock, staged
 
 
-def test_a_missing_folder_is_made_and_nothing_is_left_in_it(tmp_path):
-    folder = tmp_path / "a" / "b"
-    check_folder(folder, ["results.json"], overwrite=False)
-    assert list(folder.iterdir()) == []
-
-
 def test_what_is_there_is_not_overwritten_unless_asked(tmp_path):
     (tmp_path / "results.json").write_text("old")
-    (tmp_path / "other").write_text("mine")
     with pytest.raises(OutputError, match=r"holds results\.json already; add --overwrite .* --out"):
         check_folder(tmp_path, ["results.json", "figure.png"], overwrite=False)
     check_folder(tmp_path, ["results.json"], overwrite=True)
     check_folder(tmp_path, ["figure.png"], overwrite=False)
     assert (tmp_path / "results.json").read_text() == "old"
+    (tmp_path / "figure.png").mkdir()
+    with pytest.raises(OutputError, match=r"figure\.png is a folder"):
+        check_folder(tmp_path, ["figure.png"], overwrite=True)
 
 
-def test_a_folder_in_the_place_of_a_file(tmp_path):
-    (tmp_path / "results.json").mkdir()
-    with pytest.raises(OutputError, match=r"results\.json is a folder"):
-        check_folder(tmp_path, ["results.json"], overwrite=True)
-
-
-@pytest.mark.parametrize("below", [(), ("deeper",)])
-def test_a_file_in_the_place_of_the_folder(tmp_path, below):
+def test_a_missing_folder_is_made_unless_a_file_is_in_its_place(tmp_path):
+    check_folder(tmp_path / "a" / "b", ["results.json"], overwrite=False)
+    assert list((tmp_path / "a" / "b").iterdir()) == []
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(OutputError, match=r"results cannot be written to .*file.* \(.*\); choose another folder"):
-        check_folder(tmp_path.joinpath("file", *below), ["results.json"], overwrite=True)
+    for folder in (tmp_path / "file", tmp_path / "file" / "deeper"):
+        with pytest.raises(OutputError, match=r"results cannot be written to .*file.* \(.*\); choose another folder"):
+            check_folder(folder, ["results.json"], overwrite=True)
     assert (tmp_path / "file").read_text() == "mine"
 
 
@@ -63,21 +55,16 @@ def test_staged_files_arrive_together(tmp_path):
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a": "new a", "b": "new b"}
 
 
-def test_the_last_file_moves_last(tmp_path):
-    """`b` cannot move onto a folder; `a`, which is to be last, must not be there then."""
-    (tmp_path / "b").mkdir()
+def test_an_error_leaves_all_as_it_was_and_the_last_file_moves_last(tmp_path):
+    with pytest.raises(RuntimeError), staged(tmp_path, last="a") as stage:  # noqa: PT012
+        (stage / "a").write_text("half")
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "b").mkdir()  # onto which `b` cannot move; `a`, which is to be last, must not be there then
     with pytest.raises(OSError), staged(tmp_path, last="a") as stage:  # noqa: PT012
         (stage / "a").write_text("new a")
         (stage / "b").write_text("new b")
     assert [path.name for path in tmp_path.iterdir()] == ["b"]
-
-
-def test_an_error_leaves_all_as_it_was(tmp_path):
-    (tmp_path / "a").write_text("old")
-    with pytest.raises(RuntimeError), staged(tmp_path, last="a") as stage:  # noqa: PT012
-        (stage / "a").write_text("half")
-        raise RuntimeError
-    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a": "old"}
 
 
 # ---- lines of JSON, and locks ----
@@ -99,11 +86,16 @@ def test_an_unfinished_last_line_is_ignored_and_removed(file, tail):
     assert file.path.read_bytes() == whole + json.dumps({"seed": 2}).encode() + b"\n"
 
 
-def test_a_whole_last_line_without_its_end_is_kept(file):
+def test_a_whole_last_line_without_its_end_is_kept_and_so_are_the_others(file):
     file.path.write_text('{"seed": 1}')
     file.append({"seed": 2})
     assert file.records() == [{"seed": 1}, {"seed": 2}]
     assert file.path.read_text().count("\n") == 2
+    file.append({"seed": 1, "device": "old"})
+    file.replace({"seed": 1, "device": "new"}, lambda other: other["seed"] == 1)
+    assert file.records() == [{"seed": 2}, {"seed": 1, "device": "new"}]
+    file.replace({"seed": 3}, lambda other: other["seed"] == 3)
+    assert len(file.records()) == 3
 
 
 def test_a_damaged_line_is_an_error_and_nothing_is_written(file):
@@ -113,15 +105,6 @@ def test_a_damaged_line_is_an_error_and_nothing_is_written(file):
         with pytest.raises(OutputError, match="line 2 of"):
             change({})
     assert file.path.read_text() == text
-
-
-def test_replace_keeps_the_others(file):
-    for seed in (1, 2, 1):
-        file.append({"seed": seed, "device": "old"})
-    file.replace({"seed": 1}, lambda other: other["seed"] == 1)
-    assert file.records() == [{"seed": 2, "device": "old"}, {"seed": 1}]
-    file.replace({"seed": 3}, lambda other: other["seed"] == 3)
-    assert len(file.records()) == 3
 
 
 def test_a_failed_write_leaves_the_file_as_it_was(file, monkeypatch):
@@ -155,11 +138,7 @@ def test_writers_take_turns(file):
 
 
 def test_a_lock_that_is_held(tmp_path):
-    with (
-        lock(tmp_path / "l", wait=False),
-        pytest.raises(OutputError, match="another process holds"),
-        lock(tmp_path / "l", wait=False),
-    ):
-        pass
-    with lock(tmp_path / "l", wait=False):
-        pass
+    path = tmp_path / "l"
+    for _ in range(2):
+        with lock(path, wait=False), pytest.raises(OutputError, match="process holds"), lock(path, wait=False):
+            pass

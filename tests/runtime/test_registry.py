@@ -17,23 +17,16 @@ def table() -> Registry[object]:
     return found
 
 
-def test_entries_are_found_in_their_order_and_a_decorator_gives_back_what_it_got():
+def test_entries_are_found_in_their_order_and_a_name_is_taken_once():
     found = table()
     assert list(found) == ["apple", "pear"]
     assert found.find("pear") is int
-    assert found.register("plum")(float) is float
-
-
-def test_an_unknown_name_is_answered_with_the_nearest_and_all_names():
     with pytest.raises(ValueError, match=r"fruit 'peer'.*'pear'.*apple, pear"):
-        table().find("peer")
-
-
-def test_a_name_is_taken_once_but_a_reloaded_module_replaces_its_own():
-    found = table()
+        found.find("peer")
+    assert found.register("plum")(float) is float
     with pytest.raises(ValueError, match="'apple'"):
         found.add("apple", bytes)
-    found.add("apple", str)
+    found.add("apple", str)  # of the same origin: a reloaded module
 
 
 def test_modules_of_the_working_directory_and_files_add_entries(tmp_path, monkeypatch):

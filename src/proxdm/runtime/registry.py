@@ -57,17 +57,12 @@ class Registry(Mapping[str, Entry]):
 
     def find(self, name: str) -> Entry:
         """Return the entry of that name."""
-        if name not in self._entries:
-            load_entry_points()
-        if name not in self._entries:
-            raise ValueError(self.unknown(name))
-        return self._entries[name]
-
-    def unknown(self, name: str) -> str:
-        """Return the message of a name that is not in the table."""
-        names = ", ".join(self._entries)
-        hint = did_you_mean(name, self._entries) or "; an own one is made known by --import MODULE"
-        return f"unknown {self.kind} {name!r}{hint}; the {self.kind}s are {names}"
+        try:
+            return self[name]
+        except KeyError:
+            hint = did_you_mean(name, self._entries) or "; an own one is made known by --import MODULE"
+            names = ", ".join(self._entries)
+            raise ValueError(f"unknown {self.kind} {name!r}{hint}; the {self.kind}s are {names}") from None
 
     def __getitem__(self, name: str) -> Entry:
         if name not in self._entries:
