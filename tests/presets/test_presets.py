@@ -67,13 +67,8 @@ def test_every_preset_builds_is_named_and_survives_json(name):
     assert from_json(to_json(config)) == config
     assert config.model.parameter_count() > 0
     assert config.model.kind == ("score" if "score" in name else "prox")
-
-
-def test_digits_presets_fit_the_shipped_data():
-    shape = load_data(get_preset("digits-score").data).shape
-    for name in PRESETS:
-        if name.startswith("digits"):
-            assert get_preset(name).model.shape == shape
+    if name.startswith(("digits", "dino")):
+        assert config.model.shape == load_data(config.data).shape
 
 
 def test_unknown_preset_names_the_closest():

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from proxdm.errors import DataError, did_you_mean, one_line
+from proxdm.runtime.registry import parse_call
 from proxdm.runtime.seeds import derived_seed
-from proxdm.runtime.spec import parse_call
 
 AUGMENT = 0x6175676D
 """Tag of this use of random numbers."""
