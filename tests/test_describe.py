@@ -17,20 +17,17 @@ from proxdm.presets import PRESETS, get_preset
 def test_draws_of_every_preset_stay_in_their_range(name, generator):
     config = get_preset(name)
     drawn = make_draws(config.conditioning, config.model.schedule).draw(4000, generator)
-    found = trained_range(config)
-    assert found[0][0] <= float(drawn.t.min())
-    assert float(drawn.t.max()) <= found[0][1]
-    assert (drawn.lam is None) == (found[1] is None)
+    times, lams = trained_range(config)
+    assert times[0] <= float(drawn.t.min()) <= float(drawn.t.max()) <= times[1]
+    assert (drawn.lam is None) == (lams is None)
     if drawn.lam is not None:
-        assert found[1][0] <= float(drawn.lam.min())
-        assert float(drawn.lam.max()) <= found[1][1]
+        assert lams[0] <= float(drawn.lam.min()) <= float(drawn.lam.max()) <= lams[1]
 
 
 @pytest.mark.parametrize("rule", ["prox-hybrid", "prox-backward", "prox-ode"])
 def test_the_range_of_free_steps_is_reached(rule):
-    config = get_preset("mnist-prox-hybrid")
     draws = ConditioningConfig(rule, "continuous", (20, 100), rho=(0.5, 2.0))
-    config = dataclasses.replace(config, conditioning=draws)
+    config = dataclasses.replace(get_preset("mnist-prox-hybrid"), conditioning=draws)
     found = trained_range(config)
     drawn = make_draws(draws, config.model.schedule).draw(400_000, torch.Generator().manual_seed(0))
     assert found[0][0] <= float(drawn.t.min()) < 1e-3
@@ -52,9 +49,8 @@ def test_words():
     assert describe_draws(get_preset("cifar10-score")) == "t uniform in (0, 1)"
     assert describe_draws(get_preset("cifar10-score-subset")) == "times of denoising grids of 5, 10, 20 steps"
     mnist = get_preset("mnist-prox-hybrid")
-    assert (
-        describe_draws(mnist) == "prox-hybrid steps of uniform grids of 5, 10, 20, 50, 100, 1000 steps, weights log10"
-    )
+    counts = "5, 10, 20, 50, 100, 1000"
+    assert describe_draws(mnist) == f"prox-hybrid steps of uniform grids of {counts} steps, weights log10"
     free = dataclasses.replace(mnist, conditioning=ConditioningConfig("prox-ode", "continuous", (5, 100)))
     assert describe_draws(free) == "prox-ode steps of power grids, 5 to 100 steps, rho from 1 to 3"
     assert str(mnist.model.network) == (

@@ -124,7 +124,7 @@ def test_official_files_need_a_preset_that_fits(shared):
         load_official(path, "mnist-score")
     with pytest.raises(CheckpointError, match=r"no weights named 'ema-0\.9999'; it has model, ema0\.9999"):
         open_source(path, "ema-0.9999", "mnist-score")
-    with pytest.raises(ConfigError, match="did you mean 'mnist-score'"):
+    with pytest.raises(ConfigError, match=r"'mnist-scor' \(did you mean 'mnist-score'\?\); the presets are"):
         load_official(path, "mnist-scor")
 
 

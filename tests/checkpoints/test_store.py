@@ -12,42 +12,25 @@ import torch
 
 from proxdm.checkpoints import store
 from proxdm.checkpoints.store import TrainingState
-from proxdm.conditioning import ConditioningConfig
-from proxdm.config import Config, ConfigError, LoggingConfig, ModelConfig, OptimiserConfig, TrainingConfig
-from proxdm.data.load import DataConfig
+from proxdm.config import ConfigError, LoggingConfig, OptimiserConfig
 from proxdm.errors import CheckpointError, OutputError
-from proxdm.networks import MLPConfig
-
-CONFIG = Config(
-    "tiny",
-    DataConfig("digits"),
-    ModelConfig("score", (1, 2, 2), MLPConfig(4, 8, 1)),
-    conditioning=ConditioningConfig(None, "continuous", ()),
-    training=TrainingConfig(10, 4, ema=(0.999, 0.9)),
-)
-
-
-def state_dict(seed):
-    torch.manual_seed(seed)
-    return CONFIG.model.build().network.state_dict()
-
-
-@pytest.fixture(autouse=True)
-def same_random_state():
-    with torch.random.fork_rng(devices=[]):
-        yield
+from tiny_models import POINTS, random_state
 
 
 @pytest.fixture
 def run(tmp_path):
-    store.create_run(tmp_path / "run", CONFIG)
+    store.create_run(tmp_path / "run", POINTS)
     return tmp_path / "run"
 
 
 def save(run, step, keep=0, **state):
-    weights = {"raw": state_dict(step), "ema-0.999": state_dict(step + 1), "ema-0.9": state_dict(step + 2)}
+    weights = {
+        "raw": random_state(POINTS, step),
+        "ema-0.99": random_state(POINTS, step + 1),
+        "ema-0.9": random_state(POINTS, step + 2),
+    }
     optimizer = {"exp_avg.w": torch.full((3,), 0.1), "step.w": torch.tensor(float(step))}
-    return store.save_checkpoint(run, CONFIG, TrainingState(step, **state), weights, optimizer, keep=keep)
+    return store.save_checkpoint(run, POINTS, TrainingState(step, **state), weights, optimizer, keep=keep)
 
 
 def names(run):
@@ -59,8 +42,8 @@ def test_what_is_saved_comes_back(run):
     found = store.latest(run)
     assert found == saved
     assert found.state == TrainingState(7, 1.5, 2, (0.1, 1 / 3, 1e-300), "v")
-    for weights, seed in (("raw", 7), ("ema-0.999", 8), ("ema-0.9", 9)):
-        tensors, expected = found.read(weights), state_dict(seed)
+    for weights, seed in (("raw", 7), ("ema-0.99", 8), ("ema-0.9", 9)):
+        tensors, expected = found.read(weights), random_state(POINTS, seed)
         assert tensors.keys() == expected.keys()
         assert all(torch.equal(tensors[key], expected[key]) for key in expected)
     optimizer = found.read("optimizer")
@@ -71,14 +54,8 @@ def test_what_is_saved_comes_back(run):
 def test_files_are_what_the_documentation_says(run):
     path = save(run, 1000).path
     assert path.name == "step-00001000"
-    assert sorted(file.name for file in path.iterdir()) == [
-        "config.json",
-        "ema-0.9.safetensors",
-        "ema-0.999.safetensors",
-        "model.safetensors",
-        "optimizer.safetensors",
-        "state.json",
-    ]
+    tensors = [f"{name}.safetensors" for name in ("ema-0.9", "ema-0.99", "model", "optimizer")]
+    assert sorted(file.name for file in path.iterdir()) == ["config.json", *tensors, "state.json"]
     assert json.loads((path / "state.json").read_text())["state"]["step"] == 1000
 
 
@@ -148,23 +125,23 @@ def test_clean_removes_what_a_killed_process_left_and_its_run_can_be_made_again(
     (run / "checkpoints").mkdir(parents=True)
     (run / ".config.json.77.part").write_text("{")
     (run / ".lock").touch()
-    store.create_run(run, CONFIG)
-    assert store.read_config(run) == CONFIG
+    store.create_run(run, POINTS)
+    assert store.read_config(run) == POINTS
 
 
 def test_create_run_refuses_what_is_there_and_read_config_needs_a_run(run, tmp_path):
     with pytest.raises(OutputError, match="holds a run already; continue it with --resume"):
-        store.create_run(run, CONFIG)
+        store.create_run(run, POINTS)
     (tmp_path / "file").write_text("x")
     with pytest.raises(OutputError, match="is a file"):
-        store.create_run(tmp_path / "file", CONFIG)
+        store.create_run(tmp_path / "file", POINTS)
     with pytest.raises(OutputError, match="is not empty"):
-        store.create_run(tmp_path, CONFIG)
+        store.create_run(tmp_path, POINTS)
     (tmp_path / "empty").mkdir()
-    store.create_run(tmp_path / "empty", CONFIG)
-    assert store.read_config(tmp_path / "empty") == CONFIG
+    store.create_run(tmp_path / "empty", POINTS)
+    assert store.read_config(tmp_path / "empty") == POINTS
     with pytest.raises(OutputError, match="cannot be written"):
-        store.create_run(tmp_path / "file" / "below", CONFIG)
+        store.create_run(tmp_path / "file" / "below", POINTS)
     with pytest.raises(CheckpointError, match="is not the folder of a training run"):
         store.read_config(tmp_path)
     (run / "config.json").write_text('{"preset": "tiny", "date": 1}')
@@ -172,24 +149,27 @@ def test_create_run_refuses_what_is_there_and_read_config_needs_a_run(run, tmp_p
         store.read_config(run)
 
 
+WIDER = replace(POINTS.model.network, width=32)
+
+
 @pytest.mark.parametrize(
     "changes, field",
     [
-        ({"data": replace(CONFIG.data, limit=5)}, r"data.limit \(None and 5\)"),
-        ({"training": replace(CONFIG.training, batch_size=5)}, r"training.batch_size \(4 and 5\)"),
-        ({"training": replace(CONFIG.training, ema=(0.9,))}, r"training.ema"),
-        ({"training": replace(CONFIG.training, bf16=True)}, r"training.bf16 \(False and True\)"),
+        ({"data": replace(POINTS.data, limit=5)}, r"data.limit \(None and 5\)"),
+        ({"training": replace(POINTS.training, batch_size=5)}, r"training.batch_size \(512 and 5\)"),
+        ({"training": replace(POINTS.training, ema=(0.9,))}, r"training.ema"),
+        ({"training": replace(POINTS.training, bf16=True)}, r"training.bf16 \(False and True\)"),
         ({"optimiser": OptimiserConfig(lr=1.0)}, r"optimiser.lr \(0.0002 and 1.0\)"),
-        ({"model": ModelConfig("score", (1, 2, 2), MLPConfig(4, 16, 1))}, r"model.network.width \(8 and 16\)"),
+        ({"model": replace(POINTS.model, network=WIDER)}, r"model.network.width \(16 and 32\)"),
     ],
 )
 def test_a_run_may_change_what_does_not_alter_it_and_nothing_else(changes, field):
-    training = replace(CONFIG.training, steps=99, micro_batch=2, patience=1, compile=True, device="cpu")
+    training = replace(POINTS.training, steps=2000, micro_batch=2, patience=1, compile=True, device="cpu")
     logging = LoggingConfig(every=1, keep=9, tracker="tensorboard")
-    data = replace(CONFIG.data, root="elsewhere")
-    store.check_same_run(CONFIG, replace(CONFIG, training=training, logging=logging, data=data))
+    data = replace(POINTS.data, root="elsewhere")
+    store.check_same_run(POINTS, replace(POINTS, training=training, logging=logging, data=data))
     with pytest.raises(ConfigError, match=field):
-        store.check_same_run(CONFIG, replace(CONFIG, **changes))
+        store.check_same_run(POINTS, replace(POINTS, **changes))
 
 
 def test_log_is_truncated_to_a_step_and_the_lock_is_of_this_process(run):

@@ -52,14 +52,11 @@ EXAMPLES = [
 ]
 
 
-@pytest.mark.parametrize("value", EXAMPLES)
-def test_round_trip_is_exact(value):
-    text = json.dumps(to_dict(value))
-    assert from_dict(parse_json(text), Drawing) == value
-    assert json.dumps(to_dict(from_dict(parse_json(text), Drawing))) == text
-
-
-def test_missing_fields_take_defaults_and_entries_of_a_table_carry_a_type():
+def test_round_trip_is_exact_missing_fields_take_defaults_and_entries_of_a_table_carry_a_type():
+    for value in EXAMPLES:
+        text = json.dumps(to_dict(value))
+        assert from_dict(parse_json(text), Drawing) == value
+        assert json.dumps(to_dict(from_dict(parse_json(text), Drawing))) == text
     assert from_dict({"name": "x", "frame": {"radius": 3}}, Drawing) == Drawing("x", frame=Circle(3.0))
     assert to_dict(Drawing("x"))["shape"] == {"type": "circle", "radius": 1.0}
     assert "type" not in to_dict(Drawing("x"))["frame"]
