@@ -24,11 +24,7 @@ def run(tmp_path):
 
 
 def save(run, step, keep=0, **state):
-    weights = {
-        "raw": random_state(POINTS, step),
-        "ema-0.99": random_state(POINTS, step + 1),
-        "ema-0.9": random_state(POINTS, step + 2),
-    }
+    weights = {name: random_state(POINTS, step + i) for i, name in enumerate(("raw", "ema-0.99", "ema-0.9"))}
     optimizer = {"exp_avg.w": torch.full((3,), 0.1), "step.w": torch.tensor(float(step))}
     return store.save_checkpoint(run, POINTS, TrainingState(step, **state), weights, optimizer, keep=keep)
 
