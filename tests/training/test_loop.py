@@ -94,7 +94,7 @@ def test_a_run_leaves_config_log_checkpoints_and_previews(whole, prox_config):
     assert sorted(path.name for path in (folder / "previews").iterdir()) == ["step-00000006.png", "step-00000012.png"]
     assert result.last == store.read_log(folder)[-1]
     checkpoint = store.latest(folder)
-    assert store.averages(checkpoint.path) == ["ema-0.9", "ema-0.5"]
+    assert checkpoint.weights == ("ema-0.9", "ema-0.5", "raw")
     assert from_json((checkpoint.path / "config.json").read_text()) == prox_config
     assert "torch" in checkpoint.state.versions
 
@@ -136,7 +136,7 @@ def test_a_run_without_averages_previews_or_pictures(score_config, pictures, tmp
         logging=replace(score_config.logging, preview_every=1),
     )
     train_config(config, tmp_path / "run", data=pictures, progress=False)
-    assert store.averages(store.latest(tmp_path / "run").path) == []
+    assert store.latest(tmp_path / "run").weights == ("raw",)
     assert len(list((tmp_path / "run" / "previews").iterdir())) == 2
     off = replace(config, logging=replace(config.logging, preview_every=0))
     train_config(off, tmp_path / "off", data=pictures, progress=False)

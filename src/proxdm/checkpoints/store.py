@@ -86,6 +86,11 @@ class Checkpoint:
         """Optimiser steps taken."""
         return self.state.step
 
+    @property
+    def weights(self) -> tuple[str, ...]:
+        """Names of the weight sets: the averages in the order of the configuration, then `raw`."""
+        return (*averages(self.path), "raw")
+
     def read(self, name: str) -> dict[str, Tensor]:
         """Return a weight set, `raw` or `ema-0.9999`, or the tensors of the `optimizer`, named `MOMENT.PARAMETER`."""
         return portable.read_tensors(portable.read_model_file(self.path / _tensor_file(name)))
