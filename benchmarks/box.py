@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from proxdm.checkpoints.load import find, load
 from proxdm.checkpoints.portable import save_model
 from proxdm.publishing import public_config
-from proxdm.runtime.digests import digest_of
+from proxdm.runtime.files import digest_of
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from proxdm.cli import VERBS, parse
+from proxdm.cli import parse
 from proxdm.cli.train import parse_request
 from proxdm.experiments.reproduce import Reproduction, make_steps
 from proxdm.runtime.registry import import_plugins
@@ -31,7 +31,7 @@ def asked(verb: str, arguments: list[str]) -> Any:
         arguments = arguments[:place] + arguments[place + 2 :]
     if verb == "train":
         return parse_request(arguments, "proxdm train")
-    kind = Reproduction if verb == "reproduce" else getattr(import_module(VERBS[verb].module), verb.capitalize())
+    kind = Reproduction if verb == "reproduce" else getattr(import_module(f"proxdm.cli.{verb}"), verb.capitalize())
     options = parse(kind, arguments, f"proxdm {verb}")
     if verb == "reproduce":
         make_steps(options)

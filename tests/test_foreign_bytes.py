@@ -31,7 +31,7 @@ from proxdm.data.pictures import read_pictures
 from proxdm.errors import ProxdmError
 from proxdm.metrics.statistics import ReferenceStatistics
 from proxdm.priors import fit_prior, load_prior, save_prior
-from proxdm.runtime.jsonlines import JsonLines
+from proxdm.runtime.files import JsonLines
 from tiny_models import PROX, random_model
 
 COUNT = int(os.environ.get("PROXDM_FUZZ", "60"))

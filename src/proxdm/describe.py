@@ -5,17 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from proxdm.checkpoints.load import Found, remarks, stored_prior
 from proxdm.checkpoints.portable import CONFIG_FILE, model_config
-from proxdm.checkpoints.store import read_checkpoint
-from proxdm.conditioning import Conditions, find_prox_sampler, knot_tables
+from proxdm.checkpoints.store import Checkpoint, examine
 from proxdm.config import Config, to_dict
 from proxdm.fitting import in_words as prior_in_words
 from proxdm.generation import default_sampler, default_steps, fitting_samplers
-from proxdm.grids import TimeGrid
 
 
 def model_facts(found: Found) -> dict[str, Any]:
@@ -47,7 +42,6 @@ def training_facts(found: Found) -> dict[str, Any]:
     config = found.config
     if isinstance(config, Config):
         record = to_dict(config)
-        times, lams = trained_range(config)
         facts = {
             "preset": config.preset,
             "imports": list(config.imports) or None,
@@ -55,8 +49,6 @@ def training_facts(found: Found) -> dict[str, Any]:
             "flips": config.data.flip,
             "augmented": list(config.data.augment) or None,
             "trained_at": describe_draws(config),
-            "t_range": list(times),
-            "lam_range": None if lams is None else list(lams),
         }
     elif found.checkpoint is not None:  # a run of :func:`proxdm.training.train`
         record = json.loads((found.checkpoint / CONFIG_FILE).read_text(encoding="utf-8"))
@@ -66,13 +58,14 @@ def training_facts(found: Found) -> dict[str, Any]:
     loss, optimiser, training = record["objective"], record["optimiser"], record["training"]
     zetas = f", then zeta = {', '.join(f'{zeta:g}' for zeta in loss['zetas'])}" if loss["zetas"] else ""
     phases = f"; {loss['l1_steps']:,} steps of l1{zetas}" if loss["l1_steps"] else zetas
-    whole = None if found.checkpoint is None else read_checkpoint(found.checkpoint)
+    whole = None if found.checkpoint is None else examine(found.checkpoint)
+    state = whole.state if isinstance(whole, Checkpoint) else None
     return facts | {
         "objective": f"{loss['loss']} on {loss['target']}{phases}",
         "optimiser": f"AdamW, learning rate {optimiser['lr']:g}, warm-up {optimiser['warmup']:,} steps",
         "training_steps": training["steps"],
-        "training_seconds": None if whole is None else whole.state.seconds,
-        "skipped_steps": None if whole is None else whole.state.skipped,
+        "training_seconds": None if state is None else state.seconds,
+        "skipped_steps": None if state is None else state.skipped,
         "batch_size": training["batch_size"],
         "seed": training["seed"],
     }
@@ -94,25 +87,6 @@ def describe_draws(config: Config) -> str:
     fewest, most = min(draws.steps), max(draws.steps)
     low, high = draws.rho
     return f"{draws.rule} steps of power grids, {fewest} to {most} steps, rho from {low:g} to {high:g}"
-
-
-def trained_range(config: Config) -> tuple[tuple[float, float], tuple[float, float] | None]:
-    """Return the least and the greatest t, in [0, 1], and lam (None for score models) of the training draws."""
-    draws, schedule = config.conditioning, config.model.schedule
-    if draws.rule is None and draws.draw == "continuous":
-        return (0.0, 1.0), None
-    if draws.draw == "knots":
-        known = Conditions.join(knot_tables(draws, schedule))
-        return _span(known.t), None if known.lam is None else _span(known.lam)
-    # gamma grows with the length of the step and with beta, so the extremes are those of the extreme grids.
-    rule = find_prox_sampler(str(draws.rule))
-    grids = [TimeGrid.power(n, rho).times for n in (min(draws.steps), max(draws.steps)) for rho in draws.rho]
-    lams = [lam for grid in grids if (lam := rule.lam(schedule, grid[:-1], grid[1:])) is not None]
-    return (0.0, max(float(grid[1]) for grid in grids)), _span(torch.cat(lams))
-
-
-def _span(values: Tensor) -> tuple[float, float]:
-    return float(values.min()), float(values.max())
 
 
 def _words(value: Any) -> str:

@@ -32,8 +32,8 @@ from proxdm.operators import Ask, Model, label_indices, of_classes, offers, prox
 from proxdm.pixels import to_uint8
 from proxdm.priors import DenoiserPrior, Prior, PriorError, load_prior
 from proxdm.priors.base import describe as describe_prior
-from proxdm.runtime.device import choose_device
-from proxdm.runtime.spec import check_parameters, format_call, parse_call
+from proxdm.runtime.processes import choose_device
+from proxdm.runtime.registry import check_parameters, format_call, parse_call
 from proxdm.samplers import SAMPLERS, Sampler, SamplerState, find_sampler, solve
 from proxdm.samplers.base import choose_prior
 from proxdm.sweep import Method

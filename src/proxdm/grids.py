@@ -18,8 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from proxdm.runtime.registry import Registry
-from proxdm.runtime.spec import check_parameters, parse_call
+from proxdm.runtime.registry import Registry, check_parameters, parse_call
 from proxdm.schedules import VPSDE, Schedule
 
 

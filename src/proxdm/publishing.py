@@ -59,7 +59,7 @@ def push(
         folder, url = Path(name), None
         save_model(model, folder, weights=found.weights, step=found.file.step, origin=found.file.origin)
         files = {name: folder / name for name in (MODEL_FILE, CONFIG_FILE, CARD_FILE)}
-        previews = found.checkpoint.parent.parent.glob("previews/*.png") if found.checkpoint else ()
+        previews = () if found.run is None else found.run.glob("previews/*.png")
         if (picture := max(previews, default=None)) is not None:
             files[PICTURE_FILE] = picture
         card = model_card(found, repo.name, license, picture=picture is not None, prior=model.prior is not None)

@@ -25,9 +25,10 @@ def small(monkeypatch):
 
 
 @pytest.mark.parametrize("out", ["model.safetensors", "folder"])
-def test_the_converted_model_gives_the_official_numbers(shared, tmp_path, capsys, out):
-    source = shared / "golden" / "official_small_score.pth"
-    assert main(["convert", str(source), "--preset", "small-score", "--out", str(tmp_path / out)]) == 0
+def test_the_converted_model_gives_the_official_numbers_and_is_not_overwritten(shared, tmp_path, capsys, out):
+    source = str(shared / "golden" / "official_small_score.pth")
+    arguments = ["convert", source, "--preset", "small-score", "--out", str(tmp_path / out)]
+    assert main(arguments) == 0
     assert "small-score, ema0.9999" in capsys.readouterr().out
     model = load(tmp_path / out)
     golden = np.load(shared / "golden" / "official_small_score.npz")
@@ -37,12 +38,6 @@ def test_the_converted_model_gives_the_official_numbers(shared, tmp_path, capsys
     found = find(tmp_path / out)
     assert (found.weights, found.file.origin) == ("ema0.9999", "the paper's official_small_score.pth (ema0.9999)")
     assert model.config.preset == "small-score"
-
-
-def test_nothing_is_overwritten_unless_told(shared, tmp_path, capsys):
-    source = str(shared / "golden" / "official_small_score.pth")
-    arguments = ["convert", source, "--preset", "small-score", "--out", str(tmp_path / "m.safetensors")]
-    assert main(arguments) == 0
     assert main(arguments) == 2
     assert "already; overwrite it (--overwrite)" in capsys.readouterr().err
     assert main([*arguments, "--overwrite"]) == 0

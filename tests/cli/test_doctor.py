@@ -13,16 +13,12 @@ from proxdm.cli import VERBS, doctor, main
 
 def test_doctor_says_versions_devices_and_places(capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("PROXDM_DATA", str(tmp_path))
+    monkeypatch.setitem(doctor.OPTIONAL, "no-such-package", "diffusers")
     assert main(["doctor", "--offline"]) == 0
     shown = capsys.readouterr().out
     for words in (version("torch"), "cpu", str(tmp_path), "fashion-mnist", "not asked"):
         assert words in shown
-
-
-def test_missing_packages_have_a_remedy(capsys, monkeypatch):
-    monkeypatch.setitem(doctor.OPTIONAL, "no-such-package", "diffusers")
-    assert main(["doctor", "--offline"]) == 0
-    assert 'not installed: pip install "proxdm[diffusers]"' in capsys.readouterr().out
+    assert 'not installed: pip install "proxdm[diffusers]"' in shown
 
 
 def test_a_hub_that_answers_and_one_that_does_not(hub, capsys):
@@ -31,31 +27,21 @@ def test_a_hub_that_answers_and_one_that_does_not(hub, capsys):
     assert "HF_ENDPOINT names a mirror" in doctor.hub()
 
 
-@pytest.fixture(scope="module")
-def scripts():
-    from contextlib import redirect_stdout
-    from io import StringIO
-
-    found = {}
-    for shell in ("bash", "zsh", "fish"):
-        written = StringIO()
-        with redirect_stdout(written):
-            assert main(["completion", shell]) == 0
-        found[shell] = written.getvalue()
-    return found
+def script_of(shell, capsys):
+    assert main(["completion", shell]) == 0
+    return capsys.readouterr().out
 
 
-def test_every_verb_and_its_options_are_there(scripts):
-    for script in scripts.values():
-        assert all(verb in script for verb in VERBS)
-    assert "--steps" in scripts["bash"]
-    assert "-l batch-size" in scripts["fish"]
+@pytest.mark.parametrize("shell, option", [("bash", "--steps"), ("zsh", "--steps"), ("fish", "-l batch-size")])
+def test_every_verb_and_its_options_are_there(shell, option, capsys):
+    script = script_of(shell, capsys)
+    assert all(word in script for word in (*VERBS, option))
 
 
-def test_bash_completes(scripts, tmp_path):
+def test_bash_completes(capsys, tmp_path):
     if shutil.which("bash") is None:
         pytest.skip("there is no bash")
-    (tmp_path / "s").write_text(scripts["bash"])
+    (tmp_path / "s").write_text(script_of("bash", capsys))
 
     def completed(*words):
         given = f"COMP_WORDS=({' '.join(words)}); COMP_CWORD={len(words) - 1}"
@@ -65,7 +51,4 @@ def test_bash_completes(scripts, tmp_path):
     assert completed("proxdm", "sam") == ["sample"]
     assert "--steps" in completed("proxdm", "sample", "--st")
     assert set(completed("proxdm", "prior", "s")) == {"show"}
-
-
-def test_wrong_shell_is_said(capsys):
     assert main(["completion", "tcsh"]) == 2

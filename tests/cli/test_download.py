@@ -32,21 +32,16 @@ def test_weights_go_into_the_cache(hub, capsys):
     assert hub.downloads == 2
 
 
-def test_all_statistics_into_a_folder(hub, tmp_path, capsys):
+def test_all_statistics_into_a_folder_where_another_file_is_not_overwritten(hub, tmp_path, capsys):
+    out = tmp_path / "out"
     for _ in range(2):  # a second call finds what is there
-        assert main(["download", "stats", "all", "--out", str(tmp_path / "out")]) == 0
-    assert {name: Path(path) for name, path in lines(capsys).items()} == {
-        "mnist": tmp_path / "out" / "mnist.npz",
-        "cifar10": tmp_path / "out" / "cifar10.npz",
-    }
-    assert (tmp_path / "out" / "mnist.npz").read_text() == "mnist in fid_stats/mnist.npz"
-
-
-def test_another_file_of_the_name_is_not_overwritten(hub, tmp_path, capsys):
-    (tmp_path / "mnist.npz").write_text("mine")
-    assert main(["download", "stats", "mnist", "--out", str(tmp_path)]) == 2
+        assert main(["download", "stats", "all", "--out", str(out)]) == 0
+    assert lines(capsys) == {name: str(out / f"{name}.npz") for name in ("mnist", "cifar10")}
+    assert (out / "mnist.npz").read_text() == "mnist in fid_stats/mnist.npz"
+    (out / "mnist.npz").write_text("mine")
+    assert main(["download", "stats", "mnist", "--out", str(out)]) == 2
     assert "mnist.npz is there already and is another one" in capsys.readouterr().err
-    assert (tmp_path / "mnist.npz").read_text() == "mine"
+    assert (out / "mnist.npz").read_text() == "mine"
 
 
 @pytest.mark.parametrize(
@@ -65,7 +60,7 @@ def test_the_list_downloads_nothing(hub, capsys, what, name, where):
     assert hub.requests == []
 
 
-def test_data_sets_are_fetched_by_the_data_layer(monkeypatch, tmp_path, capsys):
+def test_data_sets_are_fetched_by_the_data_layer_and_inception_weights_by_the_metrics(monkeypatch, tmp_path, capsys):
     fetched = []
     monkeypatch.setattr("proxdm.data.known.download", lambda name, root: fetched.append((name, root)) or tmp_path)
     assert main(["download", "datasets", "mnist", "--out", str(tmp_path)]) == 0
@@ -74,9 +69,7 @@ def test_data_sets_are_fetched_by_the_data_layer(monkeypatch, tmp_path, capsys):
     fetched.clear()
     assert main(["download", "datasets", "all"]) == 0
     assert [name for name, _ in fetched] == [name for name, known in DATASETS.items() if known.download]
-
-
-def test_inception_weights_are_fetched_by_the_metrics(monkeypatch, tmp_path, capsys):
+    capsys.readouterr()
     (tmp_path / "weights.pth").write_text("numbers")
     monkeypatch.setattr("proxdm.metrics.inception.fetch_weights", lambda: tmp_path / "weights.pth")
     assert main(["download", "inception", "--out", str(tmp_path / "out")]) == 0

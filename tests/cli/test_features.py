@@ -15,7 +15,7 @@ from proxdm.cli import main
 from proxdm.metrics.features import load_extractor, load_module
 from proxdm.metrics.statistics import ReferenceStatistics
 from proxdm.presets import get_preset
-from proxdm.runtime.digests import sha256_of
+from proxdm.runtime.files import sha256_of
 
 
 def features(*arguments):

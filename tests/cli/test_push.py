@@ -2,35 +2,24 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 
 from proxdm.checkpoints.load import load
 from proxdm.checkpoints.portable import save_model
 from proxdm.cli import main
-from proxdm.config import ModelConfig
-from proxdm.networks import MLPConfig
+from tiny_models import POINTS, random_model
 
 
-@pytest.fixture
-def source(tmp_path):
-    torch.manual_seed(0)
-    model = ModelConfig("score", (2,), MLPConfig(dim=2, width=16, depth=1)).build()
-    return save_model(model, tmp_path / "m.safetensors", weights="ema-0.9")
-
-
-def test_a_model_is_put_on_the_hub_and_its_place_is_said(hub, source, capsys):
+def test_a_dry_run_shows_the_card_and_sends_nothing_and_then_a_model_is_put_on_the_hub(hub, tmp_path, capsys):
+    source = save_model(random_model(POINTS), tmp_path / "m.safetensors", weights="ema-0.9")
+    assert main(["push", str(source), "someone/tiny", "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    assert 'proxdm.load("someone/tiny")' in out
+    assert f"model.safetensors ({source.stat().st_size:,} bytes)" in out
+    assert hub.requests == []
     assert main(["push", str(source), "someone/tiny", "--license", "mit", "--message", "First"]) == 0
     out = capsys.readouterr().out
     assert f"{hub.address}/someone/tiny/commit/" in out
     assert "ema-0.9 of" in out
     assert torch.equal(load("someone/tiny").network.head.weight, load(source).network.head.weight)
     assert "license: mit" in (hub.folder / "someone" / "tiny" / "README.md").read_text()
-
-
-def test_a_dry_run_shows_the_card_and_sends_nothing(hub, source, capsys):
-    assert main(["push", str(source), "someone/tiny", "--dry-run"]) == 0
-    out = capsys.readouterr().out
-    assert 'proxdm.load("someone/tiny")' in out
-    assert f"model.safetensors ({source.stat().st_size:,} bytes)" in out
-    assert hub.requests == []

@@ -32,7 +32,7 @@ from proxdm.metrics.statistics import ReferenceStatistics, StatisticsError, comp
 from proxdm.metrics.wasserstein import sliced_wasserstein, w2
 from proxdm.noise import SeededNoise
 from proxdm.pixels import to_uint8
-from proxdm.runtime.jsonlines import JsonLines
+from proxdm.runtime.files import JsonLines
 from proxdm.samplers import solve
 from tiny_models import PROX, random_model
 

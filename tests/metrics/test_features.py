@@ -15,7 +15,7 @@ from torch import nn
 
 from proxdm.data import DataError, to_model_range
 from proxdm.metrics.features import FeatureError, InputForm, load_extractor, load_module, save_module
-from proxdm.runtime.digests import sha256_of
+from proxdm.runtime.files import sha256_of
 
 
 class Mean(nn.Module):

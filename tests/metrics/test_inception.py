@@ -10,7 +10,7 @@ import torch
 
 from proxdm.metrics import inception
 from proxdm.metrics.inception import FeatureError, fetch_weights, load_inception, weights_path
-from proxdm.runtime.digests import sha256_of
+from proxdm.runtime.files import sha256_of
 
 
 def test_the_network_is_pytorch_fids(inception_file, pytorch_fid_network, generator):

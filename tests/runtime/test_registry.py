@@ -1,4 +1,4 @@
-"""Tables of entries: found by name, added once, opened to users' modules."""
+"""Tables of entries: found by name, added once, opened to users' modules; names with parameters are read back."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from proxdm.runtime import registry
-from proxdm.runtime.registry import PluginError, Registry, import_plugins
+from proxdm.runtime.registry import PluginError, Registry, check_parameters, format_call, import_plugins, parse_call
 
 
 def table() -> Registry[object]:
@@ -17,23 +17,16 @@ def table() -> Registry[object]:
     return found
 
 
-def test_entries_are_found_in_their_order_and_a_decorator_gives_back_what_it_got():
+def test_entries_are_found_in_their_order_and_a_name_is_taken_once():
     found = table()
     assert list(found) == ["apple", "pear"]
     assert found.find("pear") is int
-    assert found.register("plum")(float) is float
-
-
-def test_an_unknown_name_is_answered_with_the_nearest_and_all_names():
     with pytest.raises(ValueError, match=r"fruit 'peer'.*'pear'.*apple, pear"):
-        table().find("peer")
-
-
-def test_a_name_is_taken_once_but_a_reloaded_module_replaces_its_own():
-    found = table()
+        found.find("peer")
+    assert found.register("plum")(float) is float
     with pytest.raises(ValueError, match="'apple'"):
         found.add("apple", bytes)
-    found.add("apple", str)
+    found.add("apple", str)  # of the same origin: a reloaded module
 
 
 def test_modules_of_the_working_directory_and_files_add_entries(tmp_path, monkeypatch):
@@ -73,3 +66,40 @@ def test_installed_plugins_are_imported_when_a_name_is_missing(monkeypatch):
         assert found.find("quince") is complex
     finally:
         registry.load_entry_points.cache_clear()
+
+
+@pytest.mark.parametrize(
+    "text, name, parameters",
+    [
+        ("ddim", "ddim", {}),
+        (" dpm++2m() ", "dpm++2m", {}),
+        ("a-b(x=1, y=0.5, z=-1e-3)", "a-b", {"x": 1, "y": 0.5, "z": -1e-3}),
+        ("a(b=left, c='two words', d=None, e=True)", "a", {"b": "left", "c": "two words", "d": None, "e": True}),
+        ("diffusers:X(order=(1, 2))", "diffusers:X", {"order": (1, 2)}),
+    ],
+)
+def test_parse_and_format(text, name, parameters):
+    assert parse_call(text) == (name, parameters)
+    assert parse_call(format_call(name, parameters)) == (name, parameters)
+
+
+@pytest.mark.parametrize("text", ["", "a(1)", "a(x)", "a(x=1", "a(x=f(1))", "a(**b)", "a b", "a(x=1)b", "a(x=1)(y=2)"])
+def test_other_forms_are_refused(text):
+    with pytest.raises(ValueError, match="parameter=value"):
+        parse_call(text)
+
+
+@pytest.mark.parametrize(
+    "given, values",
+    [
+        ({"b": 1}, ["'b'", "a, n"]),
+        ({"a": "x"}, ["'x'", "float"]),
+        ({"n": 1.5}, ["1.5", "int"]),
+        ({"a": True}, ["True"]),
+    ],
+)
+def test_parameters_are_checked_by_their_defaults_and_none_takes_any(given, values):
+    with pytest.raises(ValueError) as error:
+        check_parameters("f", given, {"a": 1.0, "n": 3})
+    assert all(value in str(error.value) for value in values)
+    check_parameters("f", {"a": 2, "x": "y"}, {"a": 1.0, "x": None})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from proxdm.runtime.averages import share_of_start
+from proxdm.checkpoints.load import share_of_start
 from proxdm.training.ema import WeightAverages
 
 

@@ -11,11 +11,10 @@ import pytest
 import torch
 
 from proxdm.checkpoints import store
-from proxdm.checkpoints.load import find, remarks
+from proxdm.checkpoints.load import find, remarks, share_of_start
 from proxdm.config import ConfigError
 from proxdm.errors import CheckpointError, NonFiniteError
-from proxdm.runtime.averages import share_of_start
-from proxdm.runtime.signals import deferred_signals
+from proxdm.runtime.processes import deferred_signals
 from proxdm.training import train_config
 from runs import At, assert_same, changed
 

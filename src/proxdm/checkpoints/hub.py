@@ -106,8 +106,6 @@ def fetch_model(repo: RepoId) -> Path:
 
 def fetch_official(files: Mapping[str, str], name: str) -> Path:
     """Return the file of that name in :data:`OFFICIAL_MODELS` or :data:`OFFICIAL_STATS`, as :func:`fetch`."""
-    if name not in files:
-        raise HubError(f"the paper published nothing for {name!r}; there are files for {', '.join(files)}")
     return fetch(RepoId(OFFICIAL_REPO), files[name])
 
 

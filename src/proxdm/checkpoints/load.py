@@ -6,6 +6,7 @@ Nothing here unpickles anything. The paper's `.pth` files need to be told what t
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -14,43 +15,24 @@ from typing import Literal, NamedTuple
 import torch
 from torch import nn
 
-from proxdm.checkpoints import hub
+from proxdm.checkpoints import hub, portable, store
 from proxdm.checkpoints.official import OFFICIAL_WEIGHTS, build_official
-from proxdm.checkpoints.portable import (
-    CONFIG_FILE,
-    MODEL_FILE,
-    ModelFile,
-    build_model,
-    parse_config,
-    read_grids,
-    read_model_file,
-    save_model,
-)
-from proxdm.checkpoints.store import (
-    CHECKPOINTS,
-    GRIDS_FILE,
-    OPTIMIZER_FILE,
-    PRIOR_FILE,
-    STATE_FILE,
-    averages,
-    latest,
-    passed_over,
-)
+from proxdm.checkpoints.portable import CONFIG_FILE, MODEL_FILE, ModelFile
+from proxdm.checkpoints.store import CHECKPOINTS, GRIDS_FILE, PRIOR_FILE, STATE_FILE
 from proxdm.config import Config, ModelConfig
 from proxdm.errors import CheckpointError, did_you_mean
 from proxdm.models import LearnedModel
 from proxdm.presets import get_preset
 from proxdm.priors import Prior, load_prior
-from proxdm.runtime.averages import STALE, share_of_start
-from proxdm.runtime.device import choose_device
+from proxdm.runtime.processes import choose_device
 
 Kind = Literal["run", "checkpoint", "folder", "file", "hub", "box"]
 
 BOX = {path.stem: path for path in sorted((Path(__file__).parents[1] / "box").glob("*.safetensors"))}
 """Small trained models that come with the package, by name: see `box/README.md`."""
 
-SOURCES = {"hf": "proxdm.integrations.diffusers.pipelines:open_pipeline"}
-"""Models of other libraries by prefix, `hf:FOLDER`: a function `(rest, weights, preset, device) -> Opened`."""
+STALE = 0.05
+"""Share of the first weights in an average from which on samples of it are noticeably worse than they need be."""
 
 _PICKLED = (".pth", ".pt", ".ckpt", ".pkl", ".bin")
 
@@ -66,6 +48,15 @@ class Found:
     weights: str  # Name of the chosen weight set
     weight_sets: tuple[str, ...]  # Names of all weight sets there
     checkpoint: Path | None = None  # Folder of the training checkpoint, of runs and checkpoints
+
+    @property
+    def run(self) -> Path | None:
+        """Folder of the run that the checkpoint is of."""
+        return None if self.checkpoint is None else self.checkpoint.parent.parent
+
+    def beside(self, name: str) -> Path | None:
+        """Return a file of the run, if it is there."""
+        return self.run / name if self.run is not None and (self.run / name).is_file() else None
 
 
 class Opened(NamedTuple):
@@ -137,9 +128,9 @@ def open_source(
     source: str | Path, weights: str | None = None, preset: str | None = None, *, device: str | torch.device = "cpu"
 ) -> Opened:
     """Return the model of any source and its weight set, as :func:`load` or, of `.pth` files, :func:`load_official`."""
-    if (foreign := other_library(source)) is not None:
-        module, _, name = SOURCES[foreign[0]].partition(":")
-        opened: Opened = getattr(import_module(module), name)(foreign[1], weights, preset, device)
+    if (pipeline := other_library(source)) is not None:  # diffusers is imported when it is needed
+        pipelines = import_module("proxdm.integrations.diffusers.pipelines")
+        opened: Opened = pipelines.open_pipeline(pipeline, weights, preset, device)
         return opened
     if Path(source).suffix == ".pth":
         chosen = weights or OFFICIAL_WEIGHTS
@@ -150,17 +141,13 @@ def open_source(
     return Opened(build(found).to(choose_device(device)), found.weights, remarks(found))
 
 
-def other_library(source: str | Path) -> tuple[str, str] | None:
-    """Return the prefix in :data:`SOURCES` of a source and what stands behind it; None if it has none."""
-    prefix, colon, rest = str(source).partition(":")
-    return (prefix, rest) if colon and prefix in SOURCES else None
+def other_library(source: str | Path) -> str | None:
+    """Return the FOLDER or repository of `hf:FOLDER`, a pipeline of diffusers; None of all other sources."""
+    return str(source)[3:] if str(source).startswith("hf:") else None
 
 
 def remarks(found: Found) -> tuple[str, ...]:
-    """Return a line on everything that makes the weights other than one may expect.
-
-    That is: an average that still holds much of its start, and later checkpoints that are not whole.
-    """
+    """Return a line on an average that still holds much of its start, and on later checkpoints that are not whole."""
     lines = []
     config, step = found.config, found.file.step
     if isinstance(config, Config) and found.weights.startswith("ema-") and step is not None:
@@ -171,51 +158,57 @@ def remarks(found: Found) -> tuple[str, ...]:
                 f"warning: {100 * share:.0f} % of the average {found.weights} are still the first weights, after "
                 f"{step:,} steps; take --weights raw, or train longer or with --training.ema-warmup"
             )
-    if found.kind == "run" and (over := passed_over(Path(found.source))) is not None:
+    if found.kind == "run" and (over := store.passed_over(Path(found.source))) is not None:
         lines.append(f"warning: {over}")
     return tuple(lines)
 
 
+def share_of_start(decay: float, steps: int, *, warmup: bool) -> float:
+    """Return the weight that the first weights still have in an average after so many steps, in [0, 1]."""
+    if not warmup:
+        return decay**steps
+    # (1 + n) / (10 + n) reaches the decay at n = (10 decay - 1) / (1 - decay); before, the product telescopes.
+    turn = min(steps, math.ceil(max(0.0, (10 * decay - 1) / (1 - decay))))
+    early = math.exp(math.lgamma(turn + 1) - math.lgamma(turn + 10) + math.lgamma(10))
+    return early * decay ** (steps - turn)
+
+
 def build(found: Found, network: nn.Module | None = None) -> LearnedModel:
     """Return the model, with the prior that is stored with it or, of a run, beside it."""
-    model = build_model(found.file, found.config, network)
-    if found.checkpoint is not None:
-        run = found.checkpoint.parent.parent
-        if model.prior is None and (path := run / PRIOR_FILE).is_file():
-            model.prior = load_prior(path)
-        if not model.grids and (path := run / GRIDS_FILE).is_file():
-            model.grids = read_grids(path.read_text(encoding="utf-8"), path)
+    model = portable.build_model(found.file, found.config, network)
+    if model.prior is None:
+        model.prior = stored_prior(found)
+    if not model.grids and (path := found.beside(GRIDS_FILE)) is not None:
+        model.grids = portable.read_grids(path.read_text(encoding="utf-8"), path)
     return model
 
 
-def store_with(source: str, weights: str | None, name: str) -> tuple[Path, Found | None]:
-    """Return where something of a model is to be kept: a file `name` beside a run, or, with Found, in the model itself.
+def stored_prior(found: Found) -> Prior | None:
+    """Return the prior that is stored with a model, or beside it."""
+    path = found.beside(PRIOR_FILE) if found.file.prior is None else found.file.path
+    return None if path is None else load_prior(path)
 
-    A CheckpointError says that the model is not on this disk in a form of its own.
-    """
-    foreign = other_library(source)
-    if foreign is not None and Path(foreign[1]).is_dir():
-        return Path(foreign[1]) / name, None
-    found = None if foreign is not None or source.endswith(".pth") else find(source, weights)
+
+def store_with(source: str, weights: str | None, name: str) -> tuple[Path, Found | None]:
+    """Return where something of a model is to be kept: a file `name` beside a run, or, with Found, in the model."""
+    pipeline = other_library(source)
+    if pipeline is not None and Path(pipeline).is_dir():
+        return Path(pipeline) / name, None
+    found = None if pipeline is not None or source.endswith(".pth") else find(source, weights)
     if found is None or found.kind in ("hub", "box"):
         raise CheckpointError(f"{source} is not this machine's to change: name a file for the result with --out")
-    if found.checkpoint is not None:
-        return found.checkpoint.parent.parent / name, None
-    return found.file.path, found
+    return (found.file.path, found) if found.run is None else (found.run / name, None)
 
 
 def rewrite(model: LearnedModel, found: Found) -> None:
     """Write a model file or folder again, with the prior and the grids that the model has now."""
     file = found.file
     path = file.path.parent if found.kind == "folder" else file.path
-    save_model(model, path, weights=found.weights, step=file.step, origin=file.origin, overwrite=True)
+    portable.save_model(model, path, weights=found.weights, step=file.step, origin=file.origin, overwrite=True)
 
 
 def find(source: str | Path, weights: str | None = None, *, external: bool = False) -> Found:
-    """Return where a model is and what it says of itself, as :func:`load` finds it; its weights stay on disk.
-
-    `external` says that the network will be given, so that it need not be known here.
-    """
+    """Return where a model is and what it says of itself; `external`: its network will be given."""
     path, name = Path(source), str(source)
     if other_library(source) is not None:
         raise CheckpointError(
@@ -246,7 +239,8 @@ def find(source: str | Path, weights: str | None = None, *, external: bool = Fal
             f".safetensors file of that name, in the box ({', '.join(BOX)}), and it is not the name of a repository on "
             "the hub (owner/name[@revision])"
         )
-    files = _weight_sets([read_model_file(one, external=external) for one in paths if one.name != OPTIMIZER_FILE])
+    paths = [one for one in paths if one.name != store.OPTIMIZER_FILE]
+    files = _weight_sets([portable.read_model_file(one, external=external) for one in paths])
     chosen = next(iter(files)) if weights is None else weights
     if chosen not in files:
         raise CheckpointError(f"{name} has no weights named {chosen!r}; it has {', '.join(files)}")
@@ -258,8 +252,8 @@ def find(source: str | Path, weights: str | None = None, *, external: bool = Fal
 def _in_folder(path: Path) -> tuple[Kind, Path | None]:
     """Return what a folder is, and its training checkpoint."""
     if (path / CHECKPOINTS).is_dir():
-        if (newest := latest(path)) is None:
-            why = passed_over(path) or f"looked in {path / CHECKPOINTS}"
+        if (newest := store.latest(path)) is None:
+            why = store.passed_over(path) or f"looked in {path / CHECKPOINTS}"
             raise CheckpointError(f"the run {path} has no complete checkpoint yet; {why}")
         return "run", newest.path
     if (path / STATE_FILE).is_file():
@@ -276,7 +270,7 @@ def _in_folder(path: Path) -> tuple[Kind, Path | None]:
 def _weight_sets(files: list[ModelFile]) -> dict[str, ModelFile]:
     """Return the weight sets by name: the moving averages in the order of the configuration, then `raw`."""
     named = {file.weights or ("raw" if file.path.name == MODEL_FILE else file.path.stem): file for file in files}
-    order = averages(files[0].path.parent)
+    order = store.averages(files[0].path.parent)
     places = {name: order.index(name) if name in order else len(order) + (name == "raw") for name in named}
     return {name: named[name] for name in sorted(named, key=places.__getitem__)}
 
@@ -291,12 +285,4 @@ def _config_beside(file: Path, external: bool) -> Config | ModelConfig:
             f"{file} does not say what network it holds: its metadata have no configuration, and there is no readable "
             f"{CONFIG_FILE} beside it ({error}); put the {CONFIG_FILE} of its run there"
         ) from error
-    return parse_config(text, path, external=external)
-
-
-def stored_prior(found: Found) -> Prior | None:
-    """Return the prior that is stored with a model, or beside it."""
-    if found.file.prior is not None:
-        return load_prior(found.file.path)
-    path = None if found.checkpoint is None else found.checkpoint.parent.parent / PRIOR_FILE
-    return load_prior(path) if path is not None and path.is_file() else None
+    return portable.parse_config(text, path, external=external)

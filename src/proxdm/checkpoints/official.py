@@ -16,7 +16,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -57,11 +57,10 @@ _SUFFIX = "model_state_dict"
 
 @dataclass(frozen=True)
 class OfficialFile:
-    """What an official file holds; its tensors stay on the disk where the format allows it."""
+    """What an official file holds."""
 
     weight_sets: Mapping[str, Mapping[str, Tensor]]  # State dicts under our names, by the name of the weight set
     network: UNetConfig  # Architecture, read off the shapes; its dropout is the default, for weights do not show it
-    train_losses: int  # Number of losses that were recorded in training; 0 if there are none
 
     @property
     def kind(self) -> Literal["score", "prox"]:
@@ -93,8 +92,7 @@ def read_official(path: str | Path) -> OfficialFile:
         network = infer_network(next(iter(sets.values())))
     except (KeyError, ValueError, IndexError) as error:
         raise CheckpointError(f"{path} is not one of the paper's checkpoints, a DDPM U-Net: {error}") from error
-    losses = content.get("train_losses")
-    return OfficialFile(sets, network, len(losses) if isinstance(losses, list | tuple | Tensor) else 0)
+    return OfficialFile(sets, network)
 
 
 def build_official(path: str | Path, config: ModelConfig, weights: str = OFFICIAL_WEIGHTS) -> LearnedModel:
@@ -104,21 +102,21 @@ def build_official(path: str | Path, config: ModelConfig, weights: str = OFFICIA
         raise CheckpointError(f"{path} has no weights named {weights!r}; it has {', '.join(file.weight_sets)}")
     state, model = file.weight_sets[weights], config.build()
     if (problem := first_difference(state, model.network.state_dict())) is not None:
-        presets = ", ".join(fitting_presets(file.network)) or "no preset"
+        presets = ", ".join(_fitting_presets(file.network)) or "no preset"
         raise CheckpointError(f"{path} does not fit the model: {problem}; the file holds {file}, which fits {presets}")
     model.network.load_state_dict(state)
     return model.eval()
 
 
-def fitting_presets(network: UNetConfig) -> tuple[str, ...]:
-    """Return the names of the presets with this architecture; dropout, which weights do not show, may differ."""
+def _fitting_presets(network: UNetConfig) -> list[str]:
+    """Return the names of the presets with this architecture; what weights do not show may differ."""
     networks = {name: get_preset(name).model.network for name in PRESETS}
-    return tuple(
+    return [
         name
-        for name, other in networks.items()
-        if isinstance(other, UNetConfig)
-        and network == replace(other, dropout=network.dropout, checkpoint=network.checkpoint)
-    )
+        for name, own in networks.items()
+        if isinstance(own, UNetConfig)
+        and network == replace(own, dropout=network.dropout, checkpoint=network.checkpoint)
+    ]
 
 
 def infer_network(state: Mapping[str, Tensor]) -> UNetConfig:
@@ -152,12 +150,12 @@ def infer_network(state: Mapping[str, Tensor]) -> UNetConfig:
 
 def _renamed(path: Path, name: str, weights: object) -> dict[str, Tensor]:
     """Return a weight set under our names."""
+    if not isinstance(weights, Mapping) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in weights.items()
+    ):
+        raise CheckpointError(f"{path}: {name} should map names to tensors, and does not")
     renamed: dict[str, Tensor] = {}
-    named = isinstance(weights, Mapping) and all(isinstance(key, str) for key in weights)
-    plain: Mapping[Any, Any] = without_wrappers(weights) if named else {None: None}  # type: ignore[arg-type]
-    for key, value in plain.items():
-        if not isinstance(key, str) or not isinstance(value, Tensor):
-            raise CheckpointError(f"{path}: {name} should map names to tensors, and does not")
+    for key, value in without_wrappers(weights).items():
         ours = key
         for pattern, replacement in KEY_MAP:
             ours = re.sub(pattern, replacement, ours)

@@ -29,8 +29,7 @@ from proxdm.priors.base import Prior
 from proxdm.priors.files import KEY as PRIOR_KEY
 from proxdm.priors.files import PREFIX as PRIOR_PREFIX
 from proxdm.priors.files import read_prior, write_prior
-from proxdm.runtime.digests import digest_of
-from proxdm.runtime.files import replacing
+from proxdm.runtime.files import digest_of, naming, replacing
 
 FORMAT = 1
 """Number of the layout; files of higher numbers are refused."""
@@ -38,11 +37,11 @@ FORMAT = 1
 MODEL_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
 
-_OTHER_FILES = {
+_OTHER_FILES: dict[bytes | tuple[bytes, ...], str] = {
     b"version https://git-lfs": "is a Git LFS pointer, not the file itself; run `git lfs pull`",
-    b"PK": "is a pickled PyTorch file under another name; if it is one of the paper's, proxdm.load_official reads it",
+    (b"PK", b"\x80"): "is a pickled PyTorch file under another name; if it is one of the paper's, "
+    "proxdm.load_official reads it",
 }
-_OTHER_FILES[b"\x80"] = _OTHER_FILES[b"PK"]
 
 
 @dataclass(frozen=True)
@@ -131,17 +130,20 @@ def save_model(
     files = [path] if path.suffix == ".safetensors" else [path / CONFIG_FILE, path / MODEL_FILE]
     if not overwrite and (there := [file for file in files if file.exists()]):
         raise OutputError(f"{there[0]} exists already; overwrite it (--overwrite), or choose another name")
-    try:
-        files[0].parent.mkdir(parents=True, exist_ok=True)
-        for file in files[:-1]:
-            with replacing(file) as part:
-                part.write_text(to_json(config), encoding="utf-8")
-        grids = json.dumps(model.grids) if model.grids else None
-        record = ModelFile(files[-1], config, weights, step, origin, grids=grids)
-        write_model_file(record, model.network.state_dict(), model.prior)
-    except OSError as error:
-        raise OutputError(f"{files[-1]} cannot be written: {error.strerror or error}") from error
+    with naming(files[-1]):
+        files[-1].parent.mkdir(parents=True, exist_ok=True)
+    if len(files) == 2:
+        write_config(path, config)
+    grids = json.dumps(model.grids) if model.grids else None
+    record = ModelFile(files[-1], config, weights, step, origin, grids=grids)
+    write_model_file(record, model.network.state_dict(), model.prior)
     return files[-1]
+
+
+def write_config(folder: Path, config: object) -> None:
+    """Write the configuration of a folder, in place of the one that was there."""
+    with replacing(folder / CONFIG_FILE) as part:
+        part.write_text(to_json(config), encoding="utf-8")
 
 
 def write_model_file(record: ModelFile, state: Mapping[str, Tensor], prior: Prior | None = None) -> None:
@@ -170,10 +172,7 @@ def write_model_file(record: ModelFile, state: Mapping[str, Tensor], prior: Prio
 
 
 def read_model_file(path: Path, *, external: bool = False) -> ModelFile:
-    """Return what a safetensors file says of itself; the tensors stay on disk.
-
-    `external` says that the network will be given: then it need not be one of :data:`~proxdm.networks.NETWORKS`.
-    """
+    """Return what a safetensors file says of itself; `external`: its network will be given, and need not be known."""
     with _opened(path) as file:
         metadata: dict[str, str] = file.metadata() or {}
         names = [key for key in file.keys() if not key.startswith(PRIOR_PREFIX)]  # noqa: SIM118
@@ -224,10 +223,7 @@ def read_tensors(record: ModelFile) -> dict[str, Tensor]:
 
 
 def build_model(record: ModelFile, config: Config | ModelConfig, network: nn.Module | None = None) -> LearnedModel:
-    """Return the model of a configuration with the weights of a file, in evaluation mode; draw no random numbers.
-
-    It is on the CPU, or where the given network is; None makes that of the configuration.
-    """
+    """Return the model of a configuration, or a given network, with the weights of a file; draw no random numbers."""
     tensors = read_tensors(record)
     state = without_wrappers({key: value for key, value in tensors.items() if not key.startswith(PRIOR_PREFIX)})
     try:

@@ -36,18 +36,11 @@ from typing import Any, TypeVar
 
 from torch import Tensor
 
-from proxdm.checkpoints.portable import (
-    CONFIG_FILE,
-    MODEL_FILE,
-    ModelFile,
-    read_model_file,
-    read_tensors,
-    write_model_file,
-)
-from proxdm.config import Config, ConfigError, ModelConfig, differences, from_dict, from_json, to_json
+from proxdm.checkpoints import portable
+from proxdm.checkpoints.portable import CONFIG_FILE, MODEL_FILE, ModelFile, write_config
+from proxdm.config import Config, ConfigError, ModelConfig, differences, from_dict, from_json
 from proxdm.errors import CheckpointError, OutputError
-from proxdm.runtime.files import replacing
-from proxdm.runtime.locks import lock
+from proxdm.runtime.files import JsonLines, lock, naming, replacing
 
 T = TypeVar("T")
 
@@ -100,7 +93,7 @@ class Checkpoint:
 
     def read(self, name: str) -> dict[str, Tensor]:
         """Return a weight set, `raw` or `ema-0.9999`, or the tensors of the `optimizer`, named `MOMENT.PARAMETER`."""
-        return read_tensors(read_model_file(self.path / _tensor_file(name)))
+        return portable.read_tensors(portable.read_model_file(self.path / _tensor_file(name)))
 
 
 def averages(folder: Path) -> list[str]:
@@ -124,11 +117,9 @@ def is_run(folder: Path) -> bool:
 def create_run(folder: Path, config: object) -> None:
     """Make the folder of a new run, described by a dataclass; raise an OutputError, nothing touched, if it is taken."""
     check_free(folder)
-    try:
+    with naming(folder):
         (folder / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
-        write_config(folder, config)
-    except OSError as error:
-        raise OutputError(f"the run {folder} cannot be written ({error.strerror}); choose another --out") from error
+    write_config(folder, config)
 
 
 def check_free(folder: Path) -> None:
@@ -155,12 +146,6 @@ def read_config(folder: Path, kind: type[T] = Config) -> T:  # type: ignore[assi
         raise CheckpointError(f"{folder / CONFIG_FILE} cannot be read: {error}") from error
 
 
-def write_config(folder: Path, config: object) -> None:
-    """Write the configuration of a run, in place of the one that was there."""
-    with replacing(folder / CONFIG_FILE) as part:
-        part.write_text(to_json(config), encoding="utf-8")
-
-
 def check_same_run(stored: object, wanted: object) -> None:
     """Raise a ConfigError that names all fields that differ, if some of them would alter what a run is."""
     different = [line for line in differences(stored, wanted) if not line.startswith(MAY_CHANGE)]
@@ -173,8 +158,7 @@ def check_same_run(stored: object, wanted: object) -> None:
 
 def checkpoints(folder: Path) -> list[Checkpoint]:
     """Return the whole checkpoints of a run, the earliest first."""
-    paths = [path for path in (folder / CHECKPOINTS).glob("step-*") if re.fullmatch(r"step-\d{8,}", path.name)]
-    return sorted(filter(None, map(read_checkpoint, paths)), key=lambda one: one.step)
+    return [one for _, one in _examined(folder) if isinstance(one, Checkpoint)]
 
 
 def latest(folder: Path) -> Checkpoint | None:
@@ -182,24 +166,23 @@ def latest(folder: Path) -> Checkpoint | None:
     return next(reversed(checkpoints(folder)), None)
 
 
-def read_checkpoint(path: Path) -> Checkpoint | None:
-    """Return the checkpoint in a folder, or None if a file is missing or has another size than it should."""
-    return None if isinstance(found := _examine(path), str) else found
-
-
 def passed_over(folder: Path) -> str | None:
     """Return a line on broken checkpoints that are later than the latest whole one, or None if there are none."""
+    broken = list(takewhile(lambda one: isinstance(one[1], str), reversed(_examined(folder))))
     newest = latest(folder)
-    paths = sorted((folder / CHECKPOINTS).glob("step-*"))
-    later = {path: _examine(path) for path in paths if newest is None or path.name > newest.path.name}
-    named = "; ".join(f"{path}: {why}" for path, why in later.items() if isinstance(why, str))
-    if not named:
-        return None
-    return f"passed over {named}" + ("" if newest is None else f"; taken is {newest.path}")
+    named = "; ".join(f"{path}: {why}" for path, why in reversed(broken))
+    taken = "" if newest is None else f"; taken is {newest.path}"
+    return f"passed over {named}{taken}" if named else None
 
 
-def _examine(path: Path) -> Checkpoint | str:
-    """Return the checkpoint in a folder, or what is wrong with it."""
+def _examined(folder: Path) -> list[tuple[Path, Checkpoint | str]]:
+    """Return the folders of a run's checkpoints, the earliest first, with the checkpoint or what is wrong with it."""
+    paths = [path for path in (folder / CHECKPOINTS).glob("step-*") if re.fullmatch(r"step-\d{8,}", path.name)]
+    return [(path, examine(path)) for path in sorted(paths, key=lambda path: int(path.name.removeprefix("step-")))]
+
+
+def examine(path: Path) -> Checkpoint | str:
+    """Return the checkpoint in a folder, or what is wrong with it: a file is missing, or not of its size."""
     try:
         content = json.loads((path / STATE_FILE).read_text(encoding="utf-8"))
         for name, size in content["files"]:
@@ -229,16 +212,14 @@ def save_checkpoint(
     Weight sets are `raw` and `ema-DECAY`; `model` is what their files say of the model where `config` is no `Config`.
     Where the disk is full an OutputError says so, and earlier checkpoints are untouched.
     """
-    from safetensors import SafetensorError
-
     target = folder / CHECKPOINTS / f"step-{state.step:08d}"
     part = target.with_name(f"{_UNFINISHED}{target.name}-{os.getpid()}")
     described = config if isinstance(config, Config) else model
     try:
         part.mkdir()
         for name, tensors in weights.items():
-            write_model_file(ModelFile(part / _tensor_file(name), described, name, state.step), tensors)
-        write_model_file(ModelFile(part / OPTIMIZER_FILE, None, "optimizer", state.step), optimizer)
+            portable.write_model_file(ModelFile(part / _tensor_file(name), described, name, state.step), tensors)
+        portable.write_model_file(ModelFile(part / OPTIMIZER_FILE, None, "optimizer", state.step), optimizer)
         write_config(part, config)
         sizes = sorted((path.name, path.stat().st_size) for path in part.iterdir())
         content = json.dumps({"state": asdict(state), "files": sizes}, indent=2, allow_nan=False)
@@ -249,10 +230,10 @@ def save_checkpoint(
             _remove(target)
         part.rename(target)
         _sync_folder(target.parent)
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         shutil.rmtree(part, ignore_errors=True)
-        reason = getattr(error, "strerror", None) or error
-        raise OutputError(f"the checkpoint {target} cannot be written ({reason}); make room, then resume") from error
+        why = error.strerror or error
+        raise OutputError(f"the checkpoint {target} cannot be written ({why}); make room, then resume") from error
     if keep:
         for old in checkpoints(folder)[:-keep]:
             if state.best is None or old.step != state.best[0]:
@@ -279,14 +260,7 @@ def truncate_log(folder: Path, step: int) -> None:
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
     """Return the log of a run, one dictionary a line, up to a line that is being written."""
-    path = folder / LOG_FILE
-    found: list[dict[str, Any]] = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
-        try:
-            found.append(json.loads(line))
-        except ValueError:
-            break
-    return found
+    return JsonLines(folder / LOG_FILE).records()
 
 
 def locked(folder: Path) -> AbstractContextManager[None]:

@@ -1,8 +1,8 @@
 """The command line: `proxdm VERB ...`, one file a verb.
 
-A verb is one line in :data:`VERBS` and one module with a function `main(arguments, prog) -> int`, which parses the
-arguments after the verb (usually by :func:`parse` into a frozen dataclass) and returns the exit status. The module
-is imported when its verb is called, so `proxdm --help` stays quick.
+A verb is one line in :data:`VERBS` and one module of its name with a function `main(arguments, prog) -> int`, which
+parses the arguments after the verb (usually by :func:`parse` into a frozen dataclass) and returns the exit status. The
+module is imported when its verb is called, so `proxdm --help` stays quick.
 
 Exit status: 0 done, 1 the reader of a pipe went away, 2 wrong input (one line on the standard error says what,
 why, and what to do), 130 interrupted. `--debug`, or `PROXDM_DEBUG=1` in the environment, shows the traceback
@@ -22,9 +22,8 @@ import sys
 import traceback
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from platform import python_version
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 from proxdm._version import __version__
 from proxdm.cli.helping import show, wants_help
@@ -34,51 +33,31 @@ from proxdm.runtime.registry import IMPORTED, import_plugins
 Arguments = TypeVar("Arguments")
 
 
-@dataclass(frozen=True)
-class Verb:
-    """A verb of the command line."""
-
-    module: str  # Module with `main(arguments: Sequence[str], prog: str) -> int`
-    help: str  # What it does, in one line
-
-
-VERBS: dict[str, Verb] = {
-    "toy": Verb("proxdm.cli.toy", "the paper's synthetic experiment: exact samplers on a Datasaurus set"),
-    "rates": Verb("proxdm.cli.rates", "convergence rates of every sampler on targets with closed forms"),
-    "train": Verb("proxdm.cli.train", "a model from a preset, on one device or several"),
-    "prior": Verb("proxdm.cli.prior", "what replaces a model at high noise, so that few evaluations suffice"),
-    "sample": Verb("proxdm.cli.sample", "pictures from a trained model"),
-    "evaluate": Verb("proxdm.cli.evaluate", "metrics of a trained model at several numbers of network evaluations"),
-    "mosaic": Verb("proxdm.cli.mosaic", "samplers on one model side by side, as a figure"),
-    "demo": Verb("proxdm.cli.demo", "a page with the paper's toy and few evaluations on a model in the box"),
-    "tune": Verb("proxdm.cli.tune", "the best grid of a sampler on a model, stored with it"),
-    "compare": Verb("proxdm.cli.compare", "samplers and models at equal numbers of evaluations: figure and table"),
-    "fid": Verb("proxdm.cli.fid", "the distance of two sets of pictures, whoever made them"),
-    "report": Verb("proxdm.cli.report", "one HTML file on runs and their evaluations, to open from disk"),
-    "info": Verb("proxdm.cli.info", "what a run, a model file, a hub repository or a .pth file holds"),
-    "convert": Verb("proxdm.cli.convert", "one of the paper's .pth files to a model of this package"),
-    "export": Verb("proxdm.cli.export", "a model, or its whole sampler, for diffusers, ONNX or torch.export"),
-    "download": Verb("proxdm.cli.download", "the paper's weights and statistics, data sets, Inception weights"),
-    "stats": Verb("proxdm.cli.stats", "reference statistics of a data set or a folder, for the Fréchet distance"),
-    "features": Verb("proxdm.cli.features", "feature extractors that fit the data, for evaluate and stats"),
-    "reproduce": Verb("proxdm.cli.reproduce", "the paper's experiments, a data set at a time, in one command"),
-    "doctor": Verb("proxdm.cli.doctor", "versions, devices, caches and the hub"),
-    "completion": Verb("proxdm.cli.completion", "completion of verbs and options for bash, zsh and fish"),
-    "push": Verb("proxdm.cli.push", "a trained model to the Hugging Face Hub"),
+VERBS: dict[str, str] = {
+    "toy": "the paper's synthetic experiment: exact samplers on a Datasaurus set",
+    "rates": "convergence rates of every sampler on targets with closed forms",
+    "train": "a model from a preset, on one device or several",
+    "prior": "what replaces a model at high noise, so that few evaluations suffice",
+    "sample": "pictures from a trained model",
+    "evaluate": "metrics of a trained model at several numbers of network evaluations",
+    "mosaic": "samplers on one model side by side, as a figure",
+    "demo": "a page with the paper's toy and few evaluations on a model in the box",
+    "tune": "the best grid of a sampler on a model, stored with it",
+    "compare": "samplers and models at equal numbers of evaluations: figure and table",
+    "fid": "the distance of two sets of pictures, whoever made them",
+    "report": "one HTML file on runs and their evaluations, to open from disk",
+    "info": "what a run, a model file, a hub repository or a .pth file holds",
+    "convert": "one of the paper's .pth files to a model of this package",
+    "export": "a model, or its whole sampler, for diffusers, ONNX or torch.export",
+    "download": "the paper's weights and statistics, data sets, Inception weights",
+    "stats": "reference statistics of a data set or a folder, for the Fréchet distance",
+    "features": "feature extractors that fit the data, for evaluate and stats",
+    "reproduce": "the paper's experiments, a data set at a time, in one command",
+    "doctor": "versions, devices, caches and the hub",
+    "completion": "completion of verbs and options for bash, zsh and fish",
+    "push": "a trained model to the Hugging Face Hub",
 }
-"""Every verb, in the order of `proxdm --help`."""
-
-
-class _Common(argparse.ArgumentParser):
-    """Options that may stand before and after every verb."""
-
-    def __init__(self) -> None:
-        super().__init__(add_help=False, allow_abbrev=False)
-        self.add_argument("--debug", action="store_true")
-        self.add_argument("--import", action="append", default=[], dest="modules")
-
-    def error(self, message: str) -> NoReturn:
-        raise ValueError(message)
+"""What every verb does, in the order of `proxdm --help`; its module is `proxdm.cli.VERB`."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -87,8 +66,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # what a console cannot show is replaced, and no reason to stop
             stream.reconfigure(errors="replace")
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--debug", action="store_true")
+    parser.add_argument("--import", action="append", default=[], dest="modules")
     try:
-        common, arguments = _Common().parse_known_args(sys.argv[1:] if argv is None else list(argv))
+        common, arguments = parser.parse_known_args(argv)
         debug = debug or common.debug
         with warnings.catch_warnings():
             if not debug:
@@ -104,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except SystemExit as stop:  # the parser has printed its help or its error
         return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 2
-    except (ProxdmError, ValueError, OSError) as error:
+    except (ProxdmError, ValueError, OSError, argparse.ArgumentError) as error:
         if debug:
             raise
         print(f"proxdm: error: {one_line(error)}", file=sys.stderr)
@@ -136,11 +118,8 @@ def parse(kind: type[Arguments], arguments: Sequence[str], prog: str, *, default
 
 
 def _in_one_line(box: str) -> str:
-    """Return what a box of the parser says: its first part, and the option that it takes to be meant.
-
-    Where the console knows no such characters, the box is a title, a rule and indented lines.
-    """
-    plain = [line.strip() for line in box.splitlines()[2:]]
+    """Return what a box of the parser says: its first part, and the option that it takes to be meant."""
+    plain = [line.strip() for line in box.splitlines()[2:]]  # consoles without its characters: title, rule, lines
     inside = re.findall(r"^│ (.*?)\s*│\s*$", box, re.MULTILINE) or plain
     parts = [part.strip() for part in re.split(r"\n?[─-]{5,}\n?", "\n".join(inside))]
     if not parts or not parts[0]:
@@ -166,7 +145,7 @@ def _refusal(stop: BaseException) -> ValueError | None:
 def usage() -> str:
     """Return the text of `proxdm --help`."""
     width = max(len(name) for name in VERBS)
-    verbs = "\n".join(f"  {name:<{width}}  {verb.help}" for name, verb in VERBS.items())
+    verbs = "\n".join(f"  {name:<{width}}  {what}" for name, what in VERBS.items())
     return f"""usage: proxdm [-h] [--version] [--debug] [--import MODULE] VERB ...
 
 Proximal diffusion models: exact and learned proximal operators, samplers, training, evaluation.
@@ -205,7 +184,7 @@ def _dispatch(arguments: list[str]) -> int:
         what = "option" if first.startswith("-") else "verb"
         raise ValueError(f"unknown {what} {first!r}{hint}; the verbs are {', '.join(VERBS)}; see proxdm --help")
     if wants_help(rest) and not IMPORTED:
-        return show(first, VERBS[first].module, rest)
-    module = importlib.import_module(VERBS[first].module)
-    status: int = module.main(rest, f"proxdm {first}")
+        show(first, rest)
+        return 0
+    status: int = importlib.import_module(f"proxdm.cli.{first}").main(rest, f"proxdm {first}")
     return status

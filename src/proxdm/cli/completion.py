@@ -48,7 +48,7 @@ def options_of(verb: str) -> list[str]:
     for nested in ((), *((one,) for one in NESTED.get(verb, ()))):
         written = StringIO()
         with redirect_stdout(written), redirect_stderr(StringIO()), suppress(SystemExit):
-            import_module(VERBS[verb].module).main([*nested, "--help"], f"proxdm {verb}")
+            import_module(f"proxdm.cli.{verb}").main([*nested, "--help"], f"proxdm {verb}")
         found += re.findall(r"(?<![\w-])--[a-z][\w.-]*", written.getvalue())
     return list(dict.fromkeys(["--help", *found]))
 
@@ -73,7 +73,7 @@ def fish(words: dict[str, tuple[str, ...]]) -> list[str]:
     """Return the lines of the script for fish."""
     lines = []
     for verb, options in words.items():
-        lines.append(f"complete -c proxdm -n __fish_use_subcommand -a {verb} -d '{VERBS[verb].help}'")
+        lines.append(f"complete -c proxdm -n __fish_use_subcommand -a {verb} -d '{VERBS[verb]}'")
         for option in options:
             given = f"-l {option[2:]}" if option.startswith("--") else f"-a {option}"
             lines.append(f"complete -c proxdm -n '__fish_seen_subcommand_from {verb}' {given}")

@@ -20,9 +20,8 @@ class Convert:
     """Write one of the paper's .pth files as a model that says by itself what it holds, without pickles."""
 
     official: Positional[Path]  # The .pth file.
-    out: Annotated[
-        Path, arg(aliases=("-o",))
-    ]  # A .safetensors file, or a folder for model.safetensors and config.json.
+    # A .safetensors file, or a folder for model.safetensors and config.json.
+    out: Annotated[Path, arg(aliases=("-o",))]
     # The preset it belongs to, e.g. cifar10-prox-hybrid; may be left out while the file has its published name.
     preset: str | None = None
     weights: str = "ema0.9999"  # Weight set: ema0.9999 (moving average) or model.

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 import torch
+from huggingface_hub import constants
+from huggingface_hub.utils import get_session  # type: ignore[attr-defined]
 
 from proxdm._version import __version__
 from proxdm.checkpoints.load import BOX
@@ -42,55 +43,49 @@ class Doctor:
 def main(arguments: Sequence[str], prog: str) -> int:
     """Run the verb and return the exit status."""
     options = parse(Doctor, arguments, prog)
-    rows = [*versions(), *devices(), *places()]
-    rows.append(["hub", "not asked" if options.offline else hub()])
-    print("\n".join(f"{what:<19}{state}" for what, state in rows))
+    rows = versions() | {"devices": devices()} | places() | {"hub": "not asked" if options.offline else hub()}
+    print("\n".join(f"{what:<19}{state}" for what, state in rows.items()))
     return 0
 
 
-def versions() -> list[list[str]]:
+def versions() -> dict[str, str]:
     """Return the versions of what is needed and of what is optional."""
-    rows = [["proxdm", __version__], ["Python", f"{platform.python_version()}, {platform.platform()}"]]
+    rows = {"proxdm": __version__, "Python": f"{platform.python_version()}, {platform.platform()}"}
     for name in ("torch", "torchvision", "numpy", "huggingface_hub", *OPTIONAL):
         try:
-            state = version(name)
+            rows[name] = version(name)
         except PackageNotFoundError:
             extra = OPTIONAL.get(name)
-            state = f'not installed: pip install "proxdm[{extra}]"' if extra else f"not installed: pip install {name}"
-        rows.append([name, state])
+            rows[name] = "not installed: pip install " + (f'"proxdm[{extra}]"' if extra else name)
     return rows
 
 
-def devices() -> list[list[str]]:
+def devices() -> str:
     """Return the devices that torch sees."""
     found = [f"cpu, {os.cpu_count()} cores, {torch.get_num_threads()} threads"]
     found += [f"cuda:{i}, {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count())]
     if torch.backends.mps.is_available():
         found.append("mps (no float64: priors and schedules are computed on the CPU)")
-    return [["devices", "; ".join(found)]]
+    return "; ".join(found)
 
 
-def places() -> list[list[str]]:
+def places() -> dict[str, str]:
     """Return the folders that are read and written, and what is in them."""
     root = cache_folder()
     there = [name for name in DATASETS if (root / name).exists()]
     weights = weights_path()
-    hub_cache = Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface"))
-    return [
-        ["data sets", f"{root} ({_writable(root)}): {', '.join(there) or 'none yet'}"],
-        ["Inception weights", f"{weights}: {'there' if weights.is_file() else 'not there; proxdm download inception'}"],
-        ["hub cache", f"{hub_cache} ({_writable(hub_cache)})"],
-        ["models in the box", ", ".join(BOX)],
-    ]
+    return {
+        "data sets": f"{root} ({_writable(root)}): {', '.join(there) or 'none yet'}",
+        "Inception weights": f"{weights}: {'there' if weights.is_file() else 'not there; proxdm download inception'}",
+        "hub cache": f"{constants.HF_HOME} ({_writable(Path(constants.HF_HOME))})",
+        "models in the box": ", ".join(BOX),
+    }
 
 
 def hub() -> str:
     """Return whether the hub answers."""
-    from huggingface_hub import constants, utils
-
-    session: Any = getattr(utils, "get_session", None)
     try:
-        session().head(constants.ENDPOINT, timeout=5)
+        get_session().head(constants.ENDPOINT, timeout=5)
     except Exception as error:  # whatever an HTTP library raises
         return f"{constants.ENDPOINT} cannot be reached ({type(error).__name__}); HF_ENDPOINT names a mirror"
     return f"{constants.ENDPOINT} answers"

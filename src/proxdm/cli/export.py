@@ -26,7 +26,7 @@ Format = Literal["diffusers", "onnx", "torch-export"]
 SAMPLERS_OWN = ("sampler", "grid", "prior", "start", "class_name", "guidance")
 """Options that a sampler has, and a network alone has not."""
 
-ENDINGS: dict[str, str] = {"onnx": ".onnx", "torch-export": ".pt2"}
+WRITERS = {"onnx": (".onnx", graphs.write_onnx), "torch-export": (".pt2", graphs.write_torch_export)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,36 +38,25 @@ class Export(ModelOptions):
     its prior, noise to samples.
     """
 
+    # A run, a checkpoint, a model file or folder, a repository on the hub (owner/name), hf:FOLDER, or one of the
+    # paper's .pth files.
     source: Annotated[Positional[str], arg(metavar="MODEL")]
-    """A run, a checkpoint, a model file or folder, a repository on the hub (owner/name), hf:FOLDER, or one of the
-    paper's .pth files."""
-
     to: Format  # diffusers, onnx or torch-export.
     out: Annotated[Path, arg(aliases=("-o",))]  # A folder for diffusers, else a .onnx or .pt2 file.
     steps: int | None = None  # Of the sampler that goes into the file; by default the model alone goes.
     sampler: Annotated[str | None, arg(help=f"{SAMPLERS_HELP}; one that draws no noise.")] = None
-    """Text of a sampler."""
-
     grid: Annotated[str | None, arg(help=GRIDS_HELP)] = None
-    """Text of a family of grids."""
-
     prior: Annotated[str | None, arg(help=PRIOR_HELP)] = None
-    """`own`, `none` or the file of a prior."""
-
     start: float | None = None  # Ratio sigma / alpha to start from, with a prior.
+    # Of a model of classes, the one that the sampler draws; by default none in particular.
     class_name: Annotated[str | None, arg(name="class", metavar="NAME")] = None
-    """Of a model of classes, the one that the sampler draws; by default none in particular."""
-
     guidance: Annotated[float, arg(help=GUIDANCE_HELP)] = 1.0
-    """w of classifier-free guidance."""
-
     batch: int | None = None  # A fixed number of samples, for programs that want one; by default it is open.
     overwrite: bool = False  # Replace what is there.
 
     def __post_init__(self) -> None:
         """Check every value that does not need the model."""
-        ending = ENDINGS.get(self.to)
-        if ending is not None and self.out.suffix != ending:
+        if self.to != "diffusers" and self.out.suffix != (ending := WRITERS[self.to][0]):
             raise ValueError(f"--out = {self.out} must end in {ending} for --to {self.to}")
         for name, value in (("steps", self.steps), ("batch", self.batch)):
             if value is not None and value < 1:
@@ -108,9 +97,8 @@ def write_graph(model: LearnedModel, options: Export, prog: str) -> str:
     what = "x, t to denoised samples" if model.kind == "score" else "x, t, lam to the prox"
     if options.steps is not None:
         told = () if options.class_name is None else (options.class_name,)
-        method = choose_method(
-            model, options.sampler, options.grid, options.prior, options.start, told, options.guidance
-        )
+        chosen = (options.sampler, options.grid, options.prior, options.start)
+        method = choose_method(model, *chosen, told, options.guidance)
         if options.guidance != 1 and not told:
             raise ValueError(f"--guidance = {options.guidance:g} leads to a class: name it with --class")
         found = label_indices(model.classes, told, range(1)) if told else None
@@ -123,7 +111,6 @@ def write_graph(model: LearnedModel, options: Export, prog: str) -> str:
         module = graphs.SamplerGraph(operand(asked, method.sampler)[0], model.network, method.sampler, grid, prior)
         what = f"noise to samples{'' if label is None else f' of {options.class_name}'} by {method.name} on {grid.name}"
         example = (x,)
-    write = graphs.write_onnx if options.to == "onnx" else graphs.write_torch_export
-    write(module, example, options.out, batch=options.batch)
+    WRITERS[options.to][1](module, example, options.out, batch=options.batch)
     sizes = "x".join(map(str, shape))
     return f"{what}, {sizes}, batch {options.batch or 'open'}, {options.out.stat().st_size / 1e6:.1f} MB"

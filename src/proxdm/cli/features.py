@@ -16,8 +16,8 @@ from proxdm.data.known import Split
 from proxdm.metrics.classifier import ClassifierConfig, accuracy, feature_module, load_labelled, train_classifier
 from proxdm.metrics.features import InputForm, load_extractor, load_module, save_module, sides
 from proxdm.metrics.statistics import check_target
-from proxdm.runtime.device import choose_device
 from proxdm.runtime.files import check_folder
+from proxdm.runtime.processes import choose_device
 from proxdm.runtime.words import duration
 
 

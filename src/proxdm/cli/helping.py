@@ -62,32 +62,28 @@ def wants_help(arguments: Sequence[str]) -> bool:
     return last in ("-h", "--help") and not any(one.startswith("-") or Path(one).exists() for one in others)
 
 
-def show(verb: str, module: str, arguments: Sequence[str]) -> int:
-    """Print the help of a verb and return the exit status."""
+def show(verb: str, arguments: Sequence[str]) -> None:
+    """Print the help of a verb."""
     place = _place(verb, arguments)
     try:
         text = place.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         written = io.StringIO()
-        status = 0
         with contextlib.redirect_stdout(written):
             try:
-                status = importlib.import_module(module).main(arguments, f"proxdm {verb}")
+                importlib.import_module(f"proxdm.cli.{verb}").main(arguments, f"proxdm {verb}")
             except SystemExit as stop:
-                status = stop.code if isinstance(stop.code, int) else 0
+                if stop.code:
+                    raise
         text = written.getvalue()
         if lines := EXAMPLES.get(verb):
             text += "\nexamples:\n" + "".join(f"  {line}\n" for line in lines)
-        if status:
-            print(text, end="")
-            return status
         with contextlib.suppress(OSError):  # nobody is told that it will be slow again
             place.parent.mkdir(parents=True, exist_ok=True)
             part = place.with_suffix(f".{hashlib.sha256(text.encode()).hexdigest()[:8]}")
             part.write_text(text, encoding="utf-8")
             part.replace(place)
     print(text, end="")
-    return 0
 
 
 def _place(verb: str, arguments: Sequence[str]) -> Path:

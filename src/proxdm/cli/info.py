@@ -59,7 +59,6 @@ def describe(source: str, weights: str | None = None) -> dict[str, Any]:
             "network": str(file.network),
             "parameters": file.parameters,
             "weight_sets": list(file.weight_sets),
-            "recorded_losses": file.train_losses,
             "samplers": fitting_samplers(file.kind),
         }
     found = find(source, weights)

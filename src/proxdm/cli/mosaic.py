@@ -23,7 +23,7 @@ from proxdm.generation import TUNED, SamplePlan, generate
 from proxdm.pixels import to_uint8
 from proxdm.plotting import style
 from proxdm.plotting.mosaic import draw_mosaic
-from proxdm.runtime.device import choose_device
+from proxdm.runtime.processes import choose_device
 
 
 @dataclass(frozen=True, kw_only=True)

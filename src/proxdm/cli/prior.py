@@ -23,7 +23,7 @@ from proxdm.pixels import to_model_range
 from proxdm.plotting.prior import draw_prior, prior_samples
 from proxdm.priors import Prior, PriorError, load_prior, save_prior, start_for
 from proxdm.priors.gain import THRESHOLDS
-from proxdm.runtime.device import choose_device
+from proxdm.runtime.processes import choose_device
 
 
 @dataclass(frozen=True, kw_only=True)

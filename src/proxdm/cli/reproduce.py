@@ -28,8 +28,8 @@ from proxdm.experiments.toy import ToyPlan, run_toy
 from proxdm.metrics.features import load_extractor
 from proxdm.metrics.inception import fetch_weights
 from proxdm.metrics.statistics import compute_statistics
-from proxdm.runtime.device import choose_device
 from proxdm.runtime.files import check_folder, replacing
+from proxdm.runtime.processes import choose_device
 
 MARK = "reproduce.json"
 """File in the folder of a block that says which block it is, and whether a tiny one."""

@@ -14,8 +14,8 @@ from proxdm.cli import parse
 from proxdm.data.load import DataConfig, Flip, load_data
 from proxdm.metrics.features import load_extractor, sides
 from proxdm.metrics.statistics import check_target, compute_statistics
-from proxdm.runtime.device import choose_device
 from proxdm.runtime.files import check_folder
+from proxdm.runtime.processes import choose_device
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from proxdm.cli.evaluate import ModelOptions
 from proxdm.cli.tables import table
 from proxdm.evaluation import TuningPlan, tune
 from proxdm.metrics.registry import METRICS
-from proxdm.runtime.device import choose_device
 from proxdm.runtime.files import replacing
+from proxdm.runtime.processes import choose_device
 
 
 @dataclass(frozen=True, kw_only=True)

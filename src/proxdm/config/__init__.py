@@ -21,7 +21,6 @@ from torch import nn
 from proxdm.conditioning import ConditioningConfig, TrainingRange, make_draws
 from proxdm.config import codec
 from proxdm.config.codec import ConfigError as ConfigError
-from proxdm.config.codec import UnknownTypeError, merged, parse_json
 from proxdm.config.codec import differences as differences
 from proxdm.config.codec import to_dict as to_dict
 from proxdm.data.load import DataConfig
@@ -154,8 +153,7 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         """Reject values out of range."""
-        _at_least("training", self, steps=1, batch_size=1, micro_batch=1, patience=1, seed=0)
-        _at_least("training", self, stop_after=0)
+        _at_least("training", self, steps=1, batch_size=1, micro_batch=1, patience=1, seed=0, stop_after=0)
         if not 0 <= self.validation <= 0.5:
             raise ConfigError(f"training.validation = {self.validation} must lie in [0, 0.5], such as 0.05")
         if self.stop_after and not self.validation:
@@ -182,8 +180,8 @@ class LoggingConfig:
 
     def __post_init__(self) -> None:
         """Reject values out of range."""
-        counts = {"every": 1, "checkpoint_every": 1, "preview_samples": 1, "preview_steps": 1}
-        _at_least("logging", self, keep=0, preview_every=0, **counts)
+        _at_least("logging", self, every=1, checkpoint_every=1, keep=0)
+        _at_least("logging", self, preview_every=0, preview_samples=1, preview_steps=1)
 
 
 @dataclass(frozen=True)
@@ -234,11 +232,7 @@ class Config:
         return find_sampler(self.conditioning.rule or "ode-euler")
 
     def of_classes(self, names: tuple[str, ...]) -> Config:
-        """Return the configuration of a model of classes, with a network that is told of them, and labelled data.
-
-        Raises:
-            ConfigError: The network takes no classes.
-        """
+        """Return the configuration of a model of classes: labelled data, and a network that is told of them."""
         network: Any = self.model.network
         if not hasattr(network, "classes"):
             raise ConfigError(f"the network {type(network).__name__} has no field `classes`, and takes no labels")
@@ -258,10 +252,7 @@ codec.converter.register_unstructure_hook(
 
 
 def to_json(config: object) -> str:
-    """Return a configuration as indented JSON; :func:`from_json` gives it back exactly.
-
-    A VPSDE is written as `beta_min` and `beta_max` of the model, as it has been from the first version on.
-    """
+    """Return a configuration as indented JSON; a VPSDE is written as `beta_min` and `beta_max` of the model."""
     data = to_dict(config)
     model = data.get("model", data)
     if isinstance(model, dict) and model.get("schedule", {}).get("type") == "vpsde":
@@ -271,29 +262,28 @@ def to_json(config: object) -> str:
 
 def from_json(text: str, kind: type[T] = Config) -> T:  # type: ignore[assignment]
     """Return the configuration that :func:`to_json` wrote; a ConfigError names what is wrong with any other text."""
-    return from_dict(parse_json(text), kind)
+    return from_dict(codec.parse_json(text), kind)
 
 
 def from_dict(data: Any, kind: type[T] = Config) -> T:  # type: ignore[assignment]
     """Return the configuration that a plain dictionary describes; fields that are missing take their defaults."""
     try:
         return codec.from_dict(_with_schedule(data), kind)
-    except UnknownTypeError as error:
-        modules = data.get("imports") if isinstance(data, Mapping) else None
-        names = " ".join(map(str, modules or ["MODULE"]))
-        raise UnknownTypeError(f"{error}; an own one is made known by --import {names}") from error
+    except codec.UnknownTypeError as error:
+        names = " ".join(map(str, data.get("imports") or ["MODULE"]))
+        raise codec.UnknownTypeError(f"{error}; an own one is made known by --import {names}") from error
 
 
 def overlay(config: Config, changes: Mapping[str, Any]) -> Config:
     """Return `config` with the values of a (partial) dictionary in place of its own."""
-    return from_dict(merged(to_dict(config), _with_schedule(changes)), Config)
+    return from_dict(codec.merged(to_dict(config), _with_schedule(changes)), Config)
 
 
 def _with_schedule(data: Any) -> Any:
     """Return the dictionary of a configuration or a model with the `beta_min` and `beta_max` of a model in a VPSDE."""
     if not isinstance(data, Mapping):
         return data
-    if isinstance(data.get("model"), Mapping):
+    if "model" in data:
         return {**data, "model": _with_schedule(data["model"])}
     betas = {key: data[key] for key in ("beta_min", "beta_max") if key in data}
     others = {key: value for key, value in data.items() if key not in betas}

@@ -12,13 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any, Literal, TypeVar
 
-from cattrs import (
-    BaseValidationError,
-    ClassValidationError,
-    Converter,
-    ForbiddenExtraKeysError,
-    IterableValidationError,
-)
+import cattrs
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn
 from cattrs.strategies import configure_union_passthrough
 
@@ -26,7 +20,7 @@ from proxdm.errors import ProxdmError, did_you_mean
 
 T = TypeVar("T")
 
-converter = Converter(unstruct_collection_overrides={tuple: list})
+converter = cattrs.Converter(unstruct_collection_overrides={tuple: list})
 """The rules of this module; :mod:`proxdm.config` adds those of single fields."""
 
 
@@ -50,7 +44,7 @@ def from_dict(data: Any, kind: type[T]) -> T:
     """Return the configuration that a plain dictionary describes; fields that are missing take their defaults."""
     try:
         return converter.structure(data, kind)
-    except (ProxdmError, TypeError, ValueError, BaseValidationError) as error:
+    except (ProxdmError, TypeError, ValueError, cattrs.BaseValidationError) as error:
         cause, text = _explain(error, "", data, kind)
         raise (UnknownTypeError if isinstance(cause, UnknownTypeError) else ConfigError)(text) from error
 
@@ -64,10 +58,7 @@ def parse_json(text: str) -> Any:
 
 
 def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the nested dictionary `base` with the values of `changes` in place of its own.
-
-    Where `changes` names another `"type"` than the base, nothing of the base is kept there.
-    """
+    """Return the nested `base` with the values of `changes` in place of its own; another `"type"` keeps none of it."""
     if not isinstance(changes, Mapping):
         raise ConfigError(f"a configuration must be a JSON object, got {changes!r}")
     if "type" in changes and changes["type"] != base.get("type"):
@@ -150,7 +141,7 @@ converter.register_structure_hook_func(lambda kind: typing.get_origin(kind) is t
 
 def _explain(error: BaseException, path: str, data: Any, kind: Any) -> tuple[BaseException, str]:
     """Return the first thing that is wrong, and one line on it that names the field, its value and what is allowed."""
-    if isinstance(error, ClassValidationError | IterableValidationError):
+    if isinstance(error, cattrs.ClassValidationError | cattrs.IterableValidationError):
         noted, plain = error.group_exceptions()  # of single fields or items, and of the whole
         if not plain:
             cause, note = noted[0]
@@ -159,7 +150,7 @@ def _explain(error: BaseException, path: str, data: Any, kind: Any) -> tuple[Bas
             inside = None if isinstance(cause, KeyError) else data[step]
             return _explain(cause, f"{path}{place}".removeprefix("."), inside, note.type)
         error = plain[0]
-    if isinstance(error, ForbiddenExtraKeysError):
+    if isinstance(error, cattrs.ForbiddenExtraKeysError):
         key, known = min(error.extra_fields), [entry.name for entry in fields(error.cl)]
         hint = did_you_mean(key, known) or f"; the keys there are {', '.join(known)}"
         return error, f"unknown key {f'{path}.{key}'.removeprefix('.')!r}{hint}"

@@ -28,8 +28,8 @@ from proxdm.data.images import ImageData
 from proxdm.data.load import Flip
 from proxdm.errors import DataError, did_you_mean, one_line
 from proxdm.pixels import to_model_range
+from proxdm.runtime.registry import parse_call
 from proxdm.runtime.seeds import derived_seed, step_generator
-from proxdm.runtime.spec import parse_call
 
 # Tags of the four uses of random numbers, chosen apart from the small numbers that index samples elsewhere.
 _ORDER, _RANDOM_FLIP, _FROZEN_FLIP, _AUGMENT = 0x6F726465, 0x72666C70, 0x66666C70, 0x6175676D

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from proxdm.evaluation.results import RESULTS, EvaluationRow
-from proxdm.runtime.jsonlines import JsonLines
+from proxdm.runtime.files import JsonLines
 
 _TYPES: dict[type, tuple[str, ...]] = {
     float: ("steps", "nfe", "samples", "seed", "seconds", "images_per_second"),

@@ -22,7 +22,7 @@ from proxdm.metrics.registry import METRICS
 from proxdm.metrics.statistics import ReferenceStatistics, StatisticsError, compute_statistics
 from proxdm.models import LearnedModel
 from proxdm.operators import label_indices
-from proxdm.runtime.digests import sha256_of
+from proxdm.runtime.files import sha256_of
 
 _ROWS = 4096
 _SUBSET_SEED = 0

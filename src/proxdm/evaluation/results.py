@@ -1,4 +1,4 @@
-"""Rows of results: one JSON object a line in `results.jsonl` (:class:`proxdm.runtime.jsonlines.JsonLines`)."""
+"""Rows of results: one JSON object a line in `results.jsonl` (:class:`proxdm.runtime.files.JsonLines`)."""
 
 from __future__ import annotations
 

@@ -34,12 +34,8 @@ from proxdm.metrics.features import FeatureExtractor, load_extractor
 from proxdm.metrics.registry import METRICS
 from proxdm.metrics.statistics import ReferenceStatistics
 from proxdm.operators import label_indices
-from proxdm.runtime.device import choose_device
-from proxdm.runtime.digests import digest_of
-from proxdm.runtime.files import check_folder, replacing
-from proxdm.runtime.jsonlines import JsonLines
-from proxdm.runtime.locks import lock
-from proxdm.runtime.processes import Place, find_place
+from proxdm.runtime.files import JsonLines, check_folder, digest_of, lock, replacing
+from proxdm.runtime.processes import Place, choose_device, find_place
 from proxdm.runtime.words import duration
 from proxdm.sweep import Cell, Skipped, sweep
 

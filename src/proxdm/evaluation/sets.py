@@ -19,7 +19,7 @@ from proxdm.metrics.frechet import MomentAccumulator
 from proxdm.metrics.registry import METRICS, metrics_help
 from proxdm.metrics.statistics import ReferenceStatistics, StatisticsError
 from proxdm.pixels import to_uint8
-from proxdm.runtime.device import choose_device
+from proxdm.runtime.processes import choose_device
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,7 @@ from proxdm.generation import Say, method_name, warn
 from proxdm.grids import LARGEST_START, TimeGrid, grid_parameters
 from proxdm.metrics.registry import METRICS
 from proxdm.priors import few_step_shape, start_for
-from proxdm.runtime.device import choose_device
-from proxdm.runtime.processes import Place
+from proxdm.runtime.processes import Place, choose_device
 from proxdm.schedules import Schedule
 from proxdm.sweep import Cell, Method
 

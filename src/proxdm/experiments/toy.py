@@ -27,7 +27,7 @@ from proxdm.experiments.toy_result import Particles, ToyResult, Trajectory
 from proxdm.metrics.wasserstein import MAX_PAIRS, w1, w2
 from proxdm.mixtures import GaussianMixture, Mode
 from proxdm.operators import FunctionModel, Model
-from proxdm.runtime.spec import parse_call
+from proxdm.runtime.registry import parse_call
 from proxdm.samplers import SAMPLERS, SamplerState, find_sampler
 from proxdm.schedules import Schedule
 from proxdm.sweep import Cell, Method

@@ -34,8 +34,7 @@ from torch import Tensor, nn
 from proxdm.errors import one_line
 from proxdm.metrics.inception import SIZE, FeatureError, load_inception
 from proxdm.pixels import to_model_range, to_uint8
-from proxdm.runtime.digests import sha256_of
-from proxdm.runtime.files import replacing
+from proxdm.runtime.files import replacing, sha256_of
 
 METADATA = "proxdm.json"  # the extra file inside a module file
 Shape = tuple[int, ...]  # (C, H, W)

@@ -18,7 +18,7 @@ from proxdm.errors import CheckpointError, ProxdmError
 from proxdm.evaluation.comparison import run_name
 from proxdm.evaluation.reading import Measured, find_results, read_results
 from proxdm.evaluation.results import folder_name
-from proxdm.runtime.jsonlines import JsonLines
+from proxdm.runtime.files import JsonLines
 from proxdm.runtime.words import duration
 
 EVALUATIONS = Path("evaluations")

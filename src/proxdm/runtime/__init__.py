@@ -1,1 +1,1 @@
-"""What several layers need and none owns: processes, seeds, signals, files, locks, digests, devices."""
+"""What several layers need and none owns: files, processes, seeds, registries, names with parameters."""

@@ -1,17 +1,24 @@
-"""Files and folders of results: checked before the work, never half written, never overwritten in silence."""
+"""Files: checked before the work, never half written, never overwritten in silence, known by their digests."""
 
 from __future__ import annotations
 
 import errno
+import hashlib
+import json
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
 
 from proxdm.errors import OutputError, ProxdmError
 
-_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO,
+               errno.EEXIST, errno.ENOTDIR, errno.EISDIR)  # fmt: skip
 
 
 @contextmanager
@@ -81,3 +88,106 @@ def staged(folder: Path, last: str) -> Iterator[Path]:
             yield stage
         for path in sorted(stage.iterdir(), key=lambda path: (path.name == last, path.name)):
             path.replace(folder / path.name)
+
+
+@contextmanager
+def lock(path: Path, *, wait: bool) -> Iterator[None]:
+    """Hold a file for this process; the lock goes with the process, however it ends."""
+    try:
+        import fcntl
+    except ImportError:  # Windows: no lock
+        yield
+        return
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            raise OutputError(f"another process holds {path}; wait for it, or choose another folder") from None
+        except OSError as error:  # a file system without locks
+            if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.EINVAL):
+                raise
+        yield
+
+
+class JsonLines:
+    """A file of one JSON object a line, which need not exist, and only ever grows by whole lines.
+
+    A line that an interrupted writer left unfinished is ignored, and removed before the next is written. Writers take
+    turns by a lock.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return all lines."""
+        return self._read()[0]
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Add a line; it is on the disk when this returns, whole or not at all."""
+        line = _line(record)
+        with naming(self.path), self._lock():
+            _, whole = self._read()
+            with self.path.open("r+b" if self.path.exists() else "x+b") as file:
+                file.truncate(whole)
+                if whole:
+                    file.seek(whole - 1)
+                    line = line if file.read(1) == b"\n" else b"\n" + line
+                try:
+                    file.write(line)
+                    file.flush()
+                    os.fsync(file.fileno())
+                except OSError:
+                    file.truncate(whole)
+                    raise
+
+    def replace(self, record: Mapping[str, Any], same: Callable[[Mapping[str, Any]], bool]) -> None:
+        """Put a line in the place of all that are the `same`, or at the end: a new file takes the place of the old."""
+        line = _line(record)
+        with naming(self.path), self._lock():
+            lines = [_line(other) for other in self.records() if not same(other)]
+            with replacing(self.path) as part:
+                part.write_bytes(b"".join([*lines, line]))
+
+    def _read(self) -> tuple[list[dict[str, Any]], int]:
+        """Return the whole lines and where they end."""
+        content = self.path.read_bytes() if self.path.exists() else b""
+        found: list[dict[str, Any]] = []
+        end = 0
+        for number, line in enumerate(content.splitlines(keepends=True), 1):
+            try:
+                record = json.loads(line) if line.strip() else None
+                if not isinstance(record, dict | None):
+                    raise ValueError("not an object")
+            except ValueError:
+                if line.endswith(b"\n"):
+                    raise OutputError(
+                        f"line {number} of {self.path} is not a JSON object; repair it, or move the file away"
+                    ) from None
+                break
+            found += [] if record is None else [record]
+            end += len(line)
+        return found, end
+
+    def _lock(self) -> AbstractContextManager[None]:
+        return lock(self.path.with_name(f".{self.path.name}.lock"), wait=True)
+
+
+def _line(record: Mapping[str, Any]) -> bytes:
+    return json.dumps(record, allow_nan=False).encode() + b"\n"
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file, 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest_of(tensors: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 of names, types, shapes and values of tensors, in the order of the names."""
+    digest = hashlib.sha256()
+    for key in sorted(tensors):
+        tensor = tensors[key]
+        digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""Where a process computes, and how it meets the others: a thin view of accelerate.
+"""Where a process computes, how it meets the others (a thin view of accelerate), and how it is told to end.
 
 `accelerate launch`, `torchrun` and a plain `python` all work; the processes are those of the launcher. (On CPUs,
 `accelerate launch --num_processes 2` starts one process unless it is given an MPI host file; `torchrun` starts two.)
@@ -6,11 +6,33 @@
 
 from __future__ import annotations
 
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from types import FrameType
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
+
+SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
+"""Ctrl-C; the end of a job; of a session (unless ignored, as under nohup); slurm's usual warning before the end."""
+
+
+def choose_device(name: str | torch.device) -> torch.device:
+    """Return a device by name; `auto` is CUDA or MPS where there is one, else the CPU."""
+    if name == "auto":
+        kind = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        return torch.device(kind)
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, ValueError, NotImplementedError) as error:
+        reason = " ".join(str(error).split()).partition(". ")[0]
+        raise ValueError(f"device = {name} cannot be used here ({reason}); use auto, cpu or another device") from error
+    return device
 
 
 @dataclass(frozen=True)
@@ -70,3 +92,33 @@ def leave_processes() -> bool:
     state = PartialState()
     state.destroy_process_group()
     return bool(state.is_main_process)
+
+
+@contextmanager
+def deferred_signals() -> Iterator[list[int]]:
+    """Give a list to which :data:`SIGNALS` add their number, instead of ending the process: a step can be finished.
+
+    A second signal has its usual effect. Signals are handled in the main thread only; elsewhere the list stays empty.
+    """
+    received: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield received
+        return
+    known = (number for name in SIGNALS if (number := getattr(signal, name, None)) is not None)
+    before = {number: signal.getsignal(number) for number in known}
+    for number in set(before) - {signal.SIGINT, signal.SIGTERM}:
+        if before[number] == signal.SIG_IGN:
+            del before[number]
+
+    def note(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+    try:
+        for number in before:
+            signal.signal(number, note)
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

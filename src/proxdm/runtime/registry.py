@@ -1,19 +1,22 @@
-"""Tables of named entries that own what is said of them, and the plugins that add to them.
+"""Tables of named entries that own what is said of them, plugins that add to them, and names with parameters.
 
 An entry is added where it is defined, once: `@SAMPLERS.register("my-sampler")`. Messages and help list the names from
 the table. Users' entries come from modules named with `--import` (:func:`import_plugins`), or from packages that
 declare the entry-point group `proxdm.plugins`; the latter are imported when a name is not found, or all are listed.
+What the command line, configurations and results say of an entry with parameters is text, `ddim(eta=0.5)`.
 """
 
 from __future__ import annotations
 
+import ast
 import importlib
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from proxdm.errors import ProxdmError, did_you_mean
 
@@ -23,9 +26,10 @@ Registered = TypeVar("Registered")
 GROUP = "proxdm.plugins"
 """Entry-point group of packages that add entries."""
 
-
 IMPORTED: dict[str, None] = {}
 """Modules of the last :func:`import_plugins`, in their order: a run that needed them says so."""
+
+_CALL = re.compile(r"\s*([\w+:.-]+)\s*(?:\((.*)\))?\s*", re.DOTALL)
 
 
 class PluginError(ProxdmError, ImportError):
@@ -57,17 +61,12 @@ class Registry(Mapping[str, Entry]):
 
     def find(self, name: str) -> Entry:
         """Return the entry of that name."""
-        if name not in self._entries:
-            load_entry_points()
-        if name not in self._entries:
-            raise ValueError(self.unknown(name))
-        return self._entries[name]
-
-    def unknown(self, name: str) -> str:
-        """Return the message of a name that is not in the table."""
-        names = ", ".join(self._entries)
-        hint = did_you_mean(name, self._entries) or "; an own one is made known by --import MODULE"
-        return f"unknown {self.kind} {name!r}{hint}; the {self.kind}s are {names}"
+        try:
+            return self[name]
+        except KeyError:
+            hint = did_you_mean(name, self._entries) or "; an own one is made known by --import MODULE"
+            names = ", ".join(self._entries)
+            raise ValueError(f"unknown {self.kind} {name!r}{hint}; the {self.kind}s are {names}") from None
 
     def __getitem__(self, name: str) -> Entry:
         if name not in self._entries:
@@ -110,3 +109,50 @@ def load_entry_points() -> None:
 def _origin(entry: object) -> tuple[str, str]:
     kind = entry if isinstance(entry, type) or hasattr(entry, "__qualname__") else type(entry)
     return getattr(kind, "__module__", "?"), getattr(kind, "__qualname__", repr(entry))
+
+
+def parse_call(text: str) -> tuple[str, dict[str, Any]]:
+    """Return name and parameters of `name` or `name(a=1, b=word)`."""
+    wrong = ValueError(f"{text!r} is not of the form name or name(parameter=value, ...)")
+    if (match := _CALL.fullmatch(text)) is None:
+        raise wrong
+    name, inside = match.groups()
+    try:
+        call = ast.parse(f"f({inside or ''})", mode="eval").body
+        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
+            raise wrong
+        if call.args or any(keyword.arg is None for keyword in call.keywords):
+            raise wrong
+        return name, {str(keyword.arg): _value(keyword.value) for keyword in call.keywords}
+    except (SyntaxError, ValueError):
+        raise wrong from None
+
+
+def format_call(name: str, parameters: Mapping[str, Any]) -> str:
+    """Return `name` or `name(a=1, b=word)`, which :func:`parse_call` reads back."""
+    if not parameters:
+        return name
+    inside = ", ".join(f"{key}={_text(value)}" for key, value in parameters.items())
+    return f"{name}({inside})"
+
+
+def check_parameters(what: str, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
+    """Check parameters by the names and the types of their defaults (None takes any)."""
+    for key, value in given.items():
+        if key not in defaults:
+            known = ", ".join(defaults) or "none"
+            raise ValueError(f"{what} has no parameter {key!r}; its parameters are: {known}")
+        kind = type(defaults[key])
+        fits = isinstance(value, int | float) if kind is float else isinstance(value, kind)
+        if defaults[key] is not None and (not fits or (isinstance(value, bool) and kind is not bool)):
+            raise ValueError(f"{key} = {value!r} of {what} must be of type {kind.__name__}, as {defaults[key]!r} is")
+
+
+def _value(node: ast.expr) -> Any:
+    return node.id if isinstance(node, ast.Name) else ast.literal_eval(node)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, str):
+        return value if value.isidentifier() and value not in ("True", "False", "None") else repr(value)
+    return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else repr(value)

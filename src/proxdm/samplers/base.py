@@ -35,8 +35,7 @@ from proxdm.noise import GeneratorNoise, NoiseSource, SeededNoise, StartedNoise
 from proxdm.operators import METHODS, Ask, FunctionModel, Model, Operator, label_indices, of_classes
 from proxdm.priors.base import Prior, PriorError, warm_start
 from proxdm.priors.gain import few_step_grid, start_for, with_gain
-from proxdm.runtime.registry import Registry
-from proxdm.runtime.spec import check_parameters, format_call, parse_call
+from proxdm.runtime.registry import Registry, check_parameters, format_call, parse_call
 from proxdm.schedules import Schedule, Time
 
 

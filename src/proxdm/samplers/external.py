@@ -21,7 +21,7 @@ from torch import Tensor
 from proxdm.errors import OperatorError, StepError, did_you_mean
 from proxdm.grids import TimeGrid
 from proxdm.operators import Ask
-from proxdm.runtime.spec import format_call, parse_call
+from proxdm.runtime.registry import format_call, parse_call
 from proxdm.samplers.base import PREFIXES, Sampler
 from proxdm.schedules import Schedule
 

@@ -31,8 +31,7 @@ from proxdm.errors import DataError
 from proxdm.imaging import is_image_shape
 from proxdm.networks import MLPConfig, UNetConfig
 from proxdm.presets import AUTO, NEW
-from proxdm.runtime.device import choose_device
-from proxdm.runtime.processes import find_place
+from proxdm.runtime.processes import choose_device, find_place
 from proxdm.runtime.words import duration
 from proxdm.training.estimate import step_seconds
 from proxdm.training.loop import ingredients

@@ -8,7 +8,10 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from proxdm.runtime.averages import decay_at
+
+def decay_at(decay: float, step: int) -> float:
+    """Return `min(decay, (1 + n) / (10 + n))`, the warmed-up decay of step n (that of TensorFlow and timm)."""
+    return min(decay, (1 + step) / (10 + step))
 
 
 class WeightAverages:

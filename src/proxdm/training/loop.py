@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 from proxdm._version import __version__
 from proxdm.checkpoints import store
 from proxdm.checkpoints.load import open_source
-from proxdm.checkpoints.portable import describe_model, first_difference
+from proxdm.checkpoints.portable import describe_model, first_difference, write_config
 from proxdm.checkpoints.store import Checkpoint, TrainingState
 from proxdm.conditioning import Draws, make_draws
 from proxdm.config import Config, ConfigError
@@ -34,10 +34,9 @@ from proxdm.losses import Objective, ObjectiveConfig, Phase
 from proxdm.models import LearnedModel
 from proxdm.networks.embeddings import retold
 from proxdm.priors import PriorError, save_prior
-from proxdm.runtime.digests import digest_of
-from proxdm.runtime.processes import find_place
+from proxdm.runtime.files import digest_of
+from proxdm.runtime.processes import deferred_signals, find_place
 from proxdm.runtime.seeds import WEIGHTS, derived_seed
-from proxdm.runtime.signals import deferred_signals
 from proxdm.training.log import RunLog, draw_preview, preview_sampler
 from proxdm.training.settings import RunRecord, Settings, describe_run
 from proxdm.training.stepper import Stepper, learning_rate
@@ -245,7 +244,7 @@ class Trainer:
             self._check_data(found.state.data)
             self._set_horizon(found.state.horizon)
         if self.place.is_main:
-            store.write_config(self.folder, self.record)
+            write_config(self.folder, self.record)
             store.truncate_log(self.folder, self.step)
 
     def _check_data(self, before: str) -> None:
