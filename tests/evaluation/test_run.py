@@ -21,7 +21,7 @@ from proxdm.data.load import DataConfig
 from proxdm.errors import NonFiniteError, OperatorError, OutputError
 from proxdm.evaluation import EvaluationRow, evaluate
 from proxdm.evaluation import run as running
-from proxdm.evaluation.chunks import ChunkSampler
+from proxdm.evaluation.run import ChunkSampler
 from proxdm.grids import TimeGrid
 from proxdm.metrics.features import FeatureError, pixels
 from proxdm.metrics.frechet import fid_infinity, frechet_distance
@@ -420,7 +420,7 @@ def test_two_processes_give_the_numbers_of_one(prox, plan, tmp_path):
 
 KILLED = """
 import os, signal, sys
-from proxdm.evaluation.chunks import ChunkSampler
+from proxdm.evaluation.run import ChunkSampler
 draw = ChunkSampler.draw
 
 def dying(self, cell, number):

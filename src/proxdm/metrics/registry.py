@@ -80,6 +80,10 @@ class Metric:
         """Let the registry tell metrics of one name apart by their functions."""
         vars(self).update(__module__=self.compute.__module__, __qualname__=self.compute.__qualname__)
 
+    def measure(self, samples: Any, reference: Any) -> dict[str, float]:
+        """Return its values by their names."""
+        return dict(zip(self.values, self.compute(samples, reference), strict=True))
+
     def used(self, samples: int, images: int | None) -> list[int | None]:
         """Return the numbers of samples and of reference images (None: not known), of so many, that it is taken on."""
         limit = self.most if self.against in ("some", "held") else None
