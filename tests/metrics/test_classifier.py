@@ -19,7 +19,6 @@ from proxdm.metrics import classifier
 from proxdm.metrics.classifier import (
     ClassifierConfig,
     ImageClassifier,
-    LabelledImages,
     accuracy,
     feature_module,
     load_labelled,
@@ -38,7 +37,7 @@ def stripes(seed=0):
     images = torch.randint(0, 100, (64, 1, 8, 8), generator=generator, dtype=torch.uint8)
     images[labels == 0, :, :, :4] += 120
     images[labels == 1, :, :, 4:] += 120
-    return LabelledImages(ImageData(images, "stripes"), labels, ("left", "right"))
+    return ImageData(images, "stripes", labels=labels, classes=("left", "right"))
 
 
 def random_classifier(channels=1, side=8):
@@ -127,11 +126,11 @@ def test_steps_follow_the_number_of_images_and_flips_the_data(name, count, steps
 
 def test_a_fifth_of_the_digits_is_held_out_always_the_same():
     train, test = load_labelled(DataConfig("digits"))
-    assert (len(train.images), len(test.images)) == (1438, 359)
+    assert (len(train), len(test)) == (1438, 359)
     whole = load_data("digits").images
-    both = torch.cat([train.images.images, test.images.images]).flatten(1)
+    both = torch.cat([train.images, test.images]).flatten(1)
     assert sorted(map(bytes, both.numpy())) == sorted(map(bytes, whole.flatten(1).numpy()))
-    assert "without a random 1/5" in train.images.preprocessing
+    assert "without a random 1/5" in train.preprocessing
     torch.manual_seed(1)
     assert torch.equal(load_labelled(DataConfig("digits"))[1].labels, test.labels)
 
@@ -145,14 +144,15 @@ def test_known_data_are_tested_on_their_own_split(tmp_path):
             head = struct.pack(f">4B{values.ndim}I", 0, 0, 8, values.ndim, *values.shape)
             (tmp_path / f"{prefix}-{name}-ubyte.gz").write_bytes(gzip.compress(head + values.tobytes()))
     train, test = load_labelled(DataConfig("mnist", root=str(tmp_path)))
-    assert (len(train.images), len(test.images), train.images.shape) == (40, 6, (1, 32, 32))
-    assert (train.images.split, test.images.split) == ("train", "test")
-    assert train.names == ("0", "1")
+    assert (len(train), len(test), train.shape) == (40, 6, (1, 32, 32))
+    assert (train.split, test.split) == ("train", "test")
+    assert train.classes == ("0", "1")
 
 
 @pytest.mark.parametrize(
     "shape, names, latent, message",
     [
+        ((4, 1, 8, 8), (), False, "x has no labels"),
         ((4, 1, 8, 9), ("a", "b"), False, "x has images 9x8; .* 4 at least"),
         ((4, 1, 3, 3), ("a", "b"), False, "x has images 3x3"),
         ((4, 4, 8, 8), ("a", "b"), True, "x holds arrays of 4 channels"),
@@ -161,12 +161,11 @@ def test_known_data_are_tested_on_their_own_split(tmp_path):
     ],
 )
 def test_what_cannot_be_classified(shape, names, latent, message):
-    images = ImageData(torch.zeros(shape), "x", latent=latent)
+    labels = torch.arange(shape[0]) % len(names) if names else None
+    images = ImageData(torch.zeros(shape), "x", latent=latent, labels=labels, classes=names)
     with pytest.raises(FeatureError, match=message) as caught:
-        train_classifier(LabelledImages(images, torch.arange(shape[0]) % len(names), names), ClassifierConfig())
+        train_classifier(images, ClassifierConfig())
     assert "\n" not in str(caught.value)
-    with pytest.raises(FeatureError, match="stripes: 64 images have 3 labels"):
-        train_classifier(dataclasses.replace(stripes(), labels=torch.zeros(3)), ClassifierConfig())
 
 
 def test_a_loss_that_is_not_finite():

@@ -9,7 +9,7 @@ import platform
 import re
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -79,7 +79,8 @@ def evaluate(
     `torchrun` or `accelerate launch` samples are shared by the processes; they are the same, and so are the values up
     to the rounding of float64 sums.
     """
-    place = _place(device)
+    alone = int(os.environ.get("WORLD_SIZE", "1")) == 1  # no launcher has started several processes
+    place = Place(choose_device(device)) if alone else find_place("cpu" if str(device) == "cpu" else "auto")
     if not place.is_main:
         say, progress = (lambda line: None), False
     opened = source if isinstance(source, Opened) else open_source(source, weights, preset, device=place.device)
@@ -93,18 +94,21 @@ def evaluate(
     for one in skipped:
         say(f"skipped {one.sampler} at N = {one.steps}: {one.reason}")
     name = type(opened.model).__name__ if isinstance(source, Opened) else str(source)
-    with _told(say):
+    with warnings.catch_warnings(record=True, action="always") as caught:
         job = open_job(plan, name, opened, place, out, progress)
+    for warning in caught:
+        say(f"warning: {' '.join(str(warning.message).split())}")
     values = [value for metric in plan.metrics for value in METRICS[metric].values]
     rows = {} if overwrite else {cell: find_row(known, identity(job.record(cell)), values) for cell in cells}
     missing = [cell for cell in cells if rows.get(cell) is None]
     if (reused := len(cells) - len(missing)) > 0:
         say(f"{reused} of {len(cells)} rows are there already")
-    if plan.compile and missing:
-        say("compiling the network")
-        job.sampler.compile()
-    for line in job.forewarnings(missing):
-        say(line)
+    if missing:
+        if plan.compile:
+            say("compiling the network")
+            job.sampler.compile()
+        for line in job.forewarnings(missing):
+            say(line)
     place.wait()  # nobody writes before everybody has read
     found = sweep(cells, lambda cell: job.measure(cell, results, overwrite=overwrite), known=rows.get)
     return Evaluation(tuple(found) if place.is_main else (), tuple(skipped), reused)
@@ -203,8 +207,6 @@ class _Job:
 
     def forewarnings(self, cells: Sequence[Cell]) -> Iterator[str]:
         """Yield what will be poor, and how long it will take."""
-        if not cells:
-            return
         yield from unusual(self.opened.model, cells)
         if "fid" in self.plan.metrics and self.plan.samples <= (dim := self.extractor.dim):
             yield (
@@ -324,20 +326,3 @@ def open_job(plan: EvaluationPlan, name: str, opened: Opened, place: Place, out:
     limits = replace(limits, pixels=max(min(PICTURED, plan.samples), limits.pixels))
     digest = digest_of({key: value.detach().cpu() for key, value in model.network.state_dict().items()})
     return _Job(plan, name, opened, digest, sampler, limits, extractor, reference, place, out, progress)
-
-
-def _place(device: str | torch.device) -> Place:
-    """Return where this process computes, joining the others if a launcher has started several."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        return Place(choose_device(device))
-    return find_place("cpu" if str(device) == "cpu" else "auto")
-
-
-@contextmanager
-def _told(say: Say) -> Iterator[None]:
-    """Pass warnings on, one line each."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        yield
-    for warning in caught:
-        say(f"warning: {' '.join(str(warning.message).split())}")

@@ -14,7 +14,7 @@ from proxdm.data.images import ImageData
 from proxdm.data.load import DataConfig, load_data
 from proxdm.evaluation.accumulate import Accumulator, Limits
 from proxdm.evaluation.reference import Reference, check_statistics, is_statistics
-from proxdm.metrics.features import FeatureExtractor, load_extractor, sides
+from proxdm.metrics.features import FEATURES_HELP, WEIGHTS_HELP, FeatureExtractor, load_extractor, sides
 from proxdm.metrics.registry import METRICS, metrics_help
 from proxdm.metrics.statistics import ReferenceStatistics, StatisticsError
 from proxdm.pixels import to_uint8
@@ -26,14 +26,8 @@ class ComparisonPlan:
     """How to compare two sets of pictures."""
 
     metrics: Annotated[tuple[str, ...], arg(help=f"{metrics_help()}.")] = ("fid",)
-    """Names in :data:`proxdm.metrics.registry.METRICS`."""
-
-    features: str = "inception"
-    """inception (the FID's network), pixels, or the file of a TorchScript (.pt) or exported (.pt2) module."""
-
-    inception_weights: Path | None = None
-    """File of the Inception weights, pt_inception-2015-12-05-6726825d.pth; by default it is downloaded once."""
-
+    features: Annotated[str, arg(help=FEATURES_HELP)] = "inception"
+    inception_weights: Annotated[Path | None, arg(help=WEIGHTS_HELP)] = None
     size: int | None = None  # Cut pictures to their central square and resize them to this; needed where sizes differ.
     grey: bool = False  # Take pictures as grey.
     limit: int | None = None  # Take the first so many pictures of each set only.
@@ -52,17 +46,11 @@ class ComparisonPlan:
 
 @dataclass(frozen=True)
 class SetComparison:
-    """What two sets of pictures are to each other.
+    """What two sets of pictures are to each other."""
 
-    Attributes:
-        values: The values of the metrics by name.
-        counts: Pictures of both; None where statistics do not say.
-        features: Name of the features.
-    """
-
-    values: dict[str, float]
-    counts: tuple[int | None, int | None]
-    features: str
+    values: dict[str, float]  # The values of the metrics by name
+    counts: tuple[int | None, int | None]  # Pictures of both; None where statistics do not say
+    features: str  # Name of the features
 
 
 def compare_sets(

@@ -32,11 +32,7 @@ class Discriminant:
 
     @classmethod
     def fit(cls, features: Tensor, labels: Tensor) -> Discriminant:
-        """Return the discriminant of features `(n, D)` with labels `(n,)`, 0 and up.
-
-        Raises:
-            ValueError: A class has no picture.
-        """
+        """Return the discriminant of features `(n, D)` with labels `(n,)`, 0 and up (ValueError: one has none)."""
         f, labels = check_features(features), labels.to(features.device)
         counts = torch.bincount(labels)
         if not bool((counts > 0).all()):
