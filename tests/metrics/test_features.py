@@ -197,7 +197,7 @@ def test_inception_features_of_real_pictures_equal_pytorch_fids(
 ):
     """Through PNG files and pytorch-fid's own reader on their side, from samples in [-1, 1] on ours.
 
-    PIL's conversion of a grey picture to RGB repeats it.
+    PIL's conversion of a grey picture to RGB repeats it. Our batch norms are folded into the convolutions.
     """
     chosen = cifar_pictures[:2, :1] if grey else cifar_pictures[:4]
     for index, picture in enumerate(chosen):

@@ -89,7 +89,9 @@ def compare_sets(
         if isinstance(ours, ReferenceStatistics) and metric.keeps != "moments":
             raise StatisticsError(f"{first} holds statistics only, and {metric.name} needs pictures")
         if isinstance(ours, ImageData) and len(ours) < metric.least:
-            raise StatisticsError(f"{first} has {len(ours)} pictures, and {metric.name} needs {metric.least} at least")
+            raise StatisticsError(
+                f"{len(ours)} pictures of {first} are too few for {metric.name}, which needs {metric.least} at least"
+            )
         if metric.keeps == "pixels" and len(shapes) == 2:
             named = " and ".join(sorted(map(sides, shapes)))
             raise StatisticsError(f"pixels of pictures {named} cannot be compared: give --size or --grey")
