@@ -70,18 +70,6 @@ class ClassifierConfig:
         return replace(self, steps=steps, flip=self.flip or ("random" if name in _MIRRORED else "none"))
 
 
-class Features(nn.Module):
-    """Layers, then the mean over the pixels: images `(B, C, S, S)` in [-1, 1] to features `(B, D)`."""
-
-    def __init__(self, layers: list[nn.Module]) -> None:
-        super().__init__()
-        self.body = nn.Sequential(*layers)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the features."""
-        return self.body(x).mean((2, 3))  # type: ignore[no-any-return]
-
-
 class ImageClassifier(nn.Module):
     """The network of this module, for images of `side` 4 or larger: its `features`, and logits of `classes` classes."""
 
@@ -98,7 +86,7 @@ class ImageClassifier(nn.Module):
             width = WIDTHS[min(stage, len(WIDTHS) - 1)]
             layers += [*_convolution(before, width, kernel, stride), *_convolution(width, width, 3, 1)]
             before, kernel, stride = width, 3, 1
-        self.features = Features(layers)
+        self.features = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.head = nn.Linear(before, classes)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -182,11 +170,11 @@ def accuracy(network: ImageClassifier, data: ImageData) -> float:
 def feature_module(network: ImageClassifier) -> nn.Module:
     """Return the features of a trained network, on the CPU, with batch normalisation folded into the convolutions."""
     layers: list[nn.Module] = []
-    for layer in network.features.body:
+    for layer in network.features:
         if isinstance(layer, nn.BatchNorm2d):  # it follows a convolution
             layer = fuse_conv_bn_eval(cast(nn.Conv2d, layers.pop()).eval(), layer.eval())
         layers.append(layer)
-    return Features(layers).cpu().to(memory_format=torch.contiguous_format).eval()
+    return nn.Sequential(*layers).cpu().to(memory_format=torch.contiguous_format).eval()
 
 
 def _convolution(before: int, width: int, kernel: int, stride: int) -> tuple[nn.Module, ...]:
