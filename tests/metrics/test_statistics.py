@@ -196,9 +196,9 @@ def test_fid_of_real_pictures_equals_that_of_pytorch_fids_features(
         features = score.get_activations(files, pytorch_fid_network, 8, num_workers=0)
         sigma = np.cov(features, rowvar=False)
         np.testing.assert_allclose(ours[-1].mu, features.mean(0), rtol=1e-5, atol=1e-5)
-        np.testing.assert_allclose(ours[-1].sigma, sigma, atol=1e-5 * np.abs(sigma).max())
+        assert np.linalg.norm(ours[-1].sigma - sigma) < 5e-5 * np.linalg.norm(sigma)
         theirs.append(features)
     a, b = ((features - features.mean(0)) / np.sqrt(7) for features in theirs)
     gap, overlap = theirs[0].mean(0) - theirs[1].mean(0), np.linalg.svd(a @ b.T, compute_uv=False).sum()
     expected = np.sum(gap**2) + np.sum(a**2) + np.sum(b**2) - 2 * overlap
-    assert ours[0].distance(ours[1]) == pytest.approx(expected, rel=1e-6)
+    assert ours[0].distance(ours[1]) == pytest.approx(expected, rel=5e-6)
