@@ -24,7 +24,7 @@ import torch
 
 from proxdm import generation
 from proxdm.checkpoints.load import Opened
-from proxdm.evaluation import EvaluationPlan, accumulate, chunks, evaluate, run
+from proxdm.evaluation import EvaluationPlan, accumulate, evaluate, run
 from proxdm.presets import get_preset
 
 
@@ -57,11 +57,11 @@ def watched(clock: Clock, model: torch.nn.Module) -> Iterator[None]:
         (network, "forward", "network"),
         (generation.SeededNoise, "__init__", "noise: generators"),
         (generation.SeededNoise, "initial", "noise: numbers"),
-        (chunks, "to_uint8", "rounding to uint8"),
+        (run, "to_uint8", "rounding to uint8"),
         (accumulate.Accumulator, "add", "moments"),
         (accumulate.Accumulator, "save", "saving the state"),
         (run._Job, "finish", "metrics and picture"),
-        (run, "_open", "features and reference"),
+        (run, "open_job", "features and reference"),
     ]
     before = [getattr(owner, name) for owner, name, _ in parts]
     for (owner, name, title), function in zip(parts, before, strict=True):

@@ -7,14 +7,11 @@ import re
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from proxdm.checkpoints.portable import save_model
 from proxdm.cli import main
 from proxdm.metrics.features import load_extractor, load_module
 from proxdm.metrics.statistics import ReferenceStatistics
-from proxdm.presets import get_preset
 from proxdm.runtime.files import sha256_of
 
 
@@ -47,20 +44,15 @@ def test_digits_then_statistics_then_an_evaluation(tmp_path, capsys):
     assert main(["stats", "digits", "--features", str(path), "--out", "s.npz", "--device", "cpu"]) == 0
     statistics = ReferenceStatistics.load(tmp_path / "s.npz")
     assert (statistics.backend, statistics.weights, statistics.dim) == ("digits-classifier", sha256_of(path), 128)
-    torch.manual_seed(0)
-    config = get_preset("digits-prox-hybrid")
-    model = config.model.build()
-    model.config = config
-    source = save_model(model.eval(), tmp_path / "m.safetensors", weights="raw")
-    common = ["--samples", "4", "--steps", "2", "--features", str(path), "--device", "cpu", "--out", "e"]
-    assert main(["evaluate", str(source), *common, "--reference", "s.npz"]) == 0
+    evaluate = "evaluate digits --samples 4 --steps 2 --device cpu --out e --reference s.npz --features {}"
+    assert main(evaluate.format(path).split()) == 0
     row = json.loads((tmp_path / "e" / "results.jsonl").read_text())
     assert row["features"]["weights"] == sha256_of(path)
     assert row["metrics"]["fid"] > 0
 
     capsys.readouterr()
     assert train("digits", "--out", "other.pt", "--seed", 1) == 0
-    assert main(["evaluate", str(source), *common[:4], "--features", "other.pt", "--reference", "s.npz"]) == 2
+    assert main(evaluate.format("other.pt").split()) == 2
     assert "were made by different routes: weights" in capsys.readouterr().err
 
 
@@ -74,12 +66,8 @@ def test_info(tmp_path, capsys):
     assert rows["takes"] == "channels: 1, 8x8, values -1 to 1"
     assert rows["sha256"] == sha256_of(tmp_path / "f.pt")
     assert (rows["seed"], rows["lr"], rows["classes"]) == ("5", "0.001", "0, 1, 2, 3, 4, 5, 6, 7, 8, 9")
-    (tmp_path / "bad.pt").write_bytes(b"nothing")
-    for name, words in (("bad.pt", "cannot be loaded as a module"), ("no.pt", "there is no file no.pt")):
-        assert features("info", name) == 2
-        err = capsys.readouterr().err
-        assert words in err
-        assert err.count("\n") == 1
+    assert features("info", "no.pt") == 2
+    assert "there is no file no.pt" in capsys.readouterr().err
 
 
 def test_a_folder_of_pictures_resized(tmp_path, capsys):
@@ -116,15 +104,11 @@ def test_without_a_sub_command(capsys):
     [
         (["train", "digitz"], "unknown data set with labels 'digitz' (did you mean 'digits'?)"),
         (["train", "celebahq-latents"], "celebahq-latents has no labels"),
-        (["train", "mnist", "--root", "."], "mnist (train) is not here"),
         (["train", "digits", "--out", "f.pth"], "results are kept in .pt files, got f.pth; name it f.pt"),
         (["train", "digits", "--out", "there.pt"], "there.pt is there already"),
         (["train", "digits", "--out", "there.pt/f.pt"], "results cannot be written to there.pt"),
         (["train", "digits", "--out", "folder.pt"], "folder.pt is a folder"),
-        (["train", "digits", "--steps", "0"], "steps = 0 must be at least 1"),
         (["train", "digits", "--batch-size", "1"], "batch_size = 1 must be at least 2"),
-        (["train", "digits", "--device", "abacus"], "device = abacus cannot be used here"),
-        (["train", "there.pt"], "there.pt has no labels"),
     ],
 )
 def test_wrong_input_is_refused(arguments, message, tmp_path, capsys):

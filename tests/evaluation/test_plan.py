@@ -30,28 +30,22 @@ from proxdm.presets import get_preset
         ({"seeds": 0}, "seeds = 0 .* 1"),
         ({"seed": -1}, "seed = -1 .* 0"),
         ({"size": 3}, "--size .* --reference"),
+        ({"steps": ()}, "nothing to measure"),
+        ({"metrics": ()}, "nothing to measure"),
     ],
 )
-def test_wrong_values(values, message):
+def test_wrong_values(prox, values, message):
     with pytest.raises(ValueError, match=message) as caught:
-        EvaluationPlan(**values)
+        EvaluationPlan(**values).cells(prox.model)
     assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("nothing", ["steps", "metrics"])
-def test_nothing_to_measure(prox, nothing):
-    with pytest.raises(ValueError, match="nothing to measure"):
-        EvaluationPlan(**{nothing: ()}).cells(prox.model)
 
 
 def test_rows_are_every_combination_once(score):
     plan = EvaluationPlan(samplers=("ode-euler", "all"), steps=(5, 3, 5), seed=7, seeds=2)
     cells, skipped = plan.cells(score.model)
-    rest = [name for name in fitting_samplers("score") if name != "ode-euler"]
-    first = ["ode-euler", *rest]
-    assert [(cell.method.name, cell.steps, cell.seed) for cell in cells] == [
-        (name, steps, seed) for name in first for steps in (5, 3) for seed in (7, 8)
-    ]
+    names = dict.fromkeys(["ode-euler", *fitting_samplers("score")])
+    expected = [(name, steps, seed) for name in names for steps in (5, 3) for seed in (7, 8)]
+    assert [(cell.method.name, cell.steps, cell.seed) for cell in cells] == expected
     assert not skipped
 
 

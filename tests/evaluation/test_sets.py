@@ -46,9 +46,12 @@ def test_batches_have_no_influence_and_every_metric_is_taken(tmp_path):
     assert {"fid", "kid", "precision", "recall", "w2", "sliced_w2"} <= one.keys()
 
 
-def test_statistics_stand_for_pictures(tmp_path):
-    (a, _), (b, _) = pictures(tmp_path / "a", 0), pictures(tmp_path / "b", 1)
-    for folder in (a, b):
+def test_statistics_stand_for_pictures_of_the_same_features(tmp_path):
+    a, b, large = (
+        pictures(tmp_path / name, seed, size=size)[0]
+        for seed, (name, size) in enumerate((("a", 4), ("b", 4), ("large", 6)))
+    )
+    for folder in (a, b, large):
         assert main(["stats", str(folder), "--features", "pixels", "--out", f"{folder}.npz", "--device", "cpu"]) == 0
     expected = compare_sets(a, b, PIXELS, device="cpu").values["fid"]
     for pair in ((a, f"{b}.npz"), (f"{a}.npz", b), (f"{a}.npz", f"{b}.npz")):
@@ -57,13 +60,9 @@ def test_statistics_stand_for_pictures(tmp_path):
     for pair in ((a, f"{b}.npz"), (f"{a}.npz", b)):
         with pytest.raises(StatisticsError, match="statistics only"):
             compare_sets(*pair, kid, device="cpu")
-
-
-def test_statistics_of_other_features_are_refused(tmp_path):
-    (a, _), (b, _) = pictures(tmp_path / "a", 0), pictures(tmp_path / "b", 1, size=6)
-    assert main(["stats", str(b), "--features", "pixels", "--out", f"{b}.npz", "--device", "cpu"]) == 0
-    with pytest.raises(StatisticsError):
-        compare_sets(a, f"{b}.npz", PIXELS, device="cpu")
+    for pair in ((a, f"{large}.npz"), (f"{large}.npz", a), (f"{a}.npz", f"{large}.npz")):
+        with pytest.raises(StatisticsError, match=r"(48|108) features .* (48|108) features"):
+            compare_sets(*pair, PIXELS, device="cpu")
 
 
 def test_command(tmp_path, capsys):
@@ -110,6 +109,7 @@ def test_evaluate_takes_pictures_that_are_there(tmp_path, capsys):
         (["a", "large", "--metrics", "sliced-w2"], "--size"),
         (["a", "b", "--batch-size", "0"], "--batch-size = 0"),
         (["a", "one"], "2 at least"),
+        (["one", "a"], "pictures of one are too few for fid, which needs 2"),
     ],
 )
 def test_bad_input_is_one_line(tmp_path, monkeypatch, capsys, options, words):

@@ -12,30 +12,20 @@ from proxdm.checkpoints.load import BOX
 from proxdm.cli import main
 from proxdm.evaluation import TuningPlan, tune
 
-PLAN = {"samples": 48, "metrics": ("sliced-w2",), "features": "pixels", "reference": "digits", "budget": 5}
-
 
 def plan(**more):
-    return TuningPlan(**{**PLAN, "samplers": ("dpm++2m",), "steps": (3,), **more})
+    usual = {"samplers": ("dpm++2m",), "steps": (3,), "samples": 48, "metrics": ("sliced-w2",)}
+    return TuningPlan(**{**usual, "features": "pixels", "reference": "digits", **more})
 
 
-def test_it_is_not_worse_than_before_and_keeps_to_its_budget():
+def test_one_grid_is_the_usual_one_more_are_not_worse_and_the_same_again_is_the_same():
     lines = []
-    (found,) = tune("digits", plan(), device="cpu", say=lines.append)
-    assert found.value <= found.first
-    assert (found.sampler, found.steps) == ("dpm++2m", 3)
-    assert found.grid.startswith("rho(")
-
-
-def test_one_grid_is_the_usual_one_and_more_are_not_worse():
-    values = [tune("digits", plan(budget=budget), device="cpu")[0].value for budget in (1, 4, 8)]
-    assert values == sorted(values, reverse=True)
-    (first,) = tune("digits", plan(budget=1), device="cpu")
-    assert first.value == first.first
-
-
-def test_the_same_again():
-    assert tune("digits", plan(), device="cpu") == tune("digits", plan(), device="cpu")
+    (first,), (some,), (more,) = (tune("digits", plan(budget=n), device="cpu", say=lines.append) for n in (1, 3, 5))
+    assert first.value == first.first == some.first
+    assert first.value >= some.value >= more.value
+    assert (some.sampler, some.steps, some.tried) == ("dpm++2m", 3, 3)
+    assert f"{some.first:.4g} -> {some.value:.4g} on rho(" in lines[1]
+    assert tune("digits", plan(budget=3), device="cpu", say=lines.append) == [some]
 
 
 def test_stored_with_the_model_and_taken_when_asked_for(tmp_path, monkeypatch, capsys):
@@ -57,17 +47,13 @@ def test_stored_with_the_model_and_taken_when_asked_for(tmp_path, monkeypatch, c
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
+    "values, message",
     [
-        ("--budget 0", "budget"),
-        ("--metrics sliced-w2 --sampler nothing", "nothing"),
-        ("--steps 0", "steps"),
+        ({"budget": 0}, "budget = 0 must be at least 1"),
+        ({"grid": "uniform"}, "--grid = uniform is what is looked for"),
+        ({"metrics": ("nearest",)}, "nearest has no better or worse"),
     ],
 )
-def test_bad_input_is_one_line(tmp_path, monkeypatch, capsys, options, words):
-    monkeypatch.chdir(tmp_path)
-    assert main(["tune", "digits", "--out", "g.json", "--features", "pixels", *options.split()]) == 2
-    error = capsys.readouterr().err
-    assert words in error
-    assert "Traceback" not in error
-    assert not (tmp_path / "g.json").exists()
+def test_wrong_values(values, message):
+    with pytest.raises(ValueError, match=message):
+        plan(**values)

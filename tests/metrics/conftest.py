@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
-import scipy.linalg
 import torch
-from pytorch_fid import fid_score, inception
+from pytorch_fid import inception
 
 from proxdm.metrics.inception import fid_inception
 
@@ -31,9 +29,7 @@ def inception_state() -> dict[str, torch.Tensor]:
         for name, tensor in fid_inception().state_dict().items()
         if not name.endswith("num_batches_tracked")
     }
-    state["fc.weight"] = torch.zeros(1008, 2048)
-    state["fc.bias"] = torch.zeros(1008)
-    return state
+    return {**state, "fc.weight": torch.zeros(1008, 2048), "fc.bias": torch.zeros(1008)}
 
 
 @pytest.fixture(scope="session")
@@ -54,21 +50,7 @@ def pytorch_fid_network(inception_state):
 
 @pytest.fixture(scope="session")
 def cifar_pictures(shared) -> torch.Tensor:
-    """400 real CIFAR-10 pictures, uint8 `(400, 3, 32, 32)`."""
+    """Real CIFAR-10 pictures, uint8 `(8, 3, 32, 32)`."""
     from proxdm.data import DataConfig, load_data
 
-    return load_data(DataConfig(str(shared / "data" / "cifar10-test-jpeg" / "test.tar"), limit=400)).images
-
-
-@pytest.fixture(scope="session")
-def textbook():
-    """pytorch-fid's distance, or the formula it computes where SciPy (1.18) no longer has the call it makes."""
-
-    def distance(mu1, sigma1, mu2, sigma2) -> float:
-        try:
-            return float(fid_score.calculate_frechet_distance(mu1, sigma1, mu2, sigma2))
-        except TypeError:
-            root = np.real(scipy.linalg.sqrtm(sigma1 @ sigma2))
-            return float(np.sum((mu1 - mu2) ** 2) + np.trace(sigma1 + sigma2 - 2 * root))
-
-    return distance
+    return load_data(DataConfig(str(shared / "data" / "cifar10-test-jpeg" / "test.tar"), limit=8)).images

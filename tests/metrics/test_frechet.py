@@ -6,7 +6,9 @@ import re
 
 import numpy as np
 import pytest
+import scipy.linalg
 import torch
+from pytorch_fid import fid_score
 
 from proxdm.errors import NonFiniteError
 from proxdm.metrics.frechet import MomentAccumulator, fid_infinity, frechet_distance
@@ -63,9 +65,13 @@ def test_a_constant_set_has_no_covariance():
     assert value == pytest.approx(3 + 6)
 
 
-def test_equals_pytorch_fid_either_way_round_and_of_tensors(textbook):
+def test_equals_pytorch_fid_either_way_round_and_of_tensors():
     first, second = moments(rows(14, 400, 64)), moments(rows(15, 300, 64, shift=0.02))
-    expected = textbook(*first, *second)
+    try:
+        expected = float(fid_score.calculate_frechet_distance(*first, *second))
+    except TypeError:  # SciPy (1.18) no longer has the call it makes: the formula it computes
+        root = np.real(scipy.linalg.sqrtm(first[1] @ second[1]))
+        expected = np.sum((first[0] - second[0]) ** 2) + np.trace(first[1] + second[1] - 2 * root)
     assert frechet_distance(*first, *second) == pytest.approx(expected, rel=1e-8)
     assert frechet_distance(*map(torch.from_numpy, (*second, *first))) == pytest.approx(expected, rel=1e-8)
 
@@ -145,8 +151,7 @@ def test_extrapolation_removes_the_bias(generator):
     """Both sets are N(0, I) in 20 dimensions: the true distance is 0, and about 20/n at n samples."""
     features = torch.randn(2000, 20, generator=generator, dtype=torch.float64)
     result = fid_infinity(features, torch.zeros(20), torch.eye(20), points=8, smallest=200)
-    assert result.sizes[0] == 200
-    assert result.sizes[-1] == 2000
+    assert (result.sizes[0], result.sizes[-1]) == (200, 2000)
     assert result.slope > 0
     assert abs(result.value) < 0.25 * result.distances[-1]
     # the last distance uses all samples
@@ -162,7 +167,7 @@ def test_extrapolation_is_the_least_squares_line(generator):
     assert result.standard_error == pytest.approx(np.sqrt(covariance[1, 1]), rel=1e-8)
     features = torch.randn(60, 3, generator=generator)
     same, again, other = (
-        fid_infinity(features, *moments(rows(1, 9, 3)), points=2, smallest=20, seed=s) for s in (0, 0, 1)
+        fid_infinity(features, np.zeros(3), np.eye(3), points=2, smallest=20, seed=s) for s in (0, 0, 1)
     )
     assert same == again
     assert same.distances[0] != other.distances[0]

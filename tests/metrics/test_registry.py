@@ -6,11 +6,10 @@ import pytest
 import torch
 
 from proxdm.data import ImageData, to_model_range
-from proxdm.evaluation.measures import Material, kept
+from proxdm.evaluation.accumulate import Accumulator, Limits
 from proxdm.evaluation.reference import Reference
 from proxdm.metrics.features import pixels
 from proxdm.metrics.registry import METRICS, Value, metric, metric_of, metrics_help, value_of
-from proxdm.metrics.statistics import compute_statistics
 
 
 @pytest.fixture
@@ -29,25 +28,24 @@ def toy(monkeypatch):
 
 @pytest.fixture
 def material(generator):
-    """What is kept of ten samples of 2x2 pixels, against twenty images."""
+    """What is kept of ten samples of 2x2 pixels, and twenty images to compare with."""
     samples, images = (torch.randint(0, 256, (n, 1, 2, 2), generator=generator, dtype=torch.uint8) for n in (10, 20))
-    extractor = pixels((1, 2, 2))
-    moments = compute_statistics(ImageData(samples, "samples"), extractor)
-    reference = Reference(
-        "noise",
-        "0" * 64,
-        extractor,
-        images=ImageData(images, "noise", labels=torch.arange(20) % 2),
-        held=ImageData(images.flip(0), "held"),
-    )
-    return Material(moments, extractor(samples), samples, reference, torch.arange(10) % 2)
+    extractor, kept = pixels((1, 2, 2)), Accumulator(Limits(size=10, dim=4, features=10, pixels=10))
+    kept.add(0, samples, extractor(samples))
+    labelled, held = ImageData(images, "noise", labels=torch.arange(20) % 2), ImageData(images.flip(0), "held")
+    return kept, Reference("noise", "0" * 64, extractor, images=labelled, held=held)
+
+
+def measure(metric, material):
+    kept, reference = material
+    return metric.measure(kept.taken(metric, torch.arange(10) % 2), reference.taken(metric))
 
 
 def test_a_new_metric_is_computed_as_all_others(toy, material):
-    found = material.measure(toy)
-    ours, theirs = material.features[:6], material.reference.features(6)
-    assert found == {"spread": float(ours.std() / theirs.std()), "gap": float(ours.mean() - theirs.mean())}
-    assert kept(("spread", "fid", "w2"), "features", 10) == 6
+    ours, theirs = material[0].kept("features")[:6], material[1].features(6)
+    expected = {"spread": float(ours.std() / theirs.std()), "gap": float(ours.mean() - theirs.mean())}
+    assert measure(toy, material) == expected
+    assert Limits.of(("spread", "fid", "w2"), 10, size=4, dim=3) == Limits(4, 3, features=6, pixels=10)
     assert toy.used(10, 20) == [6, 6]
     assert value_of("spread").better_in_words == "higher is better"
     assert metric_of("gap") is toy
@@ -58,7 +56,7 @@ def test_a_new_metric_is_computed_as_all_others(toy, material):
 
 @pytest.mark.parametrize("name", list(METRICS))
 def test_every_metric_gives_the_values_that_it_names(name, material):
-    found = material.measure(METRICS[name])
+    found = measure(METRICS[name], material)
     assert list(found) == list(METRICS[name].values)
     assert all(0 <= found[key] <= 1 for key, value in METRICS[name].values.items() if value.fraction)
 
@@ -72,9 +70,10 @@ def test_metrics_get_as_many_as_they_ask_for(keeps, against, counts, toy, materi
         return (0.0,)
 
     metric("look", {"look": Value("")}, keeps=keeps, against=against, most=5)(look)
-    material.measure(METRICS["look"])
+    measure(METRICS["look"], material)
     assert [len(part) for part in seen] == counts
-    assert torch.equal(seen[0], material.features[:5] if keeps == "features" else to_model_range(material.pixels[:5]))
+    rows = material[0].kept(keeps)[:5]
+    assert torch.equal(seen[0], rows if keeps == "features" else to_model_range(rows))
 
 
 def test_what_is_said_of_values():

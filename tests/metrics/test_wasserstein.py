@@ -77,12 +77,7 @@ def test_sliced_is_the_mean_over_its_directions_in_any_chunks(rng, monkeypatch, 
     expected = np.mean([wasserstein_distance(x @ t, y @ t) for t in theta])
     monkeypatch.setattr(module, "PROJECTED", projected)
     assert sliced_wasserstein(x, y, 1, projections=11, seed=5) == pytest.approx(expected, rel=1e-10)
-
-
-def test_sliced_depends_on_its_seed(rng):
-    x, y = rng.normal(size=(30, 3)), rng.normal(size=(30, 3))
-    first, same, other = (sliced_wasserstein(x, y, projections=10, seed=seed) for seed in (3, 3, 4))
-    assert first == same != other
+    assert sliced_wasserstein(x, y, 1, projections=11, seed=4) != pytest.approx(expected, rel=1e-3)
 
 
 def test_tensors_arrays_lists_and_shapes_are_the_same(generator):

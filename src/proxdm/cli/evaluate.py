@@ -39,20 +39,16 @@ class Evaluate(ModelOptions, EvaluationPlan):
     interrupted row goes on where it was. Several processes: torchrun --nproc-per-node 2 -m proxdm evaluate ...
     """
 
+    # A run, a checkpoint, a model file or folder, a repository on the hub (owner/name), hf:FOLDER, a model in the box,
+    # or one of the paper's .pth files.
     source: Annotated[Positional[str], arg(metavar="SOURCE", help_behavior_hint="(or --samples-from)")] = ""
-    """A run, a checkpoint, a model file or folder, a repository on the hub (owner/name), hf:FOLDER, a model in the box,
-    or one of the paper's .pth files."""
-
+    # Measure pictures that are there already, a folder, archive or array, instead of drawing some: the metrics of
+    # `proxdm fid`, against the reference.
     samples_from: str | None = None
-    """Measure pictures that are there already, a folder, archive or array, instead of drawing some: the metrics of
-    `proxdm fid`, against the reference."""
-
+    # Folder of the results.
     out: Annotated[Path | None, arg(aliases=("-o",), help_behavior_hint="(default: evaluations/SOURCE)")] = None
-    """Folder of the results."""
-
+    # Measure every class by itself, against the pictures of that class (a folder or a known set with labels).
     each_class: bool = False
-    """Measure every class by itself, against the pictures of that class (a folder or a known set with labels)."""
-
     overwrite: bool = False  # Measure rows again that are there already, and replace them.
 
 

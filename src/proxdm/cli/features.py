@@ -25,10 +25,9 @@ from proxdm.runtime.words import duration
 class Labelled(Pictures):
     """A data set with labels as options."""
 
+    # A known data set with labels (digits, mnist, fashion-mnist, cifar10), or a folder or archive of pictures with one
+    # sub-folder a class.
     name: Annotated[Positional[str], arg(metavar="DATASET")]
-    """A known data set with labels (digits, mnist, fashion-mnist, cifar10), or a folder or archive of pictures with one
-    sub-folder a class."""
-
     split: Suppress[Fixed[Split]] = "train"
 
 
@@ -41,12 +40,9 @@ class Train:
     """
 
     data: OmitArgPrefixes[Labelled]
-
     config: OmitArgPrefixes[ClassifierConfig]
-
+    # The .pt file to write.
     out: Annotated[Path | None, arg(aliases=("-o",), help_behavior_hint="(default: features/DATASET.pt)")] = None
-    """The .pt file to write."""
-
     device: str = "auto"  # auto, cpu, cuda, cuda:1, mps.
     overwrite: bool = False  # Replace what is there.
 
@@ -81,17 +77,17 @@ def train(options: Train) -> int:
     path = options.out or Path("features", f"{Path(options.data.name).name}.pt")
     check_target(path, ".pt", overwrite=options.overwrite)
     device = choose_device(options.device)
-    data, test = load_labelled(options.data)
-    images, config = data.images, options.config.resolved(data.images.name, len(data.images))
+    images, test = load_labelled(options.data)
+    config = options.config.resolved(images.name, len(images))
     check_folder(path.parent, [path.name], overwrite=options.overwrite)
     start = time.perf_counter()
-    network = train_classifier(data, config, device=device, progress=True)
+    network = train_classifier(images, config, device=device, progress=True)
     about = {
         "dataset": images.name,
         "preprocessing": images.preprocessing,
-        "classes": list(data.names),
+        "classes": list(images.classes),
         "images": len(images),
-        "test_images": len(test.images),
+        "test_images": len(test),
         "test_accuracy": accuracy(network, test),
         **asdict(config),
     }
@@ -99,8 +95,8 @@ def train(options: Train) -> int:
     save_module(feature_module(network), path, form)
     extractor = load_extractor(path, images.shape)
     print(
-        f"{path}: {extractor.dim} features of {images.name}, {sides(images.shape)}, {len(data.names)} classes; test "
-        f"accuracy {about['test_accuracy']:.2%} of {len(test.images)} images; {config.steps} steps on {len(images)} "
+        f"{path}: {extractor.dim} features of {images.name}, {sides(images.shape)}, {len(images.classes)} classes; "
+        f"test accuracy {about['test_accuracy']:.2%} of {len(test)} images; {config.steps} steps on {len(images)} "
         f"images, {duration(time.perf_counter() - start)}; SHA-256 {extractor.weights[:12]}..."
     )
     print(f"Measure a model with them: proxdm evaluate RUN --features {path}")

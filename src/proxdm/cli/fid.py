@@ -24,9 +24,8 @@ class Fid(ComparisonPlan):
     proxdm fid samples/ real.zip; proxdm fid samples/ statistics.npz --metrics fid; statistics: proxdm stats.
     """
 
+    # The samples: a folder, archive or array of pictures, a known data set, or statistics (.npz).
     first: Annotated[Positional[str], arg(metavar="A")]
-    """The samples: a folder, archive or array of pictures, a known data set, or statistics (.npz)."""
-
     second: Annotated[Positional[str], arg(metavar="B")]  # What to compare them with: the same.
     out: Annotated[Path | None, arg(aliases=("-o",))] = None  # Also write the values to this .json file.
     device: str = "auto"  # auto, cpu, cuda, cuda:1, mps.

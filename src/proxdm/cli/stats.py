@@ -12,7 +12,7 @@ from tyro.conf import Fixed, OmitArgPrefixes, Positional, Suppress, arg
 
 from proxdm.cli import parse
 from proxdm.data.load import DataConfig, Flip, load_data
-from proxdm.metrics.features import load_extractor, sides
+from proxdm.metrics.features import FEATURES_HELP, WEIGHTS_HELP, load_extractor, sides
 from proxdm.metrics.statistics import check_target, compute_statistics
 from proxdm.runtime.files import check_folder
 from proxdm.runtime.processes import choose_device
@@ -22,10 +22,9 @@ from proxdm.runtime.processes import choose_device
 class Pictures(DataConfig):
     """A data set as the options of a verb that takes its pictures as they are."""
 
+    # A known data set (digits, mnist, fashion-mnist, cifar10), or a folder or archive of pictures, or an .npy or .npz
+    # file of images.
     name: Annotated[Positional[str], arg(metavar="DATASET")]
-    """A known data set (digits, mnist, fashion-mnist, cifar10), or a folder or archive of pictures, or an .npy or .npz
-    file of images."""
-
     flip: Suppress[Fixed[Flip]] = "none"
 
 
@@ -37,14 +36,9 @@ class Stats:
     """
 
     data: OmitArgPrefixes[Pictures]
-
     out: Annotated[Path, arg(aliases=("-o",))]  # The .npz file to write.
-    features: str = "inception"
-    """inception (the FID's network), pixels, or the file of a TorchScript (.pt) or exported (.pt2) module."""
-
-    inception_weights: Path | None = None
-    """File of the Inception weights, pt_inception-2015-12-05-6726825d.pth; by default it is downloaded once."""
-
+    features: Annotated[str, arg(help=FEATURES_HELP)] = "inception"
+    inception_weights: Annotated[Path | None, arg(help=WEIGHTS_HELP)] = None
     batch_size: int = 64  # Images at a time; has no influence on the result.
     device: str = "auto"  # auto, cpu, cuda, cuda:1, mps.
     overwrite: bool = False  # Replace what is there.

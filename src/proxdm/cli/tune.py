@@ -30,8 +30,8 @@ class Tune(ModelOptions, TuningPlan):
     """
 
     source: Annotated[Positional[str], arg(metavar="MODEL")]  # A run, a checkpoint, or a model file or folder.
+    # A .json file for the grids; needed where the model is not on this disk in a form of its own.
     out: Annotated[Path | None, arg(aliases=("-o",), help_behavior_hint="(default: with the model)")] = None
-    """A .json file for the grids; needed where the model is not on this disk in a form of its own."""
 
 
 def main(arguments: Sequence[str], prog: str) -> int:

@@ -1,12 +1,14 @@
-"""What is kept of the samples of a row while they stream by: moments of all, features and pixels of the first.
+"""What is kept of the samples while they stream by: moments of all, features and pixels (uint8) of the first.
 
-Samples come in chunks, sample i in chunk `i // size`. What has been added is saved between batches, so that an
-interrupted row goes on where it was, and gathered from all processes at the end.
+Moments take memory `O(D^2)` whatever the number of samples; features and pixels are kept up to the limits of the
+metrics (:mod:`proxdm.metrics.registry`). Samples come in chunks, sample i in chunk `i // size`. What has been added is
+saved between batches, so that an interrupted row goes on where it was, and gathered from all processes at the end.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +17,8 @@ import torch
 from torch import Tensor
 
 from proxdm.metrics.frechet import MomentAccumulator
+from proxdm.metrics.registry import METRICS, Metric
+from proxdm.pixels import to_model_range
 from proxdm.runtime.files import replacing
 from proxdm.runtime.processes import Place
 
@@ -31,6 +35,20 @@ class Limits:
     features: int  # Samples whose features are kept
     pixels: int  # Samples whose pixels are kept
 
+    @classmethod
+    def of(cls, metrics: Sequence[str], samples: int, size: int, dim: int) -> Limits:
+        """Return what these metrics need of so many samples."""
+        chosen = [METRICS[name] for name in metrics]
+        features, pixels = (
+            max((min(samples, one.most or samples) for one in chosen if one.keeps == kind), default=0) for kind in KINDS
+        )
+        return cls(size, dim if any(one.keeps == "moments" for one in chosen) else 0, features, pixels)
+
+    @property
+    def takes_features(self) -> bool:
+        """Whether any features are needed."""
+        return self.dim > 0 or self.features > 0
+
     def room(self, kind: Kind, chunk: int) -> int:
         """Return how many samples of a chunk are kept."""
         most: int = getattr(self, kind)
@@ -38,30 +56,18 @@ class Limits:
 
 
 class Accumulator:
-    """Moments, features and pixels of some chunks of samples.
-
-    Args:
-        limits: What to keep.
-        device: Where moments are summed; it must have float64.
-
-    Attributes:
-        chunks: Numbers of the chunks that are in it.
-        nfe: Network evaluations of each sample; 0 before the first.
-        seconds: Time spent on them.
-        moments: Of the features of all of them, if they are wanted.
-        rows: Features and pixels that are kept, by kind and chunk.
-    """
+    """Moments, features and pixels of some chunks of samples; moments are summed on a device that has float64."""
 
     def __init__(self, limits: Limits, device: torch.device | str = "cpu") -> None:
         self.limits = limits
-        self.chunks: list[int] = []
-        self.nfe = 0
-        self.seconds = 0.0
+        self.chunks: list[int] = []  # Numbers of those that are in it
+        self.nfe = 0  # Network evaluations of each sample; 0 before the first
+        self.seconds = 0.0  # Time spent on them
         self.moments = MomentAccumulator(limits.dim, device=device) if limits.dim else None
-        self.rows: dict[Kind, dict[int, Tensor]] = {kind: {} for kind in KINDS}
+        self.rows: dict[Kind, dict[int, Tensor]] = {kind: {} for kind in KINDS}  # By chunk
         self._saved = 0
 
-    def add(self, chunk: int, pixels: Tensor, features: Tensor | None, nfe: int) -> None:
+    def add(self, chunk: int, pixels: Tensor, features: Tensor | None, nfe: int = 0) -> None:
         """Take in a chunk."""
         if features is not None and self.moments is not None:
             self.moments.add(features)
@@ -85,6 +91,17 @@ class Accumulator:
         """Return the rows of a kind that are kept, `(n, *)`, in the order of the samples."""
         parts = [rows for _, rows in sorted(self.rows[kind].items())]
         return torch.cat(parts) if parts else torch.empty(0)
+
+    def taken(self, metric: Metric, labels: Tensor | None = None) -> Any:
+        """Return what a metric takes of the samples; `labels` are the classes that they were asked for."""
+        if metric.keeps == "moments":
+            assert self.moments is not None, f"{metric.name} was not asked for when samples were drawn"
+            return self.moments.mean.cpu().numpy(), self.moments.cov.cpu().numpy()
+        rows = self.kept(metric.keeps)[: metric.most]
+        rows = to_model_range(rows) if metric.keeps == "pixels" else rows
+        if metric.against == "classes" and labels is not None:
+            return rows, labels[: len(rows)]
+        return rows
 
     def gather(self, place: Place) -> Accumulator:
         """Return what all processes have together, on the CPU; every process must call this.

@@ -24,6 +24,7 @@ from proxdm.generation import (
     fitting_samplers,
     remarks,
 )
+from proxdm.metrics.features import FEATURES_HELP, WEIGHTS_HELP
 from proxdm.metrics.registry import METRICS, metrics_help
 from proxdm.models import LearnedModel
 from proxdm.samplers import Sampler
@@ -31,9 +32,6 @@ from proxdm.sweep import Cell, Method, Skipped, make_cells
 
 ALL = "all"
 """Instead of the name of a sampler: every one that asks for what the model was trained for."""
-
-_MOST, _PIXELS = 128, 2**16
-_MOST_ON_CUDA, _PIXELS_ON_CUDA = 256, 2**20
 
 
 @dataclass(frozen=True)
@@ -48,68 +46,45 @@ class EvaluationPlan:
             help_behavior_hint="(default: what the model was trained for)",
         ),
     ] = ()
-    """Texts of samplers, or `all`; none is the one that the model was trained for."""
-
     steps: tuple[int, ...] = (5, 10, 20)  # Numbers of steps.
     samples: Annotated[int, arg(aliases=("-n",))] = 50_000  # Samples of a row.
     metrics: Annotated[tuple[str, ...], arg(help=f"{metrics_help()}.")] = ("fid",)
-    """Names in :data:`proxdm.metrics.registry.METRICS`."""
-
+    # What to compare with: statistics (.npz of `proxdm stats` or pytorch-fid), or a known data set, or a folder,
+    # archive or array of images.
     reference: Annotated[
         str | Path | DataConfig | None,
         arg(constructor=str | None, help_behavior_hint="(default: what the model was trained on)"),
     ] = None
-    """What to compare with: statistics (.npz of `proxdm stats` or pytorch-fid), or a known data set, or a folder,
-    archive or array of images."""
-
     split: Split | None = None  # Part of the reference, if that is a known data set.
     root: str | None = None  # Folder that holds the reference; by default PROXDM_DATA or ~/.cache/proxdm/data.
     size: int | None = None  # Cut the pictures of the reference to their central square and resize them to this.
     grey: bool = False  # Take the reference as grey.
+    # Images that nothing was fitted to, for the metric copying; by default the test part of a known data set.
     held: str | None = None
-    """Images that nothing was fitted to, for the metric copying; by default the test part of a known data set."""
-
+    # Take statistics that were made by another route than the features; the number then means little.
     force: bool = False
-    """Take statistics that were made by another route than the features; the number then means little."""
-
-    features: str = "inception"
-    """inception (the FID's network), pixels, or the file of a TorchScript (.pt) or exported (.pt2) module."""
-
-    inception_weights: Path | None = None
-    """File of the Inception weights, pt_inception-2015-12-05-6726825d.pth; by default it is downloaded once."""
-
+    features: Annotated[str, arg(help=FEATURES_HELP)] = "inception"
+    inception_weights: Annotated[Path | None, arg(help=WEIGHTS_HELP)] = None
     seed: int = 0  # The first seed; sample i of a row depends on its seed and i alone.
     seeds: int = 1  # Number of seeds: seed, seed + 1, ...; tables then have mean and standard deviation.
     grid: Annotated[str | None, arg(help=GRIDS_HELP)] = None
-    """Text of a family of grids; None is the usual one of each sampler."""
-
     prior: Annotated[str | None, arg(help=PRIOR_HELP)] = None
-    """`own`, `none` or the file of a prior; None is what each sampler takes by itself."""
-
+    # Ratio sigma / alpha to start from, with a prior; by default where the model begins to gain over it.
     start: float | None = None
-    """Ratio sigma / alpha to start from, with a prior; by default where the model begins to gain over it."""
-
     classes: Annotated[tuple[str, ...], arg(name="class", metavar="NAME", help=CLASSES_HELP)] = ()
-    """Names or numbers of classes, which the samples have in turn; none are all in turn."""
-
     guidance: Annotated[float, arg(help=GUIDANCE_HELP)] = 1.0
-    """w of classifier-free guidance."""
-
     bf16: bool = False  # Run the network in bfloat16: faster on GPUs, slightly different samples.
+    # Compile the network first, which takes a minute or two: for many samples; may round a few pixels to the
+    # neighbouring grey level.
     compile: bool = False
-    """Compile the network first, which takes a minute or two: for many samples; may round a few pixels to the
-    neighbouring grey level."""
-
+    # Samples after which the state is saved, rounded up to whole chunks; has no influence on the results.
     batch_size: int = 1024
-    """Samples after which the state is saved, rounded up to whole chunks; has no influence on the results."""
-
+    # Samples in one call of the network, always the same ones; by default up to 256 on CUDA and 128 elsewhere; another
+    # number may round a few pixels to the neighbouring grey level.
     chunk: int | None = None
-    """Samples in one call of the network, always the same ones; by default up to 256 on CUDA and 128 elsewhere; another
-    number may round a few pixels to the neighbouring grey level."""
-
+    # Autoencoder that decodes the samples of latent models: a name on the hub, or a folder; by default the pipeline's
+    # own, or stabilityai/sd-vae-ft-ema.
     vae: str | None = None
-    """Autoencoder that decodes the samples of latent models: a name on the hub, or a folder; by default the pipeline's
-    own, or stabilityai/sd-vae-ft-ema."""
 
     def __post_init__(self) -> None:
         """Check every value that does not need the model."""
@@ -160,7 +135,9 @@ def unusual(model: LearnedModel, cells: Iterable[Cell]) -> list[str]:
         for line in remarks(model, sampler, grid):
             found.setdefault(sampler, (line, []))[1].append(grid.steps)
     return [
-        line if len(steps) == 1 or not line.startswith("warning") else f"{line} (and for N = {_listed(steps[1:])})"
+        f"{line} (and for N = {', '.join(map(str, steps[1:]))})"
+        if len(steps) > 1 and line.startswith("warning")
+        else line
         for line, steps in found.values()
     ]
 
@@ -172,9 +149,5 @@ def default_chunk(device: torch.device, shape: Sequence[int]) -> int:
     more pixels than that the activations no longer fit the caches of a CPU. It depends on the kind of device and the
     shape alone, as does the rounding of the network.
     """
-    most, pixels = (_MOST_ON_CUDA, _PIXELS_ON_CUDA) if device.type == "cuda" else (_MOST, _PIXELS)
+    most, pixels = (256, 2**20) if device.type == "cuda" else (128, 2**16)
     return max(1, min(most, pixels // (shape[-1] * shape[-2])))
-
-
-def _listed(numbers: Iterable[int]) -> str:
-    return ", ".join(map(str, numbers))

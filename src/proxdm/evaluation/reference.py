@@ -17,11 +17,13 @@ from torch import Tensor
 from proxdm.config import Config
 from proxdm.data.images import ImageData
 from proxdm.data.load import DataConfig, load_data, test_part
+from proxdm.evaluation.plan import EvaluationPlan
 from proxdm.metrics.features import FeatureExtractor, sides
-from proxdm.metrics.registry import METRICS
+from proxdm.metrics.registry import METRICS, Metric
 from proxdm.metrics.statistics import ReferenceStatistics, StatisticsError, compute_statistics
 from proxdm.models import LearnedModel
 from proxdm.operators import label_indices
+from proxdm.pixels import to_model_range
 from proxdm.runtime.files import sha256_of
 
 _ROWS = 4096
@@ -64,28 +66,28 @@ class Reference:
         """Number of images; None where statistics do not say it."""
         return self.statistics.n if self.images is None else len(self.images)
 
-    def pixels(self, most: int | None) -> Tensor:
-        """Return the images, uint8 or in [-1, 1]: all, or `most` of them, chosen at random and always the same."""
-        return self._data.images[self._chosen(most)]
-
-    def pair(self, most: int | None) -> tuple[Tensor, Tensor]:
-        """Return as many images as are held, at most `most`, and those, uint8 or in [-1, 1]."""
-        assert self.held is not None, "no held images were asked for when the reference was opened"
-        count = min(len(self.held), len(self._data), most or len(self.held))
-        return self.pixels(count), self.held.images[_chosen(len(self.held), count)]
-
     def features(self, most: int | None) -> Tensor:
-        """Return the features `(n, D)` of the images that :meth:`pixels` returns."""
+        """Return the features `(n, D)` of all images, or of `most` of them, chosen at random and always the same."""
         if most not in self._features:
-            chosen = self._chosen(most)
+            chosen = _chosen(len(self._data), most)
             parts = [self.extractor(self._data.images[part]).cpu() for part in torch.split(chosen, 64)]
             self._features[most] = torch.cat(parts)
         return self._features[most]
 
-    def labelled(self, most: int | None) -> tuple[Tensor, Tensor]:
-        """Return the features of :meth:`features`, and the classes of these images."""
-        assert self._data.labels is not None, "no labels were asked for when the reference was opened"
-        return self.features(most), self._data.labels[self._chosen(most)]
+    def taken(self, metric: Metric) -> Any:
+        """Return what a metric compares samples with."""
+        if metric.against == "moments":
+            return self.statistics.mu, self.statistics.sigma
+        if metric.against == "classes":
+            return self.features(None), self._data.labels
+        if metric.against == "held":
+            assert self.held is not None, "no held images were asked for when the reference was opened"
+            count = min(len(self.held), len(self._data), metric.most or len(self.held))
+            return tuple(to_model_range(one.images[_chosen(len(one), count)]) for one in (self._data, self.held))
+        most = metric.most if metric.against == "some" else None
+        if metric.keeps == "features":
+            return self.features(most)
+        return to_model_range(self._data.images[_chosen(len(self._data), most)])
 
     def stamp(self) -> dict[str, Any]:
         """Return what identifies it, in plain types."""
@@ -100,9 +102,6 @@ class Reference:
             raise StatisticsError(f"{self.name} holds statistics only, no images; name the data set instead")
         return self.images
 
-    def _chosen(self, most: int | None) -> Tensor:
-        return _chosen(len(self._data), most)
-
 
 def _chosen(count: int, most: int | None) -> Tensor:
     """Return `most` of so many numbers, always the same ones, in their order."""
@@ -113,27 +112,15 @@ def _chosen(count: int, most: int | None) -> Tensor:
 
 
 def open_reference(
-    spec: str | Path | DataConfig | None,
-    model: LearnedModel,
-    extractor: FeatureExtractor,
-    metrics: Sequence[str],
-    *,
-    classes: Sequence[str] = (),
-    held: str | Path | None = None,
-    cache: Path | None = None,
-    force: bool = False,
-    progress: bool = False,
+    plan: EvaluationPlan, model: LearnedModel, extractor: FeatureExtractor, *, cache: Path | None, progress: bool
 ) -> Reference:
-    """Return the reference that `spec` names, checked against the features and the metrics.
-
-    `held` names images that nothing was fitted to; None is the other part of a known data set. Of chosen `classes` the
-    reference is their images alone.
-    """
+    """Return the reference of a plan, checked against features, metrics and classes; of chosen ones, their images."""
+    spec, metrics, classes = plan.compared_with, plan.metrics, plan.classes
     if isinstance(spec, str | Path) and is_statistics(Path(spec)):
         statistics = ReferenceStatistics.load(Path(spec))
         if classes:
             raise StatisticsError(f"{spec} holds statistics of all classes; name images, for those of {classes[0]}")
-        forced = check_statistics(statistics, extractor, metrics, force=force)
+        forced = check_statistics(statistics, extractor, metrics, force=plan.force)
         return Reference(str(spec), sha256_of(Path(spec)), extractor, given=statistics, forced=forced)
     config = _data_config(spec, model)
     needing = [name for name in metrics if METRICS[name].against == "classes"]
@@ -159,16 +146,17 @@ def open_reference(
             f"{sides(extractor.shape)} (channels x height x width); name another, or change it with size and grey"
         )
     needs = [name for name in metrics if METRICS[name].against == "held"]
-    kept = load_data(_held_config(config, held, needs[0])) if needs else None
+    kept = load_data(_held_config(config, plan.held, needs[0])) if needs else None
     if kept is not None and kept.shape != data.shape:
         raise StatisticsError(f"the held images have sides {sides(kept.shape)}, the reference {sides(data.shape)}")
     digest = _digest(data.images)
     return Reference(config.name, digest, extractor, images=data, cache=cache, progress=progress, held=kept)
 
 
-def _held_config(config: DataConfig, held: str | Path | None, metric: str) -> DataConfig:
+def _held_config(config: DataConfig, held: str | None, metric: str) -> DataConfig:
+    """Return where the images are that nothing was fitted to: what was named, or the other part of a known data set."""
     if held is not None:
-        return replace(config, name=str(held), limit=None)
+        return replace(config, name=held, limit=None)
     if (part := test_part(config)) is not None:
         return part
     raise StatisticsError(
@@ -178,16 +166,16 @@ def _held_config(config: DataConfig, held: str | Path | None, metric: str) -> Da
 
 
 def _data_config(spec: str | Path | DataConfig | None, model: LearnedModel) -> DataConfig:
-    trained = model.config.data if isinstance(model.config, Config) else None
+    """Return what to read: what was named, as the model's training did if it is the same, or what it was trained on."""
     if isinstance(spec, DataConfig):
         return spec
-    if spec is None:
-        if trained is None:
-            raise StatisticsError("the model does not say what it was trained on; name a reference")
-        if trained.values == "raw":
-            raise StatisticsError("the model was trained on latents, which have no pixels; name images as reference")
-        return replace(trained, flip="none")
-    if trained is not None and trained.name == str(spec) and trained.values != "raw":
+    trained = model.config.data if isinstance(model.config, Config) else None
+    latents = trained is not None and trained.values == "raw"
+    if spec is None and trained is None:
+        raise StatisticsError("the model does not say what it was trained on; name a reference")
+    if spec is None and latents:
+        raise StatisticsError("the model was trained on latents, which have no pixels; name images as reference")
+    if trained is not None and not latents and str(spec or trained.name) == trained.name:
         return replace(trained, flip="none")
     return DataConfig(str(spec))
 
@@ -206,12 +194,11 @@ def check_statistics(
     statistics: ReferenceStatistics, extractor: FeatureExtractor, metrics: Sequence[str], *, force: bool
 ) -> str | None:
     """Return what was forced, if anything."""
-    for name in metrics:
-        if METRICS[name].against != "moments":
-            raise StatisticsError(
-                f"{name} needs images of the reference, and {statistics.source} holds statistics only; name the data "
-                "set or folder that they were made of"
-            )
+    if needing := [name for name in metrics if METRICS[name].against != "moments"]:
+        raise StatisticsError(
+            f"{needing[0]} needs images of the reference, and {statistics.source} holds statistics only; name the data "
+            "set or folder that they were made of"
+        )
     zero = np.zeros(extractor.dim)
     sigma = np.broadcast_to(zero, (extractor.dim, extractor.dim))
     expected = ReferenceStatistics(zero, sigma, **extractor.stamp, source="the samples")

@@ -9,8 +9,8 @@ import platform
 import re
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from shutil import rmtree
@@ -18,22 +18,24 @@ from time import perf_counter
 from typing import Any
 
 import torch
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from proxdm._version import __version__
 from proxdm.checkpoints.load import Opened, open_source
+from proxdm.checkpoints.portable import model_config
+from proxdm.errors import NonFiniteError, ProxdmError
 from proxdm.evaluation.accumulate import Accumulator, Limits
-from proxdm.evaluation.chunks import ChunkSampler
-from proxdm.evaluation.measures import Material, kept
 from proxdm.evaluation.plan import EvaluationPlan, default_chunk, unusual
 from proxdm.evaluation.reference import Reference, open_reference
 from proxdm.evaluation.results import RESULTS, EvaluationRow, find_row, identity
-from proxdm.generation import Say, make_decoder, said_of, warn
+from proxdm.generation import Decoder, Say, arithmetic, draw, make_decoder, said_of, warn
 from proxdm.imaging import save_grid
-from proxdm.metrics.features import FeatureExtractor, load_extractor
+from proxdm.metrics.features import FeatureExtractor, Shape, load_extractor
 from proxdm.metrics.registry import METRICS
-from proxdm.metrics.statistics import ReferenceStatistics
+from proxdm.models import LearnedModel, ProxModel
 from proxdm.operators import label_indices
+from proxdm.pixels import to_uint8
 from proxdm.runtime.files import JsonLines, check_folder, digest_of, lock, replacing
 from proxdm.runtime.processes import Place, choose_device, find_place
 from proxdm.runtime.words import duration
@@ -69,11 +71,12 @@ def evaluate(
 ) -> Evaluation:
     """Measure every row of a plan.
 
-    Memory does not depend on the number of samples, but for what :mod:`proxdm.evaluation.measures` says is kept. Under
+    Memory does not depend on the number of samples, but for the features and pixels of those that metrics take. Under
     `torchrun` or `accelerate launch` samples are shared by the processes; they are the same, and so are the values up
     to the rounding of float64 sums.
     """
-    place = _place(device)
+    alone = int(os.environ.get("WORLD_SIZE", "1")) == 1  # no launcher has started several processes
+    place = Place(choose_device(device)) if alone else find_place("cpu" if str(device) == "cpu" else "auto")
     if not place.is_main:
         say, progress = (lambda line: None), False
     opened = source if isinstance(source, Opened) else open_source(source, weights, preset, device=place.device)
@@ -87,20 +90,78 @@ def evaluate(
     for one in skipped:
         say(f"skipped {one.sampler} at N = {one.steps}: {one.reason}")
     name = type(opened.model).__name__ if isinstance(source, Opened) else str(source)
-    with _told(say):
+    with warnings.catch_warnings(record=True, action="always") as caught:
         job = open_job(plan, name, opened, place, out, progress)
-    rows = {} if overwrite else {cell: find_row(known, identity(job.record(cell)), job.values) for cell in cells}
+    for warning in caught:
+        say(f"warning: {' '.join(str(warning.message).split())}")
+    values = [value for metric in plan.metrics for value in METRICS[metric].values]
+    rows = {} if overwrite else {cell: find_row(known, identity(job.record(cell)), values) for cell in cells}
     missing = [cell for cell in cells if rows.get(cell) is None]
     if (reused := len(cells) - len(missing)) > 0:
         say(f"{reused} of {len(cells)} rows are there already")
-    if plan.compile and missing:
-        say("compiling the network")
-        job.sampler.compile()
-    for line in job.forewarnings(missing):
-        say(line)
+    if missing:
+        if plan.compile:
+            say("compiling the network")
+            job.sampler.compile()
+        for line in job.forewarnings(missing):
+            say(line)
     place.wait()  # nobody writes before everybody has read
     found = sweep(cells, lambda cell: job.measure(cell, results, overwrite=overwrite), known=rows.get)
     return Evaluation(tuple(found) if place.is_main else (), tuple(skipped), reused)
+
+
+@dataclass(frozen=True, eq=False)
+class ChunkSampler:
+    """Draws the pictures of a model by chunks: always the same samples in one call of the network.
+
+    The rounding of a network depends on the shape of what it is given, and with some kernels on the place of a sample
+    in it. Sample i is therefore always computed in chunk `i // size`, and the last chunk is computed in full: pictures
+    are the same to the last bit at every batch size and number of processes.
+    """
+
+    model: LearnedModel  # The model
+    shape: Shape  # (C, H, W) of the pictures
+    decode: Decoder  # From samples of the model to pictures in [-1, 1]
+    size: int  # Samples in a chunk, one call of the network
+    bf16: bool = False  # Whether the network runs in bfloat16
+
+    def draw(self, cell: Cell, number: int) -> tuple[Tensor, int]:
+        """Return the pictures of chunk `number`, uint8 `(size, C, H, W)`, and the network evaluations of each."""
+        indices = range(number * self.size, (number + 1) * self.size)
+        with arithmetic(self.model.device, bf16=self.bf16):
+            try:
+                state = draw(self.model, cell.method, cell.grid, cell.seed, indices)
+                return to_uint8(self.decode(state.x)), state.nfe
+            except NonFiniteError as error:
+                raise NonFiniteError(f"samples {indices[0]} to {indices[-1]} on {cell.grid.name}: {error}") from error
+            except torch.cuda.OutOfMemoryError as error:
+                raise ProxdmError(
+                    f"{self.size} samples at a time do not fit the memory of {self.model.device}; take a smaller chunk"
+                ) from error
+
+    def compile(self) -> None:
+        """Compile the network of the model, in place, for chunks of this size; takes a minute or two on a CPU."""
+        self.model.network.compile(dynamic=False)
+        self.time_evaluation()  # compiles, which must not count as time of the first row
+
+    def time_evaluation(self) -> float:
+        """Return the seconds of one network evaluation of a chunk, after one to warm up."""
+        x = torch.zeros(self.size, *model_config(self.model.config).shape, device=self.model.device)
+        t = torch.full((self.size,), 0.5, device=x.device)
+        seconds = 0.0
+        for _ in range(2):
+            _wait(x.device)
+            started = perf_counter()
+            with arithmetic(x.device, bf16=self.bf16):
+                _ = self.model.prox(x, t, t) if isinstance(self.model, ProxModel) else self.model.score(x, t)
+            _wait(x.device)
+            seconds = perf_counter() - started
+        return seconds
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,33 +173,12 @@ class _Job:
     opened: Opened
     digest: str
     sampler: ChunkSampler
+    limits: Limits
     extractor: FeatureExtractor
     reference: Reference
     place: Place
     out: Path | None
     progress: bool
-
-    @property
-    def values(self) -> list[str]:
-        """Names of the values of all metrics."""
-        return [value for name in self.plan.metrics for value in METRICS[name].values]
-
-    @property
-    def measures_features(self) -> bool:
-        return any(METRICS[name].keeps != "pixels" for name in self.plan.metrics)
-
-    @property
-    def chunks(self) -> int:
-        return math.ceil(self.plan.samples / self.sampler.size)
-
-    @property
-    def limits(self) -> Limits:
-        metrics, samples = self.plan.metrics, self.plan.samples
-        moments = any(METRICS[name].keeps == "moments" for name in metrics)
-        pixels = max(min(PICTURED, samples), kept(metrics, "pixels", samples))
-        return Limits(
-            self.sampler.size, self.extractor.dim if moments else 0, kept(metrics, "features", samples), pixels
-        )
 
     def record(self, cell: Cell) -> dict[str, Any]:
         """Return what is known of a row before it is measured."""
@@ -163,8 +203,6 @@ class _Job:
 
     def forewarnings(self, cells: Sequence[Cell]) -> Iterator[str]:
         """Yield what will be poor, and how long it will take."""
-        if not cells:
-            return
         yield from unusual(self.opened.model, cells)
         if "fid" in self.plan.metrics and self.plan.samples <= (dim := self.extractor.dim):
             yield (
@@ -177,13 +215,13 @@ class _Job:
     def estimate(self, cells: Sequence[Cell]) -> str:
         """Return in one line how long the rows will take, from one evaluation and one pass of the features."""
         size, step, features = self.sampler.size, self.sampler.time_evaluation(), 0.0
-        if self.measures_features:
+        if self.limits.takes_features:
             # Features may cost far more than the network: a part of a chunk says enough, after one image to warm up.
             for count in (1, math.ceil(size / 8)):
                 started = perf_counter()
                 self.extractor(torch.zeros(count, *self.sampler.shape, dtype=torch.uint8)).cpu()
                 features = (perf_counter() - started) * size / count
-        chunks = math.ceil(self.chunks / self.place.world)
+        chunks = math.ceil(math.ceil(self.plan.samples / size) / self.place.world)
         seconds = chunks * sum(cell.method.evaluations(cell.grid) * step + features for cell in cells)
         return (
             f"about {duration(seconds)} for {len(cells)} rows of {self.plan.samples:,} samples, {size} at a time "
@@ -217,12 +255,11 @@ class _Job:
     def draw(self, cell: Cell, folder: Path | None) -> Accumulator:
         """Return what is kept of all samples; those that are not in the folder already are drawn."""
         place, samples, size = self.place, self.plan.samples, self.sampler.size
-        # MPS has no float64.
-        sums = "cpu" if place.device.type == "mps" else place.device
+        sums = "cpu" if place.device.type == "mps" else place.device  # MPS has no float64
         found = Accumulator(self.limits, sums)
         if folder is not None and place.is_main:
             found = Accumulator.load(folder, self.limits, sums)
-        done = torch.zeros(self.chunks, device=place.device)
+        done = torch.zeros(math.ceil(samples / size), device=place.device)
         done[found.chunks] = 1
         todo = torch.nonzero(place.sum(done) == 0).flatten().tolist()[place.rank :: place.world]
         nfe = cell.method.evaluations(cell.grid)
@@ -235,7 +272,7 @@ class _Job:
                 for chunk in todo[first : first + batch]:
                     count = min(size, samples - chunk * size)
                     pixels, evaluations = self.sampler.draw(cell, chunk)
-                    features = self.extractor(pixels[:count]) if self.measures_features else None
+                    features = self.extractor(pixels[:count]) if self.limits.takes_features else None
                     found.add(chunk, pixels[:count], features, evaluations)
                     bar.update(min(count * nfe * place.world, samples * nfe - int(bar.n)))
                 found.seconds += perf_counter() - started
@@ -245,21 +282,17 @@ class _Job:
 
     def finish(self, record: dict[str, Any], total: Accumulator, mark: str, cell: Cell) -> EvaluationRow:
         """Return the row with its metrics, its picture written."""
-        plan, started, pixels, moments = self.plan, perf_counter(), total.kept("pixels"), None
-        if total.moments is not None:
-            moments = ReferenceStatistics.of(total.moments, self.extractor, dataset="samples")
-        features = total.kept("features")
-        labels = label_indices(self.opened.model.classes, cell.method.classes, range(len(features)))
-        material = Material(moments, features, pixels, self.reference, labels)
+        plan, started, model = self.plan, perf_counter(), self.opened.model
+        labels = label_indices(model.classes, cell.method.classes, range(plan.samples))
         values: dict[str, float] = {}
-        for name in plan.metrics:
-            values |= material.measure(METRICS[name])
+        for metric in map(METRICS.find, plan.metrics):
+            values |= metric.measure(total.taken(metric, labels), self.reference.taken(metric))
         picture = None
         if self.out is not None:
             name = re.sub(r"[^\w.+-]+", "-", record["sampler"]).strip("-")
             picture = f"{name}-{record['steps']}-seed{record['seed']}-{mark[:8]}.png"
             with replacing(self.out / picture) as part:
-                save_grid(pixels[:PICTURED], part, metadata={**record, "metrics": values})
+                save_grid(total.kept("pixels")[:PICTURED], part, metadata={**record, "metrics": values})
         device = self.place.device
         return EvaluationRow(
             **record,
@@ -283,34 +316,9 @@ def open_job(plan: EvaluationPlan, name: str, opened: Opened, place: Place, out:
     model = opened.model
     shape, decode = make_decoder(model, plan.vae)
     extractor = load_extractor(plan.features, shape, inception_weights=plan.inception_weights, device=place.device)
-    reference = open_reference(
-        plan.compared_with,
-        model,
-        extractor,
-        plan.metrics,
-        classes=plan.classes,
-        held=plan.held,
-        cache=out,
-        force=plan.force,
-        progress=progress,
-    )
+    reference = open_reference(plan, model, extractor, cache=out, progress=progress)
     sampler = ChunkSampler(model, shape, decode, plan.chunk or default_chunk(place.device, shape), plan.bf16)
+    limits = Limits.of(plan.metrics, plan.samples, sampler.size, extractor.dim)
+    limits = replace(limits, pixels=max(min(PICTURED, plan.samples), limits.pixels))
     digest = digest_of({key: value.detach().cpu() for key, value in model.network.state_dict().items()})
-    return _Job(plan, name, opened, digest, sampler, extractor, reference, place, out, progress)
-
-
-def _place(device: str | torch.device) -> Place:
-    """Return where this process computes, joining the others if a launcher has started several."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        return Place(choose_device(device))
-    return find_place("cpu" if str(device) == "cpu" else "auto")
-
-
-@contextmanager
-def _told(say: Say) -> Iterator[None]:
-    """Pass warnings on, one line each."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        yield
-    for warning in caught:
-        say(f"warning: {' '.join(str(warning.message).split())}")
+    return _Job(plan, name, opened, digest, sampler, limits, extractor, reference, place, out, progress)

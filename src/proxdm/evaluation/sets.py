@@ -12,10 +12,9 @@ from tyro.conf import arg
 
 from proxdm.data.images import ImageData
 from proxdm.data.load import DataConfig, load_data
-from proxdm.evaluation.measures import Material, kept
+from proxdm.evaluation.accumulate import Accumulator, Limits
 from proxdm.evaluation.reference import Reference, check_statistics, is_statistics
-from proxdm.metrics.features import FeatureExtractor, load_extractor, sides
-from proxdm.metrics.frechet import MomentAccumulator
+from proxdm.metrics.features import FEATURES_HELP, WEIGHTS_HELP, FeatureExtractor, load_extractor, sides
 from proxdm.metrics.registry import METRICS, metrics_help
 from proxdm.metrics.statistics import ReferenceStatistics, StatisticsError
 from proxdm.pixels import to_uint8
@@ -27,14 +26,8 @@ class ComparisonPlan:
     """How to compare two sets of pictures."""
 
     metrics: Annotated[tuple[str, ...], arg(help=f"{metrics_help()}.")] = ("fid",)
-    """Names in :data:`proxdm.metrics.registry.METRICS`."""
-
-    features: str = "inception"
-    """inception (the FID's network), pixels, or the file of a TorchScript (.pt) or exported (.pt2) module."""
-
-    inception_weights: Path | None = None
-    """File of the Inception weights, pt_inception-2015-12-05-6726825d.pth; by default it is downloaded once."""
-
+    features: Annotated[str, arg(help=FEATURES_HELP)] = "inception"
+    inception_weights: Annotated[Path | None, arg(help=WEIGHTS_HELP)] = None
     size: int | None = None  # Cut pictures to their central square and resize them to this; needed where sizes differ.
     grey: bool = False  # Take pictures as grey.
     limit: int | None = None  # Take the first so many pictures of each set only.
@@ -53,17 +46,11 @@ class ComparisonPlan:
 
 @dataclass(frozen=True)
 class SetComparison:
-    """What two sets of pictures are to each other.
+    """What two sets of pictures are to each other."""
 
-    Attributes:
-        values: The values of the metrics by name.
-        counts: Pictures of both; None where statistics do not say.
-        features: Name of the features.
-    """
-
-    values: dict[str, float]
-    counts: tuple[int | None, int | None]
-    features: str
+    values: dict[str, float]  # The values of the metrics by name
+    counts: tuple[int | None, int | None]  # Pictures of both; None where statistics do not say
+    features: str  # Name of the features
 
 
 def compare_sets(
@@ -89,6 +76,7 @@ def compare_sets(
         StatisticsError: Statistics are of other features, or a metric needs pictures in their place.
     """
     plan, where = plan or ComparisonPlan(), choose_device(device)
+    metrics = [METRICS[name] for name in plan.metrics]
     ours, theirs = (_open(name, plan) for name in (first, second))
     if isinstance(ours, ImageData) and isinstance(theirs, ImageData) and {ours.shape[0], theirs.shape[0]} == {1, 3}:
         ours, theirs = _plain(ours), _plain(theirs)
@@ -97,29 +85,31 @@ def compare_sets(
         shape: load_extractor(plan.features, shape, inception_weights=plan.inception_weights, device=where)
         for shape in shapes
     }
-    if len(shapes) == 2 and any(METRICS[name].keeps == "pixels" for name in plan.metrics):
-        named = " and ".join(sorted(map(sides, shapes)))
-        raise StatisticsError(f"pixels of pictures {named} cannot be compared: give --size or --grey")
+    for metric in metrics:
+        if isinstance(ours, ReferenceStatistics) and metric.keeps != "moments":
+            raise StatisticsError(f"{first} holds statistics only, and {metric.name} needs pictures")
+        if isinstance(ours, ImageData) and len(ours) < metric.least:
+            raise StatisticsError(
+                f"{len(ours)} pictures of {first} are too few for {metric.name}, which needs {metric.least} at least"
+            )
+        if metric.keeps == "pixels" and len(shapes) == 2:
+            named = " and ".join(sorted(map(sides, shapes)))
+            raise StatisticsError(f"pixels of pictures {named} cannot be compared: give --size or --grey")
+    for one, other in ((ours, theirs), (theirs, ours)):
+        if isinstance(one, ReferenceStatistics) and isinstance(other, ImageData):
+            check_statistics(one, extractors[other.shape], plan.metrics, force=plan.force)
     if isinstance(theirs, ImageData):
         reference = Reference(str(second), "", extractors[theirs.shape], images=theirs, progress=progress)
     else:
-        if isinstance(ours, ImageData):
-            check_statistics(theirs, extractors[ours.shape], plan.metrics, force=plan.force)
-        else:
+        if isinstance(ours, ReferenceStatistics):
             ours.check_compatible(theirs, force=plan.force)
-        nothing: Any = None  # statistics are all there is, and no features are taken
+        nothing: Any = None  # no features are taken
         reference = Reference(str(second), "", nothing, given=theirs)
-    if isinstance(ours, ImageData):
-        material = _material(ours, extractors[ours.shape], reference, plan, progress)
-    else:
-        if wrong := [name for name in plan.metrics if METRICS[name].keeps != "moments"]:
-            raise StatisticsError(f"{first} holds statistics only, and {wrong[0]} needs pictures")
-        if isinstance(theirs, ImageData):
-            check_statistics(ours, extractors[theirs.shape], plan.metrics, force=plan.force)
-        material = Material(ours, torch.empty(0), torch.empty(0), reference)
+    samples = _kept(ours, extractors[ours.shape], plan, progress) if isinstance(ours, ImageData) else ours
     values: dict[str, float] = {}
-    for name in plan.metrics:
-        values |= material.measure(METRICS[name])
+    for metric in metrics:
+        taken = samples.taken(metric) if isinstance(samples, Accumulator) else (samples.mu, samples.sigma)
+        values |= metric.measure(taken, reference.taken(metric))
     counts = [len(one) if isinstance(one, ImageData) else one.n for one in (ours, theirs)]
     return SetComparison(values, (counts[0], counts[1]), plan.features)
 
@@ -142,23 +132,12 @@ def _plain(data: ImageData) -> ImageData:
     return replace(data, images=images[:, :1].contiguous())
 
 
-def _material(
-    data: ImageData, extractor: FeatureExtractor, reference: Reference, plan: ComparisonPlan, progress: bool
-) -> Material:
+def _kept(data: ImageData, extractor: FeatureExtractor, plan: ComparisonPlan, progress: bool) -> Accumulator:
     """Return what the metrics need of the samples, in one pass through them."""
-    keeps = {METRICS[name].keeps for name in plan.metrics}
-    if "moments" in keeps and len(data) < 2:
-        raise StatisticsError(f"{data.name} has {len(data)} picture; a covariance needs 2 at least")
-    most, held, features = kept(plan.metrics, "features", len(data)), 0, [torch.empty(0, extractor.dim)]
-    moments = MomentAccumulator(extractor.dim)
-    batches = torch.split(data.images, plan.batch_size) if keeps - {"pixels"} else ()
-    for batch in tqdm(batches, f"features of {data.name}", disable=None if progress else True, unit="batch"):
-        found = extractor(batch)
-        moments.add(found)
-        features.append(found[: most - held].cpu())
-        held += len(features[-1])
-    statistics = None
-    if "moments" in keeps:
-        statistics = ReferenceStatistics.of(moments, extractor, data.name, data.split, data.preprocessing)
-    pixels = to_uint8(data.images[: kept(plan.metrics, "pixels", len(data))])
-    return Material(statistics, torch.cat(features), pixels, reference)
+    limits = Limits.of(plan.metrics, len(data), plan.batch_size, extractor.dim)
+    found, images = Accumulator(limits), data.images if limits.takes_features else data.images[: limits.pixels]
+    hidden = None if progress else True
+    batches = tqdm(torch.split(images, plan.batch_size), f"features of {data.name}", disable=hidden, unit="batch")
+    for number, batch in enumerate(batches):
+        found.add(number, to_uint8(batch), extractor(batch) if limits.takes_features else None)
+    return found

@@ -119,10 +119,9 @@ def search(
 
     point, power = _first(method, steps, schedule), 1.0
     best, text = first, _ = value_at(point)
-    coordinates = (0,) if steps == 1 else (0, 1) if steps == 2 else (0, 1, 2)
     while len(values) < budget and power > 0.1:
         improved = False
-        for i in coordinates:
+        for i in range(min(steps, 3)):  # one step has a start alone, two have an end, too
             for way in (1, -1):
                 moved = False
                 while len(values) < budget:

@@ -26,7 +26,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from proxdm.data.batches import DataStream
 from proxdm.data.images import ImageData, iterate
-from proxdm.data.load import DataConfig, Flip, labelled, load_data, load_labels
+from proxdm.data.load import DataConfig, Flip, load_data, load_labels, test_part
 from proxdm.metrics.inception import FeatureError
 from proxdm.runtime.seeds import WEIGHTS, derived_seed, step_generator
 
@@ -37,32 +37,23 @@ HELD_OUT = 5  # one in so many images is held out for the accuracy where a data 
 _LAST_SIDE = 4
 _WARMUP = 0.05
 _SHIFT = 0x73686966  # tag of the random shifts, as those of proxdm.runtime.seeds
-_NO_TEST_SPLIT = ("digits",)
 _MIRRORED = ("fashion-mnist", "cifar10")
 
 
 @dataclass(frozen=True)
 class ClassifierConfig:
-    """How a classifier is trained.
+    """How a classifier is trained."""
 
-    Attributes:
-        steps: Optimiser steps; None is 50 epochs, but 3,000 steps at most.
-        batch_size: Images of a step.
-        lr: Largest learning rate, after a warm-up and before a cosine.
-        weight_decay: AdamW's decoupled weight decay.
-        flip: Horizontal flips; None is random where that keeps the classes (fashion-mnist, cifar10), else none.
-        seed: Seed of initial weights, order and augmentation; on one CPU, with the same number of threads, it decides
-            every bit of the weights.
-        bf16: Train in bfloat16 autocast; features are always taken in float32.
-    """
-
-    steps: int | None = None
-    batch_size: int = 128
-    lr: float = 3e-3
-    weight_decay: float = 0.02
+    steps: int | None = None  # Optimiser steps; None is 50 epochs, but 3,000 steps at most.
+    batch_size: int = 128  # Images of a step.
+    lr: float = 3e-3  # Largest learning rate, after a warm-up and before a cosine.
+    weight_decay: float = 0.02  # AdamW's decoupled weight decay.
+    # Horizontal flips; None is random where that keeps the classes (fashion-mnist, cifar10), else none.
     flip: Flip | None = None
+    # Seed of initial weights, order and augmentation; on one CPU, with the same number of threads, it decides every bit
+    # of the weights.
     seed: int = 0
-    bf16: bool = False
+    bf16: bool = False  # Train in bfloat16 autocast; features are always taken in float32.
 
     def __post_init__(self) -> None:
         """Reject values out of range."""
@@ -76,27 +67,6 @@ class ClassifierConfig:
         """Return it with the steps and flips that it has on a data set of this name and number of images."""
         steps = min(MOST_STEPS, math.ceil(EPOCHS * count / self.batch_size)) if self.steps is None else self.steps
         return replace(self, steps=steps, flip=self.flip or ("random" if name in _MIRRORED else "none"))
-
-
-@dataclass(frozen=True, eq=False)
-class LabelledImages:
-    """Images, their classes, int64 `(n,)`, and the names of these."""
-
-    images: ImageData
-    labels: Tensor
-    names: tuple[str, ...]
-
-
-class Features(nn.Module):
-    """Layers, then the mean over the pixels: images `(B, C, S, S)` in [-1, 1] to features `(B, D)`."""
-
-    def __init__(self, layers: list[nn.Module]) -> None:
-        super().__init__()
-        self.body = nn.Sequential(*layers)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the features."""
-        return self.body(x).mean((2, 3))  # type: ignore[no-any-return]
 
 
 class ImageClassifier(nn.Module):
@@ -115,7 +85,7 @@ class ImageClassifier(nn.Module):
             width = WIDTHS[min(stage, len(WIDTHS) - 1)]
             layers += [*_convolution(before, width, kernel, stride), *_convolution(width, width, 3, 1)]
             before, kernel, stride = width, 3, 1
-        self.features = Features(layers)
+        self.features = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.head = nn.Linear(before, classes)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -123,46 +93,50 @@ class ImageClassifier(nn.Module):
         return self.head(self.features(x))  # type: ignore[no-any-return]
 
 
-def load_labelled(config: DataConfig) -> tuple[LabelledImages, LabelledImages]:
-    """Return the images to train on, and those to take the accuracy on.
+def load_labelled(config: DataConfig) -> tuple[ImageData, ImageData]:
+    """Return the images to train on, and those to take the accuracy on, both with labels.
 
     The latter are the test split of a known data set; of digits and of folders, which have none, they are one in
     :data:`HELD_OUT`, chosen at random and always the same.
     """
-    labels, images = load_labels(config), load_data(config)
-    whole = LabelledImages(images, labels.values, labels.names)
-    _check(whole, LEAST)
-    if config.name in labelled() and config.name not in _NO_TEST_SPLIT:
-        other = replace(config, split="test")
-        return whole, LabelledImages(load_data(other), load_labels(other).values, labels.names)
-    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
 
-    def part(index: Tensor, note: str) -> LabelledImages:
-        words, index = f"{images.preprocessing}; {note}", index.sort().values
-        taken = replace(images, images=images.images[index], preprocessing=words, memory_mapped=False)
-        return LabelledImages(taken, labels.values[index], labels.names)
+    def load(config: DataConfig) -> ImageData:
+        labels = load_labels(config)  # first: it says what has none
+        return replace(load_data(config), labels=labels.values, classes=labels.names)
 
-    held = len(images) // HELD_OUT
+    whole = load(config)
+    labels = _checked_labels(whole, LEAST)
+    if test_part(config) is not None:
+        return whole, load(replace(config, split="test"))
+
+    def part(index: Tensor, note: str) -> ImageData:
+        words, index = f"{whole.preprocessing}; {note}", index.sort().values
+        return replace(
+            whole, images=whole.images[index], labels=labels[index], preprocessing=words, memory_mapped=False
+        )
+
+    order = torch.randperm(len(whole), generator=torch.Generator().manual_seed(0))
+    held = len(whole) // HELD_OUT
     return part(order[held:], f"without a random 1/{HELD_OUT}"), part(order[:held], f"a random 1/{HELD_OUT}")
 
 
 def train_classifier(
-    data: LabelledImages, config: ClassifierConfig, *, device: torch.device | str = "cpu", progress: bool = False
+    data: ImageData, config: ClassifierConfig, *, device: torch.device | str = "cpu", progress: bool = False
 ) -> ImageClassifier:
-    """Return a classifier of the data, trained, in evaluation mode on `device` (FeatureError: the loss is infinite)."""
+    """Return a classifier of labelled images, trained, in evaluation mode (FeatureError: the loss is infinite)."""
     from tqdm import trange
 
-    _check(data, 1)
-    config, device = config.resolved(data.images.name, len(data.images)), torch.device(device)
+    labels = _checked_labels(data, 1)
+    config, device = config.resolved(data.name, len(data)), torch.device(device)
     steps, flip = config.steps or 0, config.flip or "none"
-    channels, side, _ = data.images.shape
+    channels, side, _ = data.shape
     with torch.random.fork_rng([]):
         torch.manual_seed(derived_seed(config.seed, WEIGHTS))
-        network = ImageClassifier(channels, side, len(data.names))
+        network = ImageClassifier(channels, side, len(data.classes))
     # Channels last is a tenth to a quarter faster on CPUs too, and the same arithmetic.
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     network.train()
-    stream = DataStream(data.images, seed=config.seed, flip=flip, device=device)
+    stream = DataStream(data, seed=config.seed, flip=flip, device=device)
     optimiser = torch.optim.AdamW(network.parameters(), lr=config.lr, weight_decay=config.weight_decay)
     with trange(steps, desc="classifier", unit="step", disable=None if progress else True) as bar:
         for step in bar:
@@ -173,7 +147,7 @@ def train_classifier(
             images = _shifted(stream.batch(step, config.batch_size), step_generator(config.seed, _SHIFT, step))
             with torch.autocast(device.type, dtype=torch.bfloat16, enabled=config.bf16):
                 logits = network(images.contiguous(memory_format=torch.channels_last))
-            loss = F.cross_entropy(logits.float(), data.labels[index].to(device))
+            loss = F.cross_entropy(logits.float(), labels[index].to(device))
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
@@ -184,22 +158,22 @@ def train_classifier(
     return network.eval()
 
 
-def accuracy(network: ImageClassifier, data: LabelledImages) -> float:
+def accuracy(network: ImageClassifier, data: ImageData) -> float:
     """Return the share of images, from 0 to 1, whose class gets the largest logit of a network in evaluation mode."""
-    batches = iterate(data.images, 256, device=network.head.weight.device)
+    labels, batches = _checked_labels(data, 0), iterate(data, 256, device=network.head.weight.device)
     with torch.inference_mode():
         found = torch.cat([network(batch).argmax(1).cpu() for batch in batches])
-    return float((found == data.labels).double().mean())
+    return float((found == labels).double().mean())
 
 
 def feature_module(network: ImageClassifier) -> nn.Module:
     """Return the features of a trained network, on the CPU, with batch normalisation folded into the convolutions."""
     layers: list[nn.Module] = []
-    for layer in network.features.body:
+    for layer in network.features:
         if isinstance(layer, nn.BatchNorm2d):  # it follows a convolution
             layer = fuse_conv_bn_eval(cast(nn.Conv2d, layers.pop()).eval(), layer.eval())
         layers.append(layer)
-    return Features(layers).cpu().to(memory_format=torch.contiguous_format).eval()
+    return nn.Sequential(*layers).cpu().to(memory_format=torch.contiguous_format).eval()
 
 
 def _convolution(before: int, width: int, kernel: int, stride: int) -> tuple[nn.Module, ...]:
@@ -220,17 +194,19 @@ def _shifted(images: Tensor, generator: torch.Generator) -> Tensor:
     return moved.permute(0, 3, 1, 2)
 
 
-def _check(data: LabelledImages, least: int) -> None:
-    name, (channels, height, width) = data.images.name, data.images.shape
-    if len(data.images) != len(data.labels):
-        raise FeatureError(f"{name}: {len(data.images)} images have {len(data.labels)} labels; get both files again")
-    if data.images.latent or channels not in (1, 3):
+def _checked_labels(data: ImageData, least: int) -> Tensor:
+    """Return the labels of images that a classifier can learn, with at least so many of each class (FeatureError)."""
+    name, (channels, height, width) = data.name, data.shape
+    if data.labels is None:
+        raise FeatureError(f"{name} has no labels; a classifier needs the class of every image")
+    if data.latent or channels not in (1, 3):
         raise FeatureError(f"{name} holds arrays of {channels} channels; a classifier takes grey or RGB images")
     if height != width or height < _LAST_SIDE:
         raise FeatureError(f"{name} has images {width}x{height}; give a size to cut to, {_LAST_SIDE} at least")
-    if len(data.names) < 2:
-        raise FeatureError(f"{name} has one class, {data.names[0]!r}; a classifier needs 2 at least")
-    counts = torch.bincount(data.labels, minlength=len(data.names))
+    if len(data.classes) < 2:
+        raise FeatureError(f"{name} has one class, {data.classes[0]!r}; a classifier needs 2 at least")
+    counts = torch.bincount(data.labels, minlength=len(data.classes))
     if (few := int(counts.min())) < least:
-        rarest = data.names[int(counts.argmin())]
+        rarest = data.classes[int(counts.argmin())]
         raise FeatureError(f"{name} has {few} images of the class {rarest!r}, a classifier needs {least} of each")
+    return data.labels

@@ -36,6 +36,9 @@ from proxdm.metrics.inception import SIZE, FeatureError, load_inception
 from proxdm.pixels import to_model_range, to_uint8
 from proxdm.runtime.files import replacing, sha256_of
 
+FEATURES_HELP = "inception (the FID's network), pixels, or the file of a TorchScript (.pt) or exported (.pt2) module."
+WEIGHTS_HELP = "File of the Inception weights, pt_inception-2015-12-05-6726825d.pth; by default it is downloaded once."
+
 METADATA = "proxdm.json"  # the extra file inside a module file
 Shape = tuple[int, ...]  # (C, H, W)
 Network = Callable[[Tensor], Tensor]  # images as a form says to features (B, D)

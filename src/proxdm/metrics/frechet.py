@@ -173,14 +173,10 @@ def _factored(mu: Moment, cov: Moment, name: str) -> _Factored:
     factor[pivots - 1] = np.triu(upper)[:rank].T
     left = float(np.abs(covariance - factor @ factor.T).max())
     # float32 rounds every entry by 6e-8 of itself, which may take D of them from a singular covariance.
-    if left > 1e-6 * largest and not (left <= len(mean) * 6e-8 * largest and _is_single(covariance)):
+    single = np.array_equal(covariance, covariance.astype(np.float32))
+    if left > 1e-6 * largest and not (left <= len(mean) * 6e-8 * largest and single):
         raise ValueError(f"the {name} covariance is not positive semi-definite, by {left:.3g} of {largest:.3g}")
     return _Factored(mean, float(np.trace(covariance)), factor)
-
-
-def _is_single(covariance: Array) -> bool:
-    """Return whether float64 numbers are float32 ones."""
-    return bool(np.array_equal(covariance, covariance.astype(np.float32)))
 
 
 def _distance(a: _Factored, b: _Factored) -> float:

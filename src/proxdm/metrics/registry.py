@@ -56,29 +56,23 @@ ERROR = Value("standard error", error=True)
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric.
+    """A metric."""
 
-    Attributes:
-        name: Name on the command line.
-        values: What is said of its values, by their names in results.
-        compute: The function.
-        keeps: What it needs of the samples.
-        against: What it needs of the reference.
-        least: Number of samples that it needs at least.
-        most: Number of samples, and of reference images where it takes some, that it takes at most; None is all.
-    """
-
-    name: str
-    values: Mapping[str, Value]
-    compute: Compute
-    keeps: Keeps = "features"
-    against: Against = "some"
-    least: int = 1
-    most: int | None = None
+    name: str  # Name on the command line
+    values: Mapping[str, Value]  # What is said of its values, by their names in results
+    compute: Compute  # The function
+    keeps: Keeps = "features"  # What it needs of the samples
+    against: Against = "some"  # What it needs of the reference
+    least: int = 1  # Number of samples that it needs at least
+    most: int | None = None  # Samples, and reference images where it takes some, that it takes at most; None is all
 
     def __post_init__(self) -> None:
         """Let the registry tell metrics of one name apart by their functions."""
         vars(self).update(__module__=self.compute.__module__, __qualname__=self.compute.__qualname__)
+
+    def measure(self, samples: Any, reference: Any) -> dict[str, float]:
+        """Return its values by their names."""
+        return dict(zip(self.values, self.compute(samples, reference), strict=True))
 
     def used(self, samples: int, images: int | None) -> list[int | None]:
         """Return the numbers of samples and of reference images (None: not known), of so many, that it is taken on."""

@@ -75,14 +75,6 @@ class ReferenceStatistics:
         """What to call them in messages: the file, or the data set and its part."""
         return self.source or " ".join(filter(None, (self.dataset, self.split))) or "these statistics"
 
-    @classmethod
-    def of(
-        cls, moments: MomentAccumulator, extractor: FeatureExtractor, dataset: str, split: str = "", how: str = ""
-    ) -> ReferenceStatistics:
-        """Return moments of two images or more (ValueError), preprocessed as `how` says, stamped by the extractor."""
-        known = {"n": moments.count, "dataset": dataset, "split": split, "preprocessing": how, "version": __version__}
-        return cls(moments.mean.cpu().numpy(), moments.cov.cpu().numpy(), **{**known, **extractor.stamp})
-
     def check_compatible(self, other: ReferenceStatistics, *, force: bool = False) -> str | None:
         """Check that both were made by the same route; with `force`, warn and return what differs instead."""
         if self.dim != other.dim:
@@ -162,7 +154,14 @@ def compute_statistics(
     moments, hidden = MomentAccumulator(extractor.dim), None if progress else True
     for batch in tqdm(torch.split(data.images, batch_size), f"{extractor.name} features", disable=hidden, unit="batch"):
         moments.add(extractor(batch))
-    return ReferenceStatistics.of(moments, extractor, data.name, data.split, data.preprocessing)
+    made: dict[str, Any] = {
+        "dataset": data.name,
+        "split": data.split,
+        "preprocessing": data.preprocessing,
+        "version": __version__,
+    }
+    mu, sigma = moments.mean.cpu().numpy(), moments.cov.cpu().numpy()
+    return ReferenceStatistics(mu, sigma, len(data), **made, **extractor.stamp)
 
 
 def check_target(path: Path, suffix: str, *, overwrite: bool) -> None:
