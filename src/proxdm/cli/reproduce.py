@@ -7,28 +7,18 @@ import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from functools import singledispatch
+from importlib import import_module
 
-from proxdm.checkpoints import hub
-from proxdm.cli import compare as compare_verb
+from proxdm.cli import VERBS, parse
 from proxdm.cli import evaluate as evaluate_verb
-from proxdm.cli import parse
-from proxdm.cli import sample as sample_verb
-from proxdm.cli import toy as toy_verb
-from proxdm.cli import train as train_verb
 from proxdm.cli.tables import table
-from proxdm.data.load import DataConfig, load_data
+from proxdm.data.load import load_data
 from proxdm.data.vae import DEFAULT_VAE
 from proxdm.errors import DataError, OutputError
 from proxdm.evaluation import Evaluation, evaluate
+from proxdm.experiments.commands import Step, Train
 from proxdm.experiments.reproduce import Block, Reproduction, make_steps
 from proxdm.experiments.standins import make_standins
-from proxdm.experiments.steps import Compare, Download, Evaluate, Sample, Statistics, Step, Toy, Train
-from proxdm.experiments.toy import ToyPlan, run_toy
-from proxdm.metrics.features import load_extractor
-from proxdm.metrics.inception import fetch_weights
-from proxdm.metrics.statistics import compute_statistics
-from proxdm.runtime.device import choose_device
 from proxdm.runtime.files import check_folder, replacing
 
 MARK = "reproduce.json"
@@ -74,103 +64,40 @@ def run(block: Block, steps: Sequence[Step], again: str) -> int:
         except KeyboardInterrupt:
             print(f"Go on with: {again}", file=sys.stderr)
             raise
-        if isinstance(found, Evaluation) and isinstance(step, Evaluate):
+        if isinstance(found, Evaluation):
             measured[step.out.name] = found
-        elif isinstance(found, int) and found:
+        elif found:
             print(f"Or all of it: {again}", file=sys.stderr)
             return found
     print("\n" + summary(block, steps, measured))
     return 0
 
 
-@singledispatch
 def perform(step: Step) -> Evaluation | int:
-    """Carry out one step, and return what it has measured, or an exit status."""
-    raise TypeError(f"{type(step).__name__} is no known step")
-
-
-@perform.register
-def _(step: Download) -> int:
-    if step.what == "inception":
-        path = fetch_weights()
-    else:
-        files = hub.OFFICIAL_MODELS if step.what == "models" else hub.OFFICIAL_STATS
-        path = hub.fetch_official(files, step.name)
-        hub.copy_to(path, step.out)
-    print(step.out)
-    return 0
-
-
-@perform.register
-def _(step: Statistics) -> int:
-    data = load_data(DataConfig(step.dataset, root=None if step.root is None else str(step.root)))
-    features, device = str(step.features or "inception"), choose_device(step.device or "auto")
-    extractor = load_extractor(features, data.shape, inception_weights=step.inception_weights, device=device)
-    check_folder(step.out.parent, [step.out.name], overwrite=False)
-    statistics = compute_statistics(data, extractor, progress=True)
-    statistics.save(step.out)
-    print(f"{step.out}: {extractor.dim} {extractor.name} features of {len(data)} images of {statistics.label}")
-    return 0
-
-
-@perform.register
-def _(step: Train) -> int:
-    options = train_verb.Train(step.config, step.out, step.resume)
-    return train_verb.run(options, f"proxdm train {step.config.preset}")
-
-
-@perform.register
-def _(step: Evaluate) -> Evaluation:
-    found = evaluate(
-        str(step.source),
-        step.plan,
-        out=step.out,
-        preset=step.preset,
-        device=step.device or "auto",
-        progress=True,
-        say=lambda line: print(f"proxdm evaluate: {line}", file=sys.stderr),
-    )
-    print(evaluate_verb.report(found))
-    return found
-
-
-@perform.register
-def _(step: Sample) -> int:
-    options = sample_verb.Sample(
-        source=str(step.source),
-        sampler=step.sampler,
-        steps=step.steps,
-        samples=step.samples,
-        out=step.out,
-        preset=step.preset,
-        bf16=step.bf16,
-        device=step.device or "auto",
-        vae=None if step.vae is None else str(step.vae),
-    )
-    return sample_verb.run(options, "proxdm sample")
-
-
-@perform.register
-def _(step: Compare) -> int:
-    sources = (str(step.rows),)
-    options = compare_verb.Compare(sources=sources, metrics=("fid",), out=step.out, overwrite=True)
-    return compare_verb.run(options, "proxdm compare")
-
-
-@perform.register
-def _(step: Toy) -> int:
-    check_folder(step.out, (toy_verb.RESULTS, *toy_verb.FIGURES, toy_verb.ANIMATION), overwrite=False)
-    plan = ToyPlan(dataset=step.dataset, steps=step.steps, samples=step.samples, seeds=step.seeds)
-    result = run_toy(plan, progress=True)
-    print(toy_verb.report(result))
-    toy_verb.write(result, step.out, animation=not step.no_animation)
-    return 0
+    """Carry out the command of a step, and return what it has measured, or an exit status."""
+    verb, *arguments = step.words
+    prog = f"proxdm {verb}"
+    if verb == "evaluate":
+        options = parse(evaluate_verb.Evaluate, arguments, prog)
+        found = evaluate(
+            options.source,
+            options,
+            out=step.out,
+            preset=options.preset,
+            device=options.device,
+            progress=True,
+            say=lambda line: print(f"{prog}: {line}", file=sys.stderr),
+        )
+        print(evaluate_verb.report(found))
+        return found
+    status: int = import_module(VERBS[verb].module).main(arguments, prog)
+    return status
 
 
 def summary(block: Block, steps: Sequence[Step], measured: Mapping[str, Evaluation]) -> str:
     """Return what a block has come to: a table of distances beside the paper's, or where the results are."""
     if not measured:
-        return "\n".join([f"{block.title}: in", *(f"  {step.out}" for step in steps if isinstance(step, Sample | Toy))])
+        return "\n".join([f"{block.title}: in", *(f"  {step.out}" for step in steps if step.verb in ("sample", "toy"))])
     rows = [(one, row) for one in block.sweeps for row in measured[one.name].rows]
     features = sorted({row.features["name"] for _, row in rows})
     real = features == ["inception"]  # the paper's values say nothing about other features
@@ -211,13 +138,13 @@ def needs(plan: Reproduction, block: Block, steps: Sequence[Step]) -> list[str]:
     if plan.smoke or block.dataset is None:
         return [f"nothing: {'small stand-ins are made' if block.dataset else 'the points are shipped'}"]
     found = []
-    if any(isinstance(step, Train | Statistics) for step in steps):
+    if any(step.verb in ("train", "stats") for step in steps):
         try:
             data = load_data(block.dataset)
             state = f"{len(data):,} images of {'x'.join(map(str, data.shape))}"
         except DataError as error:
             state = f"missing: {error}"
         found.append(f"the data set {block.dataset}: {state}")
-    if any(isinstance(step, Sample) for step in steps):
+    if any(step.verb == "sample" for step in steps):
         found.append(f"the autoencoder {DEFAULT_VAE}: downloaded once; the package diffusers")
     return found or ["nothing: everything is downloaded"]
