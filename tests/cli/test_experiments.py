@@ -7,12 +7,13 @@ import json
 import pytest
 from PIL import Image
 
-from proxdm.cli import main
-from proxdm.cli.rates import GAUSSIAN_FIGURES, MIXTURE_FIGURES
-from proxdm.cli.toy import ANIMATION, FIGURES, RESULTS
+from proxdm.cli import main, rates, toy
+from proxdm.cli.toy import RESULTS
 from proxdm.experiments.toy import METHODS
 from proxdm.plotting import style
 
+FIGURES, ANIMATION = toy.FIGURES[:4], toy.FIGURES[4]
+GAUSSIAN_FIGURES, MIXTURE_FIGURES = rates.FIGURES[:2], rates.FIGURES[2:]
 TOY = ["toy", "--steps", "3", "--samples", "5", "--seeds", "1", "--methods", "prox-ode"]
 RATES = ["rates", "--target", "isotropic", "--steps", "10", "20", "--methods", "prox-ode"]
 

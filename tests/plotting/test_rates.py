@@ -39,8 +39,8 @@ def test_kl_is_drawn_from_both_starts(result):
         for name, exact, normal in zip(found.methods, dotted, marked, strict=True):
             steps = list(found.methods[name])
             assert list(normal.get_xdata()) == steps
-            assert list(normal.get_ydata()) == list(found.values(name).values())
-            assert list(exact.get_ydata()) == list(found.values(name, start="exact").values())
+            assert list(normal.get_ydata()) == list(found.values(name, "kl").values())
+            assert list(exact.get_ydata()) == list(found.values(name, "exact_kl").values())
             assert normal.get_color() == exact.get_color() == style_of(name).colour
             fit = found.fit(name)
             slope = f"{fit.slope:.2f}".replace("-", "−") if fit.straight else "bends"

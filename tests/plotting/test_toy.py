@@ -38,7 +38,7 @@ def test_particles_has_a_panel_for_every_method_and_n_with_its_w2(result):
                 continue
             assert shown(axes) == [f"{result.methods[name][steps].w2.values[0]:.3f}"]
             target, cloud = (np.asarray(collection.get_offsets()) for collection in axes.collections)
-            np.testing.assert_array_equal(target, result.target)
+            np.testing.assert_array_equal(target, result.points)
             np.testing.assert_array_equal(cloud, result.particles[name][steps])
 
 
@@ -133,6 +133,5 @@ def test_a_result_without_runs_can_be_drawn_but_not_animated(tmp_path):
 
 
 def test_a_floor_whose_deviation_exceeds_its_mean_can_be_drawn(result):
-    wild = dataclasses.replace(result.floor.w2, values=(0.01, 1.0))
-    floor = dataclasses.replace(result.floor, metrics={"w2": wild})
-    toy.w2_vs_nfe(dataclasses.replace(result, floor=floor)).savefig(BytesIO())
+    draws = [dataclasses.replace(row, metrics={"w2": w2}) for row, w2 in zip(result.draws, (0.01, 1.0), strict=True)]
+    toy.w2_vs_nfe(dataclasses.replace(result, draws=tuple(draws))).savefig(BytesIO())

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from platform import python_version
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,7 +17,7 @@ from proxdm.mixtures import GaussianMixture
 from proxdm.noise import GeneratorNoise
 from proxdm.operators import Model
 from proxdm.samplers import SamplerState, solve
-from proxdm.sweep import Cell, Method, Row, Summary, make_cells, reasons, summaries, sweep
+from proxdm.sweep import Cell, Method, Results, Row, make_cells, sweep
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,26 +55,6 @@ class ParticlePlan:
             raise ValueError(f"seed = {self.seed} must lie in 0 ... 2^63 - seeds")
 
 
-@dataclass(frozen=True, kw_only=True)
-class ParticleResult:
-    """Distances of particles from a mixture."""
-
-    samples: int  # Particles of a run
-    seeds: tuple[int, ...]  # The seeds
-    methods: dict[str, dict[int, Summary]]  # method -> N -> distances (`metrics`), NFE and seconds
-    skipped: dict[str, dict[int, str]]  # method -> N -> why the method is not defined there
-    floor: Summary  # Distances of as many exact draws
-
-    def record(self) -> dict[str, Any]:
-        """Return the JSON form of all but the methods."""
-        return {
-            "samples": self.samples,
-            "seeds": list(self.seeds),
-            "skipped": self.skipped,
-            "floor": self.floor.record(),
-        }
-
-
 def run_particles(
     plan: ParticlePlan,
     mixture: GaussianMixture,
@@ -86,9 +65,10 @@ def run_particles(
     *,
     model: Model | None = None,
     callback: Callable[[Cell, SamplerState], None] = lambda cell, state: None,
-    target: str = "",
+    target: str,
+    formula: str = "",
     progress: bool = False,
-) -> ParticleResult:
+) -> Results:
     """Run methods on a mixture.
 
     One fresh generator with the seed gives x_T first, then one tensor per noisy step: all methods start from the same
@@ -116,12 +96,16 @@ def run_particles(
         return row(draws, seed, time.perf_counter() - started)
 
     rows = sweep(cells, measure, skipped=skipped, progress=progress)
-    return ParticleResult(
-        samples=plan.samples,
+    return Results(
+        target=target,
+        formula=formula,
+        names=tuple(method.name for method in methods),
+        steps=tuple(sorted(set(steps))),
         seeds=plan.all_seeds,
-        methods=summaries(rows),
-        skipped=reasons(skipped),
-        floor=Summary.of([draw(seed) for seed in plan.all_seeds]),
+        samples=plan.samples,
+        rows=tuple(rows),
+        undefined=tuple(skipped),
+        draws=tuple(map(draw, plan.all_seeds)),
     )
 
 

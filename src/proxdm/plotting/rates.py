@@ -6,9 +6,10 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from proxdm.experiments.convergence_result import ROUNDING, GaussianRates, MixtureRates, RatesResult
+from proxdm.experiments.convergence import ROUNDING, GaussianRates, RatesResult
 from proxdm.plotting import style
-from proxdm.plotting.toy import style_of
+from proxdm.plotting.toy import draw_w2, style_of
+from proxdm.sweep import Results
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,6 +20,8 @@ PANEL = (4.3, 4.4)
 
 BESIDE = 2.3
 """Room for names to the right of a panel, in inches."""
+
+STEPS = "N: steps, each one score or prox evaluation"
 
 LEFT, BOTTOM, TOP, TITLE = 0.72, 0.5, 0.3, 0.3
 """Room around a panel, and above the whole figure, in inches."""
@@ -32,7 +35,7 @@ def kl_vs_n(result: RatesResult) -> Figure:
     if not result.gaussians:
         raise ValueError("the result has no Gaussian target to draw; measure isotropic or anisotropic")
     text = "Exact errors on Gaussian targets, with slopes of the last points. Markers: from N(0, I); dotted: from p₁"
-    return _panels(result.gaussians, _gaussian, f"{text}{_setting(result)}")
+    return _panels(result, result.gaussians, _gaussian, text)
 
 
 def w2_vs_n(result: RatesResult) -> Figure:
@@ -41,11 +44,11 @@ def w2_vs_n(result: RatesResult) -> Figure:
         raise ValueError("the result has no mixture to draw; measure mixture or dino")
     first = result.mixtures[0]
     seeds = f"{len(first.seeds)} seeds, mean ± standard deviation" if len(first.seeds) > 1 else "1 seed"
-    text = f"{first.samples} particles against as many stratified draws, {seeds}{_setting(result)}"
-    return _panels(result.mixtures, _mixture, text)
+    text = f"{first.samples} particles against as many stratified draws, {seeds}"
+    return _panels(result, result.mixtures, lambda axes, rates: draw_w2(axes, rates, STEPS), text)
 
 
-def _panels(targets: Sequence[Any], draw: Callable[[Axes, Any], None], text: str) -> Figure:
+def _panels(result: RatesResult, targets: Sequence[Results], draw: Callable[[Axes, Any], None], text: str) -> Figure:
     """Return a figure with a panel for every target."""
     each = LEFT + PANEL[0] + BESIDE
     with style.drawing(len(targets) * each, BOTTOM + PANEL[1] + TOP + TITLE) as figure:
@@ -53,69 +56,33 @@ def _panels(targets: Sequence[Any], draw: Callable[[Axes, Any], None], text: str
             axes = style.axes_at(figure, i * each + LEFT, TOP + TITLE, *PANEL)
             axes.set_title(f"{rates.target}: {rates.formula}", loc="left")
             draw(axes, rates)
-        style.heading(figure, 0.12, 0.1, text, wrap=True)
+        style.heading(figure, 0.12, 0.1, text + (f"; grid {result.grid}" if result.grid else ""), wrap=True)
     return figure
-
-
-def _setting(result: RatesResult) -> str:
-    return f"; grid {result.grid}" if result.grid else ""
 
 
 def _gaussian(axes: Axes, rates: GaussianRates) -> None:
     from matplotlib.ticker import LogFormatterMathtext, LogLocator
 
-    steps = sorted({n for cells in rates.methods.values() for n in cells})
     ends: list[style.End] = []
-    for name in rates.methods:
+    for name in rates.names:
         look = style_of(name)
-        exact = _visible(rates.values(name, start="exact"))
-        axes.plot(*_xy(exact), color=look.colour, linestyle=":", linewidth=1.0, alpha=0.8)
-        normal = _visible(rates.values(name))
-        if not normal:
+        exact = _visible(rates.values(name, "exact_kl"))
+        axes.plot(list(exact), list(exact.values()), color=look.colour, linestyle=":", linewidth=1.0, alpha=0.8)
+        if not (normal := _visible(rates.values(name, "kl"))):
             continue
-        axes.plot(*_xy(normal), **look.look)
+        axes.plot(list(normal), list(normal.values()), **look.look)
         fit = rates.fit(name)
-        slope = "" if fit is None else f"   {_number(fit.slope)}" if fit.straight else "   bends"
-        ends.append(style.End(f"{name}{slope}", look, *normal[-1]))
+        slope = "" if fit is None else f"   {fit.slope:.2f}".replace("-", "−") if fit.straight else "   bends"
+        ends.append(style.End(f"{name}{slope}", look, *list(normal.items())[-1]))
     if not ends:
-        _nothing(axes)
+        style.say_nothing(axes)
         return
-    _axes(axes, steps)
+    style.log_axes(axes, sorted({n for cells in rates.methods.values() for n in cells}))
     axes.yaxis.set_major_locator(LogLocator(numticks=12))
     axes.yaxis.set_major_formatter(LogFormatterMathtext())
-    axes.set_ylabel("KL(output ‖ target)  [nats]")
+    axes.set(xlabel=STEPS, ylabel="KL(output ‖ target)  [nats]")
     _guide(axes)
     style.end_labels(axes, ends)
-
-
-def _mixture(axes: Axes, rates: MixtureRates) -> None:
-    if not any(rates.methods.values()):
-        _nothing(axes)
-        return
-    steps = sorted({n for cells in rates.methods.values() for n in cells})
-    ends: list[style.End] = []
-    style.draw_floor(axes, rates.floor.w2.mean, rates.floor.w2.std or 0.0)
-    for name, cells in rates.methods.items():
-        if not cells:
-            continue
-        values = [cell.w2.mean for cell in cells.values()]
-        style.draw_curve(axes, list(cells), values, [cell.w2.std for cell in cells.values()], style_of(name))
-        ends.append(style.End(name, style_of(name), list(cells)[-1], values[-1]))
-    _axes(axes, steps)
-    axes.set_ylabel("W2 to the target")
-    style.end_labels(axes, ends)
-
-
-def _axes(axes: Axes, steps: Sequence[int]) -> None:
-    style.log_axes(axes, steps)
-    axes.set_xlabel("N: steps, each one score or prox evaluation")
-
-
-def _nothing(axes: Axes) -> None:
-    """Say that there is no curve: a logarithmic axis cannot be empty."""
-    axes.set_xticks([])
-    axes.set_yticks([])
-    axes.text(0.5, 0.5, "no method is defined at any of these N", transform=axes.transAxes, ha="center", va="center")
 
 
 def _guide(axes: Axes) -> None:
@@ -134,14 +101,6 @@ def _guide(axes: Axes) -> None:
     axes.set_ylim(low, high)
 
 
-def _visible(values: dict[int, float]) -> list[tuple[int, float]]:
-    """Return the points that a logarithmic axis can show, without rounding errors."""
-    return [(n, value) for n, value in sorted(values.items()) if math.isfinite(value) and value > ROUNDING["kl"]]
-
-
-def _xy(points: Sequence[tuple[int, float]]) -> tuple[list[int], list[float]]:
-    return [n for n, _ in points], [value for _, value in points]
-
-
-def _number(slope: float) -> str:
-    return f"{slope:.2f}".replace("-", "−")
+def _visible(values: dict[int, float]) -> dict[int, float]:
+    """Return what a logarithmic axis can show, without rounding errors."""
+    return {n: value for n, value in sorted(values.items()) if math.isfinite(value) and value > ROUNDING["kl"]}

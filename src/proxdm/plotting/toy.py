@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from proxdm.experiments.toy import METHODS
-from proxdm.experiments.toy_result import ToyResult, Trajectory
+from proxdm.experiments.toy import METHODS, ToyResult
 from proxdm.plotting import style
 from proxdm.samplers import SAMPLERS
+from proxdm.sweep import Results
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,30 +48,38 @@ def particles(result: ToyResult) -> Figure:
                     text = f"{family}-\n{rest}" if len(name) > 14 else name
                     colour = style_of(name).colour
                     axes.set_ylabel(text, rotation=0, ha="right", va="center", labelpad=8, color=colour)
-        text = f"{result.dataset}: {result.samples} particles (seed {result.seeds[0]}), target in grey, "
+        text = f"{result.target}: {result.samples} particles (seed {result.seeds[0]}), target in grey, "
         text += f"numbers are W2; exact draws give {result.floor.w2.values[0]:.3f}"
         style.heading(figure, left, 0.08, text)
     return figure
 
 
-def w2_vs_nfe(result: ToyResult) -> Figure:
+def w2_vs_nfe(result: Results) -> Figure:
     """Return W2 against the measured NFE, both logarithmic: mean and deviation over seeds, with the floor."""
     count = len(result.seeds)
     seeds = f"mean ± standard deviation of {count} seeds" if count > 1 else f"seed {result.seeds[0]}"
     with style.drawing(6.6, 4.3) as figure:
         axes = figure.add_axes((0.095, 0.12, 0.635, 0.79))
-        ends: list[style.End] = []
-        for name, cells in result.methods.items():
-            nfe, mean = [cell.nfe for cell in cells.values()], [cell.w2.mean for cell in cells.values()]
-            style.draw_curve(axes, nfe, mean, [cell.w2.std for cell in cells.values()], style_of(name))
-            ends.append(style.End(name, style_of(name), nfe[-1], mean[-1]))
-        style.draw_floor(axes, result.floor.w2.mean, result.floor.w2.std or 0.0)
-        style.log_axes(axes, sorted({cell.nfe for cells in result.methods.values() for cell in cells.values()}))
-        axes.set_xlabel("score or prox evaluations per particle (NFE)")
-        axes.set_ylabel("W2 to the target")
-        axes.set_title(f"{result.dataset}: {result.samples} particles, {seeds}", loc="left")
-        style.end_labels(axes, ends)
+        axes.set_title(f"{result.target}: {result.samples} particles, {seeds}", loc="left")
+        draw_w2(axes, result, "score or prox evaluations per particle (NFE)", by_nfe=True)
     return figure
+
+
+def draw_w2(axes: Axes, result: Results, label: str, *, by_nfe: bool = False) -> None:
+    """Draw W2 of every method against N, or the measured NFE, with the floor."""
+    ends, places = [], set[int]()
+    for name, cells in result.methods.items():
+        if cells:
+            x = [cell.nfe if by_nfe else n for n, cell in cells.items()]
+            places.update(x)
+            ends.append(style.draw_curve(axes, name, style_of(name), x, [cell.w2 for cell in cells.values()]))
+    if not ends:
+        style.say_nothing(axes)
+        return
+    style.draw_floor(axes, result.floor.w2)
+    style.log_axes(axes, sorted(places))
+    axes.set(xlabel=label, ylabel="W2 to the target")
+    style.end_labels(axes, ends)
 
 
 def animation(result: ToyResult, path: Path, *, seconds_per_step: float = 0.45, hold: float = 2.5) -> None:
@@ -92,7 +100,7 @@ def animation(result: ToyResult, path: Path, *, seconds_per_step: float = 0.45, 
         title = style.heading(figure, 0.1, 0.1, "")
         draw = [_moving(figure, divmod(i, columns), name, result) for i, name in enumerate(names)]
         for k in range(result.trajectory_steps + 1):
-            title.set_text(f"{result.dataset}: step {k} of {result.trajectory_steps}")
+            title.set_text(f"{result.target}: step {k} of {result.trajectory_steps}")
             for update in draw:
                 update(k)
             canvas.draw()
@@ -115,7 +123,7 @@ def _cloud(axes: Axes, result: ToyResult, name: str, points: Any, view: float, *
     if points is None:
         return None
     target, size, alpha = sizes["target"], sizes["size"], sizes["alpha"]
-    x, y = result.target.T
+    x, y = result.points.T
     axes.scatter(x, y, s=target, color=style.TARGET_COLOUR, linewidths=0, rasterized=True)
     x, y = points.T
     return axes.scatter(x, y, s=size, color=style_of(name).colour, alpha=alpha, linewidths=0, rasterized=True)
@@ -123,7 +131,7 @@ def _cloud(axes: Axes, result: ToyResult, name: str, points: Any, view: float, *
 
 def _panel(axes: Axes, result: ToyResult, name: str, steps: int) -> None:
     """Draw the final particles of one run, or say that there are none."""
-    cell = result.methods.get(name, {}).get(steps)
+    cell = result.methods[name].get(steps)
     final = None if cell is None else result.particles[name][steps]
     _cloud(axes, result, name, final, VIEW, target=10, size=3, alpha=0.4)
     if cell is None:
@@ -138,8 +146,7 @@ def _panel(axes: Axes, result: ToyResult, name: str, steps: int) -> None:
 
 def _moving(figure: Figure, place: tuple[int, int], name: str, result: ToyResult) -> Any:
     """Add the panel of one method to the animation and return the function that shows its state k."""
-    trajectory: Trajectory = result.trajectories[name]
-    row, column = place
+    trajectory, (row, column) = result.trajectories[name], place
     axes = style.axes_at(figure, 0.1 + 2.0 * column, 0.36 + 2.28 * row + 0.28, 1.9, 1.9)
     cloud = _cloud(axes, result, name, trajectory.states[0], WIDE_VIEW, target=11, size=3.5, alpha=0.5)
     axes.set_title(name, color=style_of(name).colour, pad=3)
