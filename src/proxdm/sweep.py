@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from statistics import fmean, stdev
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -28,27 +28,17 @@ from proxdm.schedules import Schedule, ScheduleError
 
 @dataclass(frozen=True)
 class Method:
-    """A sampler and its times.
+    """A sampler and its times."""
 
-    Attributes:
-        sampler: The sampler.
-        grid: Family of grids, such as `power(rho=3)`, or pairs of N and one; None is the sampler's own.
-        label: Name in results and figures; empty is the sampler's.
-        prior: Brings the samples to the first time for nothing (:mod:`proxdm.priors`).
-        start: Ratio sigma / alpha to start from, with a prior; None is that of its gain curve.
-        cut: Start at the highest knot below, with fewer steps, instead of taking as many from there.
-        classes: Of a model of classes, those that the samples have in turn; none are all in turn.
-        guidance: w of classifier-free guidance (:func:`proxdm.operators.of_classes`).
-    """
-
-    sampler: Sampler
+    sampler: Sampler  # The sampler
+    # Family of grids, such as `power(rho=3)`, or pairs of N and one; None is the sampler's own
     grid: str | tuple[tuple[int, str], ...] | None = None
-    label: str = ""
-    prior: Prior | None = None
-    start: float | None = None
-    cut: bool = False
-    classes: tuple[str, ...] = ()
-    guidance: float = 1.0
+    label: str = ""  # Name in results and figures; empty is the sampler's
+    prior: Prior | None = None  # Brings the samples to the first time for nothing (:mod:`proxdm.priors`)
+    start: float | None = None  # Ratio sigma / alpha to start from, with a prior; None is that of its gain curve
+    cut: bool = False  # Start at the highest knot below, with fewer steps, instead of taking as many from there
+    classes: tuple[str, ...] = ()  # Of a model of classes, those that the samples have in turn; none are all in turn
+    guidance: float = 1.0  # w of classifier-free guidance (:func:`proxdm.operators.of_classes`)
 
     @classmethod
     def of(cls, text: str, grid: str | None = None) -> Method:
@@ -244,29 +234,44 @@ def fit_slope(values: Mapping[int, float], rounding: float = 0.0) -> Fit | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Results:
-    """What a sweep has found on one target: what is written to files, and shown in tables and figures.
+    """What a sweep has found on one target: what is written to files, and shown in tables and figures."""
 
-    Attributes:
-        target: Name of the target.
-        formula: The target in words.
-        names: The methods that were asked for.
-        steps: The numbers of steps that were asked for, increasing.
-        seeds: The seeds.
-        samples: Particles of a run; 0 where the law of the output is known.
-        rows: What was measured.
-        undefined: What was not, as the method is not defined there.
-        draws: What as many exact draws give, a row a seed; none where the law of the output is known.
-    """
-
-    target: str
-    formula: str = ""
-    names: tuple[str, ...]
-    steps: tuple[int, ...]
-    seeds: tuple[int, ...] = (0,)
-    samples: int = 0
-    rows: tuple[Row, ...]
-    undefined: tuple[Skipped, ...] = ()
+    target: str  # Name of the target
+    formula: str = ""  # The target in words
+    names: tuple[str, ...]  # The methods that were asked for
+    steps: tuple[int, ...]  # The numbers of steps that were asked for, increasing
+    seeds: tuple[int, ...] = (0,)  # The seeds
+    samples: int = 0  # Particles of a run; 0 where the law of the output is known
+    rows: tuple[Row, ...]  # What was measured
+    undefined: tuple[Skipped, ...] = ()  # What was not, as the method is not defined there
+    # What as many exact draws give, a row a seed; none where the law of the output is known
     draws: tuple[Row, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        target: str,
+        methods: Sequence[Method],
+        steps: Iterable[int],
+        schedule: Schedule,
+        measure: Callable[[Cell], tuple[Mapping[str, float], int, float]],
+        *,
+        seeds: Sequence[int] = (0,),
+        progress: bool = False,
+        **more: Any,
+    ) -> Self:
+        """Measure every cell: metrics, network evaluations and seconds; `more` are the other fields."""
+        numbers, names = sorted(set(steps)), tuple(method.name for method in methods)
+        cells, undefined = make_cells(target, methods, numbers, seeds, schedule)
+
+        def row(cell: Cell) -> Row:
+            metrics, nfe, seconds = measure(cell)
+            where: Any = {"target": target, "sampler": cell.method.name, "grid": cell.grid.name, "steps": cell.steps}
+            return Row(**where, seed=cell.seed, metrics=metrics, nfe=nfe, seconds=seconds)
+
+        rows = tuple(sweep(cells, row, skipped=undefined, progress=progress))
+        asked: Any = {"target": target, "names": names, "steps": tuple(numbers), "seeds": tuple(seeds)}
+        return cls(**asked, rows=rows, undefined=tuple(undefined), **more)
 
     @cached_property
     def methods(self) -> dict[str, dict[int, Summary]]:

@@ -198,7 +198,7 @@ def test_fits_are_least_squares_over_the_last_three():
 def test_runs_on_mixtures_are_the_samplers_against_one_reference_a_seed():
     plan = RatesPlan(("mixture",), (4, 10), ("score-euler", "prox-backward", "heun"), samples=60, seed=5, seeds=2)
     methods = find_methods(plan.methods)
-    mixed, mixture = mixture_rates(MIXTURES["mixture"], methods, plan), three_gaussians(VP)
+    mixed, mixture = mixture_rates(MIXTURES["mixture"], methods, plan), three_gaussians()
     references = {seed: stratified(mixture, 60, sample_generator(seed, 0)) for seed in (5, 6)}
 
     def distance(x, seed):
@@ -232,7 +232,7 @@ def test_stratified_draws_have_the_exact_masses(generator):
 
 
 def test_the_dino_is_its_point_masses():
-    mixture = MIXTURES["dino"].build(VP)
+    mixture = MIXTURES["dino"].build()
     plan = RatesPlan(("dino",), (2,), ("prox-ode",), samples=142, seeds=1)
     found = mixture_rates(MIXTURES["dino"], find_methods(plan.methods), plan)
     noise = GeneratorNoise((142, 2), torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -276,22 +276,12 @@ def test_numbers_that_are_not_finite_are_none():
     assert found.fit("prox-hybrid") is None
 
 
-def test_on_one_grid():
-    result = run_rates(RatesPlan(("isotropic",), (10, 100), ("euler-maruyama(quadrature=integral)",), "power(rho=3)"))
-    assert result.grid == "power(rho=3)"
-    assert result.gaussians[0].methods["euler-maruyama(quadrature=integral)"][10].grid == "power(10, rho=3)"
-
-
 def test_defaults():
     plan = RatesPlan()
     assert plan.targets == ("isotropic", "anisotropic", "mixture")
     assert (plan.numbers(STEPS), plan.numbers(MIXTURE_STEPS)) == (list(STEPS), list(MIXTURE_STEPS))
     assert (plan.samples, plan.all_seeds) == (1000, (0, 1, 2))
-    names = [method.name for method in find_methods(plan.methods)]
-    assert names[:7] == list(METHODS)
-    assert {"ddim", "heun", "dpm++2m", "dpm++3m"} < set(names)
-    assert not {"euler-maruyama", "ode-euler"} & set(names), "they are there by the paper's names"
-    assert len(names) == len(METHODS) + len(SAMPLERS) - 5
+    assert len(find_methods(plan.methods)) == len(METHODS) + len(SAMPLERS) - 5, "five are there by the paper's names"
 
 
 @pytest.mark.parametrize(

@@ -10,13 +10,13 @@ from typing import Annotated
 from tyro.conf import arg
 
 from proxdm.cli import parse
-from proxdm.cli.tables import table
-from proxdm.cli.toy import RESULTS, finish, remarks, w2_report, write_results
+from proxdm.cli.tables import table, write_and_show
+from proxdm.cli.toy import RESULTS, remarks, w2_report
 from proxdm.experiments.convergence import GaussianRates, RatesPlan, RatesResult, run_rates
 from proxdm.runtime.files import check_folder
 from proxdm.sweep import Fit
 
-FIGURES = ("kl_vs_n.png", "kl_vs_n.svg", "w2_vs_n.png", "w2_vs_n.svg")
+FILES = (RESULTS, "kl_vs_n.png", "kl_vs_n.svg", "w2_vs_n.png", "w2_vs_n.svg")
 
 
 @dataclass(frozen=True)
@@ -33,20 +33,19 @@ class Rates(RatesPlan):  # noqa: D101 (that of the plan)
 def main(arguments: Sequence[str], prog: str) -> int:
     """Run the verb and return the exit status."""
     options = parse(Rates, arguments, prog)
-    check_folder(options.out, (RESULTS, *FIGURES), overwrite=options.overwrite)
+    check_folder(options.out, FILES, overwrite=options.overwrite)
     result = run_rates(options, progress=True)
 
     def draw(stage: Path) -> None:
-        from proxdm.plotting import rates, style
+        from proxdm.plotting import experiments, style
 
         if result.gaussians:
-            style.save(rates.kl_vs_n(result), stage / "kl_vs_n")
+            style.save(experiments.kl_vs_n(result), stage / "kl_vs_n")
         if result.mixtures:
-            style.save(rates.w2_vs_n(result), stage / "w2_vs_n")
+            style.save(experiments.w2_vs_n(result), stage / "w2_vs_n")
 
-    return finish(
-        options.out, lambda: write_results(result.record(), draw, options.out, FIGURES), lambda: report(result)
-    )
+    write_and_show(result.record(), draw, options.out, FILES, lambda: report(result))
+    return 0
 
 
 def report(result: RatesResult) -> str:

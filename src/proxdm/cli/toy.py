@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from tyro.conf import arg
 
 from proxdm.cli import parse
-from proxdm.cli.tables import table
+from proxdm.cli.tables import table, write_and_show
 from proxdm.experiments.toy import ToyPlan, ToyResult, run_toy
-from proxdm.runtime.files import check_folder, staged
+from proxdm.runtime.files import check_folder
 from proxdm.sweep import Results
 
 RESULTS = "results.json"
-FIGURES = ("particles.png", "particles.svg", "w2_vs_nfe.png", "w2_vs_nfe.svg", "animation.gif")
+FILES = (RESULTS, "particles.png", "particles.svg", "w2_vs_nfe.png", "w2_vs_nfe.svg", "animation.gif")
 
 
 @dataclass(frozen=True)
@@ -39,50 +37,23 @@ def main(arguments: Sequence[str], prog: str) -> int:
     """Run the verb and return the exit status."""
     options = parse(Toy, arguments, prog)
     folder = options.out or Path("toy", options.dataset)
-    check_folder(folder, (RESULTS, *FIGURES), overwrite=options.overwrite)
+    check_folder(folder, FILES, overwrite=options.overwrite)
     result = run_toy(options, progress=True)
-    return finish(folder, lambda: write(result, folder, animation=not options.no_animation), lambda: report(result))
-
-
-def finish(folder: Path, write: Callable[[], list[str]], report: Callable[[], str]) -> int:
-    """Write results and show them, and return the exit status: written first, and shown even if they cannot be."""
-    if sys.stderr.isatty():
-        print("drawing ...", end="\r", file=sys.stderr, flush=True)
-    try:
-        names = write()
-    finally:
-        print(report())
-    print(f"\nIn {folder}: {', '.join(names)}")
+    finish(result, folder, animation=not options.no_animation)
     return 0
 
 
-def write(result: ToyResult, folder: Path, *, animation: bool) -> list[str]:
-    """Write results, figures and animation into the folder, all at once, and return the names of the files."""
-    from proxdm.plotting import style, toy
+def finish(result: ToyResult, folder: Path, *, animation: bool) -> None:
+    """Write results, figures and animation into the folder, all at once, and show the table."""
+    from proxdm.plotting import experiments, style
 
     def draw(stage: Path) -> None:
-        style.save(toy.particles(result), stage / "particles")
-        style.save(toy.w2_vs_nfe(result), stage / "w2_vs_nfe")
+        style.save(experiments.particles(result), stage / "particles")
+        style.save(experiments.w2_vs_nfe(result), stage / "w2_vs_nfe")
         if animation and result.trajectories:
-            toy.animation(result, stage / "animation.gif")
+            experiments.animation(result, stage / "animation.gif")
 
-    return write_results(result.record(), draw, folder, FIGURES)
-
-
-def write_results(
-    record: Mapping[str, Any], draw: Callable[[Path], None], folder: Path, figures: Sequence[str]
-) -> list[str]:
-    """Write a record and what is drawn into the folder, all at once, and return the names of the files.
-
-    Those of `figures` that are not drawn this time are removed, as they would show an earlier run.
-    """
-    with staged(folder, last=RESULTS) as stage:
-        (stage / RESULTS).write_text(json.dumps(record, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-        draw(stage)
-        drawn = [name for name in figures if (stage / name).exists()]
-    for name in set(figures) - set(drawn):
-        (folder / name).unlink(missing_ok=True)
-    return [RESULTS, *drawn]
+    write_and_show(result.record(), draw, folder, FILES, lambda: report(result))
 
 
 def report(result: ToyResult) -> str:

@@ -50,15 +50,13 @@ def wrapped(words: Sequence[str]) -> str:
     return " \\\n".join(lines)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Step:
     """One step of a reproduction."""
 
     verb: str  # Verb of the command line
-    names: tuple[str | Path, ...] = ()  # What the verb takes without a flag
-    options: Mapping[str, Any] = field(
-        default_factory=dict
-    )  # Options of the verb; without an `out`, it is the one below
+    names: tuple[str | Path, ...]  # What the verb takes without a flag
+    options: Mapping[str, Any]  # Options of the verb; where there is no `out`, it is the one below
     about: str  # How much it is, in words
     out: Path  # File or folder that is there when it is done
     done: Callable[[], bool] | None = None  # Whether it is done; None: whether there is something at `out`
@@ -83,6 +81,8 @@ class Train(Step):
     """A training, or the rest of one."""
 
     verb: str = "train"
+    names: tuple[str | Path, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
     config: Config
     resume: bool = False
 

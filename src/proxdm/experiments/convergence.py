@@ -34,14 +34,14 @@ from proxdm.data import datasaurus
 from proxdm.errors import NonFiniteError, StepError, did_you_mean
 from proxdm.experiments.gaussian import GaussianTarget, NormalLaw, respond, respond_last
 from proxdm.experiments.setting import ParticlePlan, one_thread, run_particles, versions
-from proxdm.experiments.toy import ALL, find_methods, methods_help
+from proxdm.experiments.toy import ALL, find_methods, methods_help, point_masses
 from proxdm.grids import TimeGrid
 from proxdm.metrics.wasserstein import MAX_PAIRS, w2
 from proxdm.mixtures import GaussianMixture
 from proxdm.noise import sample_generator
 from proxdm.samplers import Sampler
 from proxdm.schedules import VPSDE, Schedule
-from proxdm.sweep import Cell, Fit, Method, Results, Row, Summary, fit_slope, make_cells, sweep
+from proxdm.sweep import Cell, Fit, Method, Results, Summary, fit_slope
 
 STEPS: tuple[int, ...] = (5, 10, 20, 50, 100, 200, 500, 1000)
 """Numbers of steps on Gaussian targets."""
@@ -71,25 +71,20 @@ class MixtureTarget:
 
     name: str  # Name in results and figures
     formula: str  # The target in words
-    build: Callable[[Schedule], GaussianMixture]  # Schedule -> the mixture, float64
+    build: Callable[[], GaussianMixture]  # Makes it, float64
 
 
-def three_gaussians(schedule: Schedule) -> GaussianMixture:
+def three_gaussians() -> GaussianMixture:
     """Return three Gaussians in the plane, of different width: means (∓0.6, -0.4) and (0, 0.6)."""
     means = torch.tensor([[-0.6, -0.4], [0.6, -0.4], [0.0, 0.6]], dtype=torch.float64)
-    return GaussianMixture(means, std=[0.1, 0.15, 0.2], weights=[0.3, 0.3, 0.4], schedule=schedule)
-
-
-def dino(schedule: Schedule) -> GaussianMixture:
-    """Return the equal point masses of the synthetic experiment."""
-    return GaussianMixture(torch.as_tensor(datasaurus.load("dino")), schedule=schedule)
+    return GaussianMixture(means, std=[0.1, 0.15, 0.2], weights=[0.3, 0.3, 0.4])
 
 
 MIXTURES: dict[str, MixtureTarget] = {
     target.name: target
     for target in (
         MixtureTarget("mixture", "3 Gaussians in the plane, σ = 0.1, 0.15, 0.2", three_gaussians),
-        MixtureTarget("dino", f"{datasaurus.POINTS} equal point masses in the plane", dino),
+        MixtureTarget("dino", f"{datasaurus.POINTS} equal point masses in the plane", point_masses),
     )
 }
 """Mixtures by name."""
@@ -164,17 +159,12 @@ class GaussianRates(Results):
     `exact_kl` ... from p_1, or the exact law at the first time, without initialisation error; `last_kl` ... of the last
     step alone, from the exact law at its time, which are not there where it needs a history. Where the last step does
     not shrink as N grows (the denoising grid), no N brings the error below these for long.
-
-    Attributes:
-        mean: Mean of the target, in the eigen-directions of its covariance.
-        std: Its standard deviations in those directions.
-        order_grid: The grid of `orders`, in words.
-        orders: method -> N -> W2 on that grid, from the exact law at its first time to that at its last.
     """
 
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    order_grid: str
+    mean: tuple[float, ...]  # Mean of the target, in the eigen-directions of its covariance
+    std: tuple[float, ...]  # Its standard deviations in those directions
+    order_grid: str  # The grid of `orders`, in words
+    # method -> N -> W2 on that grid, from the exact law at its first time to that at its last
     orders: dict[str, dict[int, float]]
 
     def fit(self, method: str, metric: str = "kl") -> Fit | None:
@@ -244,22 +234,17 @@ class RatesResult:
         }
 
 
-def run_rates(
-    plan: RatesPlan | None = None, *, schedule: Schedule | None = None, progress: bool = False
-) -> RatesResult:
+def run_rates(plan: RatesPlan, *, progress: bool = False) -> RatesResult:
     """Measure everything in the plan."""
-    plan, started, known = plan or RatesPlan(), time.perf_counter(), schedule or VPSDE()
-    methods, names = find_methods(plan.methods, plan.grid), dict.fromkeys(plan.targets)
+    started, methods, names = time.perf_counter(), find_methods(plan.methods, plan.grid), dict.fromkeys(plan.targets)
     with one_thread():
         gaussians = [
-            gaussian_rates(TARGETS[name], methods, plan.numbers(STEPS), schedule=known, progress=progress)
+            gaussian_rates(TARGETS[name], methods, plan.numbers(STEPS), progress=progress)
             for name in names
             if name in TARGETS
         ]
         mixtures = [
-            mixture_rates(MIXTURES[name], methods, plan, schedule=known, progress=progress)
-            for name in names
-            if name in MIXTURES
+            mixture_rates(MIXTURES[name], methods, plan, progress=progress) for name in names if name in MIXTURES
         ]
     return RatesResult(
         grid=plan.grid,
@@ -273,16 +258,15 @@ def run_rates(
 def gaussian_rates(
     target: GaussianTarget,
     methods: Sequence[Method],
-    steps: Sequence[int] = STEPS,
+    steps: Sequence[int],
     *,
     schedule: Schedule | None = None,
     progress: bool = False,
 ) -> GaussianRates:
     """Return the errors of methods on a Gaussian target, in closed form, and their orders."""
     known = schedule or VPSDE()
-    cells, skipped = make_cells(target.name, methods, steps, [0], known)
 
-    def measure(cell: Cell) -> Row:
+    def measure(cell: Cell) -> tuple[dict[str, float], int, float]:
         sampler, grid, started = cell.method.sampler, cell.grid, time.perf_counter()
         whole = respond(sampler, target, known, grid)
         alone = respond_last(sampler, target, known, grid, whole)
@@ -290,26 +274,18 @@ def gaussian_rates(
         laws = {"": whole.apply(_usual_start(first, known, grid)), "exact_": whole.apply(first)}
         if alone is not None:
             laws["last_"] = alone.apply(before)
-        return Row(
-            target=target.name,
-            sampler=cell.method.name,
-            grid=grid.name,
-            steps=cell.steps,
-            nfe=whole.nfe,
-            seed=cell.seed,
-            seconds=time.perf_counter() - started,
-            metrics={start + name: value for start, law in laws.items() for name, value in law.distances(end).items()},
-        )
+        found = {start + name: value for start, law in laws.items() for name, value in law.distances(end).items()}
+        return found, whole.nfe, time.perf_counter() - started
 
-    rows = sweep(cells, measure, skipped=skipped, progress=progress)
     orders = {sampler: order_errors(sampler, target, known) for sampler in {method.sampler for method in methods}}
-    return GaussianRates(
-        target=target.name,
+    return GaussianRates.of(
+        target.name,
+        methods,
+        steps,
+        known,
+        measure,
+        progress=progress,
         formula=target.formula,
-        names=tuple(method.name for method in methods),
-        steps=tuple(steps),
-        rows=tuple(rows),
-        undefined=tuple(skipped),
         mean=target.mean,
         std=target.std,
         order_grid=order_grid(1, known).name,
@@ -345,19 +321,14 @@ def order_errors(sampler: Sampler, target: GaussianTarget, schedule: Schedule) -
 
 
 def mixture_rates(
-    target: MixtureTarget,
-    methods: Sequence[Method],
-    plan: RatesPlan,
-    *,
-    schedule: Schedule | None = None,
-    progress: bool = False,
+    target: MixtureTarget, methods: Sequence[Method], plan: RatesPlan, *, progress: bool = False
 ) -> Results:
     """Return W2 of methods on a mixture, between particles and draws from it, and of as many independent draws.
 
     Every seed gives x_T and the noise of the steps (:func:`proxdm.experiments.setting.run_particles`), the draws that
     the particles are compared with, and the draws of the floor.
     """
-    mixture = target.build(schedule or VPSDE())
+    mixture = target.build()
     references = {seed: stratified(mixture, plan.samples, sample_generator(seed, 0)) for seed in plan.all_seeds}
 
     def distance(x: Tensor, seed: int) -> dict[str, float]:

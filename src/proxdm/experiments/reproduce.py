@@ -12,7 +12,7 @@ takes them on 50,000 samples with pytorch-fid.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -288,54 +288,45 @@ class Reproduction:
 
 def make_steps(plan: Reproduction) -> list[Step]:
     """Return the steps of a block, or of a part of it, in the order in which they are carried out."""
-    block = plan.chosen()
-    features = {
-        "features": plan.standins and plan.standins / FEATURES_FILE,
-        "inception_weights": plan.inception_weights,
-    }
-    steps = _references(plan, block.dataset, features) if block.sweeps and block.dataset else []
+    block, features = plan.chosen(), plan.standins and plan.standins / FEATURES_FILE
+    taken = {"features": features, "inception_weights": plan.inception_weights}
+    steps = _references(plan, block.dataset, taken) if block.sweeps and block.dataset else []
     reference = steps[-1].out if steps else None
     for preset in block.presets:
         steps.append(model := _model(plan, preset))
         for one in block.experiments:
             if not isinstance(one, Synthetic) and one.preset == preset:
-                steps += _of_model(plan, one, model.out, {"reference": reference, **features})
+                steps += _of_model(plan, one, model.out, {"reference": reference, **taken})
     if block.sweeps:
         out, rows = plan.results("figure"), plan.results("evaluations")
-        steps.append(
-            Step(
-                verb="compare",
-                names=(rows,),
-                options={"metrics": "fid", "overwrite": True},
-                about="all rows so far: a figure, a table",
-                out=out,
-                done=lambda: _is_newer(out / FIGURE, rows.glob(f"*/{RESULTS}")),
-            )
-        )
+
+        def is_newer() -> bool:
+            made, files = out / FIGURE, rows.glob(f"*/{RESULTS}")
+            return made.exists() and all(path.stat().st_mtime <= made.stat().st_mtime for path in files)
+
+        options, about = {"metrics": "fid", "overwrite": True}, "all rows so far: a figure, a table"
+        steps.append(Step("compare", (rows,), options, about, out, is_newer))
     return steps + [_toy(plan, one) for one in block.experiments if isinstance(one, Synthetic)]
 
 
-def _references(plan: Reproduction, dataset: str, features: Mapping[str, Any]) -> list[Step]:
+def _references(plan: Reproduction, dataset: str, taken: Mapping[str, Any]) -> list[Step]:
     """Return what every Fréchet distance needs: the network of the features, and the statistics, which come last."""
     folder, steps = plan.folder / "stats", list[Step]()
-    if not plan.smoke and plan.inception_weights is None:
+    if not plan.smoke and plan.inception_weights is None:  # it stays in the cache
         about = "95.6 MB, the network of the features"
-        none = {"out": None}  # it stays in the cache
-        steps.append(Step(verb="download", names=("inception",), options=none, about=about, out=weights_path()))
+        steps.append(Step("download", ("inception",), {"out": None}, about, weights_path()))
     if plan.official_stats:
         file = OFFICIAL_STATS[dataset]
-        return [
-            *steps,
-            _download("stats", dataset, folder / "official" / Path(file).name, f"the paper's statistics, {file}"),
-        ]
+        out, about = folder / "official" / Path(file).name, f"the paper's statistics, {file}"
+        return [*steps, _download("stats", dataset, out, about)]
     about = f"mean and covariance of the features of {dataset}, training split"
-    options = {"root": plan.standins, **features, "device": plan.place}
-    return [*steps, Step(verb="stats", names=(dataset,), options=options, about=about, out=folder / f"{dataset}.npz")]
+    options = {"root": plan.standins, **taken, "device": plan.place}
+    return [*steps, Step("stats", (dataset,), options, about, folder / f"{dataset}.npz")]
 
 
 def _download(what: str, name: str, out: Path, about: str) -> Step:
     """Return the step that fetches a file of the paper's authors."""
-    return Step(verb="download", names=(what, name), options={"out": out.parent}, about=about, out=out)
+    return Step("download", (what, name), {"out": out.parent}, about, out)
 
 
 def _model(plan: Reproduction, preset: str) -> Step:
@@ -368,23 +359,14 @@ def _of_model(plan: Reproduction, one: Sweep | Pictures, model: Path, reference:
     preset = one.preset if plan.weights == "official" else None
     how = {"preset": preset, "sampler": one.sampler, "samples": samples, "device": plan.place, "bf16": plan.bf16}
     if isinstance(one, Sweep):
-        yield Step(
-            verb="evaluate",
-            names=(model,),
-            options={**how, "steps": one.steps, **reference, "chunk": samples if plan.smoke else None},
-            about=f"{len(one.steps)} rows, {samples * sum(one.steps):,} network evaluations",
-            out=plan.results("evaluations") / one.name,
-            done=lambda: False,
-        )
+        options = {**how, "steps": one.steps, **reference, "chunk": samples if plan.smoke else None}
+        about = f"{len(one.steps)} rows, {samples * sum(one.steps):,} network evaluations"
+        yield Step("evaluate", (model,), options, about, plan.results("evaluations") / one.name, lambda: False)
         return
     for n in one.steps:
-        yield Step(
-            verb="sample",
-            names=(model,),
-            options={**how, "steps": n, "vae": plan.standins and plan.standins / VAE_FOLDER},
-            about=f"{samples} pictures, {samples * n:,} network evaluations",
-            out=plan.results("samples") / f"{one.name}-{n}.png",
-        )
+        options = {**how, "steps": n, "vae": plan.standins and plan.standins / VAE_FOLDER}
+        about = f"{samples} pictures, {samples * n:,} network evaluations"
+        yield Step("sample", (model,), options, about, plan.results("samples") / f"{one.name}-{n}.png")
 
 
 def _toy(plan: Reproduction, one: Synthetic) -> Step:
@@ -401,15 +383,5 @@ def _toy(plan: Reproduction, one: Synthetic) -> Step:
             return False
         return (*found, steps) == (one.dataset, samples, seeds, "global", set(one.steps))
 
-    return Step(
-        verb="toy",
-        options={**numbers, "no_animation": plan.smoke},
-        about=f"N = {', '.join(map(str, one.steps))}, {samples} particles, {seeds} seeds",
-        out=out,
-        done=done,
-    )
-
-
-def _is_newer(made: Path, files: Iterable[Path]) -> bool:
-    """Return whether a file is there, and none of the others is newer."""
-    return made.exists() and all(path.stat().st_mtime <= made.stat().st_mtime for path in files)
+    about = f"N = {', '.join(map(str, one.steps))}, {samples} particles, {seeds} seeds"
+    return Step("toy", (), {**numbers, "no_animation": plan.smoke}, about, out, done)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from platform import python_version
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ from proxdm.mixtures import GaussianMixture
 from proxdm.noise import GeneratorNoise
 from proxdm.operators import Model
 from proxdm.samplers import SamplerState, solve
-from proxdm.sweep import Cell, Method, Results, Row, make_cells, sweep
+from proxdm.sweep import Cell, Method, Results, Row
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,39 +75,26 @@ def run_particles(
     One fresh generator with the seed gives x_T first, then one tensor per noisy step: all methods start from the same
     particles, and their differences are paired.
     """
-    cells, skipped = make_cells(target, methods, steps, plan.all_seeds, mixture.schedule)
 
-    def row(x: Tensor, seed: int, seconds: float, name: str = "draws", nfe: int = 0, cell: Cell | None = None) -> Row:
-        grid, n = (None, 0) if cell is None else (cell.grid.name, cell.steps)
-        values = distances(x, seed)
-        return Row(sampler=name, grid=grid, steps=n, nfe=nfe, seed=seed, metrics=values, seconds=seconds, target=target)
-
-    def measure(cell: Cell) -> Row:
+    def measure(cell: Cell) -> tuple[dict[str, float], int, float]:
         source = torch.Generator().manual_seed(cell.seed)
         noise = GeneratorNoise((plan.samples, *mixture.event_shape), source, dtype=mixture.dtype)
         started = time.perf_counter()
         last = solve(
             cell.method.sampler, model or mixture, cell.grid, noise, callback=lambda state: callback(cell, state)
         )
-        return row(last.x, cell.seed, time.perf_counter() - started, cell.method.name, last.nfe, cell)
+        seconds = time.perf_counter() - started
+        return distances(last.x, cell.seed), last.nfe, seconds
 
     def draw(seed: int) -> Row:
         started = time.perf_counter()
-        draws = mixture.sample(plan.samples, generator=generator(seed))
-        return row(draws, seed, time.perf_counter() - started)
+        x = mixture.sample(plan.samples, generator=generator(seed))
+        seconds = time.perf_counter() - started
+        return Row(sampler="draws", grid=None, steps=0, nfe=0, seed=seed, metrics=distances(x, seed), seconds=seconds)
 
-    rows = sweep(cells, measure, skipped=skipped, progress=progress)
-    return Results(
-        target=target,
-        formula=formula,
-        names=tuple(method.name for method in methods),
-        steps=tuple(sorted(set(steps))),
-        seeds=plan.all_seeds,
-        samples=plan.samples,
-        rows=tuple(rows),
-        undefined=tuple(skipped),
-        draws=tuple(map(draw, plan.all_seeds)),
-    )
+    draws, seeds = tuple(map(draw, plan.all_seeds)), plan.all_seeds
+    more: Any = {"formula": formula, "samples": plan.samples, "draws": draws, "seeds": seeds, "progress": progress}
+    return Results.of(target, methods, steps, mixture.schedule, measure, **more)
 
 
 @contextmanager

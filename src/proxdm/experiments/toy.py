@@ -29,7 +29,6 @@ from proxdm.mixtures import GaussianMixture, Mode
 from proxdm.operators import FunctionModel, Model
 from proxdm.runtime.spec import parse_call
 from proxdm.samplers import SAMPLERS, SamplerState, find_sampler
-from proxdm.schedules import Schedule
 from proxdm.sweep import Cell, Method, Results
 
 STEPS: tuple[int, ...] = (5, 7, 10, 20, 30, 40)
@@ -150,11 +149,15 @@ class ToyResult(Results):
         }
 
 
-def run_toy(plan: ToyPlan | None = None, *, schedule: Schedule | None = None, progress: bool = False) -> ToyResult:
+def point_masses(dataset: str = "dino") -> GaussianMixture:
+    """Return equal point masses, float64: those of a Datasaurus set."""
+    return GaussianMixture(torch.as_tensor(datasaurus.load(dataset)))
+
+
+def run_toy(plan: ToyPlan, *, progress: bool = False) -> ToyResult:
     """Run the synthetic experiment."""
-    plan, started = plan or ToyPlan(), time.perf_counter()
-    points, methods, steps = datasaurus.load(plan.dataset), find_methods(plan.methods), sorted(set(plan.steps))
-    mixture = GaussianMixture(torch.as_tensor(points), schedule=schedule)
+    started, methods, steps = time.perf_counter(), find_methods(plan.methods), sorted(set(plan.steps))
+    points, mixture = datasaurus.load(plan.dataset), point_masses(plan.dataset)
     follow = TRAJECTORY_STEPS if TRAJECTORY_STEPS in steps else steps[len(steps) // 2]
     particles: dict[str, dict[int, Particles]] = {}
     states: dict[str, list[Particles]] = {}

@@ -129,14 +129,14 @@ def heading(figure: Figure, left: float, top: float, text: str, **more: Any) -> 
     return figure.text(left / across, 1 - top / down, text, ha="left", va="top", **more)
 
 
-def save(figure: Figure, stem: Path, *, dpi: int = 200) -> list[Path]:
+def save(figure: Figure, stem: Path) -> list[Path]:
     """Write a figure as `stem.png` and `stem.svg`, and return the two paths."""
     import matplotlib
 
     paths = [stem.with_name(f"{stem.name}.{kind}") for kind in ("png", "svg")]
     with matplotlib.rc_context(RC):
-        figure.savefig(paths[0], dpi=dpi)
-        figure.savefig(paths[1], dpi=dpi, metadata={"Date": None})
+        figure.savefig(paths[0], dpi=200)
+        figure.savefig(paths[1], dpi=200, metadata={"Date": None})
     return paths
 
 
