@@ -9,7 +9,7 @@ import pytest
 from proxdm.errors import NonFiniteError
 from proxdm.grids import TimeGrid
 from proxdm.schedules import VPSDE, Flow
-from proxdm.sweep import Cell, Method, Row, Spread, Summary, by_cell, make_cells, reasons, summaries, sweep
+from proxdm.sweep import Cell, Method, Results, Row, Spread, Summary, by_cell, make_cells, sweep
 
 VP = VPSDE()
 
@@ -25,6 +25,11 @@ def row(cell, value=1.0):
         metrics={"w2": value, "fid": 2 * value},
         seconds=cell.seed,
     )
+
+
+def results(rows, skipped=()):
+    names = ("ddim", "prox-ode")
+    return Results(target="target", names=names, steps=(2, 4), rows=tuple(rows), undefined=tuple(skipped))
 
 
 @pytest.fixture
@@ -52,7 +57,7 @@ def test_what_is_not_defined_is_told_with_its_reason():
     cells, skipped = make_cells("x", [Method.of("prox-backward")], (10, 5), (0, 1, 2), VP)
     assert [cell.steps for cell in cells] == [10, 10, 10]
     assert [(one.sampler, one.steps, one.target) for one in skipped] == [("prox-backward", 5, "x")]
-    assert "gamma = 3.602" in reasons(skipped)["prox-backward"][5]
+    assert "gamma = 3.602" in skipped[0].reason
     assert make_cells("x", [Method.of("heun", "uniform")], (3,), (0,), Flow())[1][0].sampler == "heun"
 
 
@@ -81,7 +86,8 @@ def test_cells_that_fail_are_skipped_only_where_that_is_wanted(cells):
     skipped = []
     rows = sweep(cells, measure, skipped=skipped)
     assert {one.steps for one in rows} == {4}
-    assert reasons(skipped) == {name: {2: "1 of 3 samples are not finite"} for name in ("ddim", "prox-ode")}
+    found = results(rows, skipped).skipped
+    assert found == {name: {2: "1 of 3 samples are not finite"} for name in ("ddim", "prox-ode")}
     with pytest.raises(NonFiniteError, match="1 of 3"):
         sweep(cells, measure)
 
@@ -89,7 +95,10 @@ def test_cells_that_fail_are_skipped_only_where_that_is_wanted(cells):
 def test_rows_that_differ_in_their_seeds_are_summed_up(cells):
     rows = [row(cell, 0.1 + 0.2 * cell.seed) for cell in cells]
     assert [len(group) for group in by_cell(rows).values()] == [2] * 4
-    summary = summaries(rows)["ddim"][4]
+    found = results(rows)
+    assert {name: list(cells) for name, cells in found.methods.items()} == {"ddim": [4, 2], "prox-ode": [4, 2]}
+    assert found.values("ddim", "fid") == pytest.approx({4: 0.4, 2: 0.4})
+    summary = found.methods["ddim"][4]
     assert summary.w2.values == pytest.approx((0.1, 0.3))
     assert (summary.nfe, summary.seconds, summary.grid) == (4, 0.5, cells[0].grid.name)
     record = summary.record()

@@ -155,14 +155,20 @@ def save_npz(samples: Tensor, path: Path, metadata: Mapping[str, Any]) -> None:
 
 
 def save_gif(
-    frames: Sequence[Tensor], path: Path, *, columns: int | None = None, metadata: Mapping[str, Any] | None = None
+    frames: Sequence[Tensor],
+    path: Path,
+    *,
+    columns: int | None = None,
+    zoom: int | None = None,
+    milliseconds: int = 120,
+    metadata: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write an animation of grids, 0.12 s each and the last one 2 s, that repeats for ever."""
+    """Write an animation of grids that repeats for ever, so many milliseconds each and the last one 2 s."""
     from PIL import Image
 
     if not frames:
         raise ValueError("there are no frames to animate: give at least one")
-    pictures = [Image.fromarray(grid(frame, columns=columns)) for frame in frames]
+    pictures = [Image.fromarray(grid(frame, columns=columns, zoom=zoom)) for frame in frames]
     # A GIF has 256 colours a frame; without dithering the still parts of the picture do not flicker.
     palettes = [p if p.mode == "L" else p.quantize(256, dither=Image.Dither.NONE) for p in pictures]
     palettes[0].save(
@@ -170,7 +176,7 @@ def save_gif(
         format="GIF",
         save_all=True,
         append_images=palettes[1:],
-        duration=[120] * (len(palettes) - 1) + [2000],
+        duration=[milliseconds] * (len(palettes) - 1) + [2000],
         loop=0,
         optimize=False,
         comment=_json(metadata or {}).encode(),

@@ -1,17 +1,20 @@
 """Sweeps: target x method x number of steps x seed. The one engine under `toy`, `rates` and `evaluate`.
 
 A :class:`Method` is a sampler with the times it goes through, a :class:`Cell` one of its runs, what is measured there a
-:class:`Row`. Rows of the same cell but for the seed are summed up by one mean and deviation, :class:`Spread`.
+:class:`Row`. Rows of the same cell but for the seed are summed up by means and deviations, :class:`Summary`; everything
+that was found on one target is :class:`Results`, with the power laws (:class:`Fit`) that values follow as N grows.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from statistics import fmean, stdev
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
+import numpy as np
 from tqdm.auto import tqdm
 
 from proxdm.errors import NonFiniteError, StepError
@@ -25,27 +28,17 @@ from proxdm.schedules import Schedule, ScheduleError
 
 @dataclass(frozen=True)
 class Method:
-    """A sampler and its times.
+    """A sampler and its times."""
 
-    Attributes:
-        sampler: The sampler.
-        grid: Family of grids, such as `power(rho=3)`, or pairs of N and one; None is the sampler's own.
-        label: Name in results and figures; empty is the sampler's.
-        prior: Brings the samples to the first time for nothing (:mod:`proxdm.priors`).
-        start: Ratio sigma / alpha to start from, with a prior; None is that of its gain curve.
-        cut: Start at the highest knot below, with fewer steps, instead of taking as many from there.
-        classes: Of a model of classes, those that the samples have in turn; none are all in turn.
-        guidance: w of classifier-free guidance (:func:`proxdm.operators.of_classes`).
-    """
-
-    sampler: Sampler
+    sampler: Sampler  # The sampler
+    # Family of grids, such as `power(rho=3)`, or pairs of N and one; None is the sampler's own
     grid: str | tuple[tuple[int, str], ...] | None = None
-    label: str = ""
-    prior: Prior | None = None
-    start: float | None = None
-    cut: bool = False
-    classes: tuple[str, ...] = ()
-    guidance: float = 1.0
+    label: str = ""  # Name in results and figures; empty is the sampler's
+    prior: Prior | None = None  # Brings the samples to the first time for nothing (:mod:`proxdm.priors`)
+    start: float | None = None  # Ratio sigma / alpha to start from, with a prior; None is that of its gain curve
+    cut: bool = False  # Start at the highest knot below, with fewer steps, instead of taking as many from there
+    classes: tuple[str, ...] = ()  # Of a model of classes, those that the samples have in turn; none are all in turn
+    guidance: float = 1.0  # w of classifier-free guidance (:func:`proxdm.operators.of_classes`)
 
     @classmethod
     def of(cls, text: str, grid: str | None = None) -> Method:
@@ -127,6 +120,12 @@ class Row:
 
 Measured = TypeVar("Measured", bound=Row)
 
+FITTED = 3
+"""Points of a fit: those with the largest N."""
+
+STRAIGHT = 0.1
+"""A slope is an order only if the slopes between neighbouring points differ from it by at most this."""
+
 
 @dataclass(frozen=True)
 class Spread:
@@ -194,6 +193,122 @@ class Summary:
         return {**values, "nfe": self.nfe, "seconds": self.seconds, "grid": self.grid}
 
 
+def by_cell(rows: Iterable[Measured]) -> dict[tuple[str, str, int], list[Measured]]:
+    """Return rows that differ in their seeds only, by target, sampler and N, in the order in which they come."""
+    groups: dict[tuple[str, str, int], list[Measured]] = {}
+    for row in rows:
+        groups.setdefault((row.target, f"{row.sampler} {row.told}".strip(), row.steps), []).append(row)
+    return groups
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A power law `value = c N^slope`, fitted by least squares in logarithms."""
+
+    slope: float  # The exponent
+    steps: tuple[int, ...]  # The N it was fitted to
+    local_slopes: tuple[float, ...]  # Slopes between neighbouring points of the fit
+
+    @property
+    def straight(self) -> bool:
+        """Whether the slope is one: the points lie on a line, within :data:`STRAIGHT` of its slope."""
+        return all(abs(slope - self.slope) <= STRAIGHT for slope in self.local_slopes)
+
+    def record(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return asdict(self) | {"straight": self.straight}
+
+
+def fit_slope(values: Mapping[int, float], rounding: float = 0.0) -> Fit | None:
+    """Return the power law through the :data:`FITTED` points of largest N, or through fewer if there are fewer.
+
+    Values up to `rounding` are rounding errors, and no points; of less than two points there is no law.
+    """
+    points = [(n, value) for n, value in sorted(values.items()) if math.isfinite(value) and value > rounding][-FITTED:]
+    if len(points) < 2:
+        return None
+    x, y = np.log(np.array(points, dtype=np.float64)).T
+    local = np.diff(y) / np.diff(x)
+    return Fit(float(np.polyfit(x, y, 1)[0]), tuple(n for n, _ in points), tuple(local.tolist()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Results:
+    """What a sweep has found on one target: what is written to files, and shown in tables and figures."""
+
+    target: str  # Name of the target
+    formula: str = ""  # The target in words
+    names: tuple[str, ...]  # The methods that were asked for
+    steps: tuple[int, ...]  # The numbers of steps that were asked for, increasing
+    seeds: tuple[int, ...] = (0,)  # The seeds
+    samples: int = 0  # Particles of a run; 0 where the law of the output is known
+    rows: tuple[Row, ...]  # What was measured
+    undefined: tuple[Skipped, ...] = ()  # What was not, as the method is not defined there
+    # What as many exact draws give, a row a seed; none where the law of the output is known
+    draws: tuple[Row, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        target: str,
+        methods: Sequence[Method],
+        steps: Iterable[int],
+        schedule: Schedule,
+        measure: Callable[[Cell], tuple[Mapping[str, float], int, float]],
+        *,
+        seeds: Sequence[int] = (0,),
+        progress: bool = False,
+        **more: Any,
+    ) -> Self:
+        """Measure every cell: metrics, network evaluations and seconds; `more` are the other fields."""
+        numbers, names = sorted(set(steps)), tuple(method.name for method in methods)
+        cells, undefined = make_cells(target, methods, numbers, seeds, schedule)
+
+        def row(cell: Cell) -> Row:
+            metrics, nfe, seconds = measure(cell)
+            where: Any = {"target": target, "sampler": cell.method.name, "grid": cell.grid.name, "steps": cell.steps}
+            return Row(**where, seed=cell.seed, metrics=metrics, nfe=nfe, seconds=seconds)
+
+        rows = tuple(sweep(cells, row, skipped=undefined, progress=progress))
+        asked: Any = {"target": target, "names": names, "steps": tuple(numbers), "seeds": tuple(seeds)}
+        return cls(**asked, rows=rows, undefined=tuple(undefined), **more)
+
+    @cached_property
+    def methods(self) -> dict[str, dict[int, Summary]]:
+        """What the rows sum up to, by method and N; every method that was asked for is there."""
+        found: dict[str, dict[int, Summary]] = {name: {} for name in self.names}
+        for (_, name, steps), group in by_cell(self.rows).items():
+            found[name][steps] = Summary.of(group)
+        return found
+
+    @cached_property
+    def skipped(self) -> dict[str, dict[int, str]]:
+        """Why methods are not defined, by method and N."""
+        found: dict[str, dict[int, str]] = {}
+        for one in self.undefined:
+            found.setdefault(one.sampler, {})[one.steps] = one.reason
+        return found
+
+    @cached_property
+    def floor(self) -> Summary:
+        """What exact draws give: no method is expected below it."""
+        return Summary.of(self.draws)
+
+    def values(self, method: str, metric: str) -> dict[int, float]:
+        """Return the means of a metric by N."""
+        return {n: cell.metrics[metric].mean for n, cell in self.methods[method].items()}
+
+    def record(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {
+            "methods": {name: {n: cell.record() for n, cell in of.items()} for name, of in self.methods.items()},
+            "samples": self.samples,
+            "seeds": list(self.seeds),
+            "skipped": self.skipped,
+            "floor": self.floor.record(),
+        }
+
+
 def make_cells(
     target: str, methods: Sequence[Method], steps: Iterable[int], seeds: Iterable[int], schedule: Schedule
 ) -> tuple[list[Cell], list[Skipped]]:
@@ -235,27 +350,3 @@ def sweep(
         if row is not None:
             found[cell] = row
     return [found[cell] for cell in cells if cell in found]
-
-
-def by_cell(rows: Iterable[Measured]) -> dict[tuple[str, str, int], list[Measured]]:
-    """Return rows that differ in their seeds only, by target, sampler and N, in the order in which they come."""
-    groups: dict[tuple[str, str, int], list[Measured]] = {}
-    for row in rows:
-        groups.setdefault((row.target, f"{row.sampler} {row.told}".strip(), row.steps), []).append(row)
-    return groups
-
-
-def summaries(rows: Iterable[Row]) -> dict[str, dict[int, Summary]]:
-    """Return what rows of one target sum up to, by sampler and N, in the order in which they come."""
-    found: dict[str, dict[int, Summary]] = {}
-    for (_, sampler, steps), group in by_cell(rows).items():
-        found.setdefault(sampler, {})[steps] = Summary.of(group)
-    return found
-
-
-def reasons(skipped: Iterable[Skipped]) -> dict[str, dict[int, str]]:
-    """Return why cells of one target were skipped, by sampler and N."""
-    found: dict[str, dict[int, str]] = {}
-    for one in skipped:
-        found.setdefault(one.sampler, {})[one.steps] = one.reason
-    return found

@@ -14,12 +14,6 @@ def test_columns_are_aligned():
         "a            0.1",
         "longer-name   10",
     ]
-
-
-def test_no_rows():
     assert table(["a", "b"], []) == "a  b\n────"
-
-
-def test_a_row_of_another_length():
     with pytest.raises(ValueError, match=r"has 1 cells, but its header has 2: \['x'\]"):
         table(["a", "b"], [["x"]])

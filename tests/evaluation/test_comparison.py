@@ -1,4 +1,4 @@
-"""Series: means and deviations of rows, what is one curve, what must not be compared, errors of files."""
+"""Series: means and deviations of rows, what is one curve, what must not be compared."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import statistics
 
 import pytest
 
-from fake_results import make_row, write_results
+from fake_results import make_row
 from proxdm.evaluation.comparison import (
     Point,
     describe_mixture,
@@ -17,12 +17,11 @@ from proxdm.evaluation.comparison import (
     run_name,
     setting_of,
 )
-from proxdm.evaluation.reading import Measured, read_results
 from proxdm.grids import TimeGrid
 
 
 def panels_of(*rows, **more):
-    return make_panels([Measured(row) for row in rows], **more)
+    return make_panels(rows, **more)
 
 
 def labels_of(panel):
@@ -117,7 +116,11 @@ def test_what_was_measured_differently_is_kept_apart_and_named(change, word):
     assert describe_mixture([mixed]) is None
 
 
-def test_pixel_metrics_do_not_depend_on_features_nor_on_samples_they_do_not_use():
+def test_settings_are_what_a_value_depends_on():
+    """Neither the name of the reference, nor features of pixel metrics, nor samples that a metric does not use."""
+    row = make_row()
+    renamed = dataclasses.replace(row, reference={**row.reference, "name": "./digits.npz"})
+    assert setting_of(row, "fid") == setting_of(renamed, "fid")
     few = make_row(samples=4000, metrics={"w2": 1.0})
     few = dataclasses.replace(few, used={"w2": [2000, 1797]})
     more = dataclasses.replace(
@@ -126,12 +129,6 @@ def test_pixel_metrics_do_not_depend_on_features_nor_on_samples_they_do_not_use(
     assert setting_of(few, "w2") == setting_of(more, "w2")
     more = dataclasses.replace(more, used={"w2": [1000, 1797]})
     assert setting_of(few, "w2") != setting_of(more, "w2")
-
-
-def test_the_name_of_the_reference_does_not_count_its_digest_does():
-    row = make_row()
-    renamed = dataclasses.replace(row, reference={**row.reference, "name": "./digits.npz"})
-    assert setting_of(row, "fid") == setting_of(renamed, "fid")
 
 
 def test_no_distance_to_the_training_set_is_the_best():
@@ -173,9 +170,6 @@ def test_metrics_can_be_chosen_by_name():
 )
 def test_the_kind_of_a_grid_is_its_name_without_n(grid, kind):
     assert grid_kind(grid.name) == kind
-
-
-def test_a_grid_of_another_form_stays_as_it_is():
     assert grid_kind("something else") == "something else"
 
 
@@ -192,50 +186,3 @@ def test_a_grid_of_another_form_stays_as_it_is():
 )
 def test_run_name(source, name):
     assert run_name(source) == name
-
-
-def test_results_are_read_from_files_folders_and_folders_of_folders(tmp_path):
-    rows = [make_row(steps=n) for n in (5, 10)]
-    one = write_results(tmp_path / "all" / "one", rows)
-    write_results(tmp_path / "all" / "two", [make_row("prox-ode")])
-    for path in (one, one / "results.jsonl"):
-        assert read_results(path) == [Measured(row, one) for row in rows]
-    assert [(m.row.sampler, m.folder.name) for m in read_results(tmp_path / "all")] == [
-        ("prox-hybrid", "one"),
-        ("prox-hybrid", "one"),
-        ("prox-ode", "two"),
-    ]
-
-
-def test_missing_and_empty_results_are_errors(tmp_path):
-    for path, reason in ((tmp_path / "nowhere", "nowhere does not exist"), (tmp_path, r"holds no results\.jsonl")):
-        with pytest.raises(ValueError, match=f"no results found: .*{reason}.*proxdm evaluate"):
-            read_results(path)
-    (tmp_path / "results.jsonl").touch()
-    with pytest.raises(ValueError, match="has no rows"):
-        read_results(tmp_path)
-
-
-@pytest.mark.parametrize(
-    "change, message",
-    [
-        ({"steps": "5"}, "steps = '5' is no finite number"),
-        ({"metrics": {"fid": float("nan")}}, "fid = nan is no finite number"),
-        ({"metrics": [1]}, "metrics is no object"),
-        ({"used": {"fid": 3}}, "used.fid is no list"),
-        ({"sampler": None}, "sampler is no text"),
-        ({"picture": 3}, "picture is no text"),
-    ],
-)
-def test_damaged_rows_are_named(tmp_path, change, message):
-    lines = [json.dumps(row) for row in (make_row().record(), {**make_row().record(), **change})]
-    (tmp_path / "results.jsonl").write_text("\n".join(lines) + "\n")
-    with pytest.raises(ValueError, match=r"row 2 of .*results\.jsonl is damaged: ") as caught:
-        read_results(tmp_path)
-    assert message in str(caught.value)
-
-
-def test_rows_that_lack_a_value_are_named(tmp_path):
-    (tmp_path / "results.jsonl").write_text('{"source": "a"}\n')
-    with pytest.raises(ValueError, match=r"row 1 of .* no row of results"):
-        read_results(tmp_path)

@@ -1,13 +1,14 @@
-"""Rows: what makes two the same measurement, and lines that older and newer versions wrote."""
+"""Rows: what makes two the same measurement, lines that older and newer versions wrote, errors of files."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import pytest
 
-from fake_results import make_row
-from proxdm.evaluation.results import IDENTITY, EvaluationRow, find_row, identity
+from fake_results import make_row, write_results
+from proxdm.evaluation.results import IDENTITY, EvaluationRow, find_row, identity, read_results
 
 
 def record(**changes):
@@ -38,5 +39,47 @@ def test_a_row_is_written_as_ever_and_read_back():
     assert not {"target", "operator"} & set(row.record()), "rows of older versions have neither"
     derived = dataclasses.replace(row, operator="posterior-mean")
     assert EvaluationRow.of_record(derived.record()) == derived
-    with pytest.raises(ValueError, match="no row of results"):
-        EvaluationRow.of_record({"source": "a"})
+
+
+def test_results_are_read_from_files_folders_and_folders_of_folders(tmp_path):
+    rows = [make_row(steps=n) for n in (5, 10)]
+    one = write_results(tmp_path / "all" / "one", rows)
+    write_results(tmp_path / "all" / "two", [make_row("prox-ode")])
+    for path in (one, one / "results.jsonl"):
+        assert [(row, row.folder) for row in read_results(path)] == [(row, one) for row in rows]
+    assert [(row.sampler, row.folder.name) for row in read_results(tmp_path / "all")] == [
+        ("prox-hybrid", "one"),
+        ("prox-hybrid", "one"),
+        ("prox-ode", "two"),
+    ]
+
+
+def test_missing_and_empty_results_are_errors(tmp_path):
+    for path, reason in ((tmp_path / "nowhere", "nowhere does not exist"), (tmp_path, r"holds no results\.jsonl")):
+        with pytest.raises(ValueError, match=f"no results found: .*{reason}.*proxdm evaluate"):
+            read_results(path)
+    (tmp_path / "results.jsonl").touch()
+    with pytest.raises(ValueError, match="has no rows"):
+        read_results(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"steps": "5"}, "steps = '5' is no finite number"),
+        ({"metrics": {"fid": float("nan")}}, "fid = nan is no finite number"),
+        ({"metrics": [1]}, "metrics is no object"),
+        ({"used": {"fid": 3}}, "used.fid is no list"),
+        ({"sampler": None}, "sampler is no text"),
+        ({"picture": 3}, "picture is no text"),
+    ],
+)
+def test_damaged_rows_are_named(tmp_path, change, message):
+    lines = [json.dumps(row) for row in (make_row().record(), {**make_row().record(), **change})]
+    (tmp_path / "results.jsonl").write_text("\n".join(lines) + "\n")
+    with pytest.raises(ValueError, match=r"row 2 of .*results\.jsonl is damaged: ") as caught:
+        read_results(tmp_path)
+    assert message in str(caught.value)
+    (tmp_path / "results.jsonl").write_text('{"source": "a"}\n')
+    with pytest.raises(ValueError, match=r"row 1 of .* no row of results"):
+        read_results(tmp_path)

@@ -10,7 +10,6 @@ import pytest
 import torch
 from scipy.linalg import sqrtm
 
-from proxdm.errors import NonFiniteError, StepError
 from proxdm.experiments import gaussian
 from proxdm.experiments.convergence import TARGETS, order_grid
 from proxdm.experiments.gaussian import GaussianModel, GaussianTarget, NormalLaw, respond, respond_last
@@ -111,14 +110,6 @@ class Clips(Sampler):
         return ask.denoise(x, t).clamp(-0.4, 0.4), carry
 
 
-@dataclass(frozen=True)
-class Explodes(Sampler):
-    name, operator, formula = "explodes", "denoiser", "x' = 1e200 x"
-
-    def step(self, ask, x, t, s, z, carry):
-        return 1e200 * x, carry
-
-
 def test_impulses_go_in_pieces_and_find_every_draw(monkeypatch):
     grid = TimeGrid.uniform(7)
     whole = {name: respond(find_sampler(name), TARGET, VP, grid) for name in ("prox-hybrid", "ddim(eta=0.5)")}
@@ -138,10 +129,6 @@ def test_impulses_go_in_pieces_and_find_every_draw(monkeypatch):
 def test_what_has_no_normal_law_is_an_error():
     with pytest.raises(ValueError, match="clips is not affine"):
         respond(Clips(), TARGET, VP, TimeGrid.uniform(3))
-    with pytest.raises(NonFiniteError, match="explodes"):
-        respond(Explodes(), TARGET, VP, TimeGrid.uniform(3))
-    with pytest.raises(StepError, match=r"gamma = 3\.602"):
-        respond(find_sampler("prox-backward"), TARGET, VP, TimeGrid.uniform(5))
 
 
 @pytest.mark.parametrize("name", [*METHODS, "ddim", "dpm++2m", "dpm++3m", "heun"])
@@ -171,6 +158,7 @@ ORDERS = dict.fromkeys(("ddim", "ddim(eta=1)", *STANDARD_STEPS), 1)
 ORDERS |= {"heun": 2, "dpm++2m": 2, "dpm++3m": 3, "dpm++3m(published=True)": 2, "multistep": 2, "unipc": 2}
 # iPNDM takes equal steps for granted, which are not taken here.
 ORDERS |= {"deis": 3, "ipndm": 2, "prox-exponential": 1, "prox-exponential(eta=1)": 1}
+assert set(SAMPLERS) <= set(ORDERS), "every sampler has an order here"
 
 
 @pytest.mark.parametrize("name, order", ORDERS.items())
@@ -182,10 +170,6 @@ def test_global_orders(name, order):
         first, last = (target.law(grid.times[i], VP) for i in (0, -1))
         errors.append(respond(find_sampler(name), target, VP, grid).apply(first).w2(last))
     assert math.log2(errors[0] / errors[1]) == pytest.approx(order, abs=0.05)
-
-
-def test_every_sampler_has_an_order_here():
-    assert set(SAMPLERS) <= set(ORDERS)
 
 
 def test_marginals_are_those_of_the_forward_process():
@@ -226,22 +210,6 @@ def test_laws_without_density_are_infinitely_far():
     point, normal = law((0.0, 0.0)), law((0.0, 1.0))
     assert point.distances(normal) == {"kl": math.inf, "kl_reverse": math.inf, "w2": 1.0}
     assert law((0.0, math.inf)).kl(normal) == math.inf
-
-
-@pytest.mark.parametrize(
-    "mean, std, message",
-    [
-        ((), (), "0 means and 0 standard deviations"),
-        ((1.0,), (1.0, 2.0), "1 means and 2 standard deviations"),
-        ((math.nan,), (1.0,), "mean nan"),
-        ((0.0,), (0.0,), "standard deviation 0.0"),
-        ((0.0,), (-1.0,), "standard deviation -1.0"),
-        ((0.0,), (math.inf,), "standard deviation inf"),
-    ],
-)
-def test_wrong_targets(mean, std, message):
-    with pytest.raises(ValueError, match=message):
-        GaussianTarget("bad", mean, std)
 
 
 def test_targets_in_words():

@@ -1,12 +1,9 @@
 from __future__ import annotations
 
-from importlib.metadata import version
-
 import pytest
 import torch
 
-from proxdm import __version__
-from proxdm.experiments.setting import one_thread, versions
+from proxdm.experiments.setting import one_thread
 
 
 def test_one_thread_inside_and_as_before_outside():
@@ -21,9 +18,3 @@ def test_one_thread_inside_and_as_before_outside():
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
-
-
-def test_versions():
-    found = versions("numpy")
-    assert set(found) == {"proxdm", "python", "numpy"}
-    assert (found["proxdm"], found["numpy"]) == (__version__, version("numpy"))

@@ -10,7 +10,6 @@ import pytest
 from fake_results import make_row
 from places import apart, inside, texts
 from proxdm.evaluation.comparison import make_panels
-from proxdm.evaluation.reading import Measured
 from proxdm.plotting.curves import (
     curve_styles,
     loss_by_phase,
@@ -25,7 +24,7 @@ SAMPLERS = ("euler-maruyama", "ode-euler", "prox-hybrid", "prox-backward")
 
 
 def panels_of(rows, **more):
-    return make_panels([Measured(row) for row in rows], **more)
+    return make_panels(rows, **more)
 
 
 @pytest.fixture(scope="module")

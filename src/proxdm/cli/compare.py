@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -17,22 +16,20 @@ from proxdm.checkpoints.portable import MODEL_FILE
 from proxdm.checkpoints.store import CHECKPOINTS, STATE_FILE
 from proxdm.cli import parse
 from proxdm.cli.evaluate import ModelOptions, leaving_the_group
-from proxdm.cli.tables import table
+from proxdm.cli.tables import table, write_and_show
 from proxdm.evaluation import EvaluationPlan, evaluate
 from proxdm.evaluation.comparison import Panel, Point, describe_mixture, make_panels
 from proxdm.evaluation.plan import ALL
-from proxdm.evaluation.reading import Measured, find_results, read_results
-from proxdm.evaluation.results import folder_name
+from proxdm.evaluation.results import EvaluationRow, find_results, folder_name, read_results
 from proxdm.generation import SAMPLERS_HELP
 from proxdm.metrics.registry import METRICS, value_of
-from proxdm.runtime.files import check_folder, staged
+from proxdm.runtime.files import check_folder
 from proxdm.samplers import find_sampler
 
-RESULT = "compare.json"
-FIGURES = ("compare.png", "compare.svg")
+FILES = ("compare.json", "compare.png", "compare.svg")
 BEST = "*"
 
-_OF_MODELS = EvaluationPlan()
+_STEPS, _METRICS = EvaluationPlan.steps, EvaluationPlan.metrics
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,12 +81,12 @@ def main(arguments: Sequence[str], prog: str) -> int:
 
 
 def run(options: Compare, prog: str) -> int:
-    """Compare, write and print."""
+    """Draw the figure, show the table, and return the exit status."""
     if not options.sources:
         raise ValueError(f"there is nothing to compare: name models or results; see {prog} --help")
     names = "-".join(dict.fromkeys(folder_name(source) for source in options.sources))[:80]
     out = options.out or Path("comparisons", names)
-    check_folder(out, (RESULT, *FIGURES), overwrite=options.overwrite)
+    check_folder(out, FILES, overwrite=options.overwrite)
     with leaving_the_group():
         rows = gather(options, prog)
     if int(os.environ.get("RANK", "0")) > 0:
@@ -99,13 +96,20 @@ def run(options: Compare, prog: str) -> int:
     panels = make_panels(rows, options.metrics, mix=options.force)
     if (problem := describe_mixture(panels)) is not None:
         raise ValueError(f"{problem}; measure both in the same way, or draw them together with --force")
-    print("\n\n".join(map(report, panels)))
-    write(panels, out)
-    print(f"\n{BEST} best at this NFE. In {out}: {', '.join((RESULT, *FIGURES))}")
+
+    def draw(stage: Path) -> None:
+        from proxdm.plotting.curves import metric_curves
+        from proxdm.plotting.style import save
+
+        save(metric_curves(panels, title=caption(panels)), stage / "compare")
+
+    record = {"proxdm": __version__, "panels": [panel.record() for panel in panels]}
+    shown = "\n\n".join([*map(report, panels), f"{BEST} best at this NFE."])
+    write_and_show(record, draw, out, FILES, lambda: shown)
     return 0
 
 
-def gather(options: Compare, prog: str) -> list[Measured]:
+def gather(options: Compare, prog: str) -> list[EvaluationRow]:
     """Return the rows of all sources: results read first, then models evaluated."""
     results = [source for source in options.sources if is_results(Path(source))]
     shown = None
@@ -115,14 +119,10 @@ def gather(options: Compare, prog: str) -> list[Measured]:
         one
         for source in results
         for one in read_results(Path(source))
-        if (shown is None or one.row.sampler in shown) and (not options.steps or one.row.steps in options.steps)
+        if (shown is None or one.sampler in shown) and (not options.steps or one.steps in options.steps)
     ]
-    plan = replace(
-        options,
-        samplers=options.samplers or (ALL,),
-        steps=options.steps or _OF_MODELS.steps,
-        metrics=options.metrics or _OF_MODELS.metrics,
-    )
+    samplers, steps, metrics = options.samplers or (ALL,), options.steps or _STEPS, options.metrics or _METRICS
+    plan = replace(options, samplers=samplers, steps=steps, metrics=metrics)
     for source in options.sources:
         if source not in results:
             out = options.evaluations / folder_name(source)
@@ -136,7 +136,7 @@ def gather(options: Compare, prog: str) -> list[Measured]:
                 progress=True,
                 say=lambda line, source=source: print(f"{prog}: {source}: {line}", file=sys.stderr),  # type: ignore[misc]
             )
-            rows += [Measured(row, out) for row in found.rows]
+            rows += [replace(row, folder=out) for row in found.rows]
     return rows
 
 
@@ -170,17 +170,6 @@ def report(panel: Panel) -> str:
     better = f" ({words})" if (words := value_of(panel.metric).better_in_words) else ""
     head = f"{panel.metric.replace('_', ' ')}{better}, {how}{seeds}:"
     return f"{head}\n\n{table(['sampler', *(f'NFE {nfe}  ' for nfe in panel.nfe)], rows)}"
-
-
-def write(panels: Sequence[Panel], folder: Path) -> None:
-    """Write figure and series into the folder, all at once."""
-    from proxdm.plotting.curves import metric_curves
-    from proxdm.plotting.style import save
-
-    record = {"proxdm": __version__, "panels": [panel.record() for panel in panels]}
-    with staged(folder, last=RESULT) as stage:
-        (stage / RESULT).write_text(json.dumps(record, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-        save(metric_curves(panels, title=caption(panels)), stage / "compare")
 
 
 def caption(panels: Sequence[Panel]) -> str:

@@ -11,7 +11,7 @@ from tyro.conf import arg
 
 from proxdm.cli import mosaic, parse, toy
 from proxdm.experiments.toy import ToyPlan, run_toy
-from proxdm.report.demo import Section, demo_page
+from proxdm.report import Section, demo_page
 from proxdm.runtime.files import check_folder, replacing
 
 PAGE = "index.html"
@@ -33,8 +33,7 @@ def main(arguments: Sequence[str], prog: str) -> int:
     check_folder(folder, [PAGE, GARMENTS], overwrite=options.overwrite)
     check_folder(folder / "toy", [toy.RESULTS], overwrite=options.overwrite)
     result = run_toy(ToyPlan(), progress=True)
-    toy.write(result, folder / "toy", animation=True)
-    print(toy.report(result))
+    toy.finish(result, folder / "toy", animation=True)
     wanted = mosaic.Mosaic(out=folder / GARMENTS, device="cpu")
     files = mosaic.draw(wanted, prog)
     sections = [

@@ -36,7 +36,11 @@ class Download:
 
 def main(arguments: Sequence[str], prog: str) -> int:
     """Run the verb and return the exit status."""
-    options = parse(Download, arguments, prog)
+    return run(parse(Download, arguments, prog), prog)
+
+
+def run(options: Download, prog: str) -> int:
+    """Fetch what is asked for, and return the exit status."""
     known, fetch = offers(options.what)
     names = dict.fromkeys(known if options.what == "inception" or options.names == ("all",) else options.names)
     for name in names:

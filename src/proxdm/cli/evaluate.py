@@ -59,6 +59,12 @@ def main(arguments: Sequence[str], prog: str) -> int:
         return measure(options)
     if not options.source:
         raise ValueError("name a model, or pictures that are there already: --samples-from FOLDER")
+    run(options, prog)
+    return 0
+
+
+def run(options: Evaluate, prog: str) -> Evaluation:
+    """Draw samples, measure them, show the table, and return what was measured."""
     out = options.out or Path("evaluations", folder_name(options.source))
     with leaving_the_group():
         found = Evaluation((), (), 0)
@@ -78,7 +84,7 @@ def main(arguments: Sequence[str], prog: str) -> int:
     if found.rows:
         print(report(found))
         print(f"\nIn {out}: results.jsonl and a picture of every row")
-    return 0
+    return found
 
 
 def plans(options: Evaluate) -> list[Evaluate]:

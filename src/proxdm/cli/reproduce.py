@@ -6,33 +6,33 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
-from functools import singledispatch
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
 
-from proxdm.checkpoints import hub
-from proxdm.cli import compare as compare_verb
-from proxdm.cli import evaluate as evaluate_verb
-from proxdm.cli import parse
-from proxdm.cli import sample as sample_verb
-from proxdm.cli import toy as toy_verb
-from proxdm.cli import train as train_verb
+from proxdm.cli import compare, download, evaluate, parse, sample, stats, toy, train
 from proxdm.cli.tables import table
-from proxdm.data.load import DataConfig, load_data
+from proxdm.data.load import load_data
 from proxdm.data.vae import DEFAULT_VAE
 from proxdm.errors import DataError, OutputError
-from proxdm.evaluation import Evaluation, evaluate
+from proxdm.evaluation import Evaluation
+from proxdm.experiments.commands import Step, Train
 from proxdm.experiments.reproduce import Block, Reproduction, make_steps
 from proxdm.experiments.standins import make_standins
-from proxdm.experiments.steps import Compare, Download, Evaluate, Sample, Statistics, Step, Toy, Train
-from proxdm.experiments.toy import ToyPlan, run_toy
-from proxdm.metrics.features import load_extractor
-from proxdm.metrics.inception import fetch_weights
-from proxdm.metrics.statistics import compute_statistics
 from proxdm.runtime.files import check_folder, replacing
-from proxdm.runtime.processes import choose_device
 
 MARK = "reproduce.json"
 """File in the folder of a block that says which block it is, and whether a tiny one."""
+
+RUN: dict[str, Callable[[Any, str], Evaluation | int]] = {
+    "toy": toy.run,
+    "download": download.run,
+    "stats": stats.run,
+    "train": train.run,
+    "evaluate": evaluate.run,
+    "sample": sample.run,
+    "compare": compare.run,
+}
+"""What carries out a step, by its verb."""
 
 
 def main(arguments: Sequence[str], prog: str) -> int:
@@ -74,103 +74,45 @@ def run(block: Block, steps: Sequence[Step], again: str) -> int:
         except KeyboardInterrupt:
             print(f"Go on with: {again}", file=sys.stderr)
             raise
-        if isinstance(found, Evaluation) and isinstance(step, Evaluate):
+        if isinstance(found, Evaluation):
             measured[step.out.name] = found
-        elif isinstance(found, int) and found:
+        elif found:
             print(f"Or all of it: {again}", file=sys.stderr)
             return found
     print("\n" + summary(block, steps, measured))
     return 0
 
 
-@singledispatch
 def perform(step: Step) -> Evaluation | int:
-    """Carry out one step, and return what it has measured, or an exit status."""
-    raise TypeError(f"{type(step).__name__} is no known step")
+    """Carry out a step, and return what it has measured, or an exit status."""
+    return RUN[step.verb](options_of(step), f"proxdm {step.verb}")
 
 
-@perform.register
-def _(step: Download) -> int:
-    if step.what == "inception":
-        path = fetch_weights()
-    else:
-        files = hub.OFFICIAL_MODELS if step.what == "models" else hub.OFFICIAL_STATS
-        path = hub.fetch_official(files, step.name)
-        hub.copy_to(path, step.out)
-    print(step.out)
-    return 0
-
-
-@perform.register
-def _(step: Statistics) -> int:
-    data = load_data(DataConfig(step.dataset, root=None if step.root is None else str(step.root)))
-    features, device = str(step.features or "inception"), choose_device(step.device or "auto")
-    extractor = load_extractor(features, data.shape, inception_weights=step.inception_weights, device=device)
-    check_folder(step.out.parent, [step.out.name], overwrite=False)
-    statistics = compute_statistics(data, extractor, progress=True)
-    statistics.save(step.out)
-    print(f"{step.out}: {extractor.dim} {extractor.name} features of {len(data)} images of {statistics.label}")
-    return 0
-
-
-@perform.register
-def _(step: Train) -> int:
-    options = train_verb.Train(step.config, step.out, step.resume)
-    return train_verb.run(options, f"proxdm train {step.config.preset}")
-
-
-@perform.register
-def _(step: Evaluate) -> Evaluation:
-    found = evaluate(
-        str(step.source),
-        step.plan,
-        out=step.out,
-        preset=step.preset,
-        device=step.device or "auto",
-        progress=True,
-        say=lambda line: print(f"proxdm evaluate: {line}", file=sys.stderr),
-    )
-    print(evaluate_verb.report(found))
-    return found
-
-
-@perform.register
-def _(step: Sample) -> int:
-    options = sample_verb.Sample(
-        source=str(step.source),
-        sampler=step.sampler,
-        steps=step.steps,
-        samples=step.samples,
-        out=step.out,
-        preset=step.preset,
-        bf16=step.bf16,
-        device=step.device or "auto",
-        vae=None if step.vae is None else str(step.vae),
-    )
-    return sample_verb.run(options, "proxdm sample")
-
-
-@perform.register
-def _(step: Compare) -> int:
-    sources = (str(step.rows),)
-    options = compare_verb.Compare(sources=sources, metrics=("fid",), out=step.out, overwrite=True)
-    return compare_verb.run(options, "proxdm compare")
-
-
-@perform.register
-def _(step: Toy) -> int:
-    check_folder(step.out, (toy_verb.RESULTS, *toy_verb.FIGURES, toy_verb.ANIMATION), overwrite=False)
-    plan = ToyPlan(dataset=step.dataset, steps=step.steps, samples=step.samples, seeds=step.seeds)
-    result = run_toy(plan, progress=True)
-    print(toy_verb.report(result))
-    toy_verb.write(result, step.out, animation=not step.no_animation)
-    return 0
+def options_of(step: Step) -> Any:
+    """Return the options of the verb of a step, as its parser would make them of the command that is shown."""
+    if isinstance(step, Train):
+        return train.Train(step.config, step.out, step.resume)
+    given = {name: value for name, value in {"out": step.out, **step.options}.items() if value is not None}
+    first, *others = map(str, step.names or [""])
+    match step.verb:
+        case "download":
+            return download.Download(cast("download.What", first), tuple(others), **given)
+        case "stats":
+            return stats.Stats(stats.Pictures(first, root=given.pop("root", None)), **given)
+        case "evaluate":
+            return evaluate.Evaluate(source=first, samplers=(given.pop("sampler"),), **given)
+        case "sample":
+            return sample.Sample(source=first, **given)
+        case "compare":
+            return compare.Compare(sources=(first,), **given)
+        case _:
+            return toy.Toy(**given)
 
 
 def summary(block: Block, steps: Sequence[Step], measured: Mapping[str, Evaluation]) -> str:
     """Return what a block has come to: a table of distances beside the paper's, or where the results are."""
     if not measured:
-        return "\n".join([f"{block.title}: in", *(f"  {step.out}" for step in steps if isinstance(step, Sample | Toy))])
+        return "\n".join([f"{block.title}: in", *(f"  {step.out}" for step in steps if step.verb in ("sample", "toy"))])
     rows = [(one, row) for one in block.sweeps for row in measured[one.name].rows]
     features = sorted({row.features["name"] for _, row in rows})
     real = features == ["inception"]  # the paper's values say nothing about other features
@@ -211,13 +153,13 @@ def needs(plan: Reproduction, block: Block, steps: Sequence[Step]) -> list[str]:
     if plan.smoke or block.dataset is None:
         return [f"nothing: {'small stand-ins are made' if block.dataset else 'the points are shipped'}"]
     found = []
-    if any(isinstance(step, Train | Statistics) for step in steps):
+    if any(step.verb in ("train", "stats") for step in steps):
         try:
             data = load_data(block.dataset)
             state = f"{len(data):,} images of {'x'.join(map(str, data.shape))}"
         except DataError as error:
             state = f"missing: {error}"
         found.append(f"the data set {block.dataset}: {state}")
-    if any(isinstance(step, Sample) for step in steps):
+    if any(step.verb == "sample" for step in steps):
         found.append(f"the autoencoder {DEFAULT_VAE}: downloaded once; the package diffusers")
     return found or ["nothing: everything is downloaded"]

@@ -46,7 +46,11 @@ class Stats:
 
 def main(arguments: Sequence[str], prog: str) -> int:
     """Run the verb and return the exit status."""
-    options = parse(Stats, arguments, prog)
+    return run(parse(Stats, arguments, prog), prog)
+
+
+def run(options: Stats, prog: str) -> int:
+    """Take the statistics, write them, and return the exit status."""
     check_target(options.out, ".npz", overwrite=options.overwrite)
     device = choose_device(options.device)
     data = load_data(options.data)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -12,15 +10,13 @@ from typing import Annotated
 from tyro.conf import arg
 
 from proxdm.cli import parse
-from proxdm.cli.tables import table
-from proxdm.experiments.toy import ToyPlan, run_toy
-from proxdm.experiments.toy_result import ToyResult
-from proxdm.runtime.files import check_folder, staged
-from proxdm.sweep import Row, Summary
+from proxdm.cli.tables import table, write_and_show
+from proxdm.experiments.toy import ToyPlan, ToyResult, run_toy
+from proxdm.runtime.files import check_folder
+from proxdm.sweep import Results
 
 RESULTS = "results.json"
-FIGURES = ("particles.png", "particles.svg", "w2_vs_nfe.png", "w2_vs_nfe.svg")
-ANIMATION = "animation.gif"
+FILES = (RESULTS, "particles.png", "particles.svg", "w2_vs_nfe.png", "w2_vs_nfe.svg", "animation.gif")
 
 
 @dataclass(frozen=True)
@@ -39,71 +35,65 @@ class Toy(ToyPlan):  # noqa: D101 (that of the plan)
 
 def main(arguments: Sequence[str], prog: str) -> int:
     """Run the verb and return the exit status."""
-    options = parse(Toy, arguments, prog)
+    return run(parse(Toy, arguments, prog), prog)
+
+
+def run(options: Toy, prog: str) -> int:
+    """Run the experiment, write its results, and return the exit status."""
     folder = options.out or Path("toy", options.dataset)
-    check_folder(folder, (RESULTS, *FIGURES, ANIMATION), overwrite=options.overwrite)
+    check_folder(folder, FILES, overwrite=options.overwrite)
     result = run_toy(options, progress=True)
-    if sys.stderr.isatty():
-        print("drawing ...", end="\r", file=sys.stderr, flush=True)
-    try:  # work is written before it is shown, and shown even if it cannot be written
-        names = write(result, folder, animation=not options.no_animation)
-    finally:
-        print(report(result))
-    print(f"\nIn {folder}: {', '.join(names)}")
+    finish(result, folder, animation=not options.no_animation)
     return 0
 
 
-def write(result: ToyResult, folder: Path, *, animation: bool) -> list[str]:
-    """Write results, figures and animation into the folder, all at once, and return the names of the files."""
-    from proxdm.plotting import style, toy
+def finish(result: ToyResult, folder: Path, *, animation: bool) -> None:
+    """Write results, figures and animation into the folder, all at once, and show the table."""
+    from proxdm.plotting import experiments, style
 
-    with staged(folder, last=RESULTS) as stage:
-        (stage / RESULTS).write_text(json.dumps(result.record(), indent=2, allow_nan=False) + "\n", encoding="utf-8")
-        style.save(toy.particles(result), stage / "particles")
-        style.save(toy.w2_vs_nfe(result), stage / "w2_vs_nfe")
-        if animate := animation and bool(result.trajectories):
-            toy.animation(result, stage / ANIMATION)
-    if not animate:
-        (folder / ANIMATION).unlink(missing_ok=True)
-    return [RESULTS, *FIGURES, *([ANIMATION] if animate else [])]
+    def draw(stage: Path) -> None:
+        style.save(experiments.particles(result), stage / "particles")
+        style.save(experiments.w2_vs_nfe(result), stage / "w2_vs_nfe")
+        if animation and result.trajectories:
+            experiments.animation(result, stage / "animation.gif")
+
+    write_and_show(result.record(), draw, folder, FILES, lambda: report(result))
 
 
 def report(result: ToyResult) -> str:
-    """Return the table of W2, mean ± spread, with the floor and a sentence on every method that was skipped."""
-    found = {name: result.methods.get(name, {}) for name in result.names}
-    title = f"W2 to {result.dataset}, {result.samples} particles"
+    """Return the table of W2, with the time it took."""
+    return w2_report(result, f"Took {result.seconds:.1f} s.")
+
+
+def w2_report(result: Results, remark: str) -> str:
+    """Return the table of W2, a row a method, a column an N, with the floor, and a sentence on what was skipped."""
+    rows = [
+        [name, *(str(cells[n].w2) if n in cells else "–" for n in result.steps)]
+        for name, cells in result.methods.items()
+    ]
+    count = len(result.seeds)
+    spread = f"mean ± standard deviation of {count} seeds" if count > 1 else f"seed {result.seeds[0]}"
+    target = f"{result.target}, {result.formula}" if result.formula else result.target
     return "\n".join(
         [
-            *w2_table(title, result.seeds, result.steps, found),
+            f"W2 to {target}, {result.samples} particles, {spread}:",
             "",
-            f"Floor (as many exact draws): {result.floor.w2}. Took {result.seconds:.1f} s.",
-            *unequal(found),
-            *skipped_lines(result.skipped),
+            table(["method", *(f"N = {n}" for n in result.steps)], rows),
+            "",
+            f"Floor (as many exact draws): {result.floor.w2}. {remark}",
+            *remarks(result),
         ]
     )
 
 
-def w2_table(
-    title: str, seeds: Sequence[int], steps: Sequence[int], methods: Mapping[str, Mapping[int, Summary]]
-) -> list[str]:
-    """Return the lines of a table of W2, a row a method, a column an N, with its title."""
-    rows = [[name, *(str(cells[n].w2) if n in cells else "–" for n in steps)] for name, cells in methods.items()]
-    spread = f"mean ± standard deviation of {len(seeds)} seeds" if len(seeds) > 1 else f"seed {seeds[0]}"
-    return [f"{title}, {spread}:", "", table(["method", *(f"N = {n}" for n in steps)], rows)]
-
-
-def unequal(methods: Mapping[str, Mapping[int, Summary | Row]]) -> list[str]:
-    """Return a sentence on the methods that take another number of evaluations than N, if there are some."""
-    counts = {name: {n: cell.nfe for n, cell in cells.items()} for name, cells in methods.items()}
+def remarks(result: Results) -> list[str]:
+    """Return sentences on methods that take another number of evaluations than N, and on those not defined there."""
+    counts = {name: {n: cell.nfe for n, cell in cells.items()} for name, cells in result.methods.items()}
     words = [
         f"{name} takes {', '.join(map(str, of.values()))}" for name, of in counts.items() if [*of] != [*of.values()]
     ]
-    return [f"Every step is one evaluation, but {'; '.join(words)} in all."] if words else []
-
-
-def skipped_lines(skipped: Mapping[str, Mapping[int, str]]) -> list[str]:
-    """Return a sentence on every method that is not defined somewhere."""
-    return [
+    unequal = [f"Every step is one evaluation, but {'; '.join(words)} in all."] if words else []
+    return unequal + [
         f"Skipped {name} at N = {', '.join(map(str, reasons))}: {next(iter(reasons.values()))}."
-        for name, reasons in skipped.items()
+        for name, reasons in result.skipped.items()
     ]

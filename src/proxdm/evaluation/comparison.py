@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
-from proxdm.evaluation.reading import Measured
+from proxdm.config import to_dict
 from proxdm.evaluation.results import EvaluationRow
 from proxdm.metrics.registry import METRICS, metric_of, value_of
 from proxdm.sweep import Spread
@@ -24,19 +24,13 @@ _GRID = re.compile(r"(?P<kind>[a-z-]+)\(\d+(?:, (?P<more>.+))?\)")
 
 @dataclass(frozen=True)
 class Setting:
-    """How a value was measured. The name of the reference does not count: its digest does.
+    """How a value was measured. The name of the reference does not count: its digest does."""
 
-    Attributes:
-        reference: Name of the reference.
-        sha256: Its digest.
-        features: What the metric was taken on: name, digest of the weights and route of resizing, or `pixels`.
-        used: Number of samples and of reference images (None: not known).
-    """
-
-    reference: str = field(compare=False)
-    sha256: str
+    reference: str = field(compare=False)  # Name of the reference
+    sha256: str  # Its digest
+    # What the metric was taken on: name, digest of the weights and route of resizing, or `pixels`
     features: tuple[str, ...]
-    used: tuple[int | None, ...]
+    used: tuple[int | None, ...]  # Number of samples and of reference images (None: not known)
 
     def __str__(self) -> str:
         """Return it in words."""
@@ -92,7 +86,7 @@ class Series:
     def record(self) -> dict[str, Any]:
         """Return it in plain types."""
         points = [point.record() for point in self.points]
-        return {"label": self.label, "source": self.source, **_plain(self.key), "points": points}
+        return {"label": self.label, "source": self.source, **to_dict(self.key), "points": points}
 
 
 @dataclass(frozen=True)
@@ -134,18 +128,18 @@ class Panel:
         return {
             "metric": self.metric,
             "better": value_of(self.metric).better,
-            "settings": [_plain(setting) for setting in self.settings],
+            "settings": [to_dict(setting) for setting in self.settings],
             "best": {str(nfe): [one.label for one in self.best(nfe)] for nfe in self.nfe},
             "series": [one.record() for one in self.series],
         }
 
 
-def make_panels(rows: Iterable[Measured], metrics: Sequence[str] = (), *, mix: bool = False) -> list[Panel]:
+def make_panels(rows: Iterable[EvaluationRow], metrics: Sequence[str] = (), *, mix: bool = False) -> list[Panel]:
     """Return a panel for every metric and setting: metrics in the order of their first row, settings too.
 
     Of several values of one measurement the one that was finished last counts.
     """
-    ordered = sorted((one.row for one in rows), key=lambda row: row.finished)
+    ordered = sorted(rows, key=lambda row: row.finished)
     wanted = {value for name in metrics for value in _results(name)}
     # By metric and setting, then curve, then steps and seed: the later row takes the place of the earlier.
     found: dict[str, dict[tuple[Setting, ...], dict[Key, dict[int, dict[int, EvaluationRow]]]]] = {}
@@ -266,14 +260,6 @@ def _points(steps: Mapping[int, Mapping[int, EvaluationRow]], metric: str) -> tu
         latest = max(rows.values(), key=lambda row: row.finished)
         found.append(Point(tuple(rows[seed].metrics[metric] for seed in seeds), seeds, n, latest.nfe))
     return tuple(found)
-
-
-def _plain(one: Setting | Key) -> dict[str, Any]:
-    """Return a dataclass in the types of JSON."""
-    return {
-        name: list(value) if isinstance(value, tuple) else _plain(value) if isinstance(value, Setting) else value
-        for name, value in ((name, getattr(one, name)) for name in asdict(one))
-    }
 
 
 def _sides(panel: Panel) -> str:

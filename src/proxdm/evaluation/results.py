@@ -1,14 +1,19 @@
-"""Rows of results: one JSON object a line in `results.jsonl` (:class:`proxdm.runtime.files.JsonLines`)."""
+"""Rows of results: one JSON object a line in `results.jsonl` (:class:`proxdm.runtime.files.JsonLines`).
+
+They are read back from any number of files, each checked, with the folder that its picture is in.
+"""
 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from proxdm.runtime.files import JsonLines
 from proxdm.sweep import Row
 
 RESULTS = "results.jsonl"
@@ -21,61 +26,46 @@ SOMETIMES = ("operator", "prior", "classes", "guidance")
 """What only some rows have."""
 
 
+_TYPES: dict[type, tuple[str, ...]] = {
+    float: ("steps", "nfe", "samples", "seed", "seconds", "images_per_second"),
+    str: ("source", "weights", "digest", "sampler", "grid", "device", "finished"),
+    Mapping: ("features", "reference", "metrics", "used", "versions"),
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class EvaluationRow(Row):
-    """One line of the results; `seconds` is the time for samples and their features, interrupted runs included.
+    """One line of the results; `seconds` is the time for samples and their features, interrupted runs included."""
 
-    Attributes:
-        source: Name that the model was asked for by.
-        preset: Preset of its configuration, if it has one.
-        weights: Name of the weight set.
-        digest: SHA-256 of the weights.
-        grid: Times it went through, by name and parameters.
-        samples: Number of samples.
-        chunk: Samples in one call of the network.
-        bf16: Whether the network ran in bfloat16.
-        features: What the metrics were taken on: name, dim, weights (SHA-256) and resize.
-        reference: What the samples were compared with: name, kind, sha256, dataset, split and n.
-        used: For every metric, the number of samples and of reference images it was taken on (None: not known).
-        metric_seconds: Time for metrics, and for the reference where it had to be computed.
-        images_per_second: Samples over that time.
-        nfe_per_second: Network evaluations over that time.
-        versions: Of proxdm, torch and Python.
-        device: Where it was computed.
-        processes: Number of processes.
-        finished: When, in UTC (ISO 8601).
-        picture: File with the first samples, beside the results.
-        compile: Whether the network was compiled.
-        operator: What stood for the operator that the sampler asks for, e.g. `posterior-mean`; None if nothing did.
-        prior: Kind, sizes and pictures of the prior that the sampler started from; None if it had none.
-        classes: Names of the classes that the samples had in turn, if some were chosen.
-        guidance: w of classifier-free guidance, of a model of classes.
-    """
-
-    source: str
-    preset: str | None
-    weights: str
-    digest: str
-    grid: str
-    samples: int
-    chunk: int
-    bf16: bool
-    features: Mapping[str, Any]
-    reference: Mapping[str, Any]
+    source: str  # Name that the model was asked for by
+    preset: str | None  # Preset of its configuration, if it has one
+    weights: str  # Name of the weight set
+    digest: str  # SHA-256 of the weights
+    grid: str  # Times it went through, by name and parameters
+    samples: int  # Number of samples
+    chunk: int  # Samples in one call of the network
+    bf16: bool  # Whether the network ran in bfloat16
+    features: Mapping[str, Any]  # What the metrics were taken on: name, dim, weights (SHA-256) and resize
+    reference: Mapping[str, Any]  # What the samples were compared with: name, kind, sha256, dataset, split and n
+    # For every metric, the number of samples and of reference images it was taken on (None: not known)
     used: Mapping[str, Sequence[int | None]]
-    metric_seconds: float
-    images_per_second: float
-    nfe_per_second: float
-    versions: Mapping[str, str]
-    device: str
-    processes: int
-    finished: str
-    picture: str | None = None
-    compile: bool = False
+    metric_seconds: float  # Time for metrics, and for the reference where it had to be computed
+    images_per_second: float  # Samples over that time
+    nfe_per_second: float  # Network evaluations over that time
+    versions: Mapping[str, str]  # Of proxdm, torch and Python
+    device: str  # Where it was computed
+    processes: int  # Number of processes
+    finished: str  # When, in UTC (ISO 8601)
+    picture: str | None = None  # File with the first samples, beside the results
+    compile: bool = False  # Whether the network was compiled
+    # What stood for the operator that the sampler asks for, e.g. `posterior-mean`; None if nothing did
     operator: str | None = None
+    # Kind, sizes and pictures of the prior that the sampler started from; None if it had none
     prior: Mapping[str, Any] | None = None
-    classes: Sequence[str] | None = None
-    guidance: float | None = None
+    classes: Sequence[str] | None = None  # Names of the classes that the samples had in turn, if some were chosen
+    guidance: float | None = None  # w of classifier-free guidance, of a model of classes
+    # Folder that it was read from, with its picture; not in the line, and no part of what was measured
+    folder: Path | None = field(default=None, compare=False)
 
     @property
     def told(self) -> str:
@@ -85,13 +75,13 @@ class EvaluationRow(Row):
     def record(self) -> dict[str, Any]:
         """Return it in plain types, as a line of the results holds it."""
         record = asdict(self)
-        del record["target"]  # it is the source
+        del record["target"], record["folder"]  # the target is the source
         return {name: value for name, value in record.items() if name not in SOMETIMES or value is not None}
 
     @classmethod
     def of_record(cls, record: Mapping[str, Any]) -> EvaluationRow:
         """Return the row of a line; what a newer version has added is left out."""
-        known = {field.name: record[field.name] for field in fields(cls) if field.name in record}
+        known = {one.name: record[one.name] for one in fields(cls) if one.name in record}
         try:
             return cls(**known)
         except TypeError as error:
@@ -115,7 +105,51 @@ def find_row(records: Sequence[Mapping[str, Any]], wanted: str, values: Sequence
     return None
 
 
+def find_results(path: Path) -> list[Path]:
+    """Return the results files that a path stands for: itself, the one in it, or those in the folders in it."""
+    if path.is_file():
+        return [path]
+    if (path / RESULTS).is_file():
+        return [path / RESULTS]
+    return sorted(path.glob(f"*/{RESULTS}"))
+
+
+def read_results(path: Path) -> list[EvaluationRow]:
+    """Return all rows of a results file, or of a folder that holds one or has sub-folders that do."""
+    if not (files := find_results(path)):
+        what = f"{path} holds no {RESULTS}, and neither do its folders" if path.is_dir() else f"{path} does not exist"
+        raise ValueError(f"no results found: {what}; make them with proxdm evaluate")
+    found = []
+    for file in files:
+        for number, record in enumerate(JsonLines(file).records(), 1):
+            try:
+                found.append(replace(_checked(EvaluationRow.of_record(record)), folder=file.parent))
+            except ValueError as error:
+                raise ValueError(
+                    f"row {number} of {file} is damaged: {error}; remove it, or measure it again"
+                ) from None
+    if not found:
+        raise ValueError(f"no results found: {', '.join(map(str, files))} has no rows; make them with proxdm evaluate")
+    return found
+
+
 def folder_name(source: str) -> str:
     """Return the name of a source as that of a folder: `runs/a` is `a`, `owner/name@main` is `name-main`."""
     name = Path(source).resolve().name if Path(source).exists() else source.rpartition("/")[2]
     return re.sub(r"[^\w.-]+", "-", name.removesuffix(".safetensors").removesuffix(".pth")) or "model"
+
+
+def _checked(row: EvaluationRow) -> EvaluationRow:
+    """Return the row; raise ValueError unless its values are of the types that are used here."""
+    for kind, what in ((str, "text"), (Mapping, "object")):
+        if wrong := [name for name in _TYPES[kind] if not isinstance(getattr(row, name), kind)]:
+            raise ValueError(f"{wrong[0]} is no {what}")
+    for name, value in {**{name: getattr(row, name) for name in _TYPES[float]}, **row.metrics}.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise ValueError(f"{name} = {value!r} is no finite number")
+    for name, counts in row.used.items():
+        if not isinstance(counts, Sequence) or isinstance(counts, str) or not counts:
+            raise ValueError(f"used.{name} is no list")
+    if not isinstance(row.picture, str | None):
+        raise ValueError("picture is no text")
+    return row

@@ -20,10 +20,11 @@ mass. All methods start from the same particles and are compared with the same d
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
@@ -31,17 +32,16 @@ from tyro.conf import arg
 
 from proxdm.data import datasaurus
 from proxdm.errors import NonFiniteError, StepError, did_you_mean
-from proxdm.experiments.convergence_result import GaussianRates, MixtureRates, RateRow, RatesResult
 from proxdm.experiments.gaussian import GaussianTarget, NormalLaw, respond, respond_last
 from proxdm.experiments.setting import ParticlePlan, one_thread, run_particles, versions
-from proxdm.experiments.toy import ALL, find_methods, methods_help
+from proxdm.experiments.toy import ALL, find_methods, methods_help, point_masses
 from proxdm.grids import TimeGrid
 from proxdm.metrics.wasserstein import MAX_PAIRS, w2
 from proxdm.mixtures import GaussianMixture
 from proxdm.noise import sample_generator
 from proxdm.samplers import Sampler
 from proxdm.schedules import VPSDE, Schedule
-from proxdm.sweep import Cell, Method, make_cells, reasons, sweep
+from proxdm.sweep import Cell, Fit, Method, Results, Summary, fit_slope
 
 STEPS: tuple[int, ...] = (5, 10, 20, 50, 100, 200, 500, 1000)
 """Numbers of steps on Gaussian targets."""
@@ -71,28 +71,30 @@ class MixtureTarget:
 
     name: str  # Name in results and figures
     formula: str  # The target in words
-    build: Callable[[Schedule], GaussianMixture]  # Schedule -> the mixture, float64
+    build: Callable[[], GaussianMixture]  # Makes it, float64
 
 
-def three_gaussians(schedule: Schedule) -> GaussianMixture:
+def three_gaussians() -> GaussianMixture:
     """Return three Gaussians in the plane, of different width: means (∓0.6, -0.4) and (0, 0.6)."""
     means = torch.tensor([[-0.6, -0.4], [0.6, -0.4], [0.0, 0.6]], dtype=torch.float64)
-    return GaussianMixture(means, std=[0.1, 0.15, 0.2], weights=[0.3, 0.3, 0.4], schedule=schedule)
-
-
-def dino(schedule: Schedule) -> GaussianMixture:
-    """Return the equal point masses of the synthetic experiment."""
-    return GaussianMixture(torch.as_tensor(datasaurus.load("dino")), schedule=schedule)
+    return GaussianMixture(means, std=[0.1, 0.15, 0.2], weights=[0.3, 0.3, 0.4])
 
 
 MIXTURES: dict[str, MixtureTarget] = {
     target.name: target
     for target in (
         MixtureTarget("mixture", "3 Gaussians in the plane, σ = 0.1, 0.15, 0.2", three_gaussians),
-        MixtureTarget("dino", f"{datasaurus.POINTS} equal point masses in the plane", dino),
+        MixtureTarget("dino", f"{datasaurus.POINTS} equal point masses in the plane", point_masses),
     )
 }
 """Mixtures by name."""
+
+ROUNDING: Mapping[str, float] = {"kl": 1e-24, "kl_reverse": 1e-24, "w2": 1e-12}
+"""The distances; values below are rounding errors of float64 (relative errors of about 1e-12)."""
+
+STARTS: Mapping[str, str] = {"normal": "", "exact": "exact_"}
+"""Law of x_T, and what metrics from there begin with: `normal` is N(0, I), what samplers do; `exact` is p_1, which
+leaves the discretisation error alone."""
 
 _KNOWN = (*TARGETS, *MIXTURES)
 _NUMBERS = f"{' '.join(map(str, STEPS))}; on mixtures {' '.join(map(str, MIXTURE_STEPS))}"
@@ -148,22 +150,101 @@ class RatesPlan(ParticlePlan):
         return sorted(set(default if self.steps is None else self.steps))
 
 
-def run_rates(
-    plan: RatesPlan | None = None, *, schedule: Schedule | None = None, progress: bool = False
-) -> RatesResult:
+@dataclass(frozen=True, kw_only=True)
+class GaussianRates(Results):
+    """The errors of every method on one Gaussian target.
+
+    Distances of the law q of the output from the target p are `kl` = KL(q || p) and `kl_reverse` = KL(p || q), in nats,
+    infinite where a law has no density, and `w2`. Metrics of these names are from the start that samplers take;
+    `exact_kl` ... from p_1, or the exact law at the first time, without initialisation error; `last_kl` ... of the last
+    step alone, from the exact law at its time, which are not there where it needs a history. Where the last step does
+    not shrink as N grows (the denoising grid), no N brings the error below these for long.
+    """
+
+    mean: tuple[float, ...]  # Mean of the target, in the eigen-directions of its covariance
+    std: tuple[float, ...]  # Its standard deviations in those directions
+    order_grid: str  # The grid of `orders`, in words
+    # method -> N -> W2 on that grid, from the exact law at its first time to that at its last
+    orders: dict[str, dict[int, float]]
+
+    def fit(self, method: str, metric: str = "kl") -> Fit | None:
+        """Return the power law of one method; None where its errors are rounding errors."""
+        return fit_slope(self.values(method, metric), ROUNDING[metric.removeprefix("exact_")])
+
+    def order(self, method: str) -> Fit | None:
+        """Return the power law of W2 in `orders`, whose exponent is minus the global order of the method."""
+        return fit_slope(self.orders[method], ROUNDING["w2"])
+
+    def record(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {
+            "formula": self.formula,
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "methods": {name: self._record_of(name) for name in self.names},
+            "order_grid": self.order_grid,
+            "skipped": self.skipped,
+        }
+
+    def _record_of(self, name: str) -> dict[str, Any]:
+        """Return the JSON form of one method; what is not finite is None there."""
+
+        def cell(of: Summary) -> dict[str, Any]:
+            def named(start: str) -> dict[str, float | None]:
+                return _finite({one: of.metrics[start + one].mean for one in ROUNDING if start + one in of.metrics})
+
+            more = {"exact_start": named("exact_"), "last_step": named("last_") or None}
+            return {**named(""), **more, "nfe": of.nfe, "grid": of.grid}
+
+        def law(fit: Fit | None) -> dict[str, Any] | None:
+            return None if fit is None else fit.record()
+
+        return {
+            "steps": {n: cell(of) for n, of in self.methods[name].items()},
+            "fits": {
+                start: {one: law(self.fit(name, prefix + one)) for one in ROUNDING} for start, prefix in STARTS.items()
+            },
+            "order": {"w2": _finite(self.orders[name]), "fit": law(self.order(name))},
+        }
+
+
+@dataclass(frozen=True)
+class RatesResult:
+    """Everything that was measured."""
+
+    grid: str | None  # The grid of all methods, or None: each method on its own
+    gaussians: tuple[GaussianRates, ...]  # Errors on Gaussian targets, in closed form
+    mixtures: tuple[Results, ...]  # W2 on mixtures, to stratified draws, by Monte Carlo
+    seconds: float  # Duration of all of it
+    versions: dict[str, str]  # Versions of the software that the numbers depend on
+
+    def record(self) -> dict[str, Any]:
+        """Return everything in the form of `results.json`."""
+
+        def mixture(found: dict[str, Any]) -> dict[str, Any]:
+            return {**found, "methods": {name: {"steps": cells} for name, cells in found["methods"].items()}}
+
+        return {
+            "grid": self.grid,
+            "quadrature": None,  # of all methods, in older files; now in the names of the samplers
+            "gaussians": {one.target: one.record() for one in self.gaussians},
+            "mixtures": {one.target: {"formula": one.formula, **mixture(one.record())} for one in self.mixtures},
+            "seconds": self.seconds,
+            "versions": self.versions,
+        }
+
+
+def run_rates(plan: RatesPlan, *, progress: bool = False) -> RatesResult:
     """Measure everything in the plan."""
-    plan, started, known = plan or RatesPlan(), time.perf_counter(), schedule or VPSDE()
-    methods, names = find_methods(plan.methods, plan.grid), dict.fromkeys(plan.targets)
+    started, methods, names = time.perf_counter(), find_methods(plan.methods, plan.grid), dict.fromkeys(plan.targets)
     with one_thread():
         gaussians = [
-            gaussian_rates(TARGETS[name], methods, plan.numbers(STEPS), schedule=known, progress=progress)
+            gaussian_rates(TARGETS[name], methods, plan.numbers(STEPS), progress=progress)
             for name in names
             if name in TARGETS
         ]
         mixtures = [
-            mixture_rates(MIXTURES[name], methods, plan, schedule=known, progress=progress)
-            for name in names
-            if name in MIXTURES
+            mixture_rates(MIXTURES[name], methods, plan, progress=progress) for name in names if name in MIXTURES
         ]
     return RatesResult(
         grid=plan.grid,
@@ -177,45 +258,36 @@ def run_rates(
 def gaussian_rates(
     target: GaussianTarget,
     methods: Sequence[Method],
-    steps: Sequence[int] = STEPS,
+    steps: Sequence[int],
     *,
     schedule: Schedule | None = None,
     progress: bool = False,
 ) -> GaussianRates:
     """Return the errors of methods on a Gaussian target, in closed form, and their orders."""
     known = schedule or VPSDE()
-    cells, skipped = make_cells(target.name, methods, steps, [0], known)
 
-    def measure(cell: Cell) -> RateRow:
+    def measure(cell: Cell) -> tuple[dict[str, float], int, float]:
         sampler, grid, started = cell.method.sampler, cell.grid, time.perf_counter()
         whole = respond(sampler, target, known, grid)
         alone = respond_last(sampler, target, known, grid, whole)
         first, before, end = (target.law(grid.times[i], known) for i in (0, -2, -1))
-        return RateRow(
-            target=target.name,
-            sampler=cell.method.name,
-            grid=grid.name,
-            steps=cell.steps,
-            nfe=whole.nfe,
-            seed=cell.seed,
-            seconds=time.perf_counter() - started,
-            metrics=whole.apply(_usual_start(first, known, grid)).distances(end),
-            exact=whole.apply(first).distances(end),
-            last_step=None if alone is None else alone.apply(before).distances(end),
-        )
+        laws = {"": whole.apply(_usual_start(first, known, grid)), "exact_": whole.apply(first)}
+        if alone is not None:
+            laws["last_"] = alone.apply(before)
+        found = {start + name: value for start, law in laws.items() for name, value in law.distances(end).items()}
+        return found, whole.nfe, time.perf_counter() - started
 
-    rows = sweep(cells, measure, skipped=skipped, progress=progress)
-    found: dict[str, dict[int, RateRow]] = {method.name: {} for method in methods}
-    for row in rows:
-        found[row.sampler][row.steps] = row
     orders = {sampler: order_errors(sampler, target, known) for sampler in {method.sampler for method in methods}}
-    return GaussianRates(
-        target=target.name,
+    return GaussianRates.of(
+        target.name,
+        methods,
+        steps,
+        known,
+        measure,
+        progress=progress,
         formula=target.formula,
         mean=target.mean,
         std=target.std,
-        methods=found,
-        skipped=reasons(skipped),
         order_grid=order_grid(1, known).name,
         orders={method.name: orders[method.sampler] for method in methods},
     )
@@ -249,26 +321,21 @@ def order_errors(sampler: Sampler, target: GaussianTarget, schedule: Schedule) -
 
 
 def mixture_rates(
-    target: MixtureTarget,
-    methods: Sequence[Method],
-    plan: RatesPlan,
-    *,
-    schedule: Schedule | None = None,
-    progress: bool = False,
-) -> MixtureRates:
+    target: MixtureTarget, methods: Sequence[Method], plan: RatesPlan, *, progress: bool = False
+) -> Results:
     """Return W2 of methods on a mixture, between particles and draws from it, and of as many independent draws.
 
     Every seed gives x_T and the noise of the steps (:func:`proxdm.experiments.setting.run_particles`), the draws that
     the particles are compared with, and the draws of the floor.
     """
-    mixture = target.build(schedule or VPSDE())
+    mixture = target.build()
     references = {seed: stratified(mixture, plan.samples, sample_generator(seed, 0)) for seed in plan.all_seeds}
 
     def distance(x: Tensor, seed: int) -> dict[str, float]:
         points, masses = references[seed]
         return {"w2": w2(x, points, y_weights=masses)}
 
-    found = run_particles(
+    return run_particles(
         plan,
         mixture,
         methods,
@@ -276,10 +343,9 @@ def mixture_rates(
         distance,
         lambda seed: sample_generator(seed, 1),
         target=target.name,
+        formula=target.formula,
         progress=progress,
     )
-    every = {method.name: found.methods.get(method.name, {}) for method in methods}
-    return MixtureRates(**vars(found) | {"methods": every}, target=target.name, formula=target.formula)
 
 
 def stratified(mixture: GaussianMixture, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -300,3 +366,7 @@ def _usual_start(exact: NormalLaw, schedule: Schedule, grid: TimeGrid) -> Normal
     """Return the law of what samplers start from, N(0, I) on variance-preserving schedules."""
     std = schedule.initial_std(grid.times[0])
     return NormalLaw(torch.zeros_like(exact.mean), torch.ones_like(exact.variance) * std.square())
+
+
+def _finite(values: Mapping[Any, float]) -> dict[Any, float | None]:
+    return {key: value if math.isfinite(value) else None for key, value in values.items()}

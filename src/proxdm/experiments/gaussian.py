@@ -39,36 +39,11 @@ AFFINE = 1e-5
 
 @dataclass(frozen=True)
 class GaussianTarget:
-    """A Gaussian `N(mu, C)` in the eigen-directions of C.
+    """A Gaussian `N(mu, C)` in the eigen-directions of C."""
 
-    Attributes:
-        name: Name in results and figures.
-        mean: mu in those directions.
-        std: Square roots of the eigenvalues of C, positive.
-
-    Raises:
-        ValueError: There is no direction, the numbers of means and deviations differ, a mean is not finite, or a
-            deviation is not positive and finite.
-    """
-
-    name: str
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-    def __post_init__(self) -> None:
-        """Check the numbers."""
-        if not self.std or len(self.mean) != len(self.std):
-            raise ValueError(
-                f"the target {self.name!r} has {len(self.mean)} means and {len(self.std)} standard deviations; give "
-                "one of each for every direction, and one direction at least"
-            )
-        if wrong := [value for value in self.mean if not math.isfinite(value)]:
-            raise ValueError(f"the target {self.name!r} has mean {wrong[0]}; means must be finite")
-        if wrong := [value for value in self.std if not 0 < value < math.inf]:
-            raise ValueError(
-                f"the target {self.name!r} has standard deviation {wrong[0]}; it must be positive and finite, or KL "
-                "does not exist"
-            )
+    name: str  # Name in results and figures
+    mean: tuple[float, ...]  # mu in those directions
+    std: tuple[float, ...]  # Square roots of the eigenvalues of C, positive
 
     @property
     def formula(self) -> str:

@@ -3,7 +3,7 @@
 A *block* is a data set: the synthetic experiment, MNIST, CIFAR-10, CelebA-HQ. Its experiments are sweeps over the
 number of steps N, which is the number of network evaluations (NFE): a Fréchet distance for every N, or pictures to look
 at. Every value that is not here is that of the preset (:mod:`proxdm.presets`). :func:`make_steps` turns a block, or a
-part of it, into steps (:mod:`proxdm.experiments.steps`) in the order in which they are carried out.
+part of it, into steps (:mod:`proxdm.experiments.commands`) in the order in which they are carried out.
 
 The paper's distances stand beside ours where they are known. They are read off its figure, to about three digits; it
 takes them on 50,000 samples with pytorch-fid.
@@ -11,6 +11,7 @@ takes them on 50,000 samples with pytorch-fid.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,8 +22,10 @@ from tyro.conf import Positional, arg
 from proxdm.checkpoints.hub import OFFICIAL_MODELS, OFFICIAL_STATS
 from proxdm.config import overlay
 from proxdm.data.errors import unknown_name
+from proxdm.evaluation import EvaluationPlan
+from proxdm.evaluation.results import RESULTS
+from proxdm.experiments.commands import Step, Train
 from proxdm.experiments.standins import FEATURES_FILE, VAE_FOLDER
-from proxdm.experiments.steps import Compare, Download, Evaluate, Sample, Statistics, Step, Toy, Train
 from proxdm.experiments.toy import STEPS as TOY_STEPS
 from proxdm.metrics.inception import weights_path
 from proxdm.presets import get_preset
@@ -43,6 +46,9 @@ SMOKE_STEPS = 20
 
 SMOKE_SAMPLES = 8
 """Samples of everything with `smoke`."""
+
+TOY_RESULTS, FIGURE = "results.json", "compare.json"
+"""What `proxdm toy` and `proxdm compare` write last."""
 
 
 @dataclass(frozen=True)
@@ -237,6 +243,8 @@ class Reproduction:
                     raise ValueError(f"--{name} has no effect: {reason}; leave it out")
         if self.micro_batch is not None and self.micro_batch < 1:
             raise ValueError(f"micro-batch = {self.micro_batch} must be at least 1")
+        if self.samples is not None:
+            EvaluationPlan(samples=self.samples)  # which says what is too few
         if self.inception_weights is not None and not self.inception_weights.is_file():
             raise ValueError(f"there is no file {self.inception_weights}; leave --inception-weights out to download it")
         return block.smoked() if self.smoke else block
@@ -280,66 +288,51 @@ class Reproduction:
 
 def make_steps(plan: Reproduction) -> list[Step]:
     """Return the steps of a block, or of a part of it, in the order in which they are carried out."""
-    block, features = plan.chosen(), plan.standins and plan.standins / FEATURES_FILE
-    taken: dict[str, Any] = {"features": features, "inception_weights": plan.inception_weights}
-    steps = _references(plan, block, taken) if block.sweeps else []
-    taken["reference"] = steps[-1].out if steps else None
+    block, features = plan.chosen(), plan.standins and str(plan.standins / FEATURES_FILE)
+    taken = {"features": features, "inception_weights": plan.inception_weights}
+    steps = _references(plan, block.dataset, taken) if block.sweeps and block.dataset else []
+    reference = str(steps[-1].out) if steps else None
     for preset in block.presets:
         steps.append(model := _model(plan, preset))
         for one in block.experiments:
             if not isinstance(one, Synthetic) and one.preset == preset:
-                steps += _of_model(plan, one, model.out, taken)
+                steps += _of_model(plan, one, model.out, {"reference": reference, **taken})
     if block.sweeps:
-        about, rows = "all rows so far: a figure, a table", plan.results("evaluations")
-        steps.append(Compare(about=about, out=plan.results("figure"), rows=rows))
-    for one in block.experiments:
-        if isinstance(one, Synthetic):
-            samples, seeds = plan.samples_of(one), 1 if plan.smoke else one.seeds
-            about = f"N = {', '.join(map(str, one.steps))}, {samples} particles, {seeds} seeds"
-            numbers: Any = {"steps": one.steps, "samples": samples, "seeds": seeds, "no_animation": plan.smoke}
-            steps.append(Toy(about=about, out=plan.folder / one.dataset, dataset=one.dataset, **numbers))
-    return steps
+        out, rows = plan.results("figure"), plan.results("evaluations")
+
+        def is_newer() -> bool:
+            made, files = out / FIGURE, rows.glob(f"*/{RESULTS}")
+            return made.exists() and all(path.stat().st_mtime <= made.stat().st_mtime for path in files)
+
+        options, about = {"metrics": ("fid",), "overwrite": True}, "all rows so far: a figure, a table"
+        steps.append(Step("compare", (rows,), options, about, out, is_newer))
+    return steps + [_toy(plan, one) for one in block.experiments if isinstance(one, Synthetic)]
 
 
-def _of_model(plan: Reproduction, one: Sweep | Pictures, model: Path, taken: Mapping[str, Any]) -> Iterator[Step]:
-    """Yield the steps of an experiment on a model: one evaluation, or a grid of pictures for every number of steps."""
-    samples = plan.samples_of(one)
-    known: dict[str, Any] = {"source": model, "preset": one.preset if plan.weights == "official" else None}
-    known |= {"sampler": one.sampler, "samples": samples, "device": plan.place, "bf16": plan.bf16}
-    if isinstance(one, Sweep):
-        about = f"{len(one.steps)} rows, {samples * sum(one.steps):,} network evaluations"
-        out, chunk = plan.results("evaluations") / one.name, samples if plan.smoke else None
-        yield Evaluate(about=about, out=out, steps=one.steps, chunk=chunk, **known, **taken)
-        return
-    vae = plan.standins and plan.standins / VAE_FOLDER
-    for n in one.steps:
-        about, file = f"{samples} pictures, {samples * n:,} network evaluations", f"{one.name}-{n}.png"
-        yield Sample(about=about, out=plan.results("samples") / file, steps=n, vae=vae, **known)
-
-
-def _references(plan: Reproduction, block: Block, taken: Mapping[str, Any]) -> list[Step]:
+def _references(plan: Reproduction, dataset: str, taken: Mapping[str, Any]) -> list[Step]:
     """Return what every Fréchet distance needs: the network of the features, and the statistics, which come last."""
-    assert block.dataset is not None
     folder, steps = plan.folder / "stats", list[Step]()
-    if not plan.smoke and plan.inception_weights is None:
-        steps.append(Download(about="95.6 MB, the network of the features", out=weights_path(), what="inception"))
+    if not plan.smoke and plan.inception_weights is None:  # it stays in the cache
+        about = "95.6 MB, the network of the features"
+        steps.append(Step("download", ("inception",), {"out": None}, about, weights_path()))
     if plan.official_stats:
-        name = OFFICIAL_STATS[block.dataset]
-        out, about = folder / "official" / Path(name).name, f"the paper's statistics, {name}"
-        return [*steps, Download(about=about, out=out, what="stats", name=block.dataset)]
-    out, about = (
-        folder / f"{block.dataset}.npz",
-        f"mean and covariance of the features of {block.dataset}, training split",
-    )
-    known: Any = {"dataset": block.dataset, "root": plan.standins, "device": plan.place}
-    return [*steps, Statistics(about=about, out=out, **known, **taken)]
+        file = OFFICIAL_STATS[dataset]
+        out, about = folder / "official" / Path(file).name, f"the paper's statistics, {file}"
+        return [*steps, _download("stats", dataset, out, about)]
+    about = f"mean and covariance of the features of {dataset}, training split"
+    options = {"root": plan.standins and str(plan.standins), **taken, "device": plan.place}
+    return [*steps, Step("stats", (dataset,), options, about, folder / f"{dataset}.npz")]
+
+
+def _download(what: str, name: str, out: Path, about: str) -> Step:
+    """Return the step that fetches a file of the paper's authors."""
+    return Step("download", (what, name), {"out": out.parent}, about, out)
 
 
 def _model(plan: Reproduction, preset: str) -> Step:
     """Return the step that makes a model: a training, or a download."""
     if plan.weights == "official":
-        out = plan.folder / "official" / OFFICIAL_MODELS[preset]
-        return Download(about="the paper's weights", out=out, what="models", name=preset)
+        return _download("models", preset, plan.folder / "official" / OFFICIAL_MODELS[preset], "the paper's weights")
     config, out = get_preset(preset), plan.folder / "runs" / preset
     wanted = {"device": plan.device, "bf16": plan.bf16, "compile": plan.compile, "micro_batch": plan.micro_batch}
     config = overlay(config, {"training": {name: value for name, value in wanted.items() if value}})
@@ -358,3 +351,37 @@ def _model(plan: Reproduction, preset: str) -> Step:
         f"{4 * count * (4 + len(training.ema)) / 2**30:.2f} GiB of weights, gradients, moments and average"
     )
     return Train(about=about, out=out, config=config)
+
+
+def _of_model(plan: Reproduction, one: Sweep | Pictures, model: Path, reference: Mapping[str, Any]) -> Iterator[Step]:
+    """Yield the steps of an experiment on a model: one evaluation, or a grid of pictures for every number of steps."""
+    samples = plan.samples_of(one)
+    preset = one.preset if plan.weights == "official" else None
+    how = {"preset": preset, "sampler": one.sampler, "samples": samples, "device": plan.place, "bf16": plan.bf16}
+    if isinstance(one, Sweep):
+        options = {**how, "steps": one.steps, **reference, "chunk": samples if plan.smoke else None}
+        about = f"{len(one.steps)} rows, {samples * sum(one.steps):,} network evaluations"
+        yield Step("evaluate", (model,), options, about, plan.results("evaluations") / one.name, lambda: False)
+        return
+    for n in one.steps:
+        options = {**how, "steps": n, "vae": plan.standins and str(plan.standins / VAE_FOLDER)}
+        about = f"{samples} pictures, {samples * n:,} network evaluations"
+        yield Step("sample", (model,), options, about, plan.results("samples") / f"{one.name}-{n}.png")
+
+
+def _toy(plan: Reproduction, one: Synthetic) -> Step:
+    """Return the synthetic experiment, which is done where results of these very numbers are there."""
+    samples, seeds, out = plan.samples_of(one), 1 if plan.smoke else one.seeds, plan.folder / one.dataset
+    numbers = {"dataset": one.dataset, "steps": one.steps, "samples": samples, "seeds": seeds}
+
+    def done() -> bool:
+        try:
+            record = json.loads((out / TOY_RESULTS).read_text(encoding="utf-8"))
+            found = record["dataset"], record["samples"], len(record["seeds"]), record["prox_mode"]
+            steps = {int(n) for of in ("methods", "skipped") for cells in record[of].values() for n in cells}
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+        return (*found, steps) == (one.dataset, samples, seeds, "global", set(one.steps))
+
+    about = f"N = {', '.join(map(str, one.steps))}, {samples} particles, {seeds} seeds"
+    return Step("toy", (), {**numbers, "no_animation": plan.smoke}, about, out, done)

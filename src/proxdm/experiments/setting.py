@@ -18,7 +18,7 @@ from proxdm.mixtures import GaussianMixture
 from proxdm.noise import GeneratorNoise
 from proxdm.operators import Model
 from proxdm.samplers import SamplerState, solve
-from proxdm.sweep import Cell, Method, Row, Summary, make_cells, reasons, summaries, sweep
+from proxdm.sweep import Cell, Method, Results, Row
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,26 +56,6 @@ class ParticlePlan:
             raise ValueError(f"seed = {self.seed} must lie in 0 ... 2^63 - seeds")
 
 
-@dataclass(frozen=True, kw_only=True)
-class ParticleResult:
-    """Distances of particles from a mixture."""
-
-    samples: int  # Particles of a run
-    seeds: tuple[int, ...]  # The seeds
-    methods: dict[str, dict[int, Summary]]  # method -> N -> distances (`metrics`), NFE and seconds
-    skipped: dict[str, dict[int, str]]  # method -> N -> why the method is not defined there
-    floor: Summary  # Distances of as many exact draws
-
-    def record(self) -> dict[str, Any]:
-        """Return the JSON form of all but the methods."""
-        return {
-            "samples": self.samples,
-            "seeds": list(self.seeds),
-            "skipped": self.skipped,
-            "floor": self.floor.record(),
-        }
-
-
 def run_particles(
     plan: ParticlePlan,
     mixture: GaussianMixture,
@@ -86,43 +66,35 @@ def run_particles(
     *,
     model: Model | None = None,
     callback: Callable[[Cell, SamplerState], None] = lambda cell, state: None,
-    target: str = "",
+    target: str,
+    formula: str = "",
     progress: bool = False,
-) -> ParticleResult:
+) -> Results:
     """Run methods on a mixture.
 
     One fresh generator with the seed gives x_T first, then one tensor per noisy step: all methods start from the same
     particles, and their differences are paired.
     """
-    cells, skipped = make_cells(target, methods, steps, plan.all_seeds, mixture.schedule)
 
-    def row(x: Tensor, seed: int, seconds: float, name: str = "draws", nfe: int = 0, cell: Cell | None = None) -> Row:
-        grid, n = (None, 0) if cell is None else (cell.grid.name, cell.steps)
-        values = distances(x, seed)
-        return Row(sampler=name, grid=grid, steps=n, nfe=nfe, seed=seed, metrics=values, seconds=seconds, target=target)
-
-    def measure(cell: Cell) -> Row:
+    def measure(cell: Cell) -> tuple[dict[str, float], int, float]:
         source = torch.Generator().manual_seed(cell.seed)
         noise = GeneratorNoise((plan.samples, *mixture.event_shape), source, dtype=mixture.dtype)
         started = time.perf_counter()
         last = solve(
             cell.method.sampler, model or mixture, cell.grid, noise, callback=lambda state: callback(cell, state)
         )
-        return row(last.x, cell.seed, time.perf_counter() - started, cell.method.name, last.nfe, cell)
+        seconds = time.perf_counter() - started
+        return distances(last.x, cell.seed), last.nfe, seconds
 
     def draw(seed: int) -> Row:
         started = time.perf_counter()
-        draws = mixture.sample(plan.samples, generator=generator(seed))
-        return row(draws, seed, time.perf_counter() - started)
+        x = mixture.sample(plan.samples, generator=generator(seed))
+        seconds = time.perf_counter() - started
+        return Row(sampler="draws", grid=None, steps=0, nfe=0, seed=seed, metrics=distances(x, seed), seconds=seconds)
 
-    rows = sweep(cells, measure, skipped=skipped, progress=progress)
-    return ParticleResult(
-        samples=plan.samples,
-        seeds=plan.all_seeds,
-        methods=summaries(rows),
-        skipped=reasons(skipped),
-        floor=Summary.of([draw(seed) for seed in plan.all_seeds]),
-    )
+    draws, seeds = tuple(map(draw, plan.all_seeds)), plan.all_seeds
+    more: Any = {"formula": formula, "samples": plan.samples, "draws": draws, "seeds": seeds, "progress": progress}
+    return Results.of(target, methods, steps, mixture.schedule, measure, **more)
 
 
 @contextmanager

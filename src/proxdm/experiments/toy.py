@@ -14,23 +14,22 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, get_args
+from typing import Annotated, Any, get_args
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from tyro.conf import arg
 
 from proxdm.data import datasaurus
 from proxdm.errors import did_you_mean
 from proxdm.experiments.setting import ParticlePlan, one_thread, run_particles, versions
-from proxdm.experiments.toy_result import Particles, ToyResult, Trajectory
 from proxdm.metrics.wasserstein import MAX_PAIRS, w1, w2
 from proxdm.mixtures import GaussianMixture, Mode
 from proxdm.operators import FunctionModel, Model
 from proxdm.runtime.registry import parse_call
 from proxdm.samplers import SAMPLERS, SamplerState, find_sampler
-from proxdm.schedules import Schedule
-from proxdm.sweep import Cell, Method
+from proxdm.sweep import Cell, Method, Results
 
 STEPS: tuple[int, ...] = (5, 7, 10, 20, 30, 40)
 """The paper's numbers of steps."""
@@ -112,11 +111,53 @@ class ToyPlan(ParticlePlan):
             raise ValueError(f"unknown prox_mode {self.prox_mode!r}; use {' or '.join(get_args(Mode))}")
 
 
-def run_toy(plan: ToyPlan | None = None, *, schedule: Schedule | None = None, progress: bool = False) -> ToyResult:
+Particles = NDArray[np.float64]
+"""Points of the plane, `(n, 2)`."""
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """The particles of one run at every time of its grid."""
+
+    times: tuple[float, ...]  # The N + 1 times, decreasing
+    states: NDArray[np.float64]  # The particles at those times, `(N + 1, n, 2)`
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToyResult(Results):
+    """Everything that the experiment measured: W1 and W2, and particles of the first seed."""
+
+    prox_mode: str  # Which minimum the proximal operator takes: `global` or `local`
+    points: Particles  # The atoms, `(142, 2)`
+    particles: dict[str, dict[int, Particles]]  # method -> N -> final particles, `(samples, 2)`
+    trajectories: dict[str, Trajectory]  # method -> trajectory at N = `trajectory_steps`
+    trajectory_steps: int  # The N of the trajectories
+    seconds: float  # Duration of the whole experiment
+    versions: dict[str, str]  # Versions of the software that the numbers depend on
+
+    def record(self) -> dict[str, Any]:
+        """Return the numbers in the form of `results.json` (no particles)."""
+        found = super().record()
+        return {
+            "dataset": self.target,
+            "seed": self.seeds[0],
+            "prox_mode": self.prox_mode,
+            **found,
+            "methods": {name: cells for name, cells in found["methods"].items() if cells},
+            "seconds": self.seconds,
+            "versions": self.versions,
+        }
+
+
+def point_masses(dataset: str = "dino") -> GaussianMixture:
+    """Return equal point masses, float64: those of a Datasaurus set."""
+    return GaussianMixture(torch.as_tensor(datasaurus.load(dataset)))
+
+
+def run_toy(plan: ToyPlan, *, progress: bool = False) -> ToyResult:
     """Run the synthetic experiment."""
-    plan, started = plan or ToyPlan(), time.perf_counter()
-    target, methods, steps = datasaurus.load(plan.dataset), find_methods(plan.methods), tuple(sorted(set(plan.steps)))
-    mixture = GaussianMixture(torch.as_tensor(target), schedule=schedule)
+    started, methods, steps = time.perf_counter(), find_methods(plan.methods), sorted(set(plan.steps))
+    points, mixture = datasaurus.load(plan.dataset), point_masses(plan.dataset)
     follow = TRAJECTORY_STEPS if TRAJECTORY_STEPS in steps else steps[len(steps) // 2]
     particles: dict[str, dict[int, Particles]] = {}
     states: dict[str, list[Particles]] = {}
@@ -135,7 +176,7 @@ def run_toy(plan: ToyPlan | None = None, *, schedule: Schedule | None = None, pr
             mixture,
             methods,
             steps,
-            lambda x, seed: {"w1": w1(x, target), "w2": w2(x, target)},
+            lambda x, seed: {"w1": w1(x, points), "w2": w2(x, points)},
             torch.Generator().manual_seed,
             model=mixture if plan.prox_mode == "global" else _local(mixture),
             callback=keep,
@@ -144,11 +185,8 @@ def run_toy(plan: ToyPlan | None = None, *, schedule: Schedule | None = None, pr
         )
     return ToyResult(
         **vars(found),
-        dataset=plan.dataset,
         prox_mode=plan.prox_mode,
-        steps=steps,
-        names=tuple(method.name for method in methods),
-        target=target,
+        points=points,
         particles=particles,
         trajectories={name: Trajectory(times[name], np.stack(of)) for name, of in states.items() if name in particles},
         trajectory_steps=follow,

@@ -114,9 +114,8 @@ def draw_panel(axes: Axes, panel: Panel, styles: Mapping[Key, style.Style]) -> l
     """Draw the curves of a metric, and return where they end."""
     ends = []
     for one in panel.series:
-        nfe, mean = [point.nfe for point in one.points], [point.mean for point in one.points]
-        style.draw_curve(axes, nfe, mean, [point.std for point in one.points], styles[one.key])
-        ends.append(style.End(one.label, styles[one.key], nfe[-1], mean[-1]))
+        nfe = [point.nfe for point in one.points]
+        ends.append(style.draw_curve(axes, one.label, styles[one.key], nfe, one.points))
     style.log_axes(axes, panel.nfe)
     values = [point.mean for one in panel.series for point in one.points]
     if not _logarithmic(panel):

@@ -19,6 +19,7 @@ from zlib import crc32
 import numpy as np
 
 from proxdm.samplers import SAMPLERS
+from proxdm.sweep import Spread
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -128,14 +129,14 @@ def heading(figure: Figure, left: float, top: float, text: str, **more: Any) -> 
     return figure.text(left / across, 1 - top / down, text, ha="left", va="top", **more)
 
 
-def save(figure: Figure, stem: Path, *, dpi: int = 200) -> list[Path]:
+def save(figure: Figure, stem: Path) -> list[Path]:
     """Write a figure as `stem.png` and `stem.svg`, and return the two paths."""
     import matplotlib
 
     paths = [stem.with_name(f"{stem.name}.{kind}") for kind in ("png", "svg")]
     with matplotlib.rc_context(RC):
-        figure.savefig(paths[0], dpi=dpi)
-        figure.savefig(paths[1], dpi=dpi, metadata={"Date": None})
+        figure.savefig(paths[0], dpi=200)
+        figure.savefig(paths[1], dpi=200, metadata={"Date": None})
     return paths
 
 
@@ -169,11 +170,21 @@ def bare(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def draw_curve(axes: Axes, x: Sequence[int], mean: Sequence[float], std: Sequence[float | None], style: Style) -> None:
-    """Draw a curve with bars of one deviation; one that exceeds its mean is cut, since axes are logarithmic."""
-    high = [value or 0.0 for value in std]
+class End(NamedTuple):
+    """The last point of a curve, where its name is to stand."""
+
+    name: str
+    style: Style
+    x: float
+    y: float
+
+
+def draw_curve(axes: Axes, name: str, style: Style, x: Sequence[int], values: Sequence[Spread]) -> End:
+    """Draw means with bars of one deviation; one that exceeds its mean is cut, since axes are logarithmic."""
+    mean, high = [value.mean for value in values], [value.std or 0.0 for value in values]
     low = [min(s, 0.9 * m) if m > 0 else s for m, s in zip(mean, high, strict=True)]
     axes.errorbar(x, mean, yerr=[low, high] if any(high) else None, capsize=2, elinewidth=0.8, **style.look)
+    return End(name, style, x[-1], mean[-1])
 
 
 def tick_labels(nfe: Sequence[int]) -> list[str]:
@@ -188,8 +199,9 @@ def tick_labels(nfe: Sequence[int]) -> list[str]:
     return labels
 
 
-def draw_floor(axes: Axes, mean: float, deviation: float) -> None:
+def draw_floor(axes: Axes, floor: Spread) -> None:
     """Draw what exact draws give on a logarithmic axis: a line at the mean, a band of one deviation."""
+    mean, deviation = floor.mean, floor.std or 0.0
     low = max(mean - deviation, mean / 10)  # a deviation may exceed the mean, a logarithm not
     axes.axhspan(low, mean + deviation, color=FLOOR_COLOUR, alpha=0.18, linewidth=0)
     axes.axhline(mean, color=FLOOR_COLOUR, linewidth=0.9, linestyle=":")
@@ -204,19 +216,14 @@ def draw_floor(axes: Axes, mean: float, deviation: float) -> None:
     )
 
 
-class End(NamedTuple):
-    """The last point of a curve, where its name is to stand."""
-
-    name: str
-    style: Style
-    x: float
-    y: float
+def say_nothing(axes: Axes) -> None:
+    """Say that there is no curve: a logarithmic axis cannot be empty."""
+    axes.set(xticks=[], yticks=[])
+    axes.text(0.5, 0.5, "no method is defined at any of these N", transform=axes.transAxes, ha="center", va="center")
 
 
 def end_labels(axes: Axes, ends: Sequence[End]) -> None:
     """Write each method's name to the right of the axes, at the height of its last point, none over another."""
-    if not ends:
-        return
     spacing = 0.052
     low, high = (math.log(limit) for limit in axes.get_ylim())
     order = sorted(ends, key=lambda end: end.y)

@@ -1,8 +1,8 @@
-"""Reports: one self-contained HTML file on runs and their evaluations, from templates in `report/page`."""
+"""Reports: one self-contained HTML file on runs and their evaluations, from the templates in `templates`."""
 
 from __future__ import annotations
 
 from proxdm.report.gather import Material, gather
-from proxdm.report.page import render
+from proxdm.report.page import Section, demo_page, render
 
-__all__ = ["Material", "gather", "render"]
+__all__ = ["Material", "Section", "demo_page", "gather", "render"]

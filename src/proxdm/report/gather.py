@@ -16,8 +16,7 @@ from proxdm.config import Config, ModelConfig
 from proxdm.describe import describe_draws
 from proxdm.errors import CheckpointError, ProxdmError
 from proxdm.evaluation.comparison import run_name
-from proxdm.evaluation.reading import Measured, find_results, read_results
-from proxdm.evaluation.results import folder_name
+from proxdm.evaluation.results import EvaluationRow, find_results, folder_name, read_results
 from proxdm.runtime.files import JsonLines
 from proxdm.runtime.words import duration
 
@@ -81,7 +80,7 @@ class Run:
 class Material:
     """What a report is made of."""
 
-    rows: tuple[Measured, ...]  # Rows of results
+    rows: tuple[EvaluationRow, ...]  # Rows of results
     runs: tuple[Run, ...]  # Runs, those that were named first
     notes: tuple[str, ...] = ()  # What was looked for and is not there, in sentences
 
@@ -92,7 +91,7 @@ def gather(sources: Sequence[str]) -> Material:
     With a run come its results: those in its folder, and those in `evaluations/NAME` whose rows name it. With results
     come the runs and model files that their rows name, where these are here. Nothing is fetched from the hub.
     """
-    rows: list[Measured] = []
+    rows: list[EvaluationRow] = []
     named: list[str] = []
     missing: dict[str, str] = {}
     for source in sources:
@@ -105,13 +104,13 @@ def gather(sources: Sequence[str]) -> Material:
                 missing[source] = f"{source} has not been evaluated yet: proxdm evaluate {quote(source)}"
         else:
             rows += read_results(path)
-    evaluated = {Path(one.row.source).resolve() for one in rows}
+    evaluated = {Path(one.source).resolve() for one in rows}
     notes = [note for source, note in missing.items() if Path(source).resolve() not in evaluated]
     # Results that were named twice count once.
-    known = {(str(one.folder and one.folder.resolve()), json.dumps(one.row.record())): one for one in rows}
+    known = {(str(one.folder and one.folder.resolve()), json.dumps(one.record())): one for one in rows}
     rows = list(known.values())
     runs: dict[Path | str, Run] = {}
-    for source in (*named, *dict.fromkeys(one.row.source for one in rows)):
+    for source in (*named, *dict.fromkeys(one.source for one in rows)):
         place: Path | str = Path(source).resolve() if Path(source).exists() else source
         if place not in runs:
             runs[place] = open_run(source, required=source in named)
@@ -138,9 +137,9 @@ def open_run(source: str, *, required: bool = False) -> Run:
     return Run(source, found.config, "", found.file.parameters, found.file.step, log, digests)
 
 
-def _results_of(path: Path) -> list[Measured]:
+def _results_of(path: Path) -> list[EvaluationRow]:
     """Return the rows of a run: in its folder, or where evaluation puts them if they name it."""
     inside = [one for file in (find_results(path) if path.is_dir() else []) for one in read_results(file)]
     usual = EVALUATIONS / folder_name(str(path))
     beside = read_results(usual) if find_results(usual) else []
-    return inside + [one for one in beside if Path(one.row.source).resolve() == path.resolve()]
+    return inside + [one for one in beside if Path(one.source).resolve() == path.resolve()]

@@ -1,4 +1,4 @@
-"""The page: what was gathered, arranged for the template `templates/report.html.j2`.
+"""The pages of `proxdm report` and `proxdm demo`: what was gathered, arranged for `templates/report.html.j2`.
 
 Rows stand in parts, one for every reference, kind of features and number of samples; values of different parts are in
 different tables and figures.
@@ -12,14 +12,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from proxdm._version import __version__
 from proxdm.config import Config, to_json
 from proxdm.evaluation.comparison import Key, Panel, Series, Setting, key_of, make_panels
-from proxdm.evaluation.reading import Measured
+from proxdm.evaluation.results import EvaluationRow
 from proxdm.metrics.registry import METRICS, value_of
 from proxdm.plotting import curves
 from proxdm.plotting.style import Style
@@ -36,14 +35,14 @@ class Part:
     """Rows of one reference, kind of features and number of samples, as the template shows them."""
 
     number: int  # Of the part, from 1
-    rows: Sequence[Measured]  # The rows
+    rows: Sequence[EvaluationRow]  # The rows
     panels: Sequence[Panel]  # A panel for every metric to be shown
     styles: Mapping[Key, Style]  # Look of the curves of the whole page
 
     @property
     def setting(self) -> Setting | None:
         """How the rows were measured."""
-        return key_of(self.rows[0].row, mixed=True).setting
+        return key_of(self.rows[0], mixed=True).setting
 
     @cached_property
     def series(self) -> dict[Key, Series]:
@@ -53,8 +52,8 @@ class Part:
     @property
     def facts(self) -> list[tuple[str, str]]:
         """How the rows were measured, as names and values for people."""
-        rows = [one.row for one in self.rows]
-        first, reference, features = rows[0], rows[0].reference, rows[0].features
+        rows, first = self.rows, self.rows[0]
+        reference, features = first.reference, first.features
         split = f", {reference['split']}" if reference.get("split") else ""
         count = f"{reference['n']:,} images" if reference.get("n") else "unknown number of images"
         weights = f", weights {str(features.get('weights'))[:8]}" if features.get("weights") else ""
@@ -75,9 +74,9 @@ class Part:
     @property
     def grids(self) -> list[tuple[int, list[dict[str, Any]]]]:
         """For every number of steps, the picture of every curve: that of its first seed."""
-        first: dict[tuple[int, Key], Measured] = {}
-        for one in sorted(self.rows, key=lambda one: (-one.row.seed, one.row.finished)):
-            first[one.row.steps, key_of(one.row)] = one
+        first: dict[tuple[int, Key], EvaluationRow] = {}
+        for one in sorted(self.rows, key=lambda one: (-one.seed, one.finished)):
+            first[one.steps, key_of(one)] = one
         lead, found = self.panels[0], []
         points = {(one.key, point.steps): (one, point) for one in lead.series for point in one.points}
         name = curves.metric_name(lead.metric, curves.features_of(lead))
@@ -95,12 +94,11 @@ class Part:
     @property
     def all_rows(self) -> tuple[list[str], list[list[str | float | None]]]:
         """Head and cells of the table of all rows; the first four are words."""
-        rows = [one.row for one in self.rows]
-        metrics, features = list(dict.fromkeys(name for row in rows for name in row.metrics)), rows[0].features
-        names = [curves.metric_name(metric, str(features.get("name"))) for metric in metrics]
+        metrics = list(dict.fromkeys(name for row in self.rows for name in row.metrics))
+        names = [curves.metric_name(metric, str(self.rows[0].features.get("name"))) for metric in metrics]
         head = ["curve", "model", "weights", "grid", "NFE", "seed", *names]
         body: list[list[str | float | None]] = []
-        for row in rows:
+        for row in self.rows:
             curve = self.series.get(key_of(row))
             cells = [row.sampler if curve is None else curve.label, row.source, row.weights, row.grid]
             numbers = [row.nfe, row.seed, *map(row.metrics.get, metrics), row.images_per_second, row.seconds]
@@ -110,30 +108,23 @@ class Part:
 
 def render(material: Material, *, title: str = "", metrics: Sequence[str] = ()) -> str:
     """Return the report as one HTML document that needs nothing else."""
-    from jinja2 import Environment, FunctionLoader, StrictUndefined
     from markupsafe import Markup
 
-    environment = Environment(
-        loader=FunctionLoader(_template),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    script, subjects = _template("script.js"), [run.name for run in material.runs]
+    pages, subjects = _pages(), [run.name for run in material.runs]
+    css, script = (pages.loader.get_source(pages, name)[0] for name in ("style.css", "script.js"))
     styles = curves.curve_styles(make_panels(material.rows, metrics) if material.rows else [])
-    page = environment.get_template("report.html.j2").render(
+    page: str = pages.get_template("report.html.j2").render(
         title=title or f"Report on {_listed(subjects) if len(subjects) < 4 else f'{len(subjects)} runs'}",
         version=__version__,
         palette=DARK,
-        css=Markup(_template("style.css")),
+        css=Markup(css),
         script=Markup(script),
         script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         notes=material.notes,
         parts=_parts(material.rows, metrics, styles),
         runs=[(run, _train_command(run)) for run in material.runs],
         rows=material.rows,
-        commands=evaluate_commands(one.row for one in material.rows),
+        commands=evaluate_commands(material.rows),
         # what the template asks of rows, panels and runs
         better=lambda metric: value_of(metric).better_in_words,
         changed=_changed,
@@ -150,18 +141,41 @@ def render(material: Material, *, title: str = "", metrics: Sequence[str] = ()) 
     return page + "\n"
 
 
-def _template(name: str) -> str:
-    return files("proxdm.report").joinpath("templates", name).read_text(encoding="utf-8")
+@dataclass(frozen=True)
+class Section:
+    """A part of the page of `proxdm demo`: a heading, a sentence, a figure and the command that made it."""
+
+    title: str
+    text: str
+    figure: Path  # A .png file
+    command: str
+    table: str = ""  # Preformatted
 
 
-def _parts(rows: Iterable[Measured], metrics: Sequence[str], styles: Mapping[Key, Style]) -> list[Part]:
+def demo_page(sections: Sequence[Section]) -> str:
+    """Return the HTML page of some sections: figures inside, nothing from elsewhere."""
+    pictures = {one.title: base64.b64encode(one.figure.read_bytes()).decode() for one in sections}
+    template = _pages().get_template("demo.html.j2")
+    page: str = template.render(sections=sections, pictures=pictures, version=__version__)
+    return page
+
+
+def _pages() -> Any:
+    """Return the templates."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    loader = PackageLoader("proxdm.report")
+    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+
+
+def _parts(rows: Iterable[EvaluationRow], metrics: Sequence[str], styles: Mapping[Key, Style]) -> list[Part]:
     """Return the rows by reference, features and number of samples."""
-    split: dict[Any, list[Measured]] = {}
+    split: dict[Any, list[EvaluationRow]] = {}
     for one in rows:
-        split.setdefault(key_of(one.row, mixed=True).setting, []).append(one)
+        split.setdefault(key_of(one, mixed=True).setting, []).append(one)
     parts = []
     for number, members in enumerate(split.values(), 1):
-        there = {value for one in members for value in one.row.metrics}
+        there = {value for one in members for value in one.metrics}
         shown = [name for name in metrics if there & set(METRICS[name].values if name in METRICS else (name,))]
         panels = make_panels(members, shown)
         told = [panel for panel in panels if any(any(point.values) for one in panel.series for point in one.points)]
@@ -187,20 +201,19 @@ def _shown(value: str | float | None) -> str:
     return "–" if value is None else f"{value:.5g}" if isinstance(value, float) else str(value)
 
 
-def _picture(measured: Measured | None, label: str) -> dict[str, str]:
+def _picture(row: EvaluationRow | None, label: str) -> dict[str, str]:
     """Return the picture of a row, or why there is none."""
     uri = ""
-    if measured is None:
+    if row is None:
         return {"uri": uri, "alt": "", "problem": "not measured"}
-    row, folder = measured.row, measured.folder
     alt, problem = f"{min(PICTURED, row.samples)} samples of {label} at N = {row.steps}, seed {row.seed}", ""
-    if row.picture is None or folder is None:
+    if row.picture is None or row.folder is None:
         problem = "no picture was made"
     elif Path(row.picture).name != row.picture:
         problem = f"{row.picture} is not beside its results"
     else:
         try:
-            uri = picture_uri(folder / row.picture)
+            uri = picture_uri(row.folder / row.picture)
         except FileNotFoundError:
             problem = f"{row.picture} is missing"
         except OSError:
@@ -227,10 +240,10 @@ def _train_command(run: Run) -> str | None:
     return train_command(run.config, run.folder) if isinstance(run.config, Config) and run.folder else None
 
 
-def _changed(run: Run, rows: Iterable[Measured]) -> str:
+def _changed(run: Run, rows: Iterable[EvaluationRow]) -> str:
     """Return in a sentence that rows were measured on other weights than the run has now; empty if they were not."""
     for weights, digest in (run.digests or {}).items():
-        measured = {one.row.digest for one in rows if one.row.source == run.source and one.row.weights == weights}
+        measured = {one.digest for one in rows if one.source == run.source and one.weights == weights}
         if measured and digest not in measured:
             return f"The weights {weights} are not those that were measured: the run went on, or is another one."
     return ""
