@@ -27,8 +27,7 @@ from torch import Tensor
 from proxdm._modes import inputs
 from proxdm._modes.atoms import TINY, Atoms, component_variances, log_joint, make_atoms
 from proxdm._modes.inputs import Array, Query
-from proxdm._modes.routes import Modes
-from proxdm._modes.solve import find_modes, nearest
+from proxdm._modes.solve import Modes, find_modes, nearest
 from proxdm.schedules import VPSDE, Schedule, Time, as_float64
 
 Mode = Literal["global", "local"]

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from proxdm._modes.atoms import PerRow
 from proxdm.errors import NonFiniteError
 from proxdm.schedules import Schedule, Time, as_float64
 
@@ -23,7 +24,7 @@ NUMBERS_AT_ONCE = 2**21
 
 
 @dataclass(frozen=True)
-class Query:
+class Query(PerRow):
     """A batch in data space."""
 
     x: Tensor  # `x / sqrt(alpha_bar)`, centred as the atoms are, `(B, n)`
@@ -37,14 +38,11 @@ class Query:
         signal = alpha.sqrt()
         return cls(x / signal[:, None] - centre, schedule.noise_variance(t) / alpha, signal)
 
-    def __getitem__(self, rows: Tensor) -> Query:
-        return Query(self.x[rows], self.noise[rows], self.signal[rows])
-
     def pieces(self, components: int) -> Iterator[Query]:
         """Yield parts small enough for arrays of rows by components; at least one, be it empty."""
         size = max(1, NUMBERS_AT_ONCE // components)
-        for parts in zip(*(torch.split(v, size) for v in (self.x, self.noise, self.signal)), strict=True):
-            yield Query(*parts)
+        for rows in torch.split(torch.arange(len(self.x), device=self.x.device), size):
+            yield self[rows]
 
 
 def home(device: torch.device) -> torch.device:
