@@ -142,6 +142,6 @@ def test_a_cheaper_network_as_prior(tmp_path, monkeypatch, capsys):
     expected = sample(model, "multistep", 2, (3, 1, 8, 8), prior=prior, start=1.5, seed=0)
     with np.load("a.npz") as file:
         np.testing.assert_array_equal(file["samples"], to_uint8(expected).numpy())
-    for name, said in (("denoiser:digits", "needs a start"), ("denoiser:nothing", "no model")):
+    for name, said in (("denoiser:digits", "start from (start=, --start 1.5)"), ("denoiser:nothing", "no model")):
         assert main(["sample", "digits", *plan[:-1], "b.npz", "--prior", name]) == 2
         assert said in capsys.readouterr().err

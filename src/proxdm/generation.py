@@ -30,7 +30,7 @@ from proxdm.models import LearnedModel
 from proxdm.noise import SeededNoise
 from proxdm.operators import Ask, Model, label_indices, of_classes, offers, prox_from_denoiser
 from proxdm.pixels import to_uint8
-from proxdm.priors import DenoiserPrior, Prior, PriorError, load_prior
+from proxdm.priors import DenoiserPrior, Prior, PriorError, load_prior, start_for
 from proxdm.priors.base import describe as describe_prior
 from proxdm.runtime.device import choose_device
 from proxdm.runtime.spec import check_parameters, format_call, parse_call
@@ -140,11 +140,13 @@ def choose_method(
     knots = isinstance(model.config, Config) and model.config.conditioning.draw == "knots"
     if found is not None:
         check_prior(model, found)
-        if start is None and (found.curve is None or (knots and chosen.operator == "prox")):
-            raise PriorError(
-                f"{chosen} needs a start, a ratio sigma / alpha (--start 1.5): the prior does not say where this model "
-                "gains over it"
-            )
+        if start is None:
+            if knots and chosen.operator == "prox":
+                raise PriorError(
+                    f"{chosen} needs a start, a ratio sigma / alpha (--start 1.5): its network was trained on the "
+                    "knots of some grids, and starts at one of them"
+                )
+            start_for(found.curve, 1)  # which says so where there is no start to be had
     if grid == TUNED:
         name = method_name(chosen, found)
         if name not in model.grids:
