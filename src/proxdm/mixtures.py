@@ -173,33 +173,16 @@ class GaussianMixture:
     def score(self, x: Tensor, t: Time) -> Tensor:
         r"""Return `grad log p_t(x) = sum_i r_i (m_i - x) / v_i`, r the responsibilities of the components for x.
 
-        Args:
-            x: Points, `(B, *)`.
-            t: Time in [0, 1]: a number, or one per point `(B,)`.
-
-        Returns:
-            `(B, *)` in the dtype of x.
-
-        Raises:
-            ValueError: Shapes do not fit, t is outside [0, 1], or t = 0 and a component is a point mass.
-            NonFiniteError: x contains NaN or infinite numbers.
+        Of the shape and dtype of x; arguments and errors are those of :meth:`log_prob`.
         """
         return self._density(x, t, "score", self._score).reshape(x.shape).to(device=x.device, dtype=x.dtype)
 
     def denoise(self, x: Tensor, t: Time) -> Tensor:
         """Return `E[X_0 | X_t = x]`, what a perfect denoiser gives.
 
-        Args:
-            x: Points, `(B, *)`.
-            t: Time in [0, 1]: a number, or one per point `(B,)`. At t = 0 it is x itself, for point masses the
-                nearest of them (the limit of small t).
-
-        Returns:
-            `(B, *)` in the dtype of x.
-
-        Raises:
-            ValueError: Shapes do not fit, t is outside [0, 1], or t = 0 and only some components are point masses.
-            NonFiniteError: x contains NaN or infinite numbers.
+        At t = 0 it is x itself, for point masses the nearest of them (the limit of small t). Of the shape and dtype of
+        x; arguments and errors are those of :meth:`log_prob`, but at t = 0 it exists unless only some components are
+        point masses.
         """
         query = self._query(x, t)
         masses = self._point_masses(query, "denoise")
