@@ -79,21 +79,6 @@ def test_a_sampler_gets_what_it_asks_for_or_is_refused(score, prox):
         choose_method(prox, "ode-euler")
 
 
-@pytest.mark.parametrize(
-    "values, message",
-    [
-        ({"sampler": "prox-hybird"}, "did you mean 'prox-hybrid'"),
-        ({"grid": "power(eps=0.01)"}, "power has no parameter 'eps'"),
-        ({"samples": 0}, "samples = 0 .* 1"),
-        ({"steps": 0}, "steps = 0 .* 1"),
-        ({"seed": -1}, "seed = -1 .* 0"),
-    ],
-)
-def test_wrong_values(values, message):
-    with pytest.raises(ValueError, match=message):
-        SamplePlan(**values)
-
-
 def test_samples_are_the_same_in_batches_and_handed_on(prox):
     plan, got = SamplePlan(steps=5, samples=5), []
     kept = generate(Opened(prox, "raw"), plan, frames=3)

@@ -186,14 +186,7 @@ class GaussianMixture:
         """
         query = self._query(x, t)
         masses = self._point_masses(query, "denoise")
-        parts = []
-        for part in query.pieces(self.components):
-            v = component_variances(self._atoms, part.noise)
-            r = torch.softmax(log_joint(self._atoms, part.x, v)[0], dim=1)
-            # mu_i + std_i^2 / V_i (X - mu_i) = mu_i noise / V_i + X (1 - noise / V_i)
-            pull = r * (part.noise[:, None] / v)
-            parts.append(pull @ self._atoms.points + part.x * (1 - pull.sum(1, keepdim=True)))
-        out = torch.cat(parts)
+        out = self._piecewise(query, self._denoised)
         if bool(masses.any()):
             out = torch.where(masses[:, None], nearest(self._atoms, query.x), out)
         return (out + self._atoms.centre).reshape(x.shape).to(device=x.device, dtype=x.dtype)
@@ -252,14 +245,9 @@ class GaussianMixture:
             objective[rows] -= weight[rows] * self._piecewise(at, self._log_prob)
             gradient = move[rows] - weight[rows, None] * self._piecewise(at, self._score)
             residual[rows] = gradient.square().sum(1).sqrt()
-        return ProxResult(
-            u=u.reshape(x.shape).to(device=x.device, dtype=x.dtype),
-            objective=objective.to(x.device),
-            residual=residual.to(x.device),
-            iterations=found.iterations.to(x.device),
-            converged=found.converged.to(x.device),
-            unimodal=found.unimodal.to(x.device),
-        )
+        evidence = (objective, residual, found.iterations, found.converged, found.unimodal)
+        minimisers = u.reshape(x.shape).to(device=x.device, dtype=x.dtype)
+        return ProxResult(minimisers, *(value.to(x.device) for value in evidence))
 
     @cached_property
     def _atoms(self) -> Atoms:
@@ -306,6 +294,13 @@ class GaussianMixture:
         weighted = torch.softmax(log_joint(self._atoms, query.x, v)[0], dim=1) / v
         data_space = weighted @ self._atoms.points - query.x * weighted.sum(1, keepdim=True)
         return data_space / query.signal[:, None]
+
+    def _denoised(self, query: Query) -> Tensor:
+        v = component_variances(self._atoms, query.noise)
+        r = torch.softmax(log_joint(self._atoms, query.x, v)[0], dim=1)
+        # mu_i + std_i^2 / V_i (X - mu_i) = mu_i noise / V_i + X (1 - noise / V_i)
+        pull = r * (query.noise[:, None] / v)
+        return pull @ self._atoms.points + query.x * (1 - pull.sum(1, keepdim=True))
 
     @torch.no_grad()
     def _minimise(

@@ -239,13 +239,9 @@ def _newton_iterative(ev: Evaluation) -> _Newton:
         new = r.square().sum(1)
         beta = torch.where(going, new / rr, 0.0)
         p, rr = r + beta[:, None] * p, torch.where(going, new, rr)
-    softness, direction = ev.trace.clone(), torch.zeros_like(x)
     # The trace bounds the eigenvalues; only where it leaves room for a saddle point near the end they are looked at.
     near = (ev.step.square().sum(1).sqrt() <= NEAR * ev.length) & (ev.trace > SMALL_TRACE)
-    if bool(near.any()):
-        softness, direction = _power_iteration(ev)
-    else:
-        softness = softness.clamp(max=1.0)
+    softness, direction = _power_iteration(ev) if bool(near.any()) else (ev.trace.clamp(max=1.0), torch.zeros_like(x))
     unmoved = x.square().sum(1) == 0
     return _Newton(torch.where(unmoved[:, None], ev.step, x), softness, direction)
 
