@@ -234,7 +234,8 @@ class ProxFromDenoiser:
     $$E[x_s \mid y] = y + \mathrm{lam}\,\frac{\alpha_s D(y / \alpha_s) - y}{\sigma_s^2 + \mathrm{lam}},$$
 
     D at the time whose ratio is rho (at most 1). A network trained with a squared error instead of proximal matching
-    learns this; of a Gaussian it is the prox itself. Every proximal sampler runs on it.
+    learns this; of a Gaussian it is the prox itself. Every proximal sampler runs on it. Its public name is
+    `proxdm.prox_from_denoiser`.
 
     Args:
         model: Has `denoise` or `score`, such as a :class:`proxdm.ScoreModel` or a mixture.
@@ -268,7 +269,7 @@ class ProxFromDenoiser:
 
 
 class ImplicitProx(ProxFromDenoiser):
-    r"""The prox itself, solved for by evaluations of a denoiser or score.
+    r"""The prox itself, solved for by evaluations of a denoiser or score; its public name is `proxdm.implicit_prox`.
 
     The condition `u = y + lam grad log p_t(u)` is, by Tweedie, the fixed point of
 
@@ -353,7 +354,6 @@ def _anderson(values: list[Tensor], residuals: list[Tensor]) -> Tensor:
     return combined
 
 
-# The names that users call them by.
 prox_from_denoiser, implicit_prox = ProxFromDenoiser, ImplicitProx
 
 
