@@ -1,4 +1,4 @@
-"""Models with exact operators, for tests of samplers."""
+"""A model with exact operators, numbers, and what a prox minimises."""
 
 from __future__ import annotations
 
@@ -7,6 +7,16 @@ from dataclasses import dataclass, field
 import torch
 
 from proxdm.schedules import VPSDE, Schedule
+
+
+def rand(*shape: int, seed: int) -> torch.Tensor:
+    """Standard normal numbers."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def objective(mix, u, x, t, lam):
+    """`1/2 |u - x|^2 - lam log p_t(u)`, which the prox of a mixture minimises."""
+    return (u - x).flatten(1).square().sum(1) / 2 - lam * mix.log_prob(u, t)
 
 
 @dataclass

@@ -9,16 +9,13 @@ import pytest
 import torch
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
+from exact import rand
 from proxdm.errors import NonFiniteError
 from proxdm.mixtures import GaussianMixture
 from proxdm.schedules import VPSDE
 
 SDE = VPSDE()
 TIMES = [1e-4, 0.05, 0.3, 0.7, 1.0]
-
-
-def rand(*shape: int, seed: int) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def mixture(count: int = 7, shape: tuple[int, ...] = (3,), *, seed: int = 0, spread: bool = True) -> GaussianMixture:
@@ -52,30 +49,17 @@ def test_one_gaussian_in_closed_form(t):
 
 @pytest.mark.parametrize("spread", [True, False])
 @pytest.mark.parametrize("t", TIMES)
-def test_log_prob_is_that_of_torch_distributions(t, spread):
-    mix = mixture(spread=spread)
-    x = 2 * rand(50, 3, seed=3)
-    torch.testing.assert_close(mix.log_prob(x, t), reference(mix, t).log_prob(x), rtol=1e-11, atol=1e-11)
-
-
-@pytest.mark.parametrize("spread", [True, False])
-@pytest.mark.parametrize("t", TIMES)
-def test_score_is_the_gradient_of_the_log_density(t, spread):
+def test_the_density_is_that_of_torch_distributions_the_score_its_gradient(t, spread):
+    """And `E[X_0 | X_t = x] = (x + (1 - alpha_bar) score) / sqrt(alpha_bar)`, by Tweedie."""
     mix = mixture(spread=spread)
     x = (2 * rand(50, 3, seed=3)).requires_grad_()
-    (expected,) = torch.autograd.grad(reference(mix, t).log_prob(x).sum(), x)
-    torch.testing.assert_close(mix.score(x.detach(), t), expected, rtol=1e-10, atol=1e-10)
-    (own,) = torch.autograd.grad(mix.log_prob(x, t).sum(), x)
-    torch.testing.assert_close(own, expected, rtol=1e-10, atol=1e-10)
-
-
-@pytest.mark.parametrize("spread", [True, False])
-@pytest.mark.parametrize("t", TIMES)
-def test_denoise_obeys_tweedie(t, spread):
-    """E[X_0 | X_t = x] = (x + (1 - alpha_bar) score) / sqrt(alpha_bar)."""
-    mix = mixture(spread=spread)
-    x = rand(50, 3, seed=3)
-    expected = (x + SDE.noise_variance(t) * mix.score(x, t)) / SDE.alpha_bar(t).sqrt()
+    log_prob, own = reference(mix, t).log_prob(x), mix.log_prob(x, t)
+    torch.testing.assert_close(own, log_prob, rtol=1e-11, atol=1e-11)
+    score, gradient = (torch.autograd.grad(value.sum(), x)[0] for value in (log_prob, own))
+    x = x.detach()
+    torch.testing.assert_close(mix.score(x, t), score, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(gradient, score, rtol=1e-10, atol=1e-10)
+    expected = (x + SDE.noise_variance(t) * score) / SDE.alpha_bar(t).sqrt()
     torch.testing.assert_close(mix.denoise(x, t), expected, rtol=1e-9, atol=1e-9)
 
 
@@ -284,16 +268,12 @@ def test_wrong_mixtures(arguments, error, message):
         (POINT, NAN, ValueError, r"t = nan must lie in \[0, 1\]"),
         (POINT, torch.tensor([0.1, 2.0]), ValueError, r"t = 2 must lie in \[0, 1\]"),
         (POINT, torch.zeros(3), ValueError, r"t has shape \(3,\).*\(2,\)"),
+        (POINT.to("meta"), 0.5, ValueError, "x is on meta, the mixture on cpu"),
     ],
 )
 def test_wrong_points_and_times(name, x, t, error, message):
     with pytest.raises(error, match=message):
         getattr(mixture(), name)(x, t)
-
-
-def test_points_on_another_device():
-    with pytest.raises(ValueError, match="x is on meta, the mixture on cpu"):
-        mixture().score(POINT.to("meta"), 0.5)
 
 
 @pytest.mark.parametrize("name", ["log_prob", "score"])

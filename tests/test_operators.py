@@ -78,11 +78,6 @@ def test_every_proximal_sampler_runs_on_a_denoiser(name):
     torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
 
 
-def test_nothing_to_make_a_prox_of():
-    with pytest.raises(OperatorError, match=r"\.denoise.*\.score"):
-        prox_from_denoiser(FunctionModel(VPSDE(), prox=lambda x, t, lam: x))
-
-
 @pytest.mark.parametrize("t, lam", [(0.05, 0.01), (0.3, 0.2), (0.6, 1.0), (0.9, 5.0)])
 def test_the_implicit_prox_is_the_exact_one_where_the_problem_is_convex(generator, t, lam):
     means = torch.randn(6, 3, generator=generator, dtype=torch.float64)
@@ -112,5 +107,9 @@ def test_an_implicit_prox_says_where_it_did_not_converge():
     assert model.unconverged == 1
     with pytest.raises(ValueError, match="most = 1 and memory"):
         implicit_prox(mixture, most=1)
-    with pytest.raises(OperatorError, match="neither"):
-        implicit_prox(object())
+
+
+def test_nothing_to_make_a_prox_of():
+    for make in (prox_from_denoiser, implicit_prox):
+        with pytest.raises(OperatorError, match=r"FunctionModel has neither \.denoise nor \.score"):
+            make(FunctionModel(VPSDE(), prox=lambda x, t, lam: x))

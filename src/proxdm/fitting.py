@@ -62,11 +62,6 @@ class PriorPlan:
                 f"--samples = {self.samples} and --data = {self.data} are two things to fit to; leave one out"
             )
 
-    @property
-    def sizes(self) -> tuple[Size, Size, Size]:
-        """Components, directions and rank."""
-        return self.components, self.directions, self.rank
-
 
 def fit_model_prior(
     model: LearnedModel, data: ImageData | None = None, plan: PriorPlan | None = None, *, held: ImageData | None = None
@@ -91,7 +86,8 @@ def fit_model_prior(
         data, held = load_data(config), held_images(config) if held is None else held
     known = bool(model.classes) and data.classes == model.classes
     labels = data.labels if known else None
-    prior = fit_prior(data.images, *plan.sizes, data=data.name, seed=plan.seed, labels=labels)
+    sizes = plan.components, plan.directions, plan.rank
+    prior = fit_prior(data.images, *sizes, data=data.name, seed=plan.seed, labels=labels)
     check_prior(model, prior)
     chosen, classes = prior.held, prior.held_labels
     if held is not None:

@@ -30,7 +30,7 @@ from proxdm.models import LearnedModel
 from proxdm.noise import SeededNoise
 from proxdm.operators import Ask, Model, label_indices, of_classes, offers, prox_from_denoiser
 from proxdm.pixels import to_uint8
-from proxdm.priors import DenoiserPrior, Prior, PriorError, load_prior
+from proxdm.priors import DenoiserPrior, Prior, PriorError, load_prior, start_for
 from proxdm.priors.base import describe as describe_prior
 from proxdm.runtime.processes import choose_device
 from proxdm.runtime.registry import check_parameters, format_call, parse_call
@@ -140,11 +140,13 @@ def choose_method(
     knots = isinstance(model.config, Config) and model.config.conditioning.draw == "knots"
     if found is not None:
         check_prior(model, found)
-        if start is None and (found.curve is None or (knots and chosen.operator == "prox")):
-            raise PriorError(
-                f"{chosen} needs a start, a ratio sigma / alpha (--start 1.5): the prior does not say where this model "
-                "gains over it"
-            )
+        if start is None:
+            if knots and chosen.operator == "prox":
+                raise PriorError(
+                    f"{chosen} needs a start, a ratio sigma / alpha (--start 1.5): its network was trained on the "
+                    "knots of some grids, and starts at one of them"
+                )
+            start_for(found.curve, 1)  # which says so where there is no start to be had
     if grid == TUNED:
         name = method_name(chosen, found)
         if name not in model.grids:
@@ -280,26 +282,16 @@ class SamplePlan:
     """How to draw samples."""
 
     sampler: Annotated[str | None, arg(help=f"{SAMPLERS_HELP}; by default what the model was trained for.")] = None
-    """Text of the sampler; None is the one that the model was trained for."""
-
     steps: int | None = None  # Number of steps; by default 20, or the nearest that was trained.
     samples: Annotated[int, arg(aliases=("-n",))] = 64  # Number of samples.
     seed: int = 0  # Seed of all random numbers; sample i depends on it and i alone.
     grid: Annotated[str | None, arg(help=GRIDS_HELP)] = None
-    """Text of a family of grids; None is the usual one of the sampler."""
-
     prior: Annotated[str | None, arg(help=PRIOR_HELP)] = None
-    """`own`, `none` or the file of a prior; None is what the sampler takes by itself."""
-
     start: float | None = None
     """Ratio sigma / alpha to start from, with a prior; by default where the model begins to gain over it."""
 
     classes: Annotated[tuple[str, ...], arg(name="class", metavar="NAME", help=CLASSES_HELP)] = ()
-    """Names or numbers of classes, which the samples have in turn; none are all in turn."""
-
     guidance: Annotated[float, arg(help=GUIDANCE_HELP)] = 1.0
-    """w of classifier-free guidance."""
-
     batch_size: int = 64  # Samples computed at a time; has no influence on them.
     bf16: bool = False  # Run the network in bfloat16: faster on GPUs, slightly different samples.
     vae: str | None = None

@@ -27,8 +27,7 @@ from torch import Tensor
 from proxdm._modes import inputs
 from proxdm._modes.atoms import TINY, Atoms, component_variances, log_joint, make_atoms
 from proxdm._modes.inputs import Array, Query
-from proxdm._modes.routes import Modes
-from proxdm._modes.solve import find_modes, nearest
+from proxdm._modes.solve import Modes, find_modes, nearest
 from proxdm.schedules import VPSDE, Schedule, Time, as_float64
 
 Mode = Literal["global", "local"]
@@ -174,44 +173,20 @@ class GaussianMixture:
     def score(self, x: Tensor, t: Time) -> Tensor:
         r"""Return `grad log p_t(x) = sum_i r_i (m_i - x) / v_i`, r the responsibilities of the components for x.
 
-        Args:
-            x: Points, `(B, *)`.
-            t: Time in [0, 1]: a number, or one per point `(B,)`.
-
-        Returns:
-            `(B, *)` in the dtype of x.
-
-        Raises:
-            ValueError: Shapes do not fit, t is outside [0, 1], or t = 0 and a component is a point mass.
-            NonFiniteError: x contains NaN or infinite numbers.
+        Of the shape and dtype of x; arguments and errors are those of :meth:`log_prob`.
         """
         return self._density(x, t, "score", self._score).reshape(x.shape).to(device=x.device, dtype=x.dtype)
 
     def denoise(self, x: Tensor, t: Time) -> Tensor:
         """Return `E[X_0 | X_t = x]`, what a perfect denoiser gives.
 
-        Args:
-            x: Points, `(B, *)`.
-            t: Time in [0, 1]: a number, or one per point `(B,)`. At t = 0 it is x itself, for point masses the
-                nearest of them (the limit of small t).
-
-        Returns:
-            `(B, *)` in the dtype of x.
-
-        Raises:
-            ValueError: Shapes do not fit, t is outside [0, 1], or t = 0 and only some components are point masses.
-            NonFiniteError: x contains NaN or infinite numbers.
+        At t = 0 it is x itself, for point masses the nearest of them (the limit of small t). Of the shape and dtype of
+        x; arguments and errors are those of :meth:`log_prob`, but at t = 0 it exists unless only some components are
+        point masses.
         """
         query = self._query(x, t)
         masses = self._point_masses(query, "denoise")
-        parts = []
-        for part in query.pieces(self.components):
-            v = component_variances(self._atoms, part.noise)
-            r = torch.softmax(log_joint(self._atoms, part.x, v)[0], dim=1)
-            # mu_i + std_i^2 / V_i (X - mu_i) = mu_i noise / V_i + X (1 - noise / V_i)
-            pull = r * (part.noise[:, None] / v)
-            parts.append(pull @ self._atoms.points + part.x * (1 - pull.sum(1, keepdim=True)))
-        out = torch.cat(parts)
+        out = self._piecewise(query, self._denoised)
         if bool(masses.any()):
             out = torch.where(masses[:, None], nearest(self._atoms, query.x), out)
         return (out + self._atoms.centre).reshape(x.shape).to(device=x.device, dtype=x.dtype)
@@ -270,14 +245,9 @@ class GaussianMixture:
             objective[rows] -= weight[rows] * self._piecewise(at, self._log_prob)
             gradient = move[rows] - weight[rows, None] * self._piecewise(at, self._score)
             residual[rows] = gradient.square().sum(1).sqrt()
-        return ProxResult(
-            u=u.reshape(x.shape).to(device=x.device, dtype=x.dtype),
-            objective=objective.to(x.device),
-            residual=residual.to(x.device),
-            iterations=found.iterations.to(x.device),
-            converged=found.converged.to(x.device),
-            unimodal=found.unimodal.to(x.device),
-        )
+        evidence = (objective, residual, found.iterations, found.converged, found.unimodal)
+        minimisers = u.reshape(x.shape).to(device=x.device, dtype=x.dtype)
+        return ProxResult(minimisers, *(value.to(x.device) for value in evidence))
 
     @cached_property
     def _atoms(self) -> Atoms:
@@ -324,6 +294,13 @@ class GaussianMixture:
         weighted = torch.softmax(log_joint(self._atoms, query.x, v)[0], dim=1) / v
         data_space = weighted @ self._atoms.points - query.x * weighted.sum(1, keepdim=True)
         return data_space / query.signal[:, None]
+
+    def _denoised(self, query: Query) -> Tensor:
+        v = component_variances(self._atoms, query.noise)
+        r = torch.softmax(log_joint(self._atoms, query.x, v)[0], dim=1)
+        # mu_i + std_i^2 / V_i (X - mu_i) = mu_i noise / V_i + X (1 - noise / V_i)
+        pull = r * (query.noise[:, None] / v)
+        return pull @ self._atoms.points + query.x * (1 - pull.sum(1, keepdim=True))
 
     @torch.no_grad()
     def _minimise(

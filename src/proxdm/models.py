@@ -177,28 +177,27 @@ PARAMETRISATIONS: Registry[Parametrisation] = Registry("prox parametrisation")
 """Every parametrisation of a prox network by name: `epsilon` is the residual one of arXiv 2507.08956, Sec. 3.3."""
 
 
+def _prox_entry(name: str, formula: str) -> Callable[[Callable[[Schedule, Tensor, Tensor], Coefficients]], None]:
+    return lambda function: PARAMETRISATIONS.add(name, Parametrisation(name, function, formula))
+
+
+@_prox_entry("epsilon", "prox = y - √λ F(y, t, λ)")
 def _residual(schedule: Schedule, t: Tensor, lam: Tensor) -> Coefficients:
     one = torch.ones_like(lam)
     return Coefficients(skip=one, out=-lam.sqrt(), inner=one)
 
 
+@_prox_entry("prox", "prox = F(y, t, λ)")
 def _direct(schedule: Schedule, t: Tensor, lam: Tensor) -> Coefficients:
     one = torch.ones_like(lam)
     return Coefficients(skip=torch.zeros_like(lam), out=one, inner=one)
 
 
+# After EDM (Karras et al. 2022): F = 0 is exact for N(0, sigma_d^2 I), and F is of unit size at every (t, lam).
+@_prox_entry("preconditioned", "prox = v/(v+λ) y + √(vλ/(v+λ)) F(y/√(v+λ), t, λ)")
 def _preconditioned(schedule: Schedule, t: Tensor, lam: Tensor) -> Coefficients:
     v = schedule.variance(t, EDM_SIGMA_DATA)
     return Coefficients(skip=v / (v + lam), out=(v * lam / (v + lam)).sqrt(), inner=(v + lam).rsqrt())
-
-
-PARAMETRISATIONS.add("epsilon", Parametrisation("epsilon", _residual, "prox = y - √λ F(y, t, λ)"))
-PARAMETRISATIONS.add("prox", Parametrisation("prox", _direct, "prox = F(y, t, λ)"))
-# After EDM (Karras et al. 2022): F = 0 is exact for N(0, sigma_d^2 I), and F is of unit size at every (t, lam).
-PARAMETRISATIONS.add(
-    "preconditioned",
-    Parametrisation("preconditioned", _preconditioned, "prox = v/(v+λ) y + √(vλ/(v+λ)) F(y/√(v+λ), t, λ)"),
-)
 
 
 P = TypeVar("P", ScoreParametrisation, Parametrisation)
@@ -331,22 +330,11 @@ class ScoreModel(_Model[ScoreParametrisation]):
         return self.parametrisation.epsilon(self.schedule, x, t, self(x, t, labels))
 
     def denoise(self, x: Tensor, t: Time, labels: Tensor | None = None) -> Tensor:
-        """Return an estimate of `E[x_0 | x_t = x]`, of the shape of `x`.
-
-        Args:
-            x: Samples, shape `(B, *)`.
-            t: Time in [0, 1], a number or `(B,)`.
-            labels: Classes `(B,)`, as of :meth:`epsilon`.
-        """
+        """Return an estimate of `E[x_0 | x_t = x]`, of the shape of `x`; arguments as of :meth:`epsilon`."""
         return self.parametrisation.denoised(self.schedule, x, t, self(x, t, labels))
 
     def score(self, x: Tensor, t: Time, labels: Tensor | None = None) -> Tensor:
-        """Return `-eps(x, t) / sigma(t)`, an estimate of the gradient of log p_t at x.
-
-        Args:
-            x: Samples, shape `(B, *)`.
-            t: Time in (0, 1], a number or `(B,)`.
-            labels: Classes `(B,)`, as of :meth:`epsilon`.
+        """Return `-eps(x, t) / sigma(t)`, an estimate of the gradient of log p_t at x; arguments as of :meth:`epsilon`.
 
         Raises:
             ValueError: `t` is not positive (checked for numbers and tensors on the CPU): the factor is infinite at 0.
@@ -373,13 +361,8 @@ class ProxModel(_Model[Parametrisation]):
     def forward(self, x: Tensor, t: Time, lam: Time, labels: Tensor | None = None) -> Tensor:
         """Return the raw output of the network, `F(inner x, t, lam)`; training calls this one.
 
-        `model.parametrisation` turns it into a prox, or into a prediction of the noise.
-
-        Args:
-            x: Argument of the prox, shape `(B, *)`.
-            t: Time in [0, 1], a number or `(B,)`.
-            lam: Weight, positive, a number or `(B,)`. Not checked here, for speed.
-            labels: Classes `(B,)`, of a model that has some (:attr:`classes`); their number, or None, is any.
+        `model.parametrisation` turns it into a prox, or into a prediction of the noise. Arguments are as of
+        :meth:`prox`, but `lam` is not checked here, for speed.
         """
         return self._call(self.parametrisation.network_input(self.schedule, x, t, lam), t, lam, labels=labels)
 
@@ -390,7 +373,7 @@ class ProxModel(_Model[Parametrisation]):
             x: Argument of the prox, shape `(B, *)`.
             t: Time in [0, 1], a number or `(B,)`: the time that the step lands on.
             lam: Weight, positive, a number or `(B,)`.
-            labels: Classes `(B,)`, as of :meth:`forward`.
+            labels: Classes `(B,)`, of a model that has some (:attr:`classes`); their number, or None, is any.
 
         Raises:
             ValueError: `lam` is not positive and finite (checked for numbers and tensors on the CPU; elsewhere the

@@ -126,8 +126,7 @@ class Ask:
         own: Callable[[Tensor, Tensor, Tensor], Tensor] = self.model.prox  # type: ignore[attr-defined]  # offers()
         spent = getattr(self.model, "evaluations", None)
         out = own(x, _column(t, x), _column(lam, x))
-        asked = 1 if spent is None else getattr(self.model, "evaluations", 0) - spent
-        self.calls += asked * self._each
+        self.calls += self._each * (1 if spent is None else getattr(self.model, "evaluations", 0) - spent)
         return out
 
 
@@ -235,13 +234,21 @@ class ProxFromDenoiser:
     $$E[x_s \mid y] = y + \mathrm{lam}\,\frac{\alpha_s D(y / \alpha_s) - y}{\sigma_s^2 + \mathrm{lam}},$$
 
     D at the time whose ratio is rho (at most 1). A network trained with a squared error instead of proximal matching
-    learns this; of a Gaussian it is the prox itself.
+    learns this; of a Gaussian it is the prox itself. Every proximal sampler runs on it. Its public name is
+    `proxdm.prox_from_denoiser`.
 
     Args:
-        model: Has `denoise` or `score`.
+        model: Has `denoise` or `score`, such as a :class:`proxdm.ScoreModel` or a mixture.
+
+    Raises:
+        OperatorError: It has neither.
     """
 
     def __init__(self, model: Model) -> None:
+        if not offers(model, "denoiser"):
+            raise OperatorError(
+                f"{type(model).__name__} has neither .denoise nor .score: there is nothing to make a prox of"
+            )
         self.model, self.schedule, self.device, self.dtype = model, model.schedule, model.device, model.dtype
         self.evaluations_each: int = getattr(model, "evaluations_each", 1)
 
@@ -261,24 +268,8 @@ class ProxFromDenoiser:
         return y + per_sample(weight / variance, y) * (per_sample(alpha, y) * mean - y)
 
 
-def prox_from_denoiser(model: Model) -> ProxFromDenoiser:
-    """Return a model whose prox is the posterior mean of a denoiser or score: every proximal sampler runs on it.
-
-    Args:
-        model: Has `denoise` or `score`, such as a :class:`proxdm.ScoreModel` or a mixture.
-
-    Raises:
-        OperatorError: It has neither.
-    """
-    if not offers(model, "denoiser"):
-        raise OperatorError(
-            f"{type(model).__name__} has neither .denoise nor .score: there is no posterior mean to take"
-        )
-    return ProxFromDenoiser(model)
-
-
 class ImplicitProx(ProxFromDenoiser):
-    r"""The prox itself, solved for by evaluations of a denoiser or score.
+    r"""The prox itself, solved for by evaluations of a denoiser or score; its public name is `proxdm.implicit_prox`.
 
     The condition `u = y + lam grad log p_t(u)` is, by Tweedie, the fixed point of
 
@@ -301,6 +292,7 @@ class ImplicitProx(ProxFromDenoiser):
         unconverged: Samples so far that were not done after `most` evaluations.
 
     Raises:
+        OperatorError: The model has neither.
         ValueError: A value is out of its range.
     """
 
@@ -362,18 +354,7 @@ def _anderson(values: list[Tensor], residuals: list[Tensor]) -> Tensor:
     return combined
 
 
-def implicit_prox(
-    model: Model, tol: float = 1e-4, most: int = 30, memory: int = 4, floor: float = 0.02
-) -> ImplicitProx:
-    """Return a model whose prox is solved for by evaluations of a denoiser or score: see :class:`ImplicitProx`.
-
-    Raises:
-        OperatorError: It has neither.
-        ValueError: A value is out of its range.
-    """
-    if not offers(model, "denoiser"):
-        raise OperatorError(f"{type(model).__name__} has neither .denoise nor .score: there is no prox to solve for")
-    return ImplicitProx(model, tol, most, memory, floor)
+prox_from_denoiser, implicit_prox = ProxFromDenoiser, ImplicitProx
 
 
 def _column(value: float, x: Tensor) -> Tensor:

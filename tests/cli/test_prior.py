@@ -41,19 +41,8 @@ def test_a_prior_in_a_file_of_its_own(model, tmp_path, capsys):
     file = str(tmp_path / "prior.safetensors")
     assert main(["prior", "fit", model, *SIZES, "--out", file]) == 0
     assert load(model).prior is None
-    arguments = [
-        "sample",
-        model,
-        "--steps",
-        "3",
-        "--samples",
-        "2",
-        "--sampler",
-        "ddim",
-        "--out",
-        str(tmp_path / "a.npz"),
-    ]
-    assert main([*arguments, "--prior", file]) == 0
+    options = f"--steps 3 --samples 2 --sampler ddim --out {tmp_path / 'a.npz'} --prior {file}"
+    assert main(["sample", model, *options.split()]) == 0
     assert "by ddim on rho(3, start=" in capsys.readouterr().out
     figure = str(tmp_path / "show.png")
     assert main(["prior", "show", file, "--figure", figure]) == 0

@@ -19,6 +19,7 @@ density and D = sum r_i / s_i, it is a gradient step of length 1/D, and `H = D (
 semi-definite, Cov the covariance of `(c_i - z) / s_i` under r: Newton's step is `(I - M)^{-1}` times the mean
 shift, and a stationary point is a minimum where no eigenvalue of M exceeds 1.
 
-Modules: `atoms` (components and their log weights), `problems` (density, step and curvature at given points),
-`climb` (one start to one mode), `starts` (where to start so that the highest mode is found), `solve` (all of it).
+Modules: `inputs` (what users give, in data space), `atoms` (components and their log weights), `problems` (density,
+step and curvature at given points), `climb` (from starts to modes, and to the highest of each row), `starts` (where to
+start so that it is found), `solve` (which way each row goes).
 """

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -15,6 +16,16 @@ REFINE_ABOVE = 1e-11
 """Rounding error of a log weight above which the competing components are recomputed."""
 REFINED = 64
 """How many components of a point are recomputed then."""
+
+
+@dataclass(frozen=True)
+class PerRow:
+    """Tensors with an entry for every row of a batch (and maybe the atoms, which all rows share)."""
+
+    def __getitem__(self, rows: Tensor) -> Self:
+        """Return some rows, with repetition if need be."""
+        values = {one.name: getattr(self, one.name) for one in fields(self)}
+        return replace(self, **{name: value[rows] for name, value in values.items() if isinstance(value, Tensor)})
 
 
 @dataclass(frozen=True)

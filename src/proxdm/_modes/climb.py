@@ -1,9 +1,10 @@
-"""From one start to one mode: mean shift made fast by Newton's method, never losing height.
+"""From starts to modes by mean shift made fast by Newton's method, never losing height; of many starts the best end.
 
 Every iteration evaluates once. It proposes Newton's step and keeps the mean-shift point as a fall-back: where the
 proposal turns out to have lost height, the next iteration goes to the fall-back, which never does. Where M has an
 eigenvalue above 1 (H indefinite), the step uses |I - M|, which leaves saddle points instead of approaching them;
-a start that sits on a saddle point is pushed off along the eigenvector.
+a start that sits on a saddle point is pushed off along the eigenvector. Where the best end of a row is soft, a better
+one may hide beside it, and it is looked for (:func:`best_of`).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from proxdm._modes.atoms import PerRow
 from proxdm._modes.problems import Evaluation, Problem
 
 SADDLE = 1e-6
@@ -28,10 +30,26 @@ POWER_GLANCE = 7
 """Power iterations after which eigenvalues that are plainly harmless are no longer refined."""
 SMALL_TRACE = 0.5
 """Traces of M below this prove, and estimates below this show, that there is no saddle point."""
+SOFT = 0.6
+"""A mode whose largest eigenvalue of M is above this may have a sibling within a local length."""
+SIBLING = 0.75
+"""Distance, in local lengths, of the starts that look for it."""
+SHIFTS = 3
+"""Mean-shift steps before starts that have come together are merged."""
+MERGED = 0.05
+"""Distance, in local lengths, below which they have."""
 
 
 @dataclass(frozen=True)
-class Climb:
+class Options:
+    """How to search: downhill from X alone or for the highest mode, and for how long."""
+
+    local: bool
+    max_iterations: int
+
+
+@dataclass(frozen=True)
+class Climb(PerRow):
     """Where climbs ended, row by row."""
 
     y: Tensor  # The modes, `(f, n)`
@@ -53,20 +71,10 @@ class _Newton(NamedTuple):
 
 def climb(problem: Problem, y: Tensor, max_iterations: int) -> Climb:
     """Climb from y `(f, n)` to a mode each."""
-    f = y.shape[0]
-    out = Climb(
-        y=y.clone(),
-        value=y.new_full((f,), float("inf")),
-        iterations=torch.full((f,), max_iterations, device=y.device),
-        converged=torch.zeros(f, dtype=torch.bool, device=y.device),
-        softness=y.new_zeros(f),
-        direction=torch.zeros_like(y),
-        length=y.new_ones(f),
-    )
-    index = torch.arange(f, device=y.device)
-    best, fallback, here = out.value.clone(), y, y
-    live = torch.ones(f, dtype=torch.bool, device=y.device)
+    index, best, fallback, here = arange(y), y.new_full((len(y),), torch.inf), y, y
+    live = torch.ones_like(index, dtype=torch.bool)
     refused = torch.zeros_like(live)
+    places, ends = [], []
     for iteration in range(1, max_iterations + 1):
         ev = problem.evaluate(y)
         # A fall-back is always taken, also if rounding makes it look worse: no row refuses twice in a row.
@@ -78,43 +86,95 @@ def climb(problem: Problem, y: Tensor, max_iterations: int) -> Climb:
         saddle = newton.softness > 1 + SADDLE
         finished = ok & settled & ~saddle & live
         push = ok & saddle & (shift <= NEAR * ev.length)
-        step = _capped(newton.step, move, torch.maximum(shift, ev.length))
-        step = torch.where(push[:, None], _off_saddle(newton, ev), step)
+        # Newton's model is no longer true farther away than this.
+        limit = torch.maximum(shift, ev.length) / move.clamp(min=1e-300)
+        # Off a saddle point along its eigenvector: short enough that the quartic term does not undo the gain.
+        leap = (newton.softness - 1).clamp(min=0).sqrt().clamp(max=0.3) * ev.length
+        step = torch.where(push[:, None], newton.direction * leap[:, None], newton.step * limit.clamp(max=1.0)[:, None])
         here = torch.where(ok[:, None], y, here)
         y, fallback = torch.where(ok[:, None], y + step, fallback), torch.where(ok[:, None], y + ev.step, fallback)
         best, refused = torch.where(ok, ev.value, best), ~ok
-        last = iteration == max_iterations
-        if last or bool(finished.any()):
-            done = live if last else finished
-            _record(out, index[done], done, torch.where(finished[:, None], y, here), best, ev, newton)
-            out.iterations[index[done]], out.converged[index[done]] = iteration, finished[done]
-            live = live & ~done
-            left = int(live.sum())
-            if left == 0:
-                break
-            if left < 0.75 * len(live):
-                rows = torch.nonzero(live)[:, 0]
-                problem, index, live = problem.take(rows), index[rows], live[rows]
-                y, fallback, here, best, refused = y[rows], fallback[rows], here[rows], best[rows], refused[rows]
-    return out
+        if iteration < max_iterations and not bool(finished.any()):
+            continue
+        done = live if iteration == max_iterations else finished
+        last, spent = torch.where(finished[:, None], y, here), torch.full_like(index, iteration)
+        ends.append(Climb(last, best, spent, finished, newton.softness, newton.direction, ev.length)[done])
+        places.append(index[done])
+        live = live & ~done
+        left = int(live.sum())
+        if left == 0:
+            break
+        if left < 0.75 * len(live):
+            rows = torch.nonzero(live)[:, 0]
+            problem, index, live = problem[rows], index[rows], live[rows]
+            y, fallback, here, best, refused = y[rows], fallback[rows], here[rows], best[rows], refused[rows]
+    return _joined(ends)[torch.cat(places).argsort()]
 
 
-def _record(out: Climb, at: Tensor, done: Tensor, y: Tensor, value: Tensor, ev: Evaluation, newton: _Newton) -> None:
-    """Write the ends of the rows `done` of an iteration to the places `at`."""
-    out.y[at], out.value[at] = y[done], value[done]
-    out.softness[at], out.direction[at] = newton.softness[done], newton.direction[done]
-    out.length[at] = ev.length[done]
+def best_of(
+    problem: Problem, row: Tensor, y: Tensor, unimodal: Tensor, batch: int, options: Options
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Climb from every start y `(S, n)` of a row `(S,)`; return the best end of every row, how long, and whether.
+
+    Where a row is not proved `unimodal`, soft ends have their surroundings looked at.
+    """
+    ends = _climb_in_batches(problem, row, y, batch, options)
+    pick = _lowest(row, ends.value, len(unimodal))
+    iterations = torch.zeros_like(pick).scatter_add(0, row, ends.iterations)
+    soft = torch.nonzero((ends.softness[pick] > SOFT) & ~unimodal)[:, 0]
+    if not options.local and len(soft):
+        ends, twice = ends[pick], torch.cat([soft, soft])
+        offset = (SIBLING * ends.length[soft, None]) * ends.direction[soft]
+        beside = torch.cat([ends.y[soft] + offset, ends.y[soft] - offset])
+        around = _climb_in_batches(problem, twice, beside, batch, options)
+        iterations = iterations.scatter_add(0, twice, around.iterations)
+        ends = _joined([ends, around])
+        pick = _lowest(torch.cat([arange(unimodal), twice]), ends.value, len(unimodal))
+    return ends.y[pick], iterations, ends.converged[pick]
 
 
-def _capped(step: Tensor, norm: Tensor, limit: Tensor) -> Tensor:
-    """Shorten steps to a length: Newton's model is no longer true farther away."""
-    return step * (limit / norm.clamp(min=1e-300)).clamp(max=1.0)[:, None]
+def merged(problem: Problem, y: Tensor, batch: int) -> tuple[Tensor, Tensor]:
+    """Shift S starts per row, `(b, S, n)`, a few times and return those that stay apart: row and point of each."""
+    b, count, n = y.shape
+    row, flat = arange(y).repeat_interleave(count), y.reshape(b * count, n)
+    ends, lengths = [], []
+    for rows, part in zip(parts(row, batch), parts(flat, batch), strict=True):
+        some = problem[rows]
+        for _ in range(SHIFTS):
+            ev = some.evaluate(part)
+            part = part + ev.step
+        ends.append(part)
+        lengths.append(ev.length)
+    y, length = torch.cat(ends).reshape(y.shape), torch.cat(lengths).reshape(b, count)
+    close = torch.cdist(y, y) < MERGED * length[:, :, None]
+    twin = torch.tril(close, diagonal=-1).any(2).flatten()
+    return row[~twin], y.reshape(b * count, n)[~twin]
 
 
-def _off_saddle(newton: _Newton, ev: Evaluation) -> Tensor:
-    """Step along the direction of negative curvature: short enough that the quartic term does not undo the gain."""
-    size = (newton.softness - 1).clamp(min=0).sqrt().clamp(max=0.3) * ev.length
-    return newton.direction * size[:, None]
+def _climb_in_batches(problem: Problem, row: Tensor, y: Tensor, batch: int, options: Options) -> Climb:
+    several = zip(parts(row, batch), parts(y, batch), strict=True)
+    return _joined([climb(problem[rows], points, options.max_iterations) for rows, points in several])
+
+
+def _joined(climbs: list[Climb]) -> Climb:
+    return Climb(*(torch.cat(field) for field in zip(*(vars(c).values() for c in climbs), strict=True)))
+
+
+def _lowest(row: Tensor, value: Tensor, count: int) -> Tensor:
+    """Return the position of the lowest value of every row, the first of equal ones."""
+    best = value.new_full((count,), float("inf")).scatter_reduce(0, row, value, "amin")
+    position = torch.where(value <= best[row], arange(row), len(row) - 1)
+    return torch.full((count,), len(row) - 1, device=row.device).scatter_reduce(0, row, position, "amin")
+
+
+def arange(x: Tensor) -> Tensor:
+    """Return the row numbers of x."""
+    return torch.arange(len(x), device=x.device)
+
+
+def parts(x: Tensor, size: int) -> tuple[Tensor, ...]:
+    """Return x cut along the first dimension into parts of a size (at least 1); one part where x is empty."""
+    return torch.split(x, max(1, size))
 
 
 def newton_step(ev: Evaluation) -> _Newton:
@@ -179,13 +239,9 @@ def _newton_iterative(ev: Evaluation) -> _Newton:
         new = r.square().sum(1)
         beta = torch.where(going, new / rr, 0.0)
         p, rr = r + beta[:, None] * p, torch.where(going, new, rr)
-    softness, direction = ev.trace.clone(), torch.zeros_like(x)
     # The trace bounds the eigenvalues; only where it leaves room for a saddle point near the end they are looked at.
     near = (ev.step.square().sum(1).sqrt() <= NEAR * ev.length) & (ev.trace > SMALL_TRACE)
-    if bool(near.any()):
-        softness, direction = _power_iteration(ev)
-    else:
-        softness = softness.clamp(max=1.0)
+    softness, direction = _power_iteration(ev) if bool(near.any()) else (ev.trace.clamp(max=1.0), torch.zeros_like(x))
     unmoved = x.square().sum(1) == 0
     return _Newton(torch.where(unmoved[:, None], ev.step, x), softness, direction)
 

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from proxdm._modes.atoms import PerRow
 from proxdm.errors import NonFiniteError
 from proxdm.schedules import Schedule, Time, as_float64
 
@@ -23,7 +24,7 @@ NUMBERS_AT_ONCE = 2**21
 
 
 @dataclass(frozen=True)
-class Query:
+class Query(PerRow):
     """A batch in data space."""
 
     x: Tensor  # `x / sqrt(alpha_bar)`, centred as the atoms are, `(B, n)`
@@ -37,14 +38,11 @@ class Query:
         signal = alpha.sqrt()
         return cls(x / signal[:, None] - centre, schedule.noise_variance(t) / alpha, signal)
 
-    def __getitem__(self, rows: Tensor) -> Query:
-        return Query(self.x[rows], self.noise[rows], self.signal[rows])
-
     def pieces(self, components: int) -> Iterator[Query]:
         """Yield parts small enough for arrays of rows by components; at least one, be it empty."""
         size = max(1, NUMBERS_AT_ONCE // components)
-        for parts in zip(*(torch.split(v, size) for v in (self.x, self.noise, self.signal)), strict=True):
-            yield Query(*parts)
+        for rows in torch.split(torch.arange(len(self.x), device=self.x.device), size):
+            yield self[rows]
 
 
 def home(device: torch.device) -> torch.device:
@@ -65,9 +63,7 @@ def checked_means(means: Array) -> Tensor:
 
 def checked_std(std: Array, count: int, device: torch.device) -> Tensor:
     """Return std as float64, 0-dimensional or `(K,)`."""
-    out = _float64(std).to(home(device))
-    if out.ndim > 1 or (out.ndim == 1 and len(out) != count):
-        raise ValueError(f"std has shape {tuple(out.shape)}, must be one number, or one for each mean: ({count},)")
+    out = _one_or_each("std", "mean", _float64(std), count, device)
     _require_finite(out, "std")
     if bool((out < 0).any()):
         raise ValueError(f"std = {float(out.min()):g} must be at least 0; 0 means point masses")
@@ -105,17 +101,9 @@ def checked_points(x: Tensor, shape: tuple[int, ...], device: torch.device) -> T
     return flat
 
 
-def per_row(name: str, value: Time, rows: int, device: torch.device) -> Tensor:
-    """Return a number, a 0-dimensional or a `(B,)` tensor as float64 `(B,)`."""
-    out = as_float64(value).detach().to(home(device))
-    if out.ndim > 1 or (out.ndim == 1 and len(out) != rows):
-        raise ValueError(f"{name} has shape {tuple(out.shape)}, must be one number, or one for each point: ({rows},)")
-    return out.expand(rows)
-
-
 def checked_times(t: Time, rows: int, device: torch.device) -> Tensor:
     """Return times as float64 `(B,)` in [0, 1]."""
-    out = per_row("t", t, rows, device)
+    out = _one_or_each("t", "point", as_float64(t).detach(), rows, device).expand(rows)
     inside = (out >= 0) & (out <= 1)
     if not bool(inside.all()):
         raise ValueError(f"t = {float(out[~inside][0]):g} must lie in [0, 1]: 0 is data, 1 is noise")
@@ -124,11 +112,19 @@ def checked_times(t: Time, rows: int, device: torch.device) -> Tensor:
 
 def checked_lam(lam: Time, rows: int, device: torch.device) -> Tensor:
     """Return prox weights as float64 `(B,)`, at least 0 and finite."""
-    out = per_row("lam", lam, rows, device)
+    out = _one_or_each("lam", "point", as_float64(lam).detach(), rows, device).expand(rows)
     good = (out >= 0) & (out < torch.inf)
     if not bool(good.all()):
         raise ValueError(f"lam = {float(out[~good][0]):g} must be at least 0 and finite; 0 gives x back")
     return out
+
+
+def _one_or_each(name: str, of: str, values: Tensor, count: int, device: torch.device) -> Tensor:
+    """Return a number, or a tensor with one for each, where float64 numbers live."""
+    if values.ndim > 1 or (values.ndim == 1 and len(values) != count):
+        shape = tuple(values.shape)
+        raise ValueError(f"{name} has shape {shape}, must be one number, or one for each {of}: ({count},)")
+    return values.to(home(device))
 
 
 def _float64(values: Array) -> Tensor:

@@ -11,14 +11,15 @@ all components, for rows to which very many of them matter.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from proxdm._modes.atoms import EPS, TINY, Atoms, log_joint
+from proxdm._modes.atoms import EPS, TINY, Atoms, PerRow, log_joint
 
 DENSE_DIM = 16
 """Up to this dimension the matrix M is formed; above, Newton's equation is solved by conjugate gradients."""
@@ -36,20 +37,16 @@ class Evaluation(NamedTuple):
     apply: Callable[[Tensor], Tensor]  # `p -> M p` for p `(f, n)`
 
 
-class Problem(Protocol):
+class Problem(PerRow, ABC):
     """A batch of densities; row i of a point batch belongs to row i of the problem."""
 
-    def take(self, rows: Tensor) -> Problem:
-        """Return the problem of these rows (repetition allowed)."""
-        ...
-
+    @abstractmethod
     def evaluate(self, y: Tensor) -> Evaluation:
         """Evaluate at y, `(f, n)`."""
-        ...
 
 
 @dataclass(frozen=True)
-class SharedProblem:
+class SharedProblem(Problem):
     """All components for every row, equal variances, in the coordinate y of the hull of the atoms."""
 
     atoms: Atoms  # Components
@@ -63,12 +60,8 @@ class SharedProblem:
         scale = v + lam[:, None]
         return cls(atoms, x / scale, 1 / v, (lam[:, None] / (v * scale))[:, 0].clamp(min=TINY))
 
-    def take(self, rows: Tensor) -> SharedProblem:
-        """Return the problem of these rows."""
-        return SharedProblem(self.atoms, self.base[rows], self.inverse[rows], self.precision[rows])
-
     def evaluate(self, y: Tensor) -> Evaluation:
-        """Evaluate at y, `(f, n)`."""
+        """Evaluate at y, `(f, n)`, points of the hull."""
         atoms, n = self.atoms, self.atoms.dim
         # z / V, with z = (V X + Lambda y) / (V + Lambda): these are the responsibilities of the components for z.
         pulled = self.base + y * self.precision[:, None]
@@ -104,16 +97,12 @@ class SharedProblem:
 
 
 @dataclass(frozen=True)
-class GatheredProblem:
+class GatheredProblem(Problem):
     """K' components of its own for every row, any variances, in coordinates centred at the first of them."""
 
     centres: Tensor  # c_i minus the first of them, `(f, K', n)`
     precision: Tensor  # `1 / s_i`, `(f, K')` or `(f, 1)`
     peaks: Tensor  # Logarithms of `W_i / s_i^(n/2)` of the whole space, the largest of each row about 0, `(f, K')`
-
-    def take(self, rows: Tensor) -> GatheredProblem:
-        """Return the problem of these rows."""
-        return GatheredProblem(self.centres[rows], self.precision[rows], self.peaks[rows])
 
     def values(self, candidates: Tensor) -> tuple[Tensor, Tensor]:
         """Return the negative log density and the squared local scale at candidates `(f, C, n)`, both `(f, C)`."""
@@ -153,17 +142,13 @@ class GatheredProblem:
 
 
 @dataclass(frozen=True)
-class FullProblem:
+class FullProblem(Problem):
     """All components for every row, any variances, in data space: where very many components matter to a row."""
 
     atoms: Atoms  # Components
     x: Tensor  # X, `(f, n)`
     v: Tensor  # V, `(f, 1)` or `(f, K)`
     lam: Tensor  # Lambda, `(f,)`
-
-    def take(self, rows: Tensor) -> FullProblem:
-        """Return the problem of these rows."""
-        return FullProblem(self.atoms, self.x[rows], self.v[rows], self.lam[rows])
 
     def evaluate(self, y: Tensor) -> Evaluation:
         """Evaluate at y, `(f, n)`, a point z of data space."""

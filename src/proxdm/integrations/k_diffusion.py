@@ -86,13 +86,8 @@ def get_sigmas_prox(
         device: Where they go.
 
     Raises:
-        ValueError: The prior has no gain curve, and there is no start.
+        PriorError: The prior has no gain curve, and there is no start.
     """
-    if start is None:
-        if prior.curve is None:
-            raise ValueError(
-                "the prior does not say where the network gains over it: give a sigma to start from, start="
-            )
-        start = start_for(prior.curve, n)
+    start = start_for(prior.curve, n) if start is None else start
     schedule = VE(sigma_max)
     return schedule.ratio(few_step_grid(schedule, n, min(start, sigma_max)).times).float().to(device)

@@ -7,7 +7,7 @@ step on (:func:`bootstrap`). :func:`gain` says where a network is better than th
 """
 
 from proxdm.priors.base import DenoiserPrior, Facts, GainCurve, Prior, PriorError, bootstrap, warm_start
-from proxdm.priors.files import load_prior, read_prior, save_prior, write_prior
+from proxdm.priors.files import load_prior, save_prior
 from proxdm.priors.fit import fit_prior
 from proxdm.priors.gain import few_step_grid, few_step_shape, gain, start_for, with_gain
 from proxdm.priors.gaussian import GaussianPrior
@@ -27,10 +27,8 @@ __all__ = [
     "fit_prior",
     "gain",
     "load_prior",
-    "read_prior",
     "save_prior",
     "start_for",
     "warm_start",
     "with_gain",
-    "write_prior",
 ]

@@ -100,8 +100,17 @@ def with_gain(prior: Prior, model: Model) -> Prior:
     return replace(prior, curve=known[id(model)])
 
 
-def start_for(curve: GainCurve, steps: int) -> float:
-    """Return the ratio to start at with N = `steps` evaluations."""
+def start_for(curve: GainCurve | None, steps: int) -> float:
+    """Return the ratio to start at with N = `steps` evaluations.
+
+    Raises:
+        PriorError: There is no curve.
+    """
+    if curve is None:
+        raise PriorError(
+            "the prior does not say where the model gains over it: give the ratio sigma / alpha to start from (start=, "
+            "--start 1.5), fit it to 20 pictures or more (fit_prior), or find it, proxdm.priors.with_gain(prior, model)"
+        )
     return curve.crossing(THRESHOLDS[min(steps, len(THRESHOLDS)) - 1])
 
 

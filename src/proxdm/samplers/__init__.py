@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from proxdm.samplers import adams, exponential, external, multistep, paper, unipc  # each adds its samplers to the table
+from proxdm.samplers import adams, exponential, external, multistep, paper  # each adds its samplers to the table
 from proxdm.samplers.base import SAMPLERS, Sampler, SamplerState, find_sampler, register, sample, solve
 from proxdm.samplers.paper import ProxSampler, ScoreSampler
 
@@ -21,5 +21,4 @@ __all__ = [
     "register",
     "sample",
     "solve",
-    "unipc",
 ]

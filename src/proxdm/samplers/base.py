@@ -284,11 +284,6 @@ def sample(
     known_prior = choose_prior(known, chosen, prior)
     if known_prior is not None and start is None and not isinstance(grid, TimeGrid):
         known_prior = with_gain(known_prior, known)
-        if known_prior.curve is None:
-            raise PriorError(
-                "the prior does not say where the model gains over it: give the ratio to start from, start=, or fit it "
-                "to 20 pictures or more, fit_prior(images)"
-            )
     times = choose_grid(chosen, known.schedule, steps, grid, known_prior, start)
     if noise is not None:
         if shape is not None or generator is not None or seed is not None:
@@ -361,6 +356,7 @@ def choose_grid(
     Raises:
         ValueError: Neither steps nor a grid with steps, both and different ones, or a start without prior or outside
             the schedule or the grid.
+        PriorError: There is no start, and the prior does not say where.
     """
     if start is not None and prior is None:
         raise ValueError(f"start = {start:g} needs a prior, which brings the samples there")
@@ -372,7 +368,7 @@ def choose_grid(
         return grid if start is None else grid.below(float(schedule.time_of_ratio(start)))
     if steps is None:
         raise ValueError("give steps=N or grid=TimeGrid...")
-    if start is None and prior is not None and prior.curve is not None:
+    if start is None and prior is not None:
         start = start_for(prior.curve, steps)
     if grid is None:
         return sampler.grid(schedule, steps, start)

@@ -54,12 +54,17 @@ class ProxStep:
 
 @dataclass(frozen=True)
 class _FirstOrder(Sampler):
-    """What score and prox steps share: gamma, and noise at the last step.
+    """What score and prox steps share: gamma, noise at the last step, and where to go after a warm start.
+
+    Class attributes:
+        family: Name of the paper's family of grids.
 
     Attributes:
         quadrature: How gamma is computed.
         last_noise: Whether the last step uses its noise.
     """
+
+    family: ClassVar[str]
 
     quadrature: Quadrature = "left"
     last_noise: bool = False
@@ -68,6 +73,10 @@ class _FirstOrder(Sampler):
         """Reject an unknown quadrature."""
         if self.quadrature not in get_args(Quadrature):
             raise ValueError(f"unknown quadrature {self.quadrature!r}; use 'left' or 'integral'")
+
+    def grid(self, schedule: Schedule, steps: int, start: float | None = None) -> TimeGrid:
+        """Return the grid of the paper's code; after a warm start the power grid."""
+        return TimeGrid.named(self.family if start is None else "power", steps, schedule, start)
 
     def gamma(self, schedule: Schedule, t: Time, s: Time) -> Tensor:
         """Return the step size of the interval from `t` down to `s`: `beta(t) (t - s)` or `B(s, t)`."""
@@ -90,13 +99,9 @@ class _FirstOrder(Sampler):
 
 @dataclass(frozen=True)
 class ScoreSampler(_FirstOrder):
-    """`x' = drift x + score s(x, t) + noise z`."""
+    """`x' = drift x + score s(x, t) + noise z`; by default on the denoising grid, eps = 1e-3."""
 
-    operator = "score"
-
-    def grid(self, schedule: Schedule, steps: int, start: float | None = None) -> TimeGrid:
-        """Return the grid of the paper's code: denoising, eps = 1e-3; after a warm start the power grid."""
-        return TimeGrid.denoising(steps) if start is None else TimeGrid.named("power", steps, schedule, start)
+    operator, family = "score", "denoising"
 
     @abstractmethod
     def coefficients(self, schedule: Schedule, t: Time, s: Time) -> ScoreStep:
@@ -114,21 +119,17 @@ class ScoreSampler(_FirstOrder):
 
 @dataclass(frozen=True)
 class ProxSampler(_FirstOrder):
-    """`x' = prox(scale x + noise z, s, lam)`.
+    """`x' = prox(scale x + noise z, s, lam)`; by default on the uniform grid from 1 to 0.
 
     Class attributes:
         gamma_limit: The step is defined for gamma below this number only.
     """
 
-    operator = "prox"
+    operator, family = "prox", "uniform"
     gamma_limit: ClassVar[float] = float("inf")
 
     quadrature: Quadrature = "integral"
     last_noise: bool = True
-
-    def grid(self, schedule: Schedule, steps: int, start: float | None = None) -> TimeGrid:
-        """Return the grid of the paper, uniform from 1 to 0; after a warm start the power grid."""
-        return TimeGrid.uniform(steps) if start is None else TimeGrid.named("power", steps, schedule, start)
 
     @abstractmethod
     def coefficients(self, schedule: Schedule, t: Time, s: Time) -> ProxStep:

@@ -28,8 +28,8 @@ from diffusers import (
 import proxdm
 from proxdm.grids import TimeGrid
 from proxdm.integrations.diffusers import ProxMultistepScheduler, from_denoiser
-from proxdm.integrations.diffusers.meaning import DiffusersError
 from proxdm.noise import GivenNoise
+from proxdm.priors import PriorError
 from small_diffusers import pipeline, prior, unet
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
@@ -244,5 +244,5 @@ def test_bad_input(call, words):
 
 def test_prior_without_a_start_says_how_to_find_one():
     scheduler = ProxMultistepScheduler.from_config(DDPMScheduler().config, prior=replace(prior(), curve=None))
-    with pytest.raises(DiffusersError, match="start="):
+    with pytest.raises(PriorError, match="start="):
         scheduler.set_timesteps(2)

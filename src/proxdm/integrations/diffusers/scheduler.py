@@ -156,13 +156,9 @@ class ProxMultistepScheduler(SchedulerMixin, ConfigMixin):
         """Choose the times of N = `num_inference_steps` evaluations.
 
         Raises:
-            DiffusersError: Timesteps or sigmas of the caller's own are given, or the prior does not say where to start.
+            DiffusersError: Timesteps or sigmas of the caller's own are given.
+            PriorError: The prior does not say where to start.
         """
-        if self.prior is not None and self.prior.curve is None and self.config.start is None:
-            raise DiffusersError(
-                "the prior does not say where the network gains over it: give a ratio to start from, start=1.5, or "
-                "find it, proxdm.priors.with_gain(prior, proxdm.integrations.diffusers.load(FOLDER))"
-            )
         if wrong := [name for name, value in more.items() if value is not None and name != "mu"]:
             raise DiffusersError(
                 f"{type(self).__name__} has times of its own: leave {wrong[0]} out, and give num_inference_steps"
