@@ -123,7 +123,6 @@ def write_graph(model: LearnedModel, options: Export, prog: str) -> str:
         module = graphs.SamplerGraph(operand(asked, method.sampler)[0], model.network, method.sampler, grid, prior)
         what = f"noise to samples{'' if label is None else f' of {options.class_name}'} by {method.name} on {grid.name}"
         example = (x,)
-    write = graphs.write_onnx if options.to == "onnx" else graphs.write_torch_export
-    write(module, example, options.out, batch=options.batch)
+    graphs.write_graph(module, example, options.out, options.batch)
     sizes = "x".join(map(str, shape))
     return f"{what}, {sizes}, batch {options.batch or 'open'}, {options.out.stat().st_size / 1e6:.1f} MB"
