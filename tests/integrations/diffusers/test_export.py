@@ -57,7 +57,7 @@ def test_the_papers_network_becomes_a_unet2d():
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("meaning", ["epsilon", "v", "x0", "edm"])
+@pytest.mark.parametrize("meaning", ["epsilon", "v", "x0", "edm", "flow"])
 @pytest.mark.parametrize("schedule", [None, Cosine(), Discrete.scaled_linear()])
 def test_any_score_model_goes_out_and_comes_back(tmp_path, meaning, schedule):
     model = random_model(meaning=meaning, schedule=schedule)
@@ -111,5 +111,7 @@ def test_prox_model_is_a_pipeline_of_ours(tmp_path):
 def test_what_diffusers_has_no_place_for_is_refused():
     with pytest.raises(DiffusersError, match="variance-preserving"):
         to_pipeline(random_model(schedule=VE()))
+    with pytest.raises(DiffusersError, match="predictions of v is neither"):
+        to_pipeline(random_model(meaning="v", schedule=Flow()))
     with pytest.raises(DiffusersError, match="pictures"):
         to_diffusers(random_model(network=MLPConfig(2), shape=(2,)))

@@ -33,8 +33,6 @@ from proxdm.samplers import sample
 from proxdm.samplers.external import TABLE, betas_of
 from proxdm.schedules import Flow, VariancePreserving
 
-PREDICTION_TYPES = {name: prediction for prediction, name in PREDICTIONS.items()}
-
 
 class NetworkModel(ModelMixin, ConfigMixin):
     """Any network of ours as a model of diffusers: `model(x, timestep).sample`; of prox networks `model(x, t, lam)`.
@@ -70,9 +68,9 @@ class NetworkModel(ModelMixin, ConfigMixin):
         t = time_of(model.schedule, index, TABLE)
         if lam is not None:
             out = model.prox(sample, t, lam, class_labels)
-        elif model.parametrisation.name in PREDICTION_TYPES:
+        elif PREDICTIONS[_prediction_type(model)] == model.parametrisation.name:
             out = model(sample, t, class_labels)
-        else:  # EDM's is in no scheduler with betas: the noise that it stands for is
+        else:
             out = model.epsilon(sample, t, class_labels)
         return UNet2DOutput(sample=out) if return_dict else (out,)
 
@@ -162,19 +160,25 @@ def to_pipeline(model: LearnedModel, prior: Any = None) -> Any:
     network, prior = to_diffusers(model), prior or model.prior
     if not offers(model, "denoiser"):
         return ProxPipeline(network)
-    schedule, meaning = model.schedule, PREDICTION_TYPES.get(model.parametrisation.name, "epsilon")
-    config: dict[str, Any] = {"num_train_timesteps": TABLE, "prediction_type": meaning}
+    schedule, config = model.schedule, {"num_train_timesteps": TABLE, "prediction_type": _prediction_type(model)}
     if isinstance(schedule, VariancePreserving):
         config["trained_betas"] = betas_of(schedule)
-    elif isinstance(schedule, Flow):
-        config["prediction_type"] = "flow_prediction"
-    else:
-        raise DiffusersError(f"{schedule} is not variance-preserving, as the pipelines of diffusers are")
+    elif config["prediction_type"] != "flow_prediction":
+        raise DiffusersError(
+            f"{schedule} with predictions of {model.parametrisation.name} is neither variance-preserving nor a "
+            "rectified flow with predictions of flow, as the pipelines of diffusers are"
+        )
     if prior is None and not isinstance(schedule, Flow):
         return DDPMPipeline(network, DDPMScheduler(**config, clip_sample=False, timestep_spacing="trailing"))
     scheduler = ProxMultistepScheduler.from_config(config, prior=prior)
     # The pipeline's own class makes a DDPMScheduler of nothing: it takes any scheduler.
     return scheduler.attach(DDPMPipeline(network, scheduler))
+
+
+def _prediction_type(model: LearnedModel) -> str:
+    """Return what a score model is said to predict: the noise, where schedulers with its schedule do not know more."""
+    known = ["flow_prediction"] if isinstance(model.schedule, Flow) else ["epsilon", "sample", "v_prediction"]
+    return next((name for name in known if PREDICTIONS[name] == model.parametrisation.name), "epsilon")
 
 
 def _is_unet2d(model: LearnedModel) -> bool:
@@ -186,8 +190,8 @@ def _is_unet2d(model: LearnedModel) -> bool:
         and config.patch == 1
         and not config.classes
         and config.width % 32 == 0
-        and model.parametrisation.name in PREDICTION_TYPES
         and not isinstance(model.schedule, Flow)
+        and PREDICTIONS[_prediction_type(model)] == model.parametrisation.name
     )
 
 
