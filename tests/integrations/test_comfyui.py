@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -17,8 +16,10 @@ import pytest
 import torch
 
 import proxdm
-from proxdm.priors import GainCurve, fit_prior, save_prior
+from proxdm.noise import GivenNoise
+from proxdm.priors import save_prior
 from proxdm.schedules import VE, Flow
+from tiny_models import random_prior
 
 
 class EPS:
@@ -40,12 +41,9 @@ class KSAMPLER:
         self.function, self.options = sampler_function, extra_options or {}
 
     def sample(self, patcher, denoise, sigmas, noise):
-        model = SimpleNamespace(inner_model=SimpleNamespace(model_patcher=patcher))
-        wrapped = type("Wrapped", (), {"__call__": lambda self, x, sigma, **given: denoise(x, sigma)})()
-        wrapped.inner_model = model.inner_model
         sampling = patcher.get_model_object("model_sampling")
         x = sampling.noise_scaling(sigmas[0], noise, torch.zeros_like(noise))
-        return self.function(wrapped, x, sigmas, extra_args={}, callback=None, disable=True, **self.options)
+        return self.function(denoise, x, sigmas, extra_args={}, callback=None, disable=True, **self.options)
 
 
 @pytest.fixture
@@ -63,24 +61,18 @@ def nodes(monkeypatch):
     return module.NODE_CLASS_MAPPINGS
 
 
-@pytest.fixture
-def prior(tmp_path):
-    images = torch.randn(64, 4, 4, 4, generator=torch.Generator().manual_seed(1)).clamp(-1, 1)
-    found = replace(fit_prior(images, components=1), curve=GainCurve((1.0, 3.0), (0.5, 1.0), 8, "of a test"))
-    return found, save_prior(found, tmp_path / "prior.safetensors") or tmp_path / "prior.safetensors"
-
-
 @pytest.mark.parametrize("sampling", [EPS, CONST])
 @pytest.mark.parametrize("steps", [1, 3])
-def test_it_draws_what_our_sampler_draws(nodes, prior, tmp_path, sampling, steps):
-    found, _ = prior
+def test_it_draws_what_our_sampler_draws(nodes, tmp_path, sampling, steps):
+    schedule = Flow() if sampling is CONST else VE(14.6)
+    prior = random_prior((4, 4, 4), schedule=schedule)
+    save_prior(prior, tmp_path / "prior.safetensors")
     patcher = SimpleNamespace(get_model_object={"model_sampling": sampling()}.__getitem__)
     node = nodes["SamplerProxMultistep"]()
     sampler, sigmas = node.get_sampler(patcher, str(tmp_path / "prior.safetensors"), steps)
     assert sigmas.dtype == torch.float32
     assert len(sigmas) == steps + 1
     noise = torch.randn(3, 4, 4, 4, generator=torch.Generator().manual_seed(2))
-    schedule = Flow() if sampling is CONST else VE(14.6)
 
     def denoise(x, sigma):
         return torch.tanh(x / (0.3 + sigma.reshape(-1, 1, 1, 1)))
@@ -88,11 +80,7 @@ def test_it_draws_what_our_sampler_draws(nodes, prior, tmp_path, sampling, steps
     def ours(x, t):
         return denoise(x, schedule.sigma(t).to(x))
 
-    x = proxdm.sample(
-        ours, "multistep", steps, schedule=schedule,
-        prior=replace(found, curve=replace(found.curve, schedule=str(schedule))),
-        noise=SimpleNamespace(initial=lambda: noise, step=None),
-    )  # fmt: skip
+    x = proxdm.sample(ours, "multistep", steps, schedule=schedule, prior=prior, noise=GivenNoise(noise))
     torch.testing.assert_close(sampler.sample(patcher, denoise, sigmas, noise), x, rtol=1e-3, atol=1e-4)
 
 
