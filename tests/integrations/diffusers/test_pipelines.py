@@ -109,7 +109,7 @@ def test_what_is_no_pipeline_is_refused(tmp_path):
     with pytest.raises(DiffusersError, match="EDMEulerScheduler has no table of betas"):
         load(tmp_path, scheduler=EDMEulerScheduler())
     conditional_unet().save_pretrained(tmp_path / "told")
-    with pytest.raises(DiffusersError, match="give condition=.'encoder_hidden_states': tensor"):
+    with pytest.raises(DiffusersError, match="'encoder_hidden_states': tensor"):
         load(tmp_path / "told", scheduler=DDPMScheduler())
     (tmp_path / "scheduler_config.json").write_text("{")
     with pytest.raises(DiffusersError, match="cannot be read"):
