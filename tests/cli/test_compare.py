@@ -74,7 +74,7 @@ def test_options_choose_what_is_shown_of_results(folders, tmp_path):
     ]
 
 
-def test_models_are_evaluated_once(tmp_path, monkeypatch, capsys):
+def test_models_are_evaluated_once(tmp_path, monkeypatch, capsys, succeeds):
     monkeypatch.chdir(tmp_path)
     source = str(save_model(random_model(PROX), tmp_path / "tiny.safetensors", weights="ema-0.9"))
     assert compare(source, *QUICK, "--steps", 5, 10) == 0
@@ -86,24 +86,21 @@ def test_models_are_evaluated_once(tmp_path, monkeypatch, capsys):
     rows = [json.loads(line) for line in results.read_text().splitlines()]
     assert {(row["sampler"], row["steps"]) for row in rows} >= {("prox-hybrid", 5), ("prox-ode", 10)}
     before = results.read_bytes()
-    assert compare(source, *QUICK, "--steps", 5, 10, "--overwrite") == 0
-    assert f"{len(rows)} of {len(rows)} rows are there already" in capsys.readouterr().err
+    again = succeeds("compare", source, *QUICK, "--steps", 5, 10, "--overwrite")
+    assert f"{len(rows)} of {len(rows)} rows are there already" in again.err
     assert results.read_bytes() == before
     assert (tmp_path / "comparisons" / "tiny" / "compare.png").is_file()
 
 
-def test_what_was_measured_differently_is_refused_unless_forced(folders, tmp_path, capsys):
+def test_what_was_measured_differently_is_refused_unless_forced(folders, tmp_path, succeeds, refused):
     other = write_results(tmp_path / "few", [make_row("euler-maruyama", samples=100, source="runs/score")])
     out = tmp_path / "out"
-    assert compare(folders["prox"], other, "--out", out) == 2
-    error = capsys.readouterr().err.strip()
-    assert error.count("\n") == 0
+    error = refused("compare", folders["prox"], other, "--out", out)
     assert "prox prox-hybrid, prox prox-ode with 256 samples" in error
     assert "score euler-maruyama with 100 samples" in error
     assert "--force" in error
     assert not list(out.iterdir())
-    assert compare(folders["prox"], folders["score"], other, "--out", out, "--force") == 0
-    shown = capsys.readouterr().out
+    shown = succeeds("compare", folders["prox"], folders["score"], other, "--out", out, "--force").out
     assert "euler-maruyama · 100 samples" in shown
     assert "euler-maruyama · 256 samples" in shown
     fid = shown.partition("w2 (")[0]
@@ -111,12 +108,11 @@ def test_what_was_measured_differently_is_refused_unless_forced(folders, tmp_pat
     assert " *" not in fid, "nothing is best where measures differ"
 
 
-def test_nothing_is_replaced_without_overwrite(folders, tmp_path, capsys):
+def test_nothing_is_replaced_without_overwrite(folders, tmp_path, refused):
     out = tmp_path / "out"
     out.mkdir()
     (out / "compare.json").write_text("precious")
-    assert compare(folders["prox"], "--out", out) == 2
-    assert "holds compare.json already; add --overwrite" in capsys.readouterr().err
+    assert "holds compare.json already; add --overwrite" in refused("compare", folders["prox"], "--out", out)
     assert (out / "compare.json").read_text() == "precious"
     assert compare(folders["prox"], "--out", out, "--overwrite") == 0
     assert json.loads((out / "compare.json").read_text())["panels"]
@@ -135,15 +131,11 @@ def test_nothing_is_replaced_without_overwrite(folders, tmp_path, capsys):
         (["damaged.jsonl"], "line 1 of damaged.jsonl is not a JSON object"),
     ],
 )
-def test_wrong_input_is_refused_in_one_line(folders, tmp_path, monkeypatch, capsys, arguments, message):
+def test_wrong_input_is_refused_in_one_line(folders, tmp_path, monkeypatch, refused, arguments, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     (tmp_path / "damaged.jsonl").write_text("not json\n")
-    assert compare(*arguments) == 2
-    error = capsys.readouterr().err.strip()
-    assert error.startswith("proxdm: error: ")
-    assert message in error
-    assert "\n" not in error
+    assert message in refused("compare", *arguments)
 
 
 def test_a_model_folder_is_a_model_even_if_results_lie_in_it(tmp_path):
