@@ -25,10 +25,10 @@ def small(monkeypatch):
 
 
 @pytest.mark.parametrize("out", ["model.safetensors", "folder"])
-def test_the_converted_model_gives_the_official_numbers(shared, tmp_path, capsys, out):
+def test_the_converted_model_gives_the_official_numbers(shared, tmp_path, succeeds, out):
     source = shared / "golden" / "official_small_score.pth"
-    assert main(["convert", str(source), "--preset", "small-score", "--out", str(tmp_path / out)]) == 0
-    assert "small-score, ema0.9999" in capsys.readouterr().out
+    said = succeeds("convert", source, "--preset", "small-score", "--out", tmp_path / out)
+    assert "small-score, ema0.9999" in said.out
     model = load(tmp_path / out)
     golden = np.load(shared / "golden" / "official_small_score.npz")
     x, t = (torch.from_numpy(golden[key]) for key in ("x", "t"))
@@ -39,10 +39,9 @@ def test_the_converted_model_gives_the_official_numbers(shared, tmp_path, capsys
     assert model.config.preset == "small-score"
 
 
-def test_nothing_is_overwritten_unless_told(shared, tmp_path, capsys):
+def test_nothing_is_overwritten_unless_told(shared, tmp_path, refused):
     source = str(shared / "golden" / "official_small_score.pth")
     arguments = ["convert", source, "--preset", "small-score", "--out", str(tmp_path / "m.safetensors")]
     assert main(arguments) == 0
-    assert main(arguments) == 2
-    assert "already; overwrite it (--overwrite)" in capsys.readouterr().err
+    assert "already; overwrite it (--overwrite)" in refused(*arguments)
     assert main([*arguments, "--overwrite"]) == 0
