@@ -11,18 +11,16 @@ import pytest
 from proxdm.cli import VERBS, doctor, main
 
 
-def test_doctor_says_versions_devices_and_places(capsys, monkeypatch, tmp_path):
+def test_doctor_says_versions_devices_and_places(succeeds, monkeypatch, tmp_path):
     monkeypatch.setenv("PROXDM_DATA", str(tmp_path))
-    assert main(["doctor", "--offline"]) == 0
-    shown = capsys.readouterr().out
+    shown = succeeds("doctor", "--offline").out
     for words in (version("torch"), "cpu", str(tmp_path), "fashion-mnist", "not asked"):
         assert words in shown
 
 
-def test_missing_packages_have_a_remedy(capsys, monkeypatch):
+def test_missing_packages_have_a_remedy(succeeds, monkeypatch):
     monkeypatch.setitem(doctor.OPTIONAL, "no-such-package", "diffusers")
-    assert main(["doctor", "--offline"]) == 0
-    assert 'not installed: pip install "proxdm[diffusers]"' in capsys.readouterr().out
+    assert 'not installed: pip install "proxdm[diffusers]"' in succeeds("doctor", "--offline").out
 
 
 def test_a_hub_that_answers_and_one_that_does_not(hub, capsys):
