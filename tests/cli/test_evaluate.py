@@ -57,10 +57,9 @@ def test_table_and_rows(model, tmp_path, capsys):
     assert [row["seed"] for row in rows(out)] == [1, 0]
 
 
-def test_a_step_that_is_undefined_is_skipped_with_a_sentence(model, tmp_path, capsys):
+def test_a_step_that_is_undefined_is_skipped_with_a_sentence(model, tmp_path, succeeds):
     arguments = [*QUICK, "--steps", 5, 12, "--sampler", "prox-backward", "prox-ode", "--out", tmp_path / "out"]
-    assert evaluate(model, *arguments) == 0
-    assert "skipped prox-backward at N = 5: the prox-backward step" in capsys.readouterr().err
+    assert "skipped prox-backward at N = 5: the prox-backward step" in succeeds("evaluate", model, *arguments).err
     assert [(row["sampler"], row["steps"]) for row in rows(tmp_path / "out")] == [
         ("prox-backward", 12),
         ("prox-ode", 5),
@@ -68,10 +67,10 @@ def test_a_step_that_is_undefined_is_skipped_with_a_sentence(model, tmp_path, ca
     ]
 
 
-def test_limited_metrics_are_said_to_be(model, tmp_path, capsys, monkeypatch):
+def test_limited_metrics_are_said_to_be(model, tmp_path, succeeds, monkeypatch):
     monkeypatch.setitem(METRICS._entries, "w2", dataclasses.replace(METRICS["w2"], most=15))
-    assert evaluate(model, *QUICK, "--metrics", "fid", "w2", "--out", tmp_path / "out") == 0
-    assert "w2 is taken on 15 samples and 15 images of the reference." in capsys.readouterr().out
+    said = succeeds("evaluate", model, *QUICK, "--metrics", "fid", "w2", "--out", tmp_path / "out")
+    assert "w2 is taken on 15 samples and 15 images of the reference." in said.out
     assert rows(tmp_path / "out")[0]["used"] == {"fid": [20, 100], "w2": [15, 15]}
 
 
@@ -95,19 +94,14 @@ def test_out_is_named_after_the_source(model, tmp_path, monkeypatch):
         (["--device", "abacus"], "device = abacus cannot be used here"),
     ],
 )
-def test_wrong_input_is_refused_in_one_line(model, tmp_path, monkeypatch, capsys, arguments, message):
+def test_wrong_input_is_refused_in_one_line(model, tmp_path, monkeypatch, refused, arguments, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("precious")
-    assert evaluate(model, *QUICK, "--out", "out", *arguments) == 2
-    error = capsys.readouterr().err.strip()
-    assert error.startswith("proxdm: error: ")
-    assert message in error
-    assert "\n" not in error
+    assert message in refused("evaluate", model, *QUICK, "--out", "out", *arguments)
     assert (tmp_path / "file").read_text() == "precious"
     assert not (tmp_path / "out" / "results.jsonl").exists()
 
 
-def test_a_missing_model(tmp_path, monkeypatch, capsys):
+def test_a_missing_model(tmp_path, monkeypatch, refused):
     monkeypatch.chdir(tmp_path)
-    assert evaluate("nowhere", *QUICK) == 2
-    assert "there is no model 'nowhere'" in capsys.readouterr().err
+    assert "there is no model 'nowhere'" in refused("evaluate", "nowhere", *QUICK)
