@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from proxdm.cli import VERBS, main
+from proxdm.cli import VERBS
 from proxdm.cli.helping import EXAMPLES, wants_help
 
 
@@ -61,10 +61,9 @@ def test_the_second_time_nothing_slow_is_imported(home):
     assert len(list((home / ".cache/proxdm/help").iterdir())) == 1
 
 
-def test_help_goes_where_nothing_can_be_kept(home, capsys):
+def test_help_goes_where_nothing_can_be_kept(home, succeeds):
     (home / ".cache").write_text("no folder")
-    assert main(["info", "--help"]) == 0
-    assert "examples:\n  proxdm info fashion-mnist" in capsys.readouterr().out
+    assert "examples:\n  proxdm info fashion-mnist" in succeeds("info", "--help").out
 
 
 def test_only_general_help_is_kept(home):
