@@ -59,12 +59,11 @@ def content(folder):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["toy", "mnist", "cifar10", "celebahq"])
-def test_smoke_of_every_block_then_again(name, here, capsys, monkeypatch):
+def test_smoke_of_every_block_then_again(name, here, capsys, monkeypatch, succeeds):
     if name == "celebahq":
         pytest.importorskip("diffusers", exc_type=ImportError)
     block, out = BLOCKS[name].smoked(), here / "reproduce" / f"{name}-smoke"
-    assert reproduce(name, "--smoke") == 0
-    said = capsys.readouterr().out
+    said = succeeds("reproduce", name, "--smoke").out
     for preset in block.presets:
         assert store.latest(out / "runs" / preset).step == 2
         assert store.read_config(out / "runs" / preset).conditioning == get_preset(preset).conditioning
@@ -113,7 +112,7 @@ PART = ["mnist", "--smoke", "--only", "mnist-prox-hybrid", "--device", "cpu"]
 
 
 @pytest.mark.slow
-def test_an_interrupted_training_goes_on_to_the_same_weights(here, capsys, monkeypatch):
+def test_an_interrupted_training_goes_on_to_the_same_weights(here, capsys, monkeypatch, succeeds):
     step = Stepper.step
 
     def interrupted(self, number, phase):
@@ -129,8 +128,7 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(here, capsys, monke
     assert not (here / "a b" / "evaluations").exists()
     line = capsys.readouterr().err.strip().splitlines()[-1]
     assert line.startswith("Or all of it: ")
-    assert reproduce(*PART, "--out", "a b", "--dry-run") == 0
-    assert "--resume\n" in capsys.readouterr().out
+    assert "--resume\n" in succeeds("reproduce", *PART, "--out", "a b", "--dry-run").out
     again = shlex.split(line.removeprefix("Or all of it: "))
     assert again[0] == "proxdm"
     assert main(again[1:]) == 0
@@ -220,9 +218,8 @@ def test_the_papers_weights(here, capsys, monkeypatch):
         ("toy", ["--smoke"]),
     ],
 )
-def test_dry_run_lists_every_command_and_writes_nothing(name, more, here, capsys):
-    assert reproduce(name, "--dry-run", *more, "--out", "x") == 0
-    said = capsys.readouterr().out
+def test_dry_run_lists_every_command_and_writes_nothing(name, more, here, succeeds):
+    said = succeeds("reproduce", name, "--dry-run", *more, "--out", "x").out
     plan = verb.parse(Reproduction, [name, *more, "--out", "x"], "p")
     steps = make_steps(plan)
     for number, step in enumerate(steps, 1):
@@ -230,9 +227,8 @@ def test_dry_run_lists_every_command_and_writes_nothing(name, more, here, capsys
     assert list(here.iterdir()) == []
 
 
-def test_dry_run_says_what_is_missing_and_how_much_it_is(capsys):
-    assert reproduce("cifar10", "--dry-run") == 0
-    said = capsys.readouterr().out
+def test_dry_run_says_what_is_missing_and_how_much_it_is(succeeds):
+    said = succeeds("reproduce", "cifar10", "--dry-run").out
     assert "needs the data set cifar10: missing: cifar10 (train) is not here" in said
     assert "375,000 steps of 512 images; 35,746,307 parameters, 0.67 GiB" in said
     assert "6 rows, 59,250,000 network evaluations" in said
@@ -240,13 +236,11 @@ def test_dry_run_says_what_is_missing_and_how_much_it_is(capsys):
     evaluations = 3 * steps * samples + 4 * 35 * samples
     assert f"5 trainings of {5 * 375_000:,} steps on {5 * 375_000 * 512:,} images together" in said
     assert f"; {evaluations:,} network evaluations of a sample" in said
-    assert reproduce("cifar10", "--dry-run", "--weights", "official") == 0
-    said = capsys.readouterr().out
+    said = succeeds("reproduce", "cifar10", "--dry-run", "--weights", "official").out
     assert "missing" not in said
     assert "proxdm train" not in said
     assert "needs nothing: everything is downloaded" in said
-    assert reproduce("celebahq", "--dry-run") == 0
-    assert "needs the autoencoder stabilityai/sd-vae-ft-ema" in capsys.readouterr().out
+    assert "needs the autoencoder stabilityai/sd-vae-ft-ema" in succeeds("reproduce", "celebahq", "--dry-run").out
 
 
 def test_the_papers_values_stand_beside_ours_only_for_its_features():
@@ -296,28 +290,22 @@ def test_the_papers_values_stand_beside_ours_only_for_its_features():
         (["mnist"], "mnist (train) is not here: looked for"),
     ],
 )
-def test_wrong_input_is_refused_in_one_line_before_any_work(arguments, message, here, capsys, monkeypatch):
+def test_wrong_input_is_refused_in_one_line_before_any_work(arguments, message, here, refused, monkeypatch):
     monkeypatch.setattr(experiments, "weights_path", lambda: here)  # as if the FID's network had been downloaded
-    assert reproduce(*arguments) == 2
-    error = capsys.readouterr().err.strip()
-    assert error.startswith("proxdm: error: ")
-    assert message in error
-    assert "\n" not in error
+    assert message in refused("reproduce", *arguments)
     assert not list(here.rglob("*.npz"))
     assert not list(here.rglob("runs"))
 
 
-def test_unknown_blocks_are_refused(capsys):
-    assert reproduce("imagenet") == 2
-    assert "cifar10" in capsys.readouterr().err
+def test_unknown_blocks_are_refused(refused):
+    assert "cifar10" in refused("reproduce", "imagenet")
 
 
 @pytest.mark.parametrize("text", ['{"block": "mnist", "smoke": true}', '{"block": "toy", "smoke": false}', "["])
-def test_a_folder_of_something_else_is_left_alone(text, here, capsys):
+def test_a_folder_of_something_else_is_left_alone(text, here, refused):
     (here / "x").mkdir()
     (here / "x" / "reproduce.json").write_text(text)
-    assert reproduce("mnist", "--out", "x") == 2
-    assert f'x holds {text}, not {{"block": "mnist", "smoke": false}}' in capsys.readouterr().err
+    assert f'x holds {text}, not {{"block": "mnist", "smoke": false}}' in refused("reproduce", "mnist", "--out", "x")
     assert [path.read_text() for path in (here / "x").iterdir()] == [text]
 
 
@@ -328,15 +316,14 @@ def test_a_run_of_another_configuration_is_not_taken(here, capsys):
         training("mnist").left()
 
 
-def test_several_processes_are_sent_to_the_commands(capsys, monkeypatch):
+def test_several_processes_are_sent_to_the_commands(refused, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert reproduce("mnist", "--dry-run") == 2
-    assert "proxdm reproduce runs in one process; run the commands that --dry-run shows" in capsys.readouterr().err
+    error = refused("reproduce mnist --dry-run")
+    assert "proxdm reproduce runs in one process; run the commands that --dry-run shows" in error
 
 
-def test_a_toy_of_other_numbers_is_not_taken_for_this_one(here, capsys):
+def test_a_toy_of_other_numbers_is_not_taken_for_this_one(here, refused):
     assert (
         main(["toy", "--steps", "5", "10", "--samples", "9", "--seeds", "1", "--no-animation", "--out", "x/dino"]) == 0
     )
-    assert reproduce("toy", "--smoke", "--out", "x") == 2
-    assert "holds results.json" in capsys.readouterr().err
+    assert "holds results.json" in refused("reproduce", "toy", "--smoke", "--out", "x")
