@@ -10,7 +10,6 @@ import torch
 
 from proxdm import sample
 from proxdm.checkpoints.load import Opened, load
-from proxdm.cli import main
 from proxdm.config import ModelConfig
 from proxdm.errors import OperatorError, StepError
 from proxdm.generation import (
@@ -132,16 +131,15 @@ def test_samples_that_are_no_pictures():
     assert has_latents(ModelConfig("score", (4, 8, 8), UNetConfig(4, 8, (1,), (), 1, 0.0)).build())
 
 
-def test_a_cheaper_network_as_prior(tmp_path, monkeypatch, capsys):
+def test_a_cheaper_network_as_prior(tmp_path, monkeypatch, succeeds, refused):
     monkeypatch.chdir(tmp_path)
     plan = ["--sampler", "multistep", "--steps", "2", "-n", "3", "--out", "a.npz"]
-    assert main(["sample", "digits", *plan, "--prior", "denoiser:digits", "--start", "1.5"]) == 0
-    assert "2 evaluations each" in capsys.readouterr().out
+    told = ["--prior", "denoiser:digits", "--start", "1.5"]
+    assert "2 evaluations each" in succeeds("sample", "digits", *plan, *told).out
     model = load("digits")
     prior = DenoiserPrior(model, shape=(1, 8, 8))
     expected = sample(model, "multistep", 2, (3, 1, 8, 8), prior=prior, start=1.5, seed=0)
     with np.load("a.npz") as file:
         np.testing.assert_array_equal(file["samples"], to_uint8(expected).numpy())
     for name, said in (("denoiser:digits", "needs a start"), ("denoiser:nothing", "no model")):
-        assert main(["sample", "digits", *plan[:-1], "b.npz", "--prior", name]) == 2
-        assert said in capsys.readouterr().err
+        assert said in refused("sample", "digits", *plan[:-1], "b.npz", "--prior", name)
