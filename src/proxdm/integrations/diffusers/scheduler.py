@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 from weakref import WeakKeyDictionary
@@ -33,15 +33,15 @@ _HOOKS: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 
 
 class _Timesteps(Tensor):
-    """Timesteps that say the current one again where a pipeline has spent it on noise (see :meth:`attach`)."""
+    """Timesteps that say the first one again where a pipeline has spent it on noise (see :meth:`attach`)."""
 
-    again: Callable[[], bool] | None = None
+    scheduler: ProxMultistepScheduler | None = None
 
     def __iter__(self) -> Iterator[Tensor]:
-        again = self.again
         for value in self.as_subclass(Tensor).unbind():
             yield value
-            while again is not None and again():
+            if self.scheduler is not None and self.scheduler._again:
+                self.scheduler._again = False
                 yield value
 
 
@@ -165,7 +165,7 @@ class ProxMultistepScheduler(SchedulerMixin, ConfigMixin):
         )
         indices = index_of(self.schedule, self.grid.times[:-1], self.config.num_train_timesteps)
         timesteps: Any = indices.to(device=device, dtype=torch.float32).as_subclass(_Timesteps)
-        timesteps.again = self._says_again
+        timesteps.scheduler = self
         self.timesteps = timesteps
         self.step_index: int | None = None  # the step that comes next; None before the first
         self.begin_index: int | None = None  # where to start, if the pipeline says
@@ -248,11 +248,6 @@ class ProxMultistepScheduler(SchedulerMixin, ConfigMixin):
         """Return the warm start of the noise at the first time."""
         prior = None if self.prior is None else self.prior.to(noise.device)
         return start_of(self.schedule, float(self.grid.times[0]), noise.float(), prior).to(noise.dtype)
-
-    def _says_again(self) -> bool:
-        """Return whether the current timestep is to be taken once more; once."""
-        again, self._again = self._again, False
-        return again
 
 
 def _fetched(repo: str, name: str, options: dict[str, Any]) -> Path | None:
