@@ -105,24 +105,6 @@ def test_the_parser_sees_imports():
     assert {"proxdm.grids", "proxdm.noise", "proxdm.errors"} <= imported_modules(PACKAGE / "samplers" / "base.py")
 
 
-IMPORT_TIME = """
-import time, torch
-before = time.process_time()
-import proxdm
-proxdm.sample, proxdm.GaussianMixture, proxdm.ProxModel
-print(time.process_time() - before)
-"""
-
-
-def test_importing_the_package_adds_little_to_torch():
-    """Processor time, the best of three: under 0.3 s over `import torch`."""
-    times = [
-        float(subprocess.run([sys.executable, "-c", IMPORT_TIME], capture_output=True, text=True, check=True).stdout)
-        for _ in range(3)
-    ]
-    assert min(times) < 0.3
-
-
 HEAVY = ["scipy", "sklearn", "ot", "matplotlib", "torchvision", "accelerate", "diffusers", "huggingface_hub", "tyro"]
 LOADED_MODULES = f"""
 import sys, torch
