@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from fake_hub import FakeHub
+from proxdm.cli import main
 from proxdm.runtime.registry import IMPORTED
 
 
@@ -42,6 +43,35 @@ def hub(tmp_path, monkeypatch):
     with FakeHub(tmp_path / "hub") as server:
         server.connect(monkeypatch, tmp_path / "cache")
         yield server
+
+
+@pytest.fixture
+def succeeds(capsys):
+    """Run a command, given as one text or as words, and return what it prints, `(out, err)`."""
+
+    def run(*words):
+        capsys.readouterr()
+        status = main(words[0].split() if len(words) == 1 else list(map(str, words)))
+        said = capsys.readouterr()
+        assert status == 0, said.err
+        return said
+
+    return run
+
+
+@pytest.fixture
+def refused(capsys):
+    """Run a command that is refused, given as one text or as words, and return its error: one line."""
+
+    def run(*words):
+        capsys.readouterr()
+        assert main(words[0].split() if len(words) == 1 else list(map(str, words))) == 2
+        err = capsys.readouterr().err
+        assert err.startswith("proxdm: error: ")
+        assert err.count("\n") == 1
+        return err
+
+    return run
 
 
 @pytest.fixture

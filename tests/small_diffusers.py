@@ -1,13 +1,9 @@
-"""Tiny networks of diffusers with random weights, and priors for them."""
+"""Tiny networks of diffusers with random weights."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
-from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
-
-from proxdm.priors import GainCurve, GaussianPrior, fit_prior
+from diffusers import DDPMPipeline, DDPMScheduler, UNet2DConditionModel, UNet2DModel
 
 
 def unet(channels: int = 1, **options) -> UNet2DModel:
@@ -20,13 +16,16 @@ def unet(channels: int = 1, **options) -> UNet2DModel:
     ).eval()  # fmt: skip
 
 
+def conditional_unet() -> UNet2DConditionModel:
+    """A network of 8x8 latents that is told an embedding `(B, 4, 8)`."""
+    torch.manual_seed(2)
+    return UNet2DConditionModel(
+        sample_size=8, in_channels=4, out_channels=4, block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=8, attention_head_dim=4,
+    ).eval()  # fmt: skip
+
+
 def pipeline(**scheduler) -> DDPMPipeline:
     """A pipeline of the tiny network."""
     return DDPMPipeline(unet(), DDPMScheduler(**scheduler))
-
-
-def prior(shape=(1, 8, 8), start: float = 3.0) -> GaussianPrior:
-    """A prior of random pictures, with a gain curve that crosses every threshold near `start`."""
-    images = torch.randn(64, *shape, generator=torch.Generator().manual_seed(1)).clamp(-1, 1)
-    fitted = fit_prior(images, components=1)
-    return replace(fitted, curve=GainCurve((start / 2, start), (0.1, 1.0), 8, "of a test"))

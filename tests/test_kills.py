@@ -25,41 +25,24 @@ TRAIN = ("train", "digits-score", "--training.steps", "60", "--training.batch-si
          "--logging.checkpoint-every", "5", "--logging.preview-every", "0", "--logging.every", "10")  # fmt: skip
 EVALUATE = ("evaluate", "run", "--features", "pixels", "-n", "600", "--steps", "4", "--chunk", "20",
             "--batch-size", "20", "--sampler", "ddim", "--metrics", "fid", "w2", "--out", "rows")  # fmt: skip
-SAMPLE = ("sample", "run", "--steps", "10", "-n", "64", "--out", "pictures", "--sampler", "ddim")
-
-
-def start(folder, *arguments):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(proxdm.__file__).parents[1])}
-    command = [sys.executable, "-m", "proxdm", *arguments]
-    return subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-
-
-def arguments_of(verb, folder):
-    """The arguments to begin, or to go on."""
-    if verb is TRAIN and store.is_run(folder / "run"):
-        return (*verb, "--resume")
-    return (*verb, "--overwrite") if verb is SAMPLE else verb
+SAMPLE = ("sample", "run", "--steps", "10", "-n", "64", "--out", "pictures", "--sampler", "ddim", "--overwrite")
 
 
 def finish_in_spite_of_kills(verb, folder, rng, kills):
-    """Kill a verb at random times, then let it end; return how often it was killed."""
-    done = 0
-    while True:
-        process = start(folder, *arguments_of(verb, folder))
-        if done < kills:
-            time.sleep(rng.uniform(0.2, 6.0))
-            if process.poll() is None:
-                process.send_signal(rng.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGHUP]))
-                process.communicate()
-                done += 1
-                continue
-            done += 1  # it was quicker: that counts, or this would never end
-        _, error = process.communicate()
-        assert process.returncode == 0, error.decode()[-2000:]
-        if done >= kills:
-            return done
-        if verb is TRAIN and store.latest(folder / "run").step == 60:
-            return done
+    """Begin a verb, or go on with it, kill it at a random time, and so on; then let it end."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(proxdm.__file__).parents[1])}
+    for number in range(kills + 1):
+        resume = ["--resume"] if verb is TRAIN and store.is_run(folder / "run") else []
+        command = [sys.executable, "-m", "proxdm", *verb, *resume]
+        streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+        with subprocess.Popen(command, cwd=folder, env=environment, **streams) as process:
+            killed = False
+            if number < kills:
+                time.sleep(rng.uniform(0.2, 6.0))
+                if killed := process.poll() is None:  # it may have been quicker
+                    process.send_signal(rng.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGHUP]))
+            _, error = process.communicate()
+        assert killed or process.returncode == 0, error.decode()[-2000:]
 
 
 def outcome(folder):
@@ -76,13 +59,8 @@ def test_killed_verbs_end_as_undisturbed_ones(tmp_path):
     whole, killed, rng = tmp_path / "whole", tmp_path / "killed", random.Random(0)
     for folder, kills in ((whole, 0), (killed, KILLS // 3)):
         folder.mkdir()
-        left = kills
-        while True:  # a training that is done before all kills is begun again elsewhere only by its own resume
-            left -= finish_in_spite_of_kills(TRAIN, folder, rng, left)
-            if left <= 0 or store.latest(folder / "run").step == 60:
-                break
-        finish_in_spite_of_kills(EVALUATE, folder, rng, kills)
-        finish_in_spite_of_kills(SAMPLE, folder, rng, kills)
+        for verb in (TRAIN, EVALUATE, SAMPLE):
+            finish_in_spite_of_kills(verb, folder, rng, kills)
     (step, weights, rows, pictures), (other_step, others, other_rows, other_pictures) = map(outcome, (whole, killed))
     assert step == other_step == 60
     for name, tensors in weights.items():

@@ -52,8 +52,7 @@ RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 
 def layer(path: Path) -> str:
     """The layer a file belongs to: the first part of its path inside the package."""
-    first = path.relative_to(PACKAGE).parts[0]
-    return first.removesuffix(".py")
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
 def imported_modules(path: Path) -> set[str]:
@@ -77,11 +76,6 @@ def imported_modules(path: Path) -> set[str]:
     return found
 
 
-def imported_layers(path: Path) -> set[str]:
-    """The layers whose modules a file imports."""
-    return {name.split(".")[1] for name in imported_modules(path)}
-
-
 def test_every_module_has_a_layer():
     unknown = sorted({layer(path) for path in PACKAGE.rglob("*.py")} - set(RANK))
     assert not unknown, f"give {unknown} a place in LAYERS"
@@ -91,8 +85,8 @@ def test_layers_import_downwards_only():
     wrong = [
         f"{path.relative_to(PACKAGE)} imports {name}"
         for path in sorted(PACKAGE.rglob("*.py"))
-        for name in sorted(imported_layers(path))
-        if RANK[name] > RANK[layer(path)]
+        for name in sorted(imported_modules(path))
+        if RANK[name.split(".")[1]] > RANK[layer(path)]
     ]
     assert not wrong
 
@@ -107,31 +101,8 @@ def test_there_are_no_circles_of_modules():
     graphlib.TopologicalSorter(graph).prepare()  # raises CycleError
 
 
-def test_a_circle_would_be_seen():
-    with pytest.raises(graphlib.CycleError):
-        graphlib.TopologicalSorter({"a": {"b"}, "b": {"a"}}).prepare()
-
-
 def test_the_parser_sees_imports():
     assert {"proxdm.grids", "proxdm.noise", "proxdm.errors"} <= imported_modules(PACKAGE / "samplers" / "base.py")
-
-
-IMPORT_TIME = """
-import time, torch
-before = time.process_time()
-import proxdm
-proxdm.sample, proxdm.GaussianMixture, proxdm.ProxModel
-print(time.process_time() - before)
-"""
-
-
-def test_importing_the_package_adds_little_to_torch():
-    """Processor time, the best of three: under 0.3 s over `import torch`."""
-    times = [
-        float(subprocess.run([sys.executable, "-c", IMPORT_TIME], capture_output=True, text=True, check=True).stdout)
-        for _ in range(3)
-    ]
-    assert min(times) < 0.3
 
 
 HEAVY = ["scipy", "sklearn", "ot", "matplotlib", "torchvision", "accelerate", "diffusers", "huggingface_hub", "tyro"]

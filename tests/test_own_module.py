@@ -59,11 +59,10 @@ def test_evaluate_and_compare(folder):
     assert "halves" in (folder / "comparison" / "compare.json").read_text()
 
 
-def test_without_the_module_the_run_says_what_is_missing(folder, capsys, monkeypatch):
+def test_without_the_module_the_run_says_what_is_missing(folder, refused, monkeypatch):
     from proxdm.networks import NETWORKS
 
     monkeypatch.delitem(NETWORKS._entries, "waves")
-    assert main(["sample", str(folder / "run"), "--out", str(folder / "y.npz")]) == 2
-    error = capsys.readouterr().err
+    error = refused("sample", str(folder / "run"), "--out", str(folder / "y.npz"))
     assert "'waves'" in error
     assert "--import" in error

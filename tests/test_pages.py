@@ -33,7 +33,7 @@ PAGES = ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").g
 
 
 @pytest.mark.parametrize("words", [words for page in PAGES for words in found(page)], ids=" ".join)
-def test_every_command_parses(words):
+def test_every_command_parses(words, succeeds):
     verb, *arguments = words[1:]
     assert verb in VERBS
     if arguments[:1] == ["pictures/"]:  # its configuration would be chosen by timing: what else is said is parsed
@@ -49,6 +49,8 @@ def test_every_command_parses(words):
         parse(prior_verb.Priors, arguments, "p")
     else:
         asked(verb, arguments)
+    if verb == "download":
+        succeeds("download", *arguments, "--list")  # looks at the names, and fetches nothing
 
 
 def test_the_pages_have_commands():

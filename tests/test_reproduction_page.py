@@ -1,4 +1,4 @@
-"""docs/reproduction.md: every command is one that our command line takes, and every name and number is the code's."""
+"""docs/reproduction.md: every name and number is the code's; its commands are read with those of all pages."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ import re
 import shlex
 from pathlib import Path
 
-import pytest
-
-from pages import asked, commands
+from pages import commands
 from proxdm.checkpoints.hub import OFFICIAL_MODELS, OFFICIAL_STATS
-from proxdm.cli import VERBS, main, parse
+from proxdm.cli import parse
 from proxdm.cli.evaluate import Evaluate
 from proxdm.cli.sample import Sample
 from proxdm.data.known import DATASETS
@@ -22,24 +20,11 @@ TEXT = PAGE.read_text(encoding="utf-8")
 ROWS = [[cell.strip() for cell in line.strip("|").split("|")] for line in TEXT.splitlines() if line.startswith("|")]
 
 
-COMMANDS = [words for words in commands(TEXT) if len(words) > 2 and "PRESET" not in words]
-
-
-def test_the_page_has_commands():
-    assert len(COMMANDS) > 40
-    assert {words[1] for words in COMMANDS} >= {"reproduce", "train", "evaluate", "sample", "download", "stats"}
-    assert all(words[1] in VERBS for words in commands(TEXT))
-
-
-@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
-def test_every_command_parses(words):
-    verb, *arguments = words[1:]
-    if "--help" in arguments:
-        assert arguments[0] in PRESETS
-        return
-    asked(verb, arguments)
-    if verb == "download":
-        assert main(["download", *arguments, "--list"]) == 0  # looks at the names, and fetches nothing
+def test_its_commands_are_of_every_step():
+    found = [words for words in commands(TEXT) if len(words) > 2 and "PRESET" not in words]
+    assert len(found) > 40
+    assert {words[1] for words in found} >= {"reproduce", "train", "evaluate", "sample", "download", "stats"}
+    assert all(words[2] in PRESETS for words in found if words[1] == "train")
 
 
 def test_every_name_exists():

@@ -11,6 +11,7 @@ from proxdm.conditioning import ConditioningConfig
 from proxdm.config import Config, ModelConfig, TrainingConfig
 from proxdm.data.load import DataConfig
 from proxdm.networks import MLPConfig, UNetConfig
+from proxdm.priors import GainCurve, fit_prior
 
 NETWORK = UNetConfig(1, 8, (1, 2), (1,), 1, conditioning="time-lam")
 PROX = Config(
@@ -27,14 +28,26 @@ SCORE = dataclasses.replace(
 )
 
 
-def random_model(config, seed=0):
-    """Weights of every layer away from zero, so that nothing is right by accident, and samples of all grey levels."""
+def shaken(module, std=0.2):
+    """Weights of every layer away from zero, so that nothing is right by accident: the last layers begin at zero."""
+    for parameter in module.parameters():
+        torch.nn.init.normal_(parameter, std=std)
+    return module.eval()
+
+
+def random_model(config, seed=0, std=0.2):
+    """A model of a configuration, whose samples are of all grey levels."""
     torch.manual_seed(seed)
-    model = (config.model if isinstance(config, Config) else config).build()
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.2)
+    model = shaken((config.model if isinstance(config, Config) else config).build(), std)
     model.config = config
-    return model.eval()
+    return model
+
+
+def random_prior(shape=(1, 8, 8), components=1, schedule="of a test", **options):
+    """A prior of random pictures, with a gain curve that crosses every threshold between the ratios 1 and 3."""
+    images = torch.randn(64, *shape, generator=torch.Generator().manual_seed(1)).clamp(-1, 1)
+    prior = fit_prior(images, components, **options)
+    return dataclasses.replace(prior, curve=GainCurve((1.0, 3.0), (0.5, 1.0), 8, str(schedule)))
 
 
 POINTS = Config(

@@ -80,6 +80,5 @@ def test_an_official_file_is_recognised_without_a_preset(shared, capsys):
 
 
 @pytest.mark.parametrize("name, message", [("nowhere", "there is no model"), ("nowhere.pth", "there is no file")])
-def test_nothing_there_is_an_error(tmp_path, capsys, name, message):
-    assert main(["info", str(tmp_path / name)]) == 2
-    assert message in capsys.readouterr().err
+def test_nothing_there_is_an_error(tmp_path, refused, name, message):
+    assert message in refused("info", str(tmp_path / name))

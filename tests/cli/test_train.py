@@ -108,36 +108,30 @@ def test_wrong_arguments_exit_with_2_and_say_why(arguments, message, capsys):
     assert message in " ".join((said.out + said.err).replace("│", " ").split())
 
 
-def test_files_with_unknown_keys_are_refused(tmp_path, capsys):
+def test_files_with_unknown_keys_are_refused(tmp_path, refused):
     for content, message in [
         ('{"trainig": {}}', "unknown key 'trainig' (did you mean 'training'?)"),
         ("[1]", "must hold an object, such as"),
         ("{", "is not JSON"),
     ]:
         (tmp_path / "x.json").write_text(content)
-        assert main(["train", "digits-score", "--config", str(tmp_path / "x.json")]) == 2
-        said = capsys.readouterr().err
-        assert message in said
-        assert said.count("\n") == 1
+        assert message in refused("train", "digits-score", "--config", str(tmp_path / "x.json"))
 
 
-def test_flags_are_checked_before_a_network_is_chosen(tmp_path, capsys, monkeypatch):
+def test_flags_are_checked_before_a_network_is_chosen(tmp_path, refused, monkeypatch):
     monkeypatch.setattr("proxdm.training.automatic.configure", lambda *given, **more: 1 / 0)
     (tmp_path / "pictures").mkdir()
-    assert main(["train", str(tmp_path / "pictures"), "--lables"]) == 2
-    assert "unrecognized options: --lables (did you mean --labels?)" in capsys.readouterr().err
+    assert "unrecognized options: --lables (did you mean --labels?)" in refused(f"train {tmp_path}/pictures --lables")
     for flag in ("--model.network.depth", "--model.network.patch"):
         with pytest.raises(ZeroDivisionError):
             parse_request([str(tmp_path / "pictures"), flag, "2"], "proxdm train")
 
 
-def test_help_lists_presets_and_fields(capsys):
-    assert main(["train", "--help"]) == 0
-    text = capsys.readouterr().out
+def test_help_lists_presets_and_fields(succeeds):
+    text = succeeds("train", "--help").out
     assert all(name in text for name in PRESETS)
     assert main(["train"]) == 2
-    assert main(["train", "digits-score", "--help"]) == 0
-    text = capsys.readouterr().out
+    text = succeeds("train", "digits-score", "--help").out
     for flag in ("--out", "--resume", "--dry-run", "--training.steps", "--model.network.width", "--logging.tracker"):
         assert flag in text
 
@@ -145,11 +139,10 @@ def test_help_lists_presets_and_fields(capsys):
 # ---- runs ----
 
 
-def test_dry_run_prints_the_configuration_and_the_needs_and_writes_nothing(mlp_file, tmp_path, capsys, monkeypatch):
+def test_dry_run_prints_the_configuration_and_the_needs_and_writes_nothing(mlp_file, tmp_path, succeeds, monkeypatch):
     monkeypatch.chdir(tmp_path)
     before = sorted(tmp_path.rglob("*"))
-    assert main(["train", "digits-score", "--config", str(mlp_file), "--dry-run"]) == 0
-    text = capsys.readouterr().out
+    text = succeeds("train", "digits-score", "--config", str(mlp_file), "--dry-run").out
     split = text.index("\n}\n") + 3
     config = from_json(text[:split])
     assert config.model.network == MLPConfig(64, 16, 1)
@@ -161,13 +154,13 @@ def test_dry_run_prints_the_configuration_and_the_needs_and_writes_nothing(mlp_f
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_dry_run_does_without_the_data(tmp_path, capsys):
+def test_dry_run_does_without_the_data(tmp_path, succeeds):
     flags = ["--data.root", str(tmp_path), "--model.network.width", "8", "--training.batch-size", "4"]
-    assert main(["train", "mnist-score", "--dry-run", "--training.device", "cpu", *flags]) == 0
-    assert "data        missing: mnist (train) is not here" in capsys.readouterr().out
+    said = succeeds("train", "mnist-score", "--dry-run", "--training.device", "cpu", *flags)
+    assert "data        missing: mnist (train) is not here" in said.out
 
 
-def test_a_run_from_the_command_line(mlp_file, tmp_path, capsys):
+def test_a_run_from_the_command_line(mlp_file, tmp_path, capsys, refused):
     out = tmp_path / "run"
     command = ["train", "digits-score", "--config", str(mlp_file), "--out", str(out)]
     assert main(command) == 0
@@ -177,12 +170,11 @@ def test_a_run_from_the_command_line(mlp_file, tmp_path, capsys):
     assert f"1,797 samples; 1 process x 8 samples (cpu); log in {out / 'log.jsonl'}" in said.err
     assert "step 6 of 6: mse " in said.err
     assert [line["step"] for line in store.read_log(out)] == [2, 4, 6]
-    assert main(command) == 2
-    assert "holds a run already; continue it with --resume" in capsys.readouterr().err
+    assert "holds a run already; continue it with --resume" in refused(*command)
     assert main(["train", "digits-score", "--out", str(out), "--resume", "--training.steps", "8"]) == 0
     assert store.latest(out).step == 8
-    assert main(["train", "digits-score", "--out", str(out), "--resume", "--optimiser.lr", "3"]) == 2
-    assert "another configuration: optimiser.lr" in capsys.readouterr().err
+    error = refused("train", "digits-score", "--out", out, "--resume", "--optimiser.lr", 3)
+    assert "another configuration: optimiser.lr" in error
 
 
 @pytest.mark.slow

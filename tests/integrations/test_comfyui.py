@@ -2,60 +2,49 @@
 
 Stood in for are `comfy.samplers.KSAMPLER(function, extra_options)`, its call `function(model, x, sigmas, extra_args=,
 callback=, disable=, **extra_options)`, `MODEL.get_model_object("model_sampling")`, and `model_sampling` with
-`sigma_max`, `noise_scaling` and the class CONST of rectified flows.
+`sigma_max` and the class CONST of rectified flows.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import sys
-from dataclasses import replace
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 import proxdm
-from proxdm.priors import GainCurve, fit_prior, save_prior
+from proxdm.noise import GivenNoise
+from proxdm.priors import save_prior
 from proxdm.schedules import VE, Flow
+from tiny_models import random_prior
 
 
 class EPS:
     sigma_max = torch.tensor(14.6)
 
-    def noise_scaling(self, sigma, noise, latent):
-        return latent + noise * sigma
-
 
 class CONST:
     sigma_max = torch.tensor(1.0)
-
-    def noise_scaling(self, sigma, noise, latent):
-        return sigma * noise + (1 - sigma) * latent
 
 
 class KSAMPLER:
     def __init__(self, sampler_function, extra_options=None):
         self.function, self.options = sampler_function, extra_options or {}
 
-    def sample(self, patcher, denoise, sigmas, noise):
-        model = SimpleNamespace(inner_model=SimpleNamespace(model_patcher=patcher))
-        wrapped = type("Wrapped", (), {"__call__": lambda self, x, sigma, **given: denoise(x, sigma)})()
-        wrapped.inner_model = model.inner_model
-        sampling = patcher.get_model_object("model_sampling")
-        x = sampling.noise_scaling(sigmas[0], noise, torch.zeros_like(noise))
-        return self.function(wrapped, x, sigmas, extra_args={}, callback=None, disable=True, **self.options)
+    def sample(self, denoise, sigmas, noise):
+        x = sigmas[0] * noise  # of an empty latent, whatever the model
+        return self.function(denoise, x, sigmas, extra_args={}, callback=None, disable=True, **self.options)
 
 
 @pytest.fixture
 def nodes(monkeypatch):
     """The node folder as ComfyUI imports it: by its path."""
-    comfy = ModuleType("comfy")
-    comfy.samplers = ModuleType("comfy.samplers")
-    comfy.samplers.KSAMPLER = KSAMPLER
-    monkeypatch.setitem(sys.modules, "comfy", comfy)
-    monkeypatch.setitem(sys.modules, "comfy.samplers", comfy.samplers)
+    samplers = SimpleNamespace(KSAMPLER=KSAMPLER)
+    monkeypatch.setitem(sys.modules, "comfy", SimpleNamespace(samplers=samplers))
+    monkeypatch.setitem(sys.modules, "comfy.samplers", samplers)
     folder = Path(proxdm.__file__).parent / "integrations" / "comfyui"
     spec = importlib.util.spec_from_file_location("custom_nodes.proxdm", folder / "__init__.py")
     module = importlib.util.module_from_spec(spec)
@@ -63,24 +52,18 @@ def nodes(monkeypatch):
     return module.NODE_CLASS_MAPPINGS
 
 
-@pytest.fixture
-def prior(tmp_path):
-    images = torch.randn(64, 4, 4, 4, generator=torch.Generator().manual_seed(1)).clamp(-1, 1)
-    found = replace(fit_prior(images, components=1), curve=GainCurve((1.0, 3.0), (0.5, 1.0), 8, "of a test"))
-    return found, save_prior(found, tmp_path / "prior.safetensors") or tmp_path / "prior.safetensors"
-
-
 @pytest.mark.parametrize("sampling", [EPS, CONST])
 @pytest.mark.parametrize("steps", [1, 3])
-def test_it_draws_what_our_sampler_draws(nodes, prior, tmp_path, sampling, steps):
-    found, _ = prior
+def test_it_draws_what_our_sampler_draws(nodes, tmp_path, sampling, steps):
+    schedule = Flow() if sampling is CONST else VE(14.6)
+    prior = random_prior((4, 4, 4), schedule=schedule)
+    save_prior(prior, tmp_path / "prior.safetensors")
     patcher = SimpleNamespace(get_model_object={"model_sampling": sampling()}.__getitem__)
     node = nodes["SamplerProxMultistep"]()
     sampler, sigmas = node.get_sampler(patcher, str(tmp_path / "prior.safetensors"), steps)
     assert sigmas.dtype == torch.float32
     assert len(sigmas) == steps + 1
     noise = torch.randn(3, 4, 4, 4, generator=torch.Generator().manual_seed(2))
-    schedule = Flow() if sampling is CONST else VE(14.6)
 
     def denoise(x, sigma):
         return torch.tanh(x / (0.3 + sigma.reshape(-1, 1, 1, 1)))
@@ -88,12 +71,8 @@ def test_it_draws_what_our_sampler_draws(nodes, prior, tmp_path, sampling, steps
     def ours(x, t):
         return denoise(x, schedule.sigma(t).to(x))
 
-    x = proxdm.sample(
-        ours, "multistep", steps, schedule=schedule,
-        prior=replace(found, curve=replace(found.curve, schedule=str(schedule))),
-        noise=SimpleNamespace(initial=lambda: noise, step=None),
-    )  # fmt: skip
-    torch.testing.assert_close(sampler.sample(patcher, denoise, sigmas, noise), x, rtol=1e-3, atol=1e-4)
+    x = proxdm.sample(ours, "multistep", steps, schedule=schedule, prior=prior, noise=GivenNoise(noise))
+    torch.testing.assert_close(sampler.sample(denoise, sigmas, noise), x, rtol=1e-3, atol=1e-4)
 
 
 def test_node_says_what_it_needs(nodes):

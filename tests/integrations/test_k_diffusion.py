@@ -14,8 +14,9 @@ import proxdm
 from proxdm.errors import StepError
 from proxdm.integrations.k_diffusion import get_sigmas_prox, sample_prox_multistep
 from proxdm.noise import GivenNoise
-from proxdm.priors import GainCurve, fit_prior
+from proxdm.priors import fit_prior
 from proxdm.schedules import Discrete
+from tiny_models import random_prior
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +42,7 @@ def denoiser(x, sigma, scale=1.0):
 
 @pytest.fixture
 def prior():
-    images = torch.randn(64, 1, 4, 4, generator=torch.Generator().manual_seed(1)).clamp(-1, 1)
-    return replace(fit_prior(images, components=2, rank=2), curve=GainCurve((1.0, 3.0), (0.5, 1.0), 8, "of a test"))
+    return random_prior((1, 4, 4), components=2, rank=2)
 
 
 def noise(seed=0):

@@ -94,15 +94,13 @@ def test_known_data_and_points_work_too():
 
 
 @pytest.mark.slow
-def test_two_commands_from_a_folder_to_pictures(tmp_path, monkeypatch, capsys):
+def test_two_commands_from_a_folder_to_pictures(tmp_path, monkeypatch, capsys, succeeds):
     monkeypatch.chdir(tmp_path)
     folder(tmp_path / "pics", sizes=(8, 20))
-    assert main(["train", "pics", "--budget", "10s", "--training.steps", "40", "--logging.preview-every", "0"]) == 0
-    error = capsys.readouterr().err
+    error = succeeds("train", "pics", "--budget", "10s", "--training.steps", "40", "--logging.preview-every", "0").err
     for words in ("40 pictures", "flips:", "network:", "steps:", "--size"):
         assert words in error
-    assert main(["sample", "runs/pics"]) == 0
-    shown = capsys.readouterr().out
+    shown = succeeds("sample", "runs/pics").out
     assert "5 evaluations each" in shown
     assert Image.open("samples.png").size[0] > 200
     assert proxdm.load("runs/pics").prior is not None
@@ -207,12 +205,11 @@ def test_weights_to_start_from(tmp_path, monkeypatch):
         ("train --budget 1h", "name the data"),
     ],
 )
-def test_bad_input_is_one_line(tmp_path, monkeypatch, capsys, options, words):
+def test_bad_input_is_one_line(tmp_path, monkeypatch, refused, options, words):
     monkeypatch.chdir(tmp_path)
     folder(tmp_path / "pics")
     folder(tmp_path / "few", count=3)
-    assert main(options.split()) == 2
-    error = capsys.readouterr().err
+    error = refused(options)
     assert words in error
     assert re.search(r"error: .*\n\Z", error)
     assert not (tmp_path / "runs").exists()

@@ -26,7 +26,7 @@ Format = Literal["diffusers", "onnx", "torch-export"]
 SAMPLERS_OWN = ("sampler", "grid", "prior", "start", "class_name", "guidance")
 """Options that a sampler has, and a network alone has not."""
 
-WRITERS = {"onnx": (".onnx", graphs.write_onnx), "torch-export": (".pt2", graphs.write_torch_export)}
+ENDINGS = {"onnx": ".onnx", "torch-export": ".pt2"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ class Export(ModelOptions):
 
     def __post_init__(self) -> None:
         """Check every value that does not need the model."""
-        if self.to != "diffusers" and self.out.suffix != (ending := WRITERS[self.to][0]):
+        if self.to != "diffusers" and self.out.suffix != (ending := ENDINGS[self.to]):
             raise ValueError(f"--out = {self.out} must end in {ending} for --to {self.to}")
         for name, value in (("steps", self.steps), ("batch", self.batch)):
             if value is not None and value < 1:
@@ -111,6 +111,6 @@ def write_graph(model: LearnedModel, options: Export, prog: str) -> str:
         module = graphs.SamplerGraph(operand(asked, method.sampler)[0], model.network, method.sampler, grid, prior)
         what = f"noise to samples{'' if label is None else f' of {options.class_name}'} by {method.name} on {grid.name}"
         example = (x,)
-    WRITERS[options.to][1](module, example, options.out, batch=options.batch)
+    graphs.write_graph(module, example, options.out, options.batch)
     sizes = "x".join(map(str, shape))
     return f"{what}, {sizes}, batch {options.batch or 'open'}, {options.out.stat().st_size / 1e6:.1f} MB"

@@ -61,14 +61,10 @@ class ProxPrior(Prior):
             gamma: Weight, positive, a number or `(B,)`.
             kwargs: Ignored.
         """
-        schedule = self.of.schedule
-        t = _times(self.of, sigma if sigma is not None else 0.0, x)
-        alpha = schedule.alpha(t)
+        shown, t, alpha = _shown(self.of, x, 0.0 if sigma is None else sigma)
         lam = alpha.square() * 4 * _column(gamma, x)
-        shown = ((2 * x - 1) * per_sample(alpha, x)).to(self.of.dtype)
-        out = self.operator.prox(shown, t.to(x.device), lam.to(x.device))
-        hat: Tensor = out.to(x.dtype) / per_sample(alpha, x)
-        return (hat + 1) / 2
+        out: Tensor = self.operator.prox(shown, t, lam.to(x.device))
+        return (out.to(x.dtype) / per_sample(alpha, x) + 1) / 2
 
     @torch.no_grad()
     def grad(self, x: Tensor, sigma: Any, *args: Any, **kwargs: Any) -> Tensor:
@@ -96,23 +92,23 @@ class ModelDenoiser(Denoiser):
         if not offers(model, "denoiser"):
             raise OperatorError(f"{type(model).__name__} has neither .denoise nor .score")
         super().__init__(device=model.device)
-        self.of = [model] if not isinstance(model, torch.nn.Module) else model
+        self.of = model
 
     def forward(self, x: Tensor, sigma: Any, **kwargs: Any) -> Tensor:
         """Return the denoised pictures; sigma is a number or `(B,)`, at most what the schedule reaches."""
-        model: Any = self.of[0] if isinstance(self.of, list) else self.of
-        return _denoised(model, x, sigma)
+        return _denoised(self.of, x, sigma)
 
 
 def _denoised(model: Model, x: Tensor, sigma: Any) -> Tensor:
-    t = _times(model, sigma, x)
-    shown = ((2 * x - 1) * per_sample(model.schedule.alpha(t), x)).to(model.dtype)
-    return (denoise(model, shown, t.to(x.device)).to(x.dtype) + 1) / 2
+    shown, t, _ = _shown(model, x, sigma)
+    return (denoise(model, shown, t).to(x.dtype) + 1) / 2
 
 
-def _times(model: Model, sigma: Any, x: Tensor) -> Tensor:
-    """Return the times at which the ratio is `2 sigma`, `(B,)`, float64, at most 1."""
-    return model.schedule.time_of_ratio(2 * _column(sigma, x)).clamp(max=1.0)
+def _shown(model: Model, x: Tensor, sigma: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """Return pictures as a model sees them, the times at which the ratio is `2 sigma`, at most 1, and alpha there."""
+    t = model.schedule.time_of_ratio(2 * _column(sigma, x)).clamp(max=1.0)
+    alpha = model.schedule.alpha(t)
+    return ((2 * x - 1) * per_sample(alpha, x)).to(model.dtype), t.to(x.device), alpha
 
 
 def _column(value: Any, x: Tensor) -> Tensor:

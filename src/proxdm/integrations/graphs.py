@@ -22,9 +22,6 @@ from proxdm.runtime.files import replacing
 from proxdm.samplers.base import Sampler, start_of
 from proxdm.schedules import Schedule
 
-OPSET = 20
-"""ONNX operator set of the files."""
-
 
 class GraphError(ProxdmError, ValueError):
     """A model or a sampler cannot be written as a graph."""
@@ -34,9 +31,9 @@ class _Numbers:
     """A schedule whose values at the times of a grid are plain numbers, which a graph holds as constants."""
 
     def __init__(self, schedule: Schedule, grid: TimeGrid) -> None:
-        self._schedule, self._values = schedule, {}
+        self._schedule, self._values, times = schedule, {}, grid.times.tolist()
         for name in ("alpha", "sigma", "ratio", "alpha_bar", "noise_variance", "initial_std"):
-            self._values[name] = {t: float(getattr(schedule, name)(t)) for t in {t for p in grid.pairs() for t in p}}
+            self._values[name] = {t: float(getattr(schedule, name)(t)) for t in times}
 
     @property  # type: ignore[misc]
     def __class__(self) -> Any:
@@ -52,23 +49,14 @@ class _Numbers:
 
 
 class SamplerGraph(nn.Module):
-    """A sampler of a model on a grid as a module `noise -> samples`.
-
-    Args:
-        model: The model that the sampler asks.
-        network: Its network, whose weights the graph holds.
-        sampler: A sampler that draws no noise.
-        grid: Times to go through.
-        prior: Of the start and the history.
+    """A sampler of a model, whose weights are in `network`, on a grid as a module `noise -> samples`.
 
     Raises:
         StepError: A step is not defined on the grid.
         GraphError: The sampler draws noise, which its first call shows.
     """
 
-    def __init__(
-        self, model: Model, network: nn.Module, sampler: Sampler, grid: TimeGrid, prior: Prior | None = None
-    ) -> None:
+    def __init__(self, model: Model, network: nn.Module, sampler: Sampler, grid: TimeGrid, prior: Prior | None) -> None:
         super().__init__()
         sampler.check(model.schedule, grid)
         self.network = network
@@ -91,112 +79,6 @@ class SamplerGraph(nn.Module):
                          "that draws none, such as multistep")  # fmt: skip
 
 
-def write_torch_export(module: nn.Module, example: tuple[Tensor, ...], path: Path, *, batch: int | None = None) -> Path:
-    """Write a module as a program of torch.export, `.pt2`, and return the path.
-
-    Args:
-        module: The module.
-        example: Inputs.
-        path: The file.
-        batch: A fixed batch size; None leaves it open.
-
-    Raises:
-        GraphError: The module cannot be traced.
-    """
-    program = _program(module, example, batch)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as part, part.open("wb") as file:
-        torch.export.save(program, file)
-    return path
-
-
-def write_onnx(module: nn.Module, example: tuple[Tensor, ...], path: Path, *, batch: int | None = None) -> Path:
-    """Write a module as an ONNX file, weights inside, and return the path; arguments as of :func:`write_torch_export`.
-
-    Raises:
-        GraphError: onnx or onnxscript is missing, or the module cannot be traced.
-    """
-    try:
-        import onnx
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise GraphError(f'ONNX files need onnx and onnxscript ({error}): pip install "proxdm[onnx]"') from error
-    program = _program(module, example, batch)
-    names = ["x", "t", "lam"] if len(example) > 1 else ["noise"]
-    try:
-        made: Any = torch.onnx.export(
-            program,
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=names[: len(example)],
-            output_names=["samples" if len(example) == 1 else "output"],
-            verbose=False,
-        )
-    except Exception as error:  # the exporter raises whatever comes to its mind
-        raise GraphError(f"the model cannot be written as ONNX: {one_line(error)[:300]}") from error
-    compact = _compacted(made.model_proto)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as part:
-        onnx.save(compact, str(part))
-    return path
-
-
-def _compacted(model: Any) -> Any:
-    """Return an ONNX model without notes of its making, and with every array once, in float32 where that is exact.
-
-    Priors compute in float64 with numbers that float32 holds, and once more in float32: half and twice the room.
-    """
-    from onnx import TensorProto, helper, numpy_helper
-
-    known: dict[tuple[bytes, tuple[int, ...]], str] = {}
-    kept, casts, renamed = [], [], {}
-    for tensor in model.graph.initializer:
-        if tensor.data_type not in (TensorProto.FLOAT, TensorProto.DOUBLE):
-            kept.append(tensor)
-            continue
-        value = numpy_helper.to_array(tensor)
-        single = value.astype(np.float32)
-        if not np.array_equal(single, value):
-            kept.append(tensor)
-            continue
-        name = known.setdefault((single.tobytes(), single.shape), f"{tensor.name}.float32")
-        if name == f"{tensor.name}.float32":
-            kept.append(numpy_helper.from_array(single, name))
-        if value.dtype == np.float64:
-            casts.append(helper.make_node("Cast", [name], [tensor.name], to=TensorProto.DOUBLE))
-        else:
-            renamed[tensor.name] = name
-    nodes = list(model.graph.node)
-    for node in nodes:
-        node.input[:] = [renamed.get(name, name) for name in node.input]
-        del node.metadata_props[:]
-        node.doc_string = ""
-    for part, values in (
-        (model.graph.initializer, kept),
-        (model.graph.node, [*casts, *nodes]),
-        (model.graph.value_info, []),
-    ):
-        del part[:]
-        part.extend(values)
-    return model
-
-
-def _program(module: nn.Module, example: tuple[Tensor, ...], batch: int | None) -> torch.export.ExportedProgram:
-    """Return the traced module; its batch is open unless it is fixed."""
-    if batch is not None:
-        example = tuple(one[:1].expand(batch, *one.shape[1:]).contiguous() for one in example)
-    size = torch.export.Dim("batch", min=1, max=4096)
-    shapes = None if batch is not None else tuple({0: size} for _ in example)
-    try:
-        with torch.no_grad():
-            module(*example)  # what is computed once and kept, numbers of whole tensors among it, is not to be traced
-            return torch.export.export(module, example, dynamic_shapes=shapes, strict=False)
-    except GraphError:
-        raise
-    except Exception as error:
-        raise GraphError(f"the model cannot be traced: {one_line(error)[:300]}") from error
-
-
 class OperatorGraph(nn.Module):
     """What a model is for as a module: `(x, t (B,)) -> E[x_0 | x_t]`, or `(x, t, lam) -> prox` of a prox model."""
 
@@ -208,3 +90,78 @@ class OperatorGraph(nn.Module):
         """Return the denoised samples, or the prox."""
         model: Any = self.model
         return model.denoise(x, t) if lam is None else model.prox(x, t, lam)  # type: ignore[no-any-return]
+
+
+def write_graph(module: nn.Module, example: tuple[Tensor, ...], path: Path, batch: int | None) -> None:
+    """Write a module as an ONNX file, `.onnx`, weights inside, or as a program of torch.export, `.pt2`.
+
+    It is traced with `example` inputs; its batch is open unless a size is given.
+
+    Raises:
+        GraphError: onnx or onnxscript is missing, or the module cannot be traced.
+    """
+    to_onnx = path.suffix == ".onnx"
+    if to_onnx:
+        try:
+            import onnx
+            import onnxscript  # noqa: F401
+        except ImportError as error:
+            raise GraphError(f'ONNX files need onnx and onnxscript ({error}): pip install "proxdm[onnx]"') from error
+    if batch is not None:
+        example = tuple(one[:1].expand(batch, *one.shape[1:]).contiguous() for one in example)
+    size = torch.export.Dim("batch", min=1, max=4096)
+    shapes = None if batch is not None else tuple({0: size} for _ in example)
+    names = (["noise"], ["samples"]) if len(example) == 1 else (["x", "t", "lam"][: len(example)], ["output"])
+    try:
+        with torch.no_grad():
+            module(*example)  # what is computed once and kept, numbers of whole tensors among it, is not to be traced
+            made: Any = torch.export.export(module, example, dynamic_shapes=shapes, strict=False)
+        if to_onnx:
+            made = torch.onnx.export(
+                made, dynamo=True, opset_version=20, input_names=names[0], output_names=names[1], verbose=False
+            )
+    except GraphError:
+        raise
+    except Exception as error:  # the exporter raises whatever comes to its mind
+        raise GraphError(f"the model cannot be written as {path.suffix}: {one_line(error)[:300]}") from error
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as part:
+        if to_onnx:
+            onnx.save(_compacted(made.model_proto), str(part))
+        else:
+            with part.open("wb") as file:
+                torch.export.save(made, file)
+
+
+def _compacted(model: Any) -> Any:
+    """Return an ONNX model without notes of its making, and with every array once, in float32 where that is exact.
+
+    Priors compute in float64 with numbers that float32 holds, and once more in float32: half and twice the room.
+    """
+    from onnx import TensorProto, helper, numpy_helper
+
+    graph = model.graph
+    known: dict[tuple[bytes, tuple[int, ...]], str] = {}
+    kept, casts, renamed = [], [], {}
+    for tensor in graph.initializer:
+        value = numpy_helper.to_array(tensor)
+        single = value.astype(np.float32)
+        if value.dtype not in (np.float32, np.float64) or not np.array_equal(single, value):
+            kept.append(tensor)
+            continue
+        name = known.setdefault((single.tobytes(), single.shape), f"{tensor.name}.float32")
+        if name == f"{tensor.name}.float32":
+            kept.append(numpy_helper.from_array(single, name))
+        if value.dtype == np.float64:
+            casts.append(helper.make_node("Cast", [name], [tensor.name], to=TensorProto.DOUBLE))
+        else:
+            renamed[tensor.name] = name
+    nodes = list(graph.node)
+    for node in nodes:
+        node.input[:] = [renamed.get(name, name) for name in node.input]
+        del node.metadata_props[:]
+        node.doc_string = ""
+    for part, values in ((graph.initializer, kept), (graph.node, [*casts, *nodes]), (graph.value_info, [])):
+        del part[:]
+        part.extend(values)
+    return model

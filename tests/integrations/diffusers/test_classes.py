@@ -6,27 +6,21 @@ import pytest
 import torch
 
 from proxdm import sample
-from proxdm.cli import main
 from proxdm.config import ModelConfig
 from proxdm.networks import UNetConfig
 
 diffusers = pytest.importorskip("diffusers")
 from proxdm.integrations.diffusers import load, to_pipeline  # noqa: E402
 from proxdm.integrations.diffusers.meaning import DiffusersError  # noqa: E402
+from small_diffusers import unet  # noqa: E402
+from tiny_models import random_model, shaken  # noqa: E402
 
 TABLE = {"num_train_timesteps": 100, "beta_schedule": "linear"}
 
 
-def shaken(network):
-    """All weights of a network at random: the last layers are 0 at first."""
-    torch.manual_seed(1)
-    for parameter in network.parameters():
-        torch.nn.init.normal_(parameter, std=0.2)
-    return network.eval()
-
-
 @pytest.fixture
 def dit(tmp_path):
+    torch.manual_seed(1)
     network = shaken(
         diffusers.DiTTransformer2DModel(
             num_attention_heads=2, attention_head_dim=4, in_channels=3, out_channels=6, num_layers=1, sample_size=8,
@@ -45,7 +39,7 @@ def dit(tmp_path):
     return tmp_path / "dit", network
 
 
-def test_a_dit_is_a_model_of_classes(dit, tmp_path, capsys):
+def test_a_dit_is_a_model_of_classes(dit, tmp_path, succeeds):
     folder, network = dit
     model = load(folder)
     assert model.classes == ("tench", "shark", "hen", "owl")
@@ -58,18 +52,11 @@ def test_a_dit_is_a_model_of_classes(dit, tmp_path, capsys):
     assert not torch.allclose(owls, sample(model, "ddim", 2, (2, 3, 8, 8), classes="hen", guidance=1.5, seed=0))
     out = str(tmp_path / "owls.npz")
     told = ["--class", "owl", "--guidance", "1.5", "--sampler", "ddim", "--steps", "2", "-n", "2", "--out", out]
-    assert main(["sample", f"hf:{folder}", *told]) == 0
-    assert "4 evaluations each" in capsys.readouterr().out
+    assert "4 evaluations each" in succeeds("sample", f"hf:{folder}", *told).out
 
 
 def test_a_unet_of_classes_knows_of_no_absence(tmp_path):
-    network = shaken(
-        diffusers.UNet2DModel(
-            sample_size=8, in_channels=1, out_channels=1, block_out_channels=(32,), layers_per_block=1,
-            down_block_types=("DownBlock2D",), up_block_types=("UpBlock2D",), num_class_embeds=3, norm_num_groups=8,
-        )
-    )  # fmt: skip
-    network.save_pretrained(tmp_path)
+    unet(num_class_embeds=3).save_pretrained(tmp_path)
     model = load(tmp_path, scheduler=diffusers.DDPMScheduler(**TABLE))
     assert model.classes == ("0", "1", "2")
     x = sample(model, "ddim", 2, (3, 1, 8, 8), seed=0)
@@ -82,8 +69,7 @@ def test_a_unet_of_classes_knows_of_no_absence(tmp_path):
 @pytest.mark.parametrize("kind", ["score", "prox"])
 def test_ours_goes_out_and_comes_back(kind, tmp_path):
     config = UNetConfig(1, 12, (1,), (), 1, 0.0, "time" if kind == "score" else "time-lam", classes=2)
-    model = ModelConfig(kind, (1, 8, 8), config, classes=("cat", "dog")).build()
-    shaken(model)
+    model = random_model(ModelConfig(kind, (1, 8, 8), config, classes=("cat", "dog")))
     pipeline = to_pipeline(model)
     pipeline.save_pretrained(tmp_path)
     if kind == "score":

@@ -21,16 +21,16 @@ from diffusers import (
     LDMPipeline,
     StableDiffusionImg2ImgPipeline,
     StableDiffusionPipeline,
-    UNet2DConditionModel,
     VQModel,
 )
 
 import proxdm
 from proxdm.grids import TimeGrid
 from proxdm.integrations.diffusers import ProxMultistepScheduler, from_denoiser
+from proxdm.integrations.diffusers.meaning import schedule_of
 from proxdm.noise import GivenNoise
-from proxdm.priors import PriorError
-from small_diffusers import pipeline, prior, unet
+from small_diffusers import conditional_unet, pipeline, unet
+from tiny_models import random_prior
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 
@@ -44,16 +44,22 @@ def ours(network, config, shape, steps, wanted, **condition):
     return proxdm.sample(model, "multistep", steps, shape, prior=wanted or False, generator=seeded(), start=None)
 
 
-def close(images, x):
-    torch.testing.assert_close(
-        torch.as_tensor(images.images).permute(0, 3, 1, 2), (x / 2 + 0.5).clamp(0, 1), rtol=0, atol=1e-5
-    )
+def close(images, x, atol=1e-5):
+    found = torch.as_tensor(images.images).permute(0, 3, 1, 2)
+    torch.testing.assert_close(found, (x / 2 + 0.5).clamp(0, 1), rtol=0, atol=atol)
 
 
-def of(schedule: str, shape=(1, 8, 8)):
-    """A prior, its curve found for a schedule."""
-    found = prior(shape)
-    return replace(found, curve=replace(found.curve, schedule=schedule))
+def prior_for(scheduler, shape=(1, 8, 8)):
+    return random_prior(shape, schedule=schedule_of(scheduler.config))
+
+
+def drawn(pipe, count, steps):
+    return pipe(batch_size=count, num_inference_steps=steps, generator=seeded(), output_type="np")
+
+
+@pytest.fixture
+def pipe():
+    return pipeline()
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 8])
@@ -61,9 +67,9 @@ def of(schedule: str, shape=(1, 8, 8)):
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
 def test_ddpm_pipeline(steps, attached, prediction):
     pipe = pipeline(prediction_type=prediction)
-    schedule = str(from_denoiser(pipe.unet, pipe.scheduler, (1, 8, 8)).schedule)
-    x = ours(pipe.unet, pipe.scheduler, (3, 1, 8, 8), steps, of(schedule))
-    scheduler = ProxMultistepScheduler.from_config(pipe.scheduler.config, prior=of(schedule))
+    prior = prior_for(pipe.scheduler)
+    x = ours(pipe.unet, pipe.scheduler, (3, 1, 8, 8), steps, prior)
+    scheduler = ProxMultistepScheduler.from_config(pipe.scheduler.config, prior=prior)
     calls = []
     pipe.unet.register_forward_hook(lambda *_: calls.append(1))
     if attached:
@@ -73,30 +79,28 @@ def test_ddpm_pipeline(steps, attached, prediction):
     for _ in range(2):  # a pipeline is used more than once
         calls.clear()
         with nullcontext() if attached else pytest.warns(UserWarning, match="attach"):
-            images = pipe(batch_size=3, num_inference_steps=steps, generator=seeded(), output_type="np")
+            images = drawn(pipe, 3, steps)
         close(images, x)
         assert len(calls) == steps + (not attached)
 
 
-def test_attached_twice_it_warms_up_once():
-    pipe = pipeline()
-    schedule = str(from_denoiser(pipe.unet, pipe.scheduler, (1, 8, 8)).schedule)
-    x = ours(pipe.unet, pipe.scheduler, (3, 1, 8, 8), 3, of(schedule))
-    scheduler, other = (ProxMultistepScheduler.from_config(pipe.scheduler.config, prior=of(schedule)) for _ in range(2))
+def test_attached_twice_it_warms_up_once(pipe):
+    prior = prior_for(pipe.scheduler)
+    x = ours(pipe.unet, pipe.scheduler, (3, 1, 8, 8), 3, prior)
+    scheduler, other = (ProxMultistepScheduler.from_config(pipe.scheduler.config, prior=prior) for _ in range(2))
     for one in (scheduler, other, scheduler, scheduler):
         one.attach(pipe)
-    close(pipe(batch_size=3, num_inference_steps=3, generator=seeded(), output_type="np"), x)
+    close(drawn(pipe, 3, 3), x)
     pipe.scheduler = DDPMScheduler.from_config(pipe.scheduler.config)  # another scheduler is not disturbed
     pipe(batch_size=1, num_inference_steps=2, output_type="np")
 
 
-def test_without_a_prior_it_is_the_usual_multistep():
-    pipe = pipeline()
+def test_without_a_prior_it_is_the_usual_multistep(pipe):
     x = ours(pipe.unet, pipe.scheduler, (3, 1, 8, 8), 6, None)
     pipe.scheduler = ProxMultistepScheduler.from_config(pipe.scheduler.config)
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
-        close(pipe(batch_size=3, num_inference_steps=6, generator=seeded(), output_type="np"), x)
+        close(drawn(pipe, 3, 6), x)
 
 
 def test_unconditional_latent_pipeline():
@@ -104,29 +108,21 @@ def test_unconditional_latent_pipeline():
     vqvae = VQModel(3, 3, block_out_channels=(8, 8), norm_num_groups=4, latent_channels=1, num_vq_embeddings=8,
                     down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2)  # fmt: skip
     network, scheduler = unet(), DDIMScheduler(beta_schedule="scaled_linear")
-    wanted = of(str(from_denoiser(network, scheduler, (1, 8, 8)).schedule))
+    prior = prior_for(scheduler)
     pipe = LDMPipeline(vqvae=vqvae, unet=network, scheduler=scheduler)
-    pipe.scheduler = ProxMultistepScheduler.from_config(scheduler.config, prior=wanted)
-    latents = ours(network, scheduler, (2, 1, 8, 8), 3, wanted)
+    pipe.scheduler = ProxMultistepScheduler.from_config(scheduler.config, prior=prior)
+    latents = ours(network, scheduler, (2, 1, 8, 8), 3, prior)
     with torch.no_grad():
         x = vqvae.decode(latents / vqvae.config.scaling_factor).sample
-    images = pipe(batch_size=2, num_inference_steps=3, generator=seeded(), output_type="np").images
-    torch.testing.assert_close(
-        torch.as_tensor(images), (x / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1), rtol=0, atol=1e-4
-    )
+    close(drawn(pipe, 2, 3), x, atol=1e-4)
 
 
 def stable_diffusion(kind=StableDiffusionPipeline):
-    torch.manual_seed(2)
-    network = UNet2DConditionModel(
-        sample_size=8, in_channels=4, out_channels=4, block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        cross_attention_dim=8, attention_head_dim=4,
-    )  # fmt: skip
+    network = conditional_unet()
     vae = AutoencoderKL(3, 3, latent_channels=4, block_out_channels=(8,), norm_num_groups=4)
     scheduler = DPMSolverMultistepScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
     return kind(
-        vae=vae, text_encoder=None, tokenizer=None, unet=network.eval(), scheduler=scheduler, safety_checker=None,
+        vae=vae, text_encoder=None, tokenizer=None, unet=network, scheduler=scheduler, safety_checker=None,
         feature_extractor=None, requires_safety_checker=False,
     )  # fmt: skip
 
@@ -135,15 +131,11 @@ def stable_diffusion(kind=StableDiffusionPipeline):
 def test_stable_diffusion_with_guidance(guidance):
     pipe = stable_diffusion()
     told, untold = torch.randn(2, 1, 4, 8, generator=seeded(9))
-    condition = {
-        "condition": {"encoder_hidden_states": told},
-        "unconditional": {"encoder_hidden_states": untold},
-        "guidance": guidance,
-    }
-    model = from_denoiser(pipe.unet, pipe.scheduler, (4, 8, 8), **condition)
-    start, wanted = 2.0, of(str(model.schedule), (4, 8, 8))
-    x = proxdm.sample(model, "multistep", 3, (2, 4, 8, 8), prior=wanted, start=start, generator=seeded())
-    pipe.scheduler = ProxMultistepScheduler.from_config(pipe.scheduler.config, prior=wanted, start=start)
+    conditions = ({"encoder_hidden_states": one} for one in (told, untold))
+    model = from_denoiser(pipe.unet, pipe.scheduler, (4, 8, 8), *conditions, guidance)
+    begin = {"prior": prior_for(pipe.scheduler, (4, 8, 8)), "start": 2.0}
+    x = proxdm.sample(model, "multistep", 3, (2, 4, 8, 8), **begin, generator=seeded())
+    pipe.scheduler = ProxMultistepScheduler.from_config(pipe.scheduler.config, **begin)
     found = pipe(
         prompt_embeds=told.repeat(2, 1, 1), negative_prompt_embeds=untold.repeat(2, 1, 1), guidance_scale=guidance,
         num_inference_steps=3, generator=seeded(), output_type="latent", height=8, width=8,
@@ -180,7 +172,7 @@ def test_image_to_image_starts_at_the_noised_picture():
 
 
 def test_img2img_and_inpainting_are_not_warmed_up():
-    scheduler = ProxMultistepScheduler(prior=prior())
+    scheduler = ProxMultistepScheduler(prior=random_prior())
     scheduler.set_timesteps(4)
     x = torch.randn(2, 1, 8, 8, generator=seeded())
     noised = scheduler.add_noise(x, x, scheduler.timesteps[:1].repeat(2))
@@ -193,37 +185,27 @@ def test_img2img_and_inpainting_are_not_warmed_up():
     assert scheduler.scale_model_input(x) is not x
 
 
-def test_half_precision_is_computed_in_float32():
-    pipe, half = pipeline(), pipeline()
-    schedule = str(from_denoiser(pipe.unet, pipe.scheduler, (1, 8, 8)).schedule)
-    for one in (pipe, half):
-        ProxMultistepScheduler.from_config(one.scheduler.config, prior=of(schedule)).attach(one)
-    half.unet.to(torch.float16)
-    images = half(batch_size=2, num_inference_steps=3, generator=seeded(), output_type="np")
-    assert torch.as_tensor(images.images).isfinite().all()
+def test_half_precision_is_computed_in_float32(pipe):
+    ProxMultistepScheduler.from_config(pipe.scheduler.config, prior=random_prior()).attach(pipe)
+    pipe.unet.to(torch.float16)
+    assert torch.as_tensor(drawn(pipe, 2, 3).images).isfinite().all()
 
 
-def test_saved_with_its_prior_and_read_back(tmp_path):
-    pipe = pipeline()
-    schedule = str(from_denoiser(pipe.unet, pipe.scheduler, (1, 8, 8)).schedule)
-    ProxMultistepScheduler.from_config(pipe.scheduler.config, prior=of(schedule)).attach(pipe)
+def test_saved_with_its_prior_and_read_back(pipe, tmp_path):
+    ProxMultistepScheduler.from_config(pipe.scheduler.config, prior=random_prior()).attach(pipe)
     pipe.save_pretrained(tmp_path)
     again = DDPMPipeline.from_pretrained(tmp_path)
     assert isinstance(again.scheduler, ProxMultistepScheduler)
     again.scheduler.attach(again)
-    first, second = (
-        one(batch_size=2, num_inference_steps=2, generator=seeded(), output_type="np") for one in (pipe, again)
-    )
-    assert (first.images == second.images).all()
-    alone = ProxMultistepScheduler.from_pretrained(tmp_path, subfolder="scheduler")
-    assert alone.prior.shape == (1, 8, 8)
-    assert (
-        ProxMultistepScheduler.from_pretrained(tmp_path, subfolder="scheduler", prior=prior()).prior.curve is not None
-    )
+    assert (drawn(pipe, 2, 2).images == drawn(again, 2, 2).images).all()
+    other = random_prior((4, 8, 8))
+    assert ProxMultistepScheduler.from_pretrained(tmp_path, subfolder="scheduler").prior.shape == (1, 8, 8)
+    assert ProxMultistepScheduler.from_pretrained(tmp_path, subfolder="scheduler", prior=other).prior is other
 
 
 def test_flow_configuration_is_understood():
-    scheduler = ProxMultistepScheduler.from_config(FlowMatchEulerDiscreteScheduler(shift=3.0).config, prior=prior())
+    config = FlowMatchEulerDiscreteScheduler(shift=3.0).config
+    scheduler = ProxMultistepScheduler.from_config(config, prior=random_prior())
     assert str(scheduler.schedule) == "Flow()"
     scheduler.set_timesteps(2)
     assert scheduler.timesteps[0].item() == pytest.approx(1000 * float(scheduler.grid.times[0]))
@@ -235,14 +217,9 @@ def test_flow_configuration_is_understood():
         (lambda: ProxMultistepScheduler(prediction_type="noise"), "prediction_type = 'noise'"),
         (lambda: ProxMultistepScheduler().set_timesteps(3, timesteps=[9, 5, 1]), "leave timesteps out"),
         (lambda: ProxMultistepScheduler(prior=None, start=1.0).set_timesteps(3), "needs a prior"),
+        (lambda: ProxMultistepScheduler(prior=replace(random_prior(), curve=None)).set_timesteps(2), "start="),
     ],
 )
 def test_bad_input(call, words):
     with pytest.raises(ValueError, match=words):
         call()
-
-
-def test_prior_without_a_start_says_how_to_find_one():
-    scheduler = ProxMultistepScheduler.from_config(DDPMScheduler().config, prior=replace(prior(), curve=None))
-    with pytest.raises(PriorError, match="start="):
-        scheduler.set_timesteps(2)

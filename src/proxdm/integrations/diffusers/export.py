@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import count
 from typing import Any
 
 import torch
-from diffusers import ConfigMixin, DDPMPipeline, DDPMScheduler, DiffusionPipeline, ImagePipelineOutput, ModelMixin
+from diffusers import (
+    ConfigMixin,
+    DDPMPipeline,
+    DDPMScheduler,
+    DiffusionPipeline,
+    ImagePipelineOutput,
+    ModelMixin,
+    UNet2DModel,
+)
 from diffusers.configuration_utils import register_to_config
+from diffusers.image_processor import VaeImageProcessor
 from diffusers.models.unets.unet_2d import UNet2DOutput
 from torch import Tensor
 
-from proxdm.checkpoints.portable import describe_model, model_config
+from proxdm.checkpoints.portable import model_config
 from proxdm.config import ModelConfig, from_json, to_json
 from proxdm.generation import default_sampler, default_steps
 from proxdm.integrations.diffusers.meaning import PREDICTIONS, DiffusersError, time_of
@@ -21,9 +31,7 @@ from proxdm.networks import UNetConfig
 from proxdm.operators import offers
 from proxdm.samplers import sample
 from proxdm.samplers.external import TABLE, betas_of
-from proxdm.schedules import Flow, Schedule, VariancePreserving
-
-PREDICTION_TYPES = {name: prediction for prediction, name in PREDICTIONS.items()}
+from proxdm.schedules import Flow, VariancePreserving
 
 
 class NetworkModel(ModelMixin, ConfigMixin):
@@ -41,9 +49,7 @@ class NetworkModel(ModelMixin, ConfigMixin):
         self, description: str, in_channels: int = 3, out_channels: int = 3, sample_size: tuple[int, int] = (32, 32)
     ) -> None:
         super().__init__()
-        described = from_json(description, ModelConfig)
-        self.model: LearnedModel = described.build()
-        self.model.config = described
+        self.model: LearnedModel = from_json(description, ModelConfig).build()
 
     def forward(
         self,
@@ -62,9 +68,9 @@ class NetworkModel(ModelMixin, ConfigMixin):
         t = time_of(model.schedule, index, TABLE)
         if lam is not None:
             out = model.prox(sample, t, lam, class_labels)
-        elif model.parametrisation.name in PREDICTION_TYPES:
+        elif PREDICTIONS[_prediction_type(model)] == model.parametrisation.name:
             out = model(sample, t, class_labels)
-        else:  # EDM's is in no scheduler with betas: the noise that it stands for is
+        else:
             out = model.epsilon(sample, t, class_labels)
         return UNet2DOutput(sample=out) if return_dict else (out,)
 
@@ -114,11 +120,7 @@ class ProxPipeline(DiffusionPipeline):
             classes=classes,
             guidance=guidance_scale,
         )
-        images: Any = (x / 2 + 0.5).clamp(0, 1)
-        if output_type != "pt":
-            images = images.cpu().permute(0, 2, 3, 1).numpy()
-        if output_type == "pil":
-            images = self.numpy_to_pil(images)
+        images = VaeImageProcessor().postprocess(x, output_type)
         return ImagePipelineOutput(images=images) if return_dict else (images,)
 
 
@@ -131,7 +133,7 @@ def to_diffusers(model: LearnedModel) -> Any:
     Raises:
         DiffusersError: The model has no configuration of pictures.
     """
-    described = describe_model(model, model_config(model.config).shape) if model.config is not None else None
+    described = None if model.config is None else model_config(model.config)
     if described is None or len(described.shape) != 3:
         raise DiffusersError("only models of pictures (C, H, W) with a configuration become models of diffusers")
     if _is_unet2d(model):
@@ -158,22 +160,25 @@ def to_pipeline(model: LearnedModel, prior: Any = None) -> Any:
     network, prior = to_diffusers(model), prior or model.prior
     if not offers(model, "denoiser"):
         return ProxPipeline(network)
-    config = scheduler_config(model.schedule, model.parametrisation.name)
-    if prior is None and not isinstance(model.schedule, Flow):
+    schedule, config = model.schedule, {"num_train_timesteps": TABLE, "prediction_type": _prediction_type(model)}
+    if isinstance(schedule, VariancePreserving):
+        config["trained_betas"] = betas_of(schedule)
+    elif config["prediction_type"] != "flow_prediction":
+        raise DiffusersError(
+            f"{schedule} with predictions of {model.parametrisation.name} is neither variance-preserving nor a "
+            "rectified flow with predictions of flow, as the pipelines of diffusers are"
+        )
+    if prior is None and not isinstance(schedule, Flow):
         return DDPMPipeline(network, DDPMScheduler(**config, clip_sample=False, timestep_spacing="trailing"))
     scheduler = ProxMultistepScheduler.from_config(config, prior=prior)
     # The pipeline's own class makes a DDPMScheduler of nothing: it takes any scheduler.
     return scheduler.attach(DDPMPipeline(network, scheduler))
 
 
-def scheduler_config(schedule: Schedule, parametrisation: str) -> dict[str, Any]:
-    """Return what a scheduler of diffusers is to know of a model: betas and the meaning of its output."""
-    prediction = PREDICTION_TYPES.get(parametrisation, "epsilon")
-    if isinstance(schedule, Flow):
-        return {"num_train_timesteps": TABLE, "prediction_type": "flow_prediction"}
-    if not isinstance(schedule, VariancePreserving):
-        raise DiffusersError(f"{schedule} is not variance-preserving, as the pipelines of diffusers are")
-    return {"num_train_timesteps": TABLE, "trained_betas": betas_of(schedule), "prediction_type": prediction}
+def _prediction_type(model: LearnedModel) -> str:
+    """Return what a score model is said to predict: the noise, where schedulers with its schedule do not know more."""
+    known = ["flow_prediction"] if isinstance(model.schedule, Flow) else ["epsilon", "sample", "v_prediction"]
+    return next((name for name in known if PREDICTIONS[name] == model.parametrisation.name), "epsilon")
 
 
 def _is_unet2d(model: LearnedModel) -> bool:
@@ -185,15 +190,13 @@ def _is_unet2d(model: LearnedModel) -> bool:
         and config.patch == 1
         and not config.classes
         and config.width % 32 == 0
-        and model.parametrisation.name in PREDICTION_TYPES
         and not isinstance(model.schedule, Flow)
+        and PREDICTIONS[_prediction_type(model)] == model.parametrisation.name
     )
 
 
 def _unet2d(model: LearnedModel, described: ModelConfig) -> Any:
     """Return a UNet2DModel with the weights of a network."""
-    from diffusers import UNet2DModel
-
     config: Any = model.network.config
     levels = range(len(config.mult))
     out = UNet2DModel(
@@ -212,10 +215,11 @@ def _unet2d(model: LearnedModel, described: ModelConfig) -> Any:
         norm_num_groups=32,
         norm_eps=1e-5,
     )
-    names = _names(config)
-    state = {theirs: model.network.state_dict()[ours].clone() for ours, theirs in names.items()}
-    for key in [key for key in state if ".attentions." in key and key.endswith("weight") and "group_norm" not in key]:
-        state[key] = state[key].flatten(1)  # 1x1 convolutions are linear layers there
+    layers, state = _layers(config), {}
+    for ours, value in model.network.state_dict().items():
+        layer, kind = ours.rsplit(".", 1)
+        linear = ".attention." in layer and value.ndim == 4  # 1x1 convolutions are linear layers there
+        state[f"{layers[layer]}.{kind}"] = value.flatten(1) if linear else value
     # Index i is the time (i + 1)/T: sin(w (i + 1)) and cos(w (i + 1)) are a rotation of sin(w i) and cos(w i).
     key = "time_embedding.linear_1.weight"
     half = config.width // 2
@@ -226,35 +230,21 @@ def _unet2d(model: LearnedModel, described: ModelConfig) -> Any:
     return out.to(model.device)
 
 
-def _names(config: UNetConfig) -> dict[str, str]:
-    """Return the names of a UNet2DModel's parameters by ours."""
+def _layers(config: UNetConfig) -> dict[str, str]:
+    """Return the names of a UNet2DModel's layers by ours."""
     pairs = {"head": "conv_in", "tail.0": "conv_norm_out", "tail.2": "conv_out"}
     pairs |= {"embedding.time.hidden": "time_embedding.linear_1", "embedding.time.out": "time_embedding.linear_2"}
-    blocks, last, levels = config.num_res_blocks, len(config.mult) - 1, len(config.mult)
-    place = 0
-    for level in range(levels):
-        for block in range(blocks):
-            pairs |= _block(f"down.{place}", f"down_blocks.{level}", block, level in config.attention)
-            place += 1
-        if level < last:
-            pairs[f"down.{place}.conv"] = f"down_blocks.{level}.downsamplers.0.conv"
-            place += 1
     pairs |= _block("middle.0", "mid_block", 0, True) | _block("middle.1", "mid_block", 1, False)
-    place = 0
-    for up, level in enumerate(reversed(range(levels))):
-        for block in range(blocks + 1):
-            pairs |= _block(f"up.{place}", f"up_blocks.{up}", block, level in config.attention)
-            place += 1
-        if level > 0:
-            pairs[f"up.{place}.conv"] = f"up_blocks.{up}.upsamplers.0.conv"
-            place += 1
-    with torch.device("meta"):
-        ours = config.build((config.channels, 0, 0), 1).state_dict()
-    found = {}
-    for key in ours:
-        stem, kind = key.rsplit(".", 1)
-        found[key] = f"{pairs[stem]}.{kind}"
-    return found
+    down = list(range(len(config.mult)))
+    for way, levels, blocks in (("down", down, config.num_res_blocks), ("up", down[::-1], config.num_res_blocks + 1)):
+        place = count()
+        for number, level in enumerate(levels):
+            theirs = f"{way}_blocks.{number}"
+            for block in range(blocks):
+                pairs |= _block(f"{way}.{next(place)}", theirs, block, level in config.attention)
+            if level != levels[-1]:
+                pairs[f"{way}.{next(place)}.conv"] = f"{theirs}.{way}samplers.0.conv"
+    return pairs
 
 
 def _block(ours: str, theirs: str, number: int, attention: bool) -> dict[str, str]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from diffusers import DDPMScheduler
 from torch import Tensor
 
 from proxdm.errors import ProxdmError
@@ -16,7 +17,6 @@ PREDICTIONS = {"epsilon": "epsilon", "sample": "x0", "v_prediction": "v", "flow_
 
 LEAST_ALPHA_BAR = 2.0**-24
 """At most this stands for 0 at the end of a table of betas with "zero terminal SNR", as in diffusers' own solvers."""
-
 
 BETAS = {"beta_schedule", "trained_betas"}
 """What a scheduler with a table of betas has in its configuration."""
@@ -32,8 +32,6 @@ def schedule_of(config: Mapping[str, Any]) -> Schedule:
     Raises:
         DiffusersError: It has neither (EDM's, and variance-exploding ones).
     """
-    from diffusers import DDPMScheduler
-
     if prediction_of(config) == "flow":
         return Flow()
     if not BETAS & set(config):

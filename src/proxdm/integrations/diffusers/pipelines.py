@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import torch
 from torch import Tensor, nn
 
@@ -20,14 +21,22 @@ from proxdm.checkpoints.portable import read_grids
 from proxdm.checkpoints.store import GRIDS_FILE, PRIOR_FILE
 from proxdm.config import ModelConfig
 from proxdm.errors import one_line
+from proxdm.integrations.diffusers.export import NetworkModel
 from proxdm.integrations.diffusers.meaning import DiffusersError, index_of, prediction_of, schedule_of
 from proxdm.models import ScoreModel
 from proxdm.networks import ExternalNetwork
-from proxdm.priors import Prior, load_prior
+from proxdm.priors import load_prior
 from proxdm.schedules import Schedule
 
 NETWORKS = ("unet", "transformer")
 AUTOENCODERS = ("vae", "vqvae")
+
+CONDITIONS = {
+    "cross_attention_dim": "encoder_hidden_states",
+    "num_class_embeds": "class_labels",
+    "class_embed_type": "class_labels",
+}
+"""What a network is to be told if its configuration has a value."""
 
 Denoise = Callable[..., Any]
 """`(x, timestep, **condition) -> output`, a tensor or something with the attribute `sample`."""
@@ -37,32 +46,24 @@ class Conditioned(nn.Module):
     """A network of diffusers as `(x, t) -> F`, under a condition and with guidance.
 
     `F = F_0 + guidance (F_c - F_0)`, F_0 under the condition `unconditional` (Ho and Salimans 2022); F_c alone without.
-
-    Args:
-        denoiser: The network, or any callable of its form.
-        schedule: Whose times t are.
-        length: T, the number of timesteps.
-        condition: Keyword arguments of every call; tensors with a batch of 1 are repeated.
-        unconditional: The same for F_0.
-        guidance: Its weight; 1 is none.
+    The arguments are those of :func:`from_denoiser`, and the length T of the table of timesteps.
     """
 
     def __init__(
         self,
         denoiser: Denoise,
         schedule: Schedule,
-        length: int = 1000,
-        condition: Mapping[str, Any] | None = None,
-        unconditional: Mapping[str, Any] | None = None,
-        guidance: float = 1.0,
+        length: int,
+        condition: Mapping[str, Any] | None,
+        unconditional: Mapping[str, Any] | None,
+        guidance: float,
     ) -> None:
         super().__init__()
         if guidance != 1 and unconditional is None:
             raise DiffusersError(f"guidance = {guidance:g} needs what it leads away from: unconditional=")
         self.denoiser, self.schedule, self.length = denoiser, schedule, length
         self.condition, self.unconditional, self.guidance = condition or {}, unconditional, guidance
-        self.classes: int = 0
-        self.knows_any: bool = True
+        self.classes, self.knows_any = 0, True
 
     def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return the output for x `(B, C, *)` at times `(B,)`, its first C channels: the rest are learned variances.
@@ -119,23 +120,20 @@ def load(
     """
     folder = _folder(str(source))
     parts = _read(folder / "model_index.json") or {}
-    part = next((name for name in NETWORKS if name in parts), None)
-    place = folder / part if part else folder
-    network = _network(place, parts.get(part) if part else None)
-    if scheduler is None:
-        scheduler = next(
-            (
-                found
-                for path in (folder / "scheduler" / "scheduler_config.json", folder / "scheduler_config.json")
-                if (found := _read(path)) is not None
-            ),
-            None,
-        )
+    part = next((name for name in NETWORKS if name in parts), "")
+    network = _network(folder / part, parts.get(part))
+    for place in (folder / "scheduler", folder):
+        scheduler = _read(place / "scheduler_config.json") if scheduler is None else scheduler
     if scheduler is None:
         raise DiffusersError(f"{source} has no scheduler: name the one it was trained with, scheduler=DDPMScheduler()")
     config = network.config
     classes, knows_any = ((), True) if condition else _classes(network, parts)
-    _check_condition(config, {"class_labels": None, **(condition or {})} if classes else condition)
+    told = {*(condition or ()), *(("class_labels",) if classes else ())}
+    if missing := [wanted for key, wanted in CONDITIONS.items() if config.get(key) is not None and wanted not in told]:
+        raise DiffusersError(
+            f"the network is conditional: give condition={{'{missing[0]}': tensor}} to load, with unconditional= for "
+            "guidance"
+        )
     channels, size = int(config.in_channels), getattr(config, "sample_size", None)
     if size is None:
         raise DiffusersError(f"the network of {source} does not say its sample_size; use from_denoiser(shape=...)")
@@ -149,16 +147,12 @@ def load(
     model.vae = None if coder is None else str(folder / coder)
     for path in (folder / PRIOR_FILE, folder / "scheduler" / PRIOR_FILE):
         if model.prior is None and path.is_file():
-            model.prior = _of(load_prior(path), model)
+            prior = load_prior(path)  # its gains are in ratios, whatever the table of the network's betas
+            curve = None if prior.curve is None else replace(prior.curve, schedule=str(model.schedule))
+            model.prior = replace(prior, curve=curve)
     if (path := folder / GRIDS_FILE).is_file():
         model.grids = read_grids(path.read_text(encoding="utf-8"), path)
     return model
-
-
-def _of(prior: Prior, model: ScoreModel) -> Prior:
-    """Return the prior that is kept with a network, whose gains are in ratios, whatever the table of its betas."""
-    curve = prior.curve
-    return prior if curve is None else replace(prior, curve=replace(curve, schedule=str(model.schedule)))
 
 
 def from_denoiser(
@@ -229,12 +223,7 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 def _network(folder: Path, named: list[str] | None) -> Any:
     """Return the network in a folder, of the class that the pipeline or the network itself names."""
-    import diffusers
-
-    config = _read(folder / "config.json") or {}
-    name = named[1] if named else config.get("_class_name")
-    from proxdm.integrations.diffusers.export import NetworkModel
-
+    name = named[1] if named else (_read(folder / "config.json") or {}).get("_class_name")
     kind = NetworkModel if name == NetworkModel.__name__ else getattr(diffusers, str(name), None)
     if kind is None:
         raise DiffusersError(f"{folder} holds no network of diffusers (class {name or 'unknown'})")
@@ -258,17 +247,3 @@ def _classes(network: Any, parts: Mapping[str, Any]) -> tuple[tuple[str, ...], b
         count, knows_any = config.get("num_class_embeds"), False
     names: Mapping[str, str] = parts.get("id2label") or {}
     return tuple(str(names.get(str(i), i)) for i in range(count or 0)), knows_any
-
-
-def _check_condition(config: Any, condition: Mapping[str, Any] | None) -> None:
-    """Raise a DiffusersError if a network needs a condition that is not given."""
-    wanted = []
-    if config.get("cross_attention_dim") is not None:
-        wanted.append("encoder_hidden_states")
-    if config.get("num_class_embeds") is not None or config.get("class_embed_type") is not None:
-        wanted.append("class_labels")
-    if missing := [name for name in wanted if name not in (condition or {})]:
-        raise DiffusersError(
-            f"the network is conditional: give condition={{'{missing[0]}': tensor}} to load, with unconditional= for "
-            "guidance"
-        )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 from weakref import WeakKeyDictionary
@@ -23,6 +23,7 @@ from proxdm.checkpoints.store import PRIOR_FILE
 from proxdm.grids import TimeGrid
 from proxdm.integrations.diffusers.meaning import DiffusersError, index_of, prediction_of, schedule_of, time_of
 from proxdm.models import SCORE_PARAMETRISATIONS
+from proxdm.operators import Ask, FunctionModel
 from proxdm.priors import Prior, load_prior, save_prior
 from proxdm.samplers import find_sampler
 from proxdm.samplers.base import choose_grid, start_of
@@ -32,26 +33,16 @@ _HOOKS: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 
 
 class _Timesteps(Tensor):
-    """Timesteps that say the current one again where a pipeline has spent it on noise (see :meth:`attach`)."""
+    """Timesteps that say the first one again where a pipeline has spent it on noise (see :meth:`attach`)."""
 
-    again: Callable[[], bool] | None = None
+    scheduler: ProxMultistepScheduler | None = None
 
     def __iter__(self) -> Iterator[Tensor]:
-        again = self.again
         for value in self.as_subclass(Tensor).unbind():
             yield value
-            while again is not None and again():
+            if self.scheduler is not None and self.scheduler._again:
+                self.scheduler._again = False
                 yield value
-
-
-class _Given:
-    """What a sampler asks, when the answer is there already."""
-
-    def __init__(self, schedule: Any, prior: Prior | None, answer: Tensor) -> None:
-        self.schedule, self.prior, self.answer = schedule, prior, answer
-
-    def denoise(self, x: Tensor, t: float) -> Tensor:
-        return self.answer
 
 
 class ProxMultistepScheduler(SchedulerMixin, ConfigMixin):
@@ -170,10 +161,10 @@ class ProxMultistepScheduler(SchedulerMixin, ConfigMixin):
         )
         indices = index_of(self.schedule, self.grid.times[:-1], self.config.num_train_timesteps)
         timesteps: Any = indices.to(device=device, dtype=torch.float32).as_subclass(_Timesteps)
-        timesteps.again = self._says_again
+        timesteps.scheduler = self
         self.timesteps = timesteps
-        self._index: int | None = None
-        self._begin: int | None = None
+        self.step_index: int | None = None  # the step that comes next; None before the first
+        self.begin_index: int | None = None  # where to start, if the pipeline says
         self._carry: Any = None
         self._again = False
         # What the pipeline holds: noise, noise whose warm start the network was shown, or samples on their way.
@@ -181,19 +172,9 @@ class ProxMultistepScheduler(SchedulerMixin, ConfigMixin):
 
     def set_begin_index(self, begin_index: int = 0) -> None:
         """Start at that timestep, as img2img does."""
-        self._begin = begin_index
+        self.begin_index = begin_index
         if begin_index:
             self._holds = "samples"
-
-    @property
-    def begin_index(self) -> int | None:
-        """Where to start, if the pipeline says."""
-        return self._begin
-
-    @property
-    def step_index(self) -> int | None:
-        """The step that comes next; None before the first."""
-        return self._index
 
     def scale_model_input(self, sample: Tensor, timestep: Any = None) -> Tensor:
         """Return what the network is to be shown: the warm start of the first noise, later the samples themselves."""
@@ -228,22 +209,27 @@ class ProxMultistepScheduler(SchedulerMixin, ConfigMixin):
                 stacklevel=2,
             )
             self._holds, self._again = "samples", True
-            return _output(self._warmed(sample), return_dict)
-        if self._holds == "shown":
-            self._holds, sample = "samples", self._warmed(sample)
-        first = self._index is None
-        index = self._find(timestep) if self._index is None else self._index
+            x = self._warmed(sample)
+        else:
+            if self._holds == "shown":
+                self._holds, sample = "samples", self._warmed(sample)
+            x = self._stepped(model_output[:, : sample.shape[1]].float(), timestep, sample.float()).to(sample.dtype)
+        return SchedulerOutput(prev_sample=x) if return_dict else (x,)
+
+    def _stepped(self, output: Tensor, timestep: Any, x: Tensor) -> Tensor:
+        """Return the samples after the step from a timestep, by the network's output there."""
+        index = self.step_index
+        if index is None:  # where the pipeline says to begin, else at the nearest timestep
+            nearest = int((self.timesteps.as_subclass(Tensor).cpu() - float(timestep)).abs().argmin())
+            index = nearest if self.begin_index is None else self.begin_index
         t, s = self.grid.times[index : index + 2].tolist()
-        x = sample.float()
-        output = model_output[:, : sample.shape[1]].float()
         answer = self.parametrisation.denoised(self.schedule, x, t, output)
-        ask: Any = _Given(self.schedule, self.prior, answer)
-        if first:
-            left = self.grid if index == 0 else TimeGrid(self.grid.times[index:], self.grid.name)
-            self._carry = self.sampler.init(ask, x, left)
+        ask = Ask(FunctionModel(self.schedule, denoise=lambda x, t: answer), "denoiser", self.prior)
+        if self.step_index is None:
+            self._carry = self.sampler.init(ask, x, TimeGrid(self.grid.times[index:], self.grid.name))
         x, self._carry = self.sampler.step(ask, x, t, s, lambda: torch.zeros_like(x), self._carry)
-        self._index = index + 1
-        return _output(x.to(sample.dtype), return_dict)
+        self.step_index = index + 1
+        return x
 
     def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """Return `alpha x_0 + sigma z` at timesteps `(B,)`."""
@@ -258,21 +244,6 @@ class ProxMultistepScheduler(SchedulerMixin, ConfigMixin):
         """Return the warm start of the noise at the first time."""
         prior = None if self.prior is None else self.prior.to(noise.device)
         return start_of(self.schedule, float(self.grid.times[0]), noise.float(), prior).to(noise.dtype)
-
-    def _says_again(self) -> bool:
-        """Return whether the current timestep is to be taken once more; once."""
-        again, self._again = self._again, False
-        return again
-
-    def _find(self, timestep: Any) -> int:
-        """Return the number of a timestep: where the pipeline says to begin, else the nearest."""
-        if self._begin is not None:
-            return self._begin
-        return int((self.timesteps.as_subclass(Tensor).cpu() - float(timestep)).abs().argmin())
-
-
-def _output(x: Tensor, return_dict: bool) -> Any:
-    return SchedulerOutput(prev_sample=x) if return_dict else (x,)
 
 
 def _fetched(repo: str, name: str, options: dict[str, Any]) -> Path | None:
