@@ -20,12 +20,13 @@ import torch
 import proxdm
 from proxdm.checkpoints import store
 
-KILLS = int(os.environ.get("PROXDM_KILLS", "9"))
+KILLS = int(os.environ.get("PROXDM_KILLS", "8"))
 TRAIN = ("train", "digits-score", "--training.steps", "60", "--training.batch-size", "16", "--out", "run",
          "--logging.checkpoint-every", "5", "--logging.preview-every", "0", "--logging.every", "10")  # fmt: skip
 EVALUATE = ("evaluate", "run", "--features", "pixels", "-n", "600", "--steps", "4", "--chunk", "20",
             "--batch-size", "20", "--sampler", "ddim", "--metrics", "fid", "w2", "--out", "rows")  # fmt: skip
 SAMPLE = ("sample", "run", "--steps", "10", "-n", "64", "--out", "pictures", "--sampler", "ddim", "--overwrite")
+REPRODUCE = ("reproduce", "mnist", "--smoke", "--only", "mnist-score-ode", "--out", "paper")
 
 
 def finish_in_spite_of_kills(verb, folder, rng, kills):
@@ -48,25 +49,34 @@ def finish_in_spite_of_kills(verb, folder, rng, kills):
 def outcome(folder):
     """What a user would look at: weights, rows, pictures."""
     last = store.latest(folder / "run")
-    weights = {name: last.read(name) for name in (*last.weights, "optimizer")}
-    rows = [json.loads(line) for line in (folder / "rows" / "results.jsonl").read_text().splitlines()]
+    weights = read_all(last)
+    rows = [json.loads(line)["metrics"] for line in (folder / "rows" / "results.jsonl").read_text().splitlines()]
     pictures = {path.name: path.read_bytes() for path in (folder / "pictures").glob("*.png")}
-    return last.step, weights, [row["metrics"] for row in rows], pictures
+    paper = folder / "paper"
+    weights |= {
+        f"paper {name}": tensors for name, tensors in read_all(store.latest(paper / "runs/mnist-score")).items()
+    }
+    rows += json.loads((paper / "figure/compare.json").read_text())["panels"]
+    return last.step, weights, rows, pictures
+
+
+def read_all(checkpoint):
+    return {name: checkpoint.read(name) for name in (*checkpoint.weights, "optimizer")}
 
 
 @pytest.mark.slow
 def test_killed_verbs_end_as_undisturbed_ones(tmp_path):
     whole, killed, rng = tmp_path / "whole", tmp_path / "killed", random.Random(0)
-    for folder, kills in ((whole, 0), (killed, KILLS // 3)):
+    for folder, kills in ((whole, 0), (killed, KILLS // 4)):
         folder.mkdir()
-        for verb in (TRAIN, EVALUATE, SAMPLE):
+        for verb in (TRAIN, EVALUATE, SAMPLE, REPRODUCE):
             finish_in_spite_of_kills(verb, folder, rng, kills)
     (step, weights, rows, pictures), (other_step, others, other_rows, other_pictures) = map(outcome, (whole, killed))
     assert step == other_step == 60
     for name, tensors in weights.items():
         assert all(torch.equal(tensors[key], others[name][key]) for key in tensors), name
     assert rows == other_rows
-    assert len(other_rows) == 1
+    assert len(other_rows) == 2
     assert pictures == other_pictures
     left = [path.name for path in killed.rglob("*") if ".part" in path.name or "unfinished" in path.name]
     assert left == []
