@@ -246,3 +246,20 @@ def test_training_range_tells_trained_from_untrained_grids():
 def test_training_range_needs_lam_for_prox_models():
     with pytest.raises(ValueError, match="give lam"):
         TrainingRange(ConditioningConfig(), SDE).covers(torch.zeros(1))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [ConditioningConfig("prox-hybrid", "knots", (5, 20)), ConditioningConfig("prox-hybrid", "continuous", (5, 100))],
+)
+def test_a_prox_far_from_the_training_is_described(config):
+    known = TrainingRange(config, SDE)
+    drawn = make_draws(config, SDE).draw(1000, torch.Generator().manual_seed(1))
+    assert known.describe_far(drawn.t, drawn.lam) is None
+    assert known.describe_far(drawn.t, drawn.lam * 2) is None
+    one = torch.ones(1, dtype=torch.float64)
+    assert "lam = 1e+03" in known.describe_far(0.5 * one, 1e3 * one)
+    assert "lam = 1e-09" in known.describe_far(
+        torch.cat([0.5 * one, 0.5 * one]), torch.cat([drawn.lam[:1], 1e-9 * one])
+    )
+    assert "t = 1.5" in known.describe_far(1.5 * one, drawn.lam[:1])

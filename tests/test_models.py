@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ import proxdm
 from proxdm.models import PARAMETRISATIONS, SCORE_PARAMETRISATIONS, ProxModel, ScoreModel
 from proxdm.networks import MLP, MLPConfig
 from proxdm.schedules import VE, VPSDE, Flow, per_sample
+from tiny_models import POINTS
 
 SDE = VPSDE()
 MEAN, SIGMA = 0.3, 0.5
@@ -278,3 +280,17 @@ def test_a_preconditioned_prox_of_nothing_is_that_of_a_gaussian(generator):
     y = torch.randn(4, 3, generator=generator, dtype=torch.float64)
     for t, lam in ((0.0, 0.1), (0.3, 2.0), (0.9, 0.01)):
         torch.testing.assert_close(model.prox(y, t, lam), exact.prox(y, t, lam), rtol=0, atol=1e-9)
+
+
+def test_a_prox_far_from_the_training_is_said_once():
+    model = POINTS.model.build()
+    model.config = POINTS
+    x = torch.zeros(2, 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.prox(x, 0.5, 0.05)
+    with pytest.warns(UserWarning, match=r"lam = 50, and the network was trained at lam from 0\.\d+ to"):
+        model.prox(x, 0.5, 50.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.prox(x, 0.5, 50.0)

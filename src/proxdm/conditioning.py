@@ -22,6 +22,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, Protocol
 
 import torch
@@ -200,6 +201,10 @@ def find_prox_sampler(name: str) -> Sampler:
     return sampler
 
 
+FAR = 10.0
+"""Factor on the weights lam of the training beyond which a network is asked far from it."""
+
+
 @dataclass(frozen=True)
 class TrainingRange:
     """The `(t, lam)` a network was trained at."""
@@ -233,6 +238,32 @@ class TrainingRange:
         assert weights is not None
         low, high = weights.flatten(0, 1).aminmax(dim=0)
         return inside & (lam >= low * (1 - 1e-6)) & (lam <= high * (1 + 1e-6))
+
+    @cached_property
+    def bounds(self) -> tuple[float, float, float, float]:
+        """Least and largest t, least and largest lam (1, 1 of score models) of all draws."""
+        if self.config.draw == "knots":
+            known = Conditions.join(knot_tables(self.config, self.schedule))
+            t, lam = known.t, known.lam
+        else:
+            few = make_draws(self.config, self.schedule).draw(10_000, torch.Generator().manual_seed(0))
+            t, lam = torch.tensor([0.0, 1.0]), few.lam
+        weights = torch.ones(1) if lam is None else lam
+        return float(t.min()), float(t.max()), float(weights.min()), float(weights.max())
+
+    def describe_far(self, t: Tensor, lam: Tensor) -> str | None:
+        """Return one line if a prox is asked for far from all that was trained: :data:`FAR` times lam, or 0.1 in t."""
+        t_low, t_high, low, high = self.bounds
+        lam_wrong, t_wrong = (lam < low / FAR) | (lam > high * FAR), (t < t_low - 0.1) | (t > t_high + 0.1)
+        if not bool(lam_wrong.any() or t_wrong.any()):
+            return None
+        name, values, wrong, least, most = (
+            ("lam", lam, lam_wrong, low, high) if bool(lam_wrong.any()) else ("t", t, t_wrong, t_low, t_high)
+        )
+        return (
+            f"the prox is asked for at {name} = {float(values[wrong][0]):.3g}, and the network was trained at {name} "
+            f"from {least:.3g} to {most:.3g}: expect nothing of it there"
+        )
 
     def describe_unseen(self, sampler: Sampler, grid: TimeGrid) -> str | None:
         """Return one line on the steps of a sampler that the network was not trained for, or None if there are none."""

@@ -26,7 +26,7 @@ from proxdm.config import Config, ModelConfig
 from proxdm.data.vae import DEFAULT_VAE
 from proxdm.grids import GRIDS, TimeGrid, grid_parameters
 from proxdm.imaging import is_image_shape
-from proxdm.models import LearnedModel
+from proxdm.models import LearnedModel, ProxModel
 from proxdm.noise import SeededNoise
 from proxdm.operators import Ask, Model, label_indices, of_classes, offers, prox_from_denoiser
 from proxdm.pixels import to_uint8
@@ -207,8 +207,11 @@ def remarks(model: LearnedModel, sampler: Sampler, grid: TimeGrid) -> list[str]:
         return [f"{sampler} runs on the posterior mean of a score model, in place of a prox"]
     if not isinstance(model.config, Config):
         return []
-    line = model.config.training_range().describe_unseen(sampler, grid)
-    return [] if line is None else [f"warning: {line}; expect poor samples"]
+    if (line := model.config.training_range().describe_unseen(sampler, grid)) is None:
+        return []
+    if isinstance(model, ProxModel):
+        model.warned = True  # this line says more than the one that the model would give
+    return [f"warning: {line}; expect poor samples"]
 
 
 @contextmanager

@@ -21,6 +21,7 @@ Coefficients are computed in float64 and applied in the dtype of the samples.
 from __future__ import annotations
 
 import tempfile
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
@@ -350,13 +351,14 @@ class ProxModel(_Model[Parametrisation]):
         network: `(x, t, lam) -> F`.
         schedule: How data turn into noise; `VPSDE()` by default.
         parametrisation: What F means: a name in :data:`PARAMETRISATIONS`, or a :class:`Parametrisation`.
-        config: Whatever describes the model; carried along, never read here.
+        config: Whatever describes the model; carried along, and asked for the (t, lam) of the training if it knows.
 
     Raises:
         ValueError: The parametrisation is unknown.
     """
 
     kind, table = "prox", PARAMETRISATIONS
+    warned = False  # Whether it has been said that (t, lam) is far from the training
 
     def forward(self, x: Tensor, t: Time, lam: Time, labels: Tensor | None = None) -> Tensor:
         """Return the raw output of the network, `F(inner x, t, lam)`; training calls this one.
@@ -378,9 +380,24 @@ class ProxModel(_Model[Parametrisation]):
         Raises:
             ValueError: `lam` is not positive and finite (checked for numbers and tensors on the CPU; elsewhere the
                 check would make the host wait for the device in every step).
+
+        Warns, once, where (t, lam) is far from all that the network was trained at (looked at on the CPU).
         """
         _check_positive("lam", lam, "the prox of weight 0 is the identity, and a step of positive length has lam > 0")
+        self._warn_if_far(t, lam)
         return self.parametrisation.prox(self.schedule, x, t, lam, self(x, t, lam, labels))
+
+    def _warn_if_far(self, t: Time, lam: Time) -> None:
+        """Warn, once, of a (t, lam) far from all that the network was trained at; on GPUs looking would take time."""
+        known = getattr(self.config, "training_range", None)
+        if self.warned or known is None or torch.compiler.is_compiling():
+            return
+        values = [as_float64(value).reshape(-1) for value in (t, lam)]
+        if any(value.device.type != "cpu" for value in values):
+            return
+        if (line := known().describe_far(*values)) is not None:
+            self.warned = True
+            warnings.warn(line, stacklevel=3)
 
 
 LearnedModel = ScoreModel | ProxModel

@@ -16,9 +16,10 @@ import torch
 from PIL import Image, PngImagePlugin
 
 from proxdm.data import DataConfig, images, load_data
+from proxdm.data.archives import is_archive
 from proxdm.data.batches import DataStream
 from proxdm.data.load import load_labels
-from proxdm.data.pictures import decode, is_archive, open_pictures, read_pictures
+from proxdm.data.pictures import decode, open_pictures, read_pictures
 from proxdm.errors import DataError
 
 NAMES = ("b/2.png", "a.PNG", "b/10.png", "c/deep/er/x.bmp", "z.webp")

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from proxdm.data import images
+from proxdm.data.archives import shards_of
 from proxdm.data.hugging_face import is_saved_dataset
 from proxdm.errors import DataError, one_line
 from proxdm.runtime.files import replacing
@@ -32,10 +33,15 @@ def cache_folder() -> Path:
 
 
 def place_of(path: Path, names: Sequence[str], *what: object) -> Path:
-    """Return the place of the decoded pictures of a folder, an archive or a saved data set."""
+    """Return the place of the decoded pictures of a folder, an archive, shards or a saved data set."""
     digest = hashlib.sha256(repr((str(path.resolve()), what)).encode())
-    rows = sorted(path.rglob("*.arrow")) if is_saved_dataset(path) else [path / name for name in names]
-    for file in rows if path.is_dir() else [path]:
+    if not path.is_dir():
+        files = [path]
+    elif is_saved_dataset(path):
+        files = sorted(path.rglob("*.arrow"))
+    else:
+        files = shards_of(path) or [path / name for name in names]
+    for file in files:
         found = file.stat()
         digest.update(f"{file}\0{found.st_size}\0{found.st_mtime_ns}\n".encode())
     return cache_folder() / "decoded" / f"{path.stem}-{digest.hexdigest()[:16]}.npy"

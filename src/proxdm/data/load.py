@@ -18,13 +18,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from proxdm.data.archives import is_archive, shards_of
 from proxdm.data.arrays import Layout, Values, read_array
 from proxdm.data.errors import unknown_name
 from proxdm.data.hugging_face import is_saved_dataset
 from proxdm.data.images import ImageData, check_memory
 from proxdm.data.known import DATASETS, Split, find_dataset
 from proxdm.data.latents import read_latents, read_stamp
-from proxdm.data.pictures import fit, fit_note, is_archive, open_pictures, read_pictures
+from proxdm.data.pictures import fit, fit_note, open_pictures, read_pictures
 from proxdm.errors import DataError
 
 Flip = Literal["none", "random", "frozen"]
@@ -165,6 +166,8 @@ def _of_folders(config: DataConfig) -> tuple[Tensor, tuple[str, ...]]:
     with open_pictures(path, config.split) as pictures:
         if pictures.labels is not None:
             return pictures.labels, pictures.classes
+        if path.is_dir() and shards_of(path):
+            raise DataError(f"{path} has no labels: in shards a file .cls beside every picture says its class")
         folders = [PurePosixPath(name).parts[:-1] for name in pictures.names]
     while all(folders) and len({parts[0] for parts in folders}) == 1:
         folders = [parts[1:] for parts in folders]

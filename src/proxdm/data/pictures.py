@@ -1,6 +1,7 @@
 """Pictures in a folder, a tar or a zip archive: found recursively, sorted by name, decoded to uint8 in memory.
 
-Those of a saved data set of Hugging Face stay in its order.
+A folder of tar archives and no pictures is one set, as webdataset writes it: a file `.cls` beside every picture is its
+class. Those of a saved data set of Hugging Face stay in its order.
 
 A picture is turned upright (EXIF), flattened on white where it is transparent, converted to RGB or grey (ITU-R 601
 luma), and, where a size is asked for, cut to its central square and resized with the Lanczos filter.
@@ -11,9 +12,7 @@ from __future__ import annotations
 import io
 import os
 import struct
-import tarfile
 import warnings
-import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -28,6 +27,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from proxdm.data.archives import ARCHIVES, is_archive, open_archive, open_shards, shards_of
 from proxdm.data.decoded import Pixels, is_large, place_of, room_on_disk
 from proxdm.data.hugging_face import is_saved_dataset, open_saved_dataset
 from proxdm.data.images import ImageData, check_memory
@@ -40,14 +40,8 @@ EXTENSIONS = (".png", ".jpg", ".jpeg", ".jfif", ".jpe", ".webp", ".avif", ".bmp"
               ".tiff")  # fmt: skip
 """File names that are taken for pictures, in any case."""
 
-ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
-"""Archives that are read without unpacking them."""
-
 RECORD = "samples.json"
 """What a folder of samples says of how they were made."""
-
-LARGEST = 2**30
-"""Bytes of an encoded picture at most."""
 
 LONGEST_TEXT = 2**26
 """Bytes of a text in a PNG, unpacked, up to which the picture is read."""
@@ -117,11 +111,6 @@ class Pictures:
                 yield from zip(chunk, pool.map(work, chunk, map(read, chunk)), strict=True)
 
 
-def is_archive(path: Path) -> bool:
-    """Return whether the name is that of an archive which can be read (:data:`ARCHIVES`)."""
-    return path.name.lower().endswith(ARCHIVES)
-
-
 @contextmanager
 def open_pictures(path: Path, split: str = "train") -> Iterator[Pictures]:
     """Open a folder or an archive of pictures, or a split of a saved data set; use it in a `with` statement.
@@ -136,68 +125,43 @@ def open_pictures(path: Path, split: str = "train") -> Iterator[Pictures]:
         return
     with ExitStack() as stack:
         content: Callable[[str], bytes]
-        try:
-            if path.is_dir():
-                places = {file.relative_to(path).as_posix(): 0 for file in _files(path)}
-                content = lambda name: (path / name).read_bytes()  # noqa: E731
-            elif not path.is_file():
-                raise DataError(f"there is no folder or archive {path}")
-            elif path.suffix.lower() == ".zip":
-                archive = stack.enter_context(zipfile.ZipFile(path))
-                infos = {_portable(info.filename): info for info in archive.infolist() if not info.is_dir()}
-                places = {name: info.header_offset for name, info in infos.items()}
-                whole = path.stat().st_size
-
-                def content(name: str) -> bytes:
-                    info = infos[name]
-                    if info.compress_size > whole or info.file_size > LARGEST:  # zipfile would set that memory aside
-                        raise zipfile.BadZipFile(f"it says that it has {info.file_size:,} bytes")
-                    return archive.read(info)
-
-            elif is_archive(path):
-                kind, plain = _compression(path), stack.enter_context(_Measured(io.FileIO(path)))
-                tar = stack.enter_context(tarfile.open(fileobj=plain, mode=f"r:{kind}"))  # type: ignore[call-overload]
-                kinds = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.LNKTYPE, tarfile.SYMTYPE)
-                members = {_portable(one.name): one for one in tar.getmembers() if one.type in kinds or one.isfile()}
-                places = {name: member.offset_data for name, member in members.items()}
-                most = LARGEST if kind else min(LARGEST, path.stat().st_size)
-                content = lambda name: _extract(tar, members[name], most)  # noqa: E731
-            else:
-                raise DataError(f"{path} is neither a folder nor an archive ({', '.join(ARCHIVES)})")
-        except DataError:
-            raise
-        except Exception as error:  # of a damaged archive tarfile and zipfile raise whatever comes to their mind
-            raise DataError(f"{path} is a broken archive ({one_line(error)}); make or download it again") from error
+        if path.is_dir() and (shards := shards_of(path)):
+            places, content = open_shards(shards, stack)
+        elif path.is_dir():
+            places = {file.relative_to(path).as_posix(): 0 for file in _files(path)}
+            content = lambda name: (path / name).read_bytes()  # noqa: E731
+        elif not path.is_file():
+            raise DataError(f"there is no folder or archive {path}")
+        elif is_archive(path):
+            places, content = open_archive(path, stack)
+        else:
+            raise DataError(f"{path} is neither a folder nor an archive ({', '.join(ARCHIVES)})")
         names = tuple(sorted(name for name in places if name.lower().endswith(EXTENSIONS) and not _hidden(name)))
         if not names:
             raise DataError(f"there are no pictures under {path}; looked for {', '.join(EXTENSIONS)} in it and below")
         known = {name for name in places if _hidden(name) or PurePosixPath(name).name == RECORD}
+        labels, classes = None, tuple[str, ...]()
+        if (told := {_key(name) + ".cls" for name in names}) <= set(places):
+            labels, classes = _told(path, names, content)
+            known |= told
         others = tuple(set(places) - set(names) - known)
-        yield Pictures(path, names, tuple(places[name] for name in names), content, others)
+        yield Pictures(path, names, tuple(places[name] for name in names), content, others, labels, classes)
 
 
-def _compression(path: Path) -> str:
-    """Return how an archive is compressed, by its first bytes: tarfile would try everything, at any price."""
-    with path.open("rb") as file:
-        start = file.read(6)
-    magic = {b"\x1f\x8b": "gz", b"BZh": "bz2", b"\xfd7zXZ\0": "xz"}
-    return next((kind for first, kind in magic.items() if start.startswith(first)), "")
+def _key(name: str) -> str:
+    """Return the name without ending, which the files of a sample of webdataset's have in common."""
+    return str(PurePosixPath(name).with_suffix(""))
 
 
-class _Measured(io.BufferedReader):
-    """A file that sets no more memory aside than it has bytes, whatever the headers in it say."""
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        """Return at most `size` bytes."""
-        left = os.fstat(self.fileno()).st_size - self.tell()
-        return super().read(left if size is None or size < 0 else max(0, min(size, left)))
-
-
-def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, most: int) -> bytes:
-    """Return the bytes of a member of at most so many: what it says of its size is memory that is set aside."""
-    if member.size > most:
-        raise tarfile.TarError(f"it says that it has {member.size:,} bytes")
-    return tar.extractfile(member).read()  # type: ignore[union-attr]  # links were resolved, folders left out
+def _told(path: Path, names: Sequence[str], content: Callable[[str], bytes]) -> tuple[Tensor, tuple[str, ...]]:
+    """Return labels and names of the classes, which stand in a file `.cls` beside every picture."""
+    try:
+        said = [content(_key(name) + ".cls").decode().strip() for name in names]
+    except Exception as error:  # as :func:`open_archive`
+        raise DataError(f"{path}: a class beside a picture cannot be read ({one_line(error)})") from error
+    classes = sorted(set(said), key=lambda text: (int(text) if text.isdecimal() else -1, text))
+    number = {text: index for index, text in enumerate(classes)}
+    return torch.tensor([number[text] for text in said]), tuple(classes)
 
 
 def _files(path: Path) -> Iterator[Path]:
@@ -209,11 +173,6 @@ def _files(path: Path) -> Iterator[Path]:
             continue
         seen.add(real)
         yield from (Path(folder, name) for name in names)
-
-
-def _portable(name: str) -> str:
-    """Return the name of a member with slashes, which archives made on Windows may lack."""
-    return name.replace("\\", "/")
 
 
 def _hidden(name: str) -> bool:

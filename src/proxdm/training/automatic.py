@@ -22,11 +22,12 @@ from torch import Tensor
 
 from proxdm.checkpoints.load import BOX, open_source
 from proxdm.config import Config, ConfigError, LoggingConfig, ModelConfig, OptimiserConfig, TrainingConfig
+from proxdm.data.archives import is_archive
 from proxdm.data.hugging_face import is_saved_dataset
 from proxdm.data.images import ImageData
 from proxdm.data.known import DATASETS
 from proxdm.data.load import DataConfig, has_labels, load_data
-from proxdm.data.pictures import is_archive, open_pictures
+from proxdm.data.pictures import open_pictures
 from proxdm.errors import DataError
 from proxdm.imaging import is_image_shape
 from proxdm.networks import MLPConfig, UNetConfig
@@ -92,7 +93,7 @@ def configure(
     if labels:
         some = [*seen.classes[:12], "..."] if len(seen.classes) > 12 else seen.classes
         lines.append(f"classes: {len(seen.classes)}, {', '.join(some)}")
-    elif has_labels(name):
+    elif seen.classes or has_labels(name):
         lines.append("classes: there are some, and the model is told of none (--labels)")
     if is_image_shape(seen.shape):
         mirror = mirrors(seen)
@@ -260,7 +261,7 @@ def _config(
         training=training,
         logging=LoggingConfig(50, 1_000, 2, 1_000, 36),
     )
-    return config.of_classes(seen.classes) if seen.classes else config
+    return config.of_classes(seen.classes) if data.labels else config
 
 
 def _seconds_a_step(config: Config, data: ImageData) -> float:

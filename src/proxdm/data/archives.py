@@ -1,0 +1,117 @@
+"""Archives that are read without unpacking them: tar, compressed or not, zip, and folders of tar archives (shards).
+
+Of each the names of its files, where they stand in it (in that order, reading is quick), and what reads one of them.
+What an archive says of sizes is not believed: memory is set aside for no more than it can hold.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+import zipfile
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from itertools import accumulate
+from pathlib import Path
+
+from proxdm.errors import DataError, one_line
+
+ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+"""Archives that are read without unpacking them."""
+
+LARGEST = 2**30
+"""Bytes of an encoded picture at most."""
+
+Opened = tuple[dict[str, int], Callable[[str], bytes]]
+
+
+def is_archive(path: Path) -> bool:
+    """Return whether the name is that of an archive which can be read (:data:`ARCHIVES`)."""
+    return path.name.lower().endswith(ARCHIVES)
+
+
+def open_archive(path: Path, stack: ExitStack) -> Opened:
+    """Open an archive for as long as `stack`; a DataError says what is wrong with it."""
+    try:
+        return _open_zip(path, stack) if path.suffix.lower() == ".zip" else _open_tar(path, stack)
+    except Exception as error:  # of a damaged archive tarfile and zipfile raise whatever comes to their mind
+        raise DataError(f"{path} is a broken archive ({one_line(error)}); make or download it again") from error
+
+
+def _open_tar(path: Path, stack: ExitStack) -> Opened:
+    kind, plain = _compression(path), stack.enter_context(_Measured(io.FileIO(path)))
+    opened = tarfile.open(fileobj=plain, mode=f"r:{kind}")  # type: ignore[call-overload]  # noqa: SIM115
+    tar = stack.enter_context(opened)
+    kinds = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.LNKTYPE, tarfile.SYMTYPE)
+    members = {_portable(one.name): one for one in tar.getmembers() if one.type in kinds or one.isfile()}
+    most = LARGEST if kind else min(LARGEST, path.stat().st_size)
+    places = {name: member.offset_data for name, member in members.items()}
+    return places, lambda name: _extract(tar, members[name], most)
+
+
+def _open_zip(path: Path, stack: ExitStack) -> Opened:
+    archive = stack.enter_context(zipfile.ZipFile(path))
+    infos = {_portable(info.filename): info for info in archive.infolist() if not info.is_dir()}
+    whole = path.stat().st_size
+
+    def content(name: str) -> bytes:
+        info = infos[name]
+        if info.compress_size > whole or info.file_size > LARGEST:  # zipfile would set that memory aside
+            raise zipfile.BadZipFile(f"it says that it has {info.file_size:,} bytes")
+        return archive.read(info)
+
+    return {name: info.header_offset for name, info in infos.items()}, content
+
+
+def shards_of(path: Path) -> list[Path]:
+    """Return the tar archives of a folder that has nothing else of size in it, in sorted order; else none."""
+    files = [file for file in sorted(path.iterdir()) if not file.name.startswith(".")]
+    shards = [file for file in files if file.is_file() and is_archive(file) and file.suffix.lower() != ".zip"]
+    others = [file for file in files if file not in shards and file.suffix.lower() not in (".json", ".txt", ".md")]
+    return [] if others else shards
+
+
+def open_shards(shards: Sequence[Path], stack: ExitStack) -> Opened:
+    """Open several archives as one; names are `shard.tar:name`, as a folder would be a class."""
+    opened = {shard.name: open_archive(shard, stack) for shard in shards}
+
+    def content(name: str) -> bytes:
+        shard, _, rest = name.partition(":")
+        return opened[shard][1](rest)
+
+    sizes = [0, *accumulate(shard.stat().st_size + 1 for shard in shards)]
+    starts = dict(zip(opened, sizes, strict=False))
+    places = {
+        f"{shard}:{name}": starts[shard] + at for shard, (inner, _) in opened.items() for name, at in inner.items()
+    }
+    return places, content
+
+
+def _compression(path: Path) -> str:
+    """Return how an archive is compressed, by its first bytes: tarfile would try everything, at any price."""
+    with path.open("rb") as file:
+        start = file.read(6)
+    magic = {b"\x1f\x8b": "gz", b"BZh": "bz2", b"\xfd7zXZ\0": "xz"}
+    return next((kind for first, kind in magic.items() if start.startswith(first)), "")
+
+
+class _Measured(io.BufferedReader):
+    """A file that sets no more memory aside than it has bytes, whatever the headers in it say."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Return at most `size` bytes."""
+        left = os.fstat(self.fileno()).st_size - self.tell()
+        return super().read(left if size is None or size < 0 else max(0, min(size, left)))
+
+
+def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, most: int) -> bytes:
+    """Return the bytes of a member of at most so many: what it says of its size is memory that is set aside."""
+    if member.size > most:
+        raise tarfile.TarError(f"it says that it has {member.size:,} bytes")
+    return tar.extractfile(member).read()  # type: ignore[union-attr]  # links were resolved, folders left out
+
+
+def _portable(name: str) -> str:
+    """Return the name of a member with slashes, which archives made on Windows may lack."""
+    return name.replace("\\", "/")
