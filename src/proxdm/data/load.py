@@ -26,7 +26,7 @@ from proxdm.data.images import ImageData, check_memory
 from proxdm.data.known import DATASETS, Split, find_dataset
 from proxdm.data.latents import read_latents, read_stamp
 from proxdm.data.pictures import fit, fit_note, open_pictures, read_pictures
-from proxdm.errors import DataError
+from proxdm.errors import DataError, did_you_mean
 
 Flip = Literal["none", "random", "frozen"]
 """Horizontal flips in training: none; afresh at every draw; or decided once per image, as the paper's code does."""
@@ -215,6 +215,9 @@ def _from_dataset(source: Dataset[Any]) -> ImageData:
 def _from_path(config: DataConfig, inner: int | None) -> ImageData:
     path = Path(config.root or "", config.name).expanduser()
     if not path.exists():
+        if len(path.parts) > 1 or path.suffix:
+            there = [one.name for one in path.parent.iterdir()] if path.parent.is_dir() else []
+            raise DataError(f"there is no folder or file {path}{did_you_mean(path.name, there)}")
         remedy = f", or the path of a folder, archive, .npy or .npz file (there is no {path})"
         raise unknown_name("data set", config.name, DATASETS, remedy)
     if config.split != "train" and not is_saved_dataset(path):

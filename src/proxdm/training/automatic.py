@@ -40,6 +40,9 @@ from proxdm.training.stepper import Stepper
 
 WIDTHS = (24, 32, 48, 64, 96, 128)
 LEAST_STEPS = 6_000
+SHORT = 2_000
+"""Steps from random weights below which pictures are rough."""
+
 LOOKED_AT = 200
 """Pictures of a folder that are looked at for their sizes, colours and mirror images."""
 
@@ -114,6 +117,10 @@ def configure(
     config, more = _of_length(config, seconds, taken, device)
     if named is not None:
         lines.append(f"weights: those of {init} to begin with (--init {NEW} for new ones, --init MODEL for others)")
+    elif config.training.steps < SHORT:
+        more.append(
+            "note: that is short; pictures will be rough. A larger budget, or a smaller --size, makes them better"
+        )
     shown = (*lines, *more) if find_place(config.training.device).is_main else ()
     return Chosen(config, shown, None if init == NEW else init)
 
@@ -148,10 +155,6 @@ def _of_length(config: Config, seconds: float, taken: float, device: torch.devic
         f"network: {config.model.network} (--budget, --model.network.width)",
         f"steps: {steps:,} of {config.training.batch_size} samples, {about} (--budget 2h, --training.steps)",
     ]
-    if 0.9 * seconds / taken < 2_000:
-        lines.append(
-            "note: that is short; pictures will be rough. A larger budget, or a smaller --size, makes them better"
-        )
     return config, lines
 
 
