@@ -19,11 +19,11 @@ from tiny_models import PROX, random_model
 
 @pytest.fixture
 def verb(monkeypatch):
-    """Register a verb `fake` whose main is the given function."""
+    """Register a verb `fake` with the given function, as its `main` or `run`."""
 
-    def register(function):
+    def register(function, name="main"):
         module = type(sys)("fake")
-        module.main = function
+        setattr(module, name, function)
         monkeypatch.setitem(sys.modules, "proxdm.cli.fake", module)
         monkeypatch.setitem(cli.VERBS, "fake", "a verb of the tests")
 
@@ -45,7 +45,8 @@ def test_help_lists_every_verb_and_there_is_its_module(flag, capsys):
     for name, what in cli.VERBS.items():
         assert f"  {name}" in out
         assert what in out
-        assert callable(importlib.import_module(f"proxdm.cli.{name}").main)
+        module = importlib.import_module(f"proxdm.cli.{name}")
+        assert callable(module.main if name in ("reproduce", "train") else module.run)
 
 
 def test_no_verb_is_an_error_that_shows_the_help_and_the_version_is_said(capsys):
@@ -131,7 +132,13 @@ class Options:
 
 def test_parse_reads_a_dataclass_suggests_the_closest_option_and_shows_docstrings(verb, capsys):
     assert cli.parse(Options, ["--steps", "5", "7", "--overwrite"], "p") == Options((5, 7), True)
-    verb(lambda arguments, prog: cli.parse(Options, arguments, prog) and 0)
+
+    def run(options: Options, prog: str) -> int:
+        assert prog == "proxdm fake"
+        return len(options.steps)
+
+    verb(run, "run")
+    assert cli.main(["fake", "--steps", "5", "7", "9"]) == 3
     for wrong, words in (("--stpes 5", ("--stpes", "--steps")), ("--steps five", ("five",)), ("--no-overwrite", ())):
         assert cli.main(["fake", *wrong.split()]) == 2
         err = capsys.readouterr().err

@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from proxdm import imaging
-from proxdm.cli import stats
+from proxdm.cli import call
 from proxdm.data import load_data
 from proxdm.metrics.statistics import ReferenceStatistics
 
 
 def run(*arguments):
-    return stats.main([str(argument) for argument in arguments], "proxdm stats")
+    return call("stats", [str(argument) for argument in arguments])
 
 
 def test_statistics_of_the_digits(tmp_path, capsys):

@@ -1,8 +1,9 @@
 """The command line: `proxdm VERB ...`, one file a verb.
 
-A verb is one line in :data:`VERBS` and one module of its name with a function `main(arguments, prog) -> int`, which
-parses the arguments after the verb (usually by :func:`parse` into a frozen dataclass) and returns the exit status. The
-module is imported when its verb is called, so `proxdm --help` stays quick.
+A verb is one line in :data:`VERBS` and one module of its name with a function `run(options, prog) -> int`, which
+returns the exit status. The type of `options` is a frozen dataclass, which :func:`parse` makes of the arguments after
+the verb; a verb that reads them in its own way has `main(arguments, prog) -> int` instead. The module is imported when
+its verb is called, so `proxdm --help` stays quick.
 
 Exit status: 0 done, 1 the reader of a pipe went away, 2 wrong input (one line on the standard error says what,
 why, and what to do), 130 interrupted. `--debug`, or `PROXDM_DEBUG=1` in the environment, shows the traceback
@@ -21,9 +22,9 @@ import re
 import sys
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from platform import python_version
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 from proxdm._version import __version__
 from proxdm.cli.helping import show, wants_help
@@ -91,6 +92,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"proxdm: error: {one_line(error)}", file=sys.stderr)
         return 2
+
+
+def call(verb: str, arguments: Sequence[str]) -> int:
+    """Run a verb and return the exit status."""
+    module, prog = importlib.import_module(f"proxdm.cli.{verb}"), f"proxdm {verb}"
+    own: Callable[[Sequence[str], str], int] | None = getattr(module, "main", None)
+    if own is not None:
+        return own(arguments, prog)
+    status: int = module.run(parse(get_type_hints(module.run)["options"], arguments, prog), prog)
+    return status
 
 
 def parse(kind: type[Arguments], arguments: Sequence[str], prog: str, *, default: Arguments | None = None) -> Arguments:
@@ -184,7 +195,6 @@ def _dispatch(arguments: list[str]) -> int:
         what = "option" if first.startswith("-") else "verb"
         raise ValueError(f"unknown {what} {first!r}{hint}; the verbs are {', '.join(VERBS)}; see proxdm --help")
     if wants_help(rest) and not IMPORTED:
-        show(first, rest)
+        show(first, rest, call)
         return 0
-    status: int = importlib.import_module(f"proxdm.cli.{first}").main(rest, f"proxdm {first}")
-    return status
+    return call(first, rest)

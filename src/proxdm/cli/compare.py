@@ -14,7 +14,6 @@ from tyro.conf import Positional, arg
 from proxdm._version import __version__
 from proxdm.checkpoints.portable import MODEL_FILE
 from proxdm.checkpoints.store import CHECKPOINTS, STATE_FILE
-from proxdm.cli import parse
 from proxdm.cli.evaluate import ModelOptions, leaving_the_group
 from proxdm.cli.tables import table, write_and_show
 from proxdm.evaluation import EvaluationPlan, evaluate
@@ -73,11 +72,6 @@ class Compare(ModelOptions, EvaluationPlan):
 
     evaluations: Path = Path("evaluations")  # Folder in which the rows of models are kept, a folder a model.
     overwrite: bool = False  # Replace the figure and compare.json in OUT; rows are never measured again.
-
-
-def main(arguments: Sequence[str], prog: str) -> int:
-    """Run the verb and return the exit status."""
-    return run(parse(Compare, arguments, prog), prog)
 
 
 def run(options: Compare, prog: str) -> int:

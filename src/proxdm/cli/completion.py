@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
-from importlib import import_module
 from io import StringIO
 from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from proxdm.cli import VERBS, parse
+from proxdm.cli import VERBS, call
 
 NESTED = {"prior": ("fit", "show"), "features": ("train", "info")}
 """Verbs with verbs of their own."""
@@ -31,9 +29,9 @@ class Completion:
     shell: Annotated[Positional[Literal["bash", "zsh", "fish"]], arg(metavar="bash|zsh|fish")]  # The shell.
 
 
-def main(arguments: Sequence[str], prog: str) -> int:
+def run(options: Completion, prog: str) -> int:
     """Run the verb and return the exit status."""
-    shell = parse(Completion, arguments, prog).shell
+    shell = options.shell
     words = {verb: (*NESTED.get(verb, ()), *options_of(verb)) for verb in VERBS}
     lines = fish(words) if shell == "fish" else bash(words)
     if shell == "zsh":
@@ -48,7 +46,7 @@ def options_of(verb: str) -> list[str]:
     for nested in ((), *((one,) for one in NESTED.get(verb, ()))):
         written = StringIO()
         with redirect_stdout(written), redirect_stderr(StringIO()), suppress(SystemExit):
-            import_module(f"proxdm.cli.{verb}").main([*nested, "--help"], f"proxdm {verb}")
+            call(verb, [*nested, "--help"])
         found += re.findall(r"(?<![\w-])--[a-z][\w.-]*", written.getvalue())
     return list(dict.fromkeys(["--help", *found]))
 

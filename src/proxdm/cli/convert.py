@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +10,6 @@ from tyro.conf import Positional, arg
 
 from proxdm.checkpoints.load import load_official
 from proxdm.checkpoints.portable import save_model
-from proxdm.cli import parse
 from proxdm.networks import parameter_count
 
 
@@ -28,9 +26,8 @@ class Convert:
     overwrite: bool = False  # Replace what is there.
 
 
-def main(arguments: Sequence[str], prog: str) -> int:
+def run(options: Convert, prog: str) -> int:
     """Run the verb and return the exit status."""
-    options = parse(Convert, arguments, prog)
     model = load_official(options.official, options.preset, options.weights)
     origin = f"the paper's {options.official.name} ({options.weights})"
     path = save_model(model, options.out, weights=options.weights, origin=origin, overwrite=options.overwrite)

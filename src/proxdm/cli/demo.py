@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 from tyro.conf import arg
 
-from proxdm.cli import mosaic, parse, toy
+from proxdm.cli import mosaic, toy
 from proxdm.experiments.toy import ToyPlan, run_toy
 from proxdm.report import Section, demo_page
 from proxdm.runtime.files import check_folder, replacing
@@ -26,9 +25,8 @@ class Demo:
     overwrite: bool = False  # Replace an earlier demo.
 
 
-def main(arguments: Sequence[str], prog: str) -> int:
+def run(options: Demo, prog: str) -> int:
     """Run the verb and return the exit status."""
-    options = parse(Demo, arguments, prog)
     folder = options.out
     check_folder(folder, [PAGE, GARMENTS], overwrite=options.overwrite)
     check_folder(folder / "toy", [toy.RESULTS], overwrite=options.overwrite)

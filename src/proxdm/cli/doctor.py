@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,7 +14,6 @@ from huggingface_hub.utils import get_session  # type: ignore[attr-defined]
 
 from proxdm._version import __version__
 from proxdm.checkpoints.load import BOX
-from proxdm.cli import parse
 from proxdm.data.known import DATASETS, cache_folder
 from proxdm.metrics.inception import weights_path
 
@@ -40,9 +38,8 @@ class Doctor:
     offline: bool = False  # Do not ask the hub.
 
 
-def main(arguments: Sequence[str], prog: str) -> int:
+def run(options: Doctor, prog: str) -> int:
     """Run the verb and return the exit status."""
-    options = parse(Doctor, arguments, prog)
     rows = versions() | {"devices": devices()} | places() | {"hub": "not asked" if options.offline else hub()}
     print("\n".join(f"{what:<19}{state}" for what, state in rows.items()))
     return 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import filecmp
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,7 +11,6 @@ from typing import Annotated, Literal
 from tyro.conf import Positional, arg
 
 from proxdm.checkpoints import hub
-from proxdm.cli import parse
 from proxdm.cli.tables import table
 from proxdm.data.errors import unknown_name
 from proxdm.errors import OutputError
@@ -32,11 +31,6 @@ class Download:
     list: bool = False  # Say what there is, and download nothing.
     # Put them into this folder as well (data sets: into this folder instead of the usual one).
     out: Annotated[Path | None, arg(aliases=("-o",))] = None
-
-
-def main(arguments: Sequence[str], prog: str) -> int:
-    """Run the verb and return the exit status."""
-    return run(parse(Download, arguments, prog), prog)
 
 
 def run(options: Download, prog: str) -> int:

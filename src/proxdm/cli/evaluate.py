@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from proxdm.checkpoints.load import open_source
-from proxdm.cli import fid, parse
+from proxdm.cli import fid
 from proxdm.cli.tables import table
 from proxdm.config import Config
 from proxdm.evaluation import ComparisonPlan, Evaluation, EvaluationPlan, compare_sets, evaluate
@@ -52,18 +52,17 @@ class Evaluate(ModelOptions, EvaluationPlan):
     overwrite: bool = False  # Measure rows again that are there already, and replace them.
 
 
-def main(arguments: Sequence[str], prog: str) -> int:
+def run(options: Evaluate, prog: str) -> int:
     """Run the verb and return the exit status."""
-    options = parse(Evaluate, arguments, prog)
     if options.samples_from is not None:
-        return measure(options)
+        return measure_pictures(options)
     if not options.source:
         raise ValueError("name a model, or pictures that are there already: --samples-from FOLDER")
-    run(options, prog)
+    measure_model(options, prog)
     return 0
 
 
-def run(options: Evaluate, prog: str) -> Evaluation:
+def measure_model(options: Evaluate, prog: str) -> Evaluation:
     """Draw samples, measure them, show the table, and return what was measured."""
     out = options.out or Path("evaluations", folder_name(options.source))
     with leaving_the_group():
@@ -101,7 +100,7 @@ def plans(options: Evaluate) -> list[Evaluate]:
     return [replace(options, classes=(name,)) for name in classes]
 
 
-def measure(options: Evaluate) -> int:
+def measure_pictures(options: Evaluate) -> int:
     """Measure pictures that nobody need draw, and return the exit status."""
     if (said := "split" if options.split else "root" if options.root else None) is not None:
         raise ValueError(f"--{said} is of a model's reference: leave it out with --samples-from")

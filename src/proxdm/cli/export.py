@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,7 +12,6 @@ from tyro.conf import Positional, arg
 
 from proxdm.checkpoints.load import open_source
 from proxdm.checkpoints.portable import model_config
-from proxdm.cli import parse
 from proxdm.cli.evaluate import ModelOptions
 from proxdm.errors import OutputError
 from proxdm.generation import GRIDS_HELP, GUIDANCE_HELP, PRIOR_HELP, SAMPLERS_HELP, choose_method, operand, remarks
@@ -67,9 +65,8 @@ class Export(ModelOptions):
             raise ValueError(f"--steps = {self.steps} is chosen when a pipeline is called: leave it out")
 
 
-def main(arguments: Sequence[str], prog: str) -> int:
+def run(options: Export, prog: str) -> int:
     """Run the verb and return the exit status."""
-    options = parse(Export, arguments, prog)
     filled = options.out.exists() and (options.out.is_file() or any(options.out.iterdir()))
     if filled and not options.overwrite:
         raise OutputError(f"{options.out} exists already; overwrite it (--overwrite), or choose another name")

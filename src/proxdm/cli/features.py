@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
 from tyro.conf import Fixed, OmitArgPrefixes, OmitSubcommandPrefixes, Positional, Suppress, arg, subcommand
 
-from proxdm.cli import parse
 from proxdm.cli.stats import Pictures
 from proxdm.data.known import Split
 from proxdm.metrics.classifier import ClassifierConfig, accuracy, feature_module, load_labelled, train_classifier
@@ -66,9 +64,9 @@ class Features:
     command: OmitSubcommandPrefixes[Annotated[Train, subcommand("train")] | Annotated[Info, subcommand("info")]]
 
 
-def main(arguments: Sequence[str], prog: str) -> int:
+def run(options: Features, prog: str) -> int:
     """Run the verb and return the exit status."""
-    command = parse(Features, arguments, prog).command
+    command = options.command
     return info(command) if isinstance(command, Info) else train(command)
 
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from proxdm.cli import parse
 from proxdm.cli.tables import table
 from proxdm.evaluation import ComparisonPlan, SetComparison, compare_sets
 from proxdm.metrics.registry import value_of
@@ -40,9 +38,8 @@ def report(found: SetComparison, first: str, second: str) -> str:
     return f"{title}\n\n{table(['metric', 'value'], rows)}"
 
 
-def main(arguments: Sequence[str], prog: str) -> int:
+def run(options: Fid, prog: str) -> int:
     """Run the verb and return the exit status."""
-    options = parse(Fid, arguments, prog)
     if options.out is not None:
         check_folder(options.out.parent, [options.out.name], overwrite=options.overwrite)
     found = compare_sets(options.first, options.second, options, device=options.device, progress=True)

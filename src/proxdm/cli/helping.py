@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib
 import io
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -62,8 +61,8 @@ def wants_help(arguments: Sequence[str]) -> bool:
     return last in ("-h", "--help") and not any(one.startswith("-") or Path(one).exists() for one in others)
 
 
-def show(verb: str, arguments: Sequence[str]) -> None:
-    """Print the help of a verb."""
+def show(verb: str, arguments: Sequence[str], call: Callable[[str, Sequence[str]], int]) -> None:
+    """Print the help of a verb, which is what its call prints."""
     place = _place(verb, arguments)
     try:
         text = place.read_text(encoding="utf-8")
@@ -71,7 +70,7 @@ def show(verb: str, arguments: Sequence[str]) -> None:
         written = io.StringIO()
         with contextlib.redirect_stdout(written):
             try:
-                importlib.import_module(f"proxdm.cli.{verb}").main(arguments, f"proxdm {verb}")
+                call(verb, arguments)
             except SystemExit as stop:
                 if stop.code:
                     raise

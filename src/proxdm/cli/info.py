@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +10,6 @@ from tyro.conf import Positional
 
 from proxdm.checkpoints.load import find
 from proxdm.checkpoints.official import read_official
-from proxdm.cli import parse
 from proxdm.config import to_json
 from proxdm.describe import in_words, model_facts, training_facts
 from proxdm.generation import fitting_samplers
@@ -35,9 +33,8 @@ class Info:
     json: bool = False  # Print one JSON object, the whole configuration included.
 
 
-def main(arguments: Sequence[str], prog: str) -> int:
+def run(options: Info, prog: str) -> int:
     """Run the verb and return the exit status."""
-    options = parse(Info, arguments, prog)
     facts = describe(options.source, options.weights)
     if options.json:
         print(json.dumps(facts, indent=2, allow_nan=False))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -14,7 +13,6 @@ from tyro.conf import Positional, arg
 
 from proxdm.checkpoints.load import open_source
 from proxdm.checkpoints.portable import model_config
-from proxdm.cli import parse
 from proxdm.cli.evaluate import ModelOptions
 from proxdm.config import Config
 from proxdm.data.load import load_data
@@ -54,9 +52,8 @@ class Mosaic(ModelOptions):
             raise ValueError(f"--count = {self.count} and --steps = {self.steps} must be at least 1, with a --sampler")
 
 
-def main(arguments: Sequence[str], prog: str) -> int:
+def run(options: Mosaic, prog: str) -> int:
     """Run the verb and return the exit status."""
-    options = parse(Mosaic, arguments, prog)
     there = next((path for path in (options.out, options.out.with_suffix(".svg")) if path.exists()), None)
     if there is not None and not options.overwrite:
         raise OutputError(f"{there} exists already; overwrite it (--overwrite), or choose another name")

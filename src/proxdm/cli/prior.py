@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +11,6 @@ from tyro.conf import OmitSubcommandPrefixes, Positional, arg, subcommand
 
 from proxdm.checkpoints.load import open_source, rewrite, store_with
 from proxdm.checkpoints.store import PRIOR_FILE
-from proxdm.cli import parse
 from proxdm.cli.evaluate import ModelOptions
 from proxdm.cli.tables import table
 from proxdm.data.load import DataConfig, load_data
@@ -59,9 +57,9 @@ class Priors:
     command: OmitSubcommandPrefixes[Annotated[Fit, subcommand("fit")] | Annotated[Show, subcommand("show")]]
 
 
-def main(arguments: Sequence[str], prog: str) -> int:
+def run(options: Priors, prog: str) -> int:
     """Run the verb and return the exit status."""
-    command = parse(Priors, arguments, prog).command
+    command = options.command
     if isinstance(command, Show):
         path = Path(command.source)
         prior = load_prior(path) if path.is_file() else open_source(command.source).model.prior

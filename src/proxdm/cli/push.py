@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tyro.conf import Positional
 
 from proxdm.checkpoints.load import find, remarks
-from proxdm.cli import parse
 from proxdm.publishing import push
 
 
@@ -30,9 +28,8 @@ class Push:
     dry_run: bool = False  # Send nothing: print the card and name the files.
 
 
-def main(arguments: Sequence[str], prog: str) -> int:
+def run(options: Push, prog: str) -> int:
     """Run the verb and return the exit status."""
-    options = parse(Push, arguments, prog)
     for line in remarks(find(options.source, options.weights)):
         print(f"{prog}: {line}", file=sys.stderr)
     settings = vars(options) | {"private": options.private or None}

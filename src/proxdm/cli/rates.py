@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 from tyro.conf import arg
 
-from proxdm.cli import parse
 from proxdm.cli.tables import table, write_and_show
 from proxdm.cli.toy import RESULTS, remarks, w2_report
 from proxdm.experiments.convergence import GaussianRates, RatesPlan, RatesResult, run_rates
@@ -30,9 +28,8 @@ class Rates(RatesPlan):  # noqa: D101 (that of the plan)
     """Replace the results of an earlier run."""
 
 
-def main(arguments: Sequence[str], prog: str) -> int:
+def run(options: Rates, prog: str) -> int:
     """Run the verb and return the exit status."""
-    options = parse(Rates, arguments, prog)
     check_folder(options.out, FILES, overwrite=options.overwrite)
     result = run_rates(options, progress=True)
 

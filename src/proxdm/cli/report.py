@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from proxdm.cli import parse
 from proxdm.errors import OutputError
 from proxdm.metrics.registry import METRICS
 from proxdm.runtime.files import check_folder, replacing
@@ -32,9 +30,8 @@ class Report:
     overwrite: bool = False  # Replace the file.
 
 
-def main(arguments: Sequence[str], prog: str) -> int:
+def run(options: Report, prog: str) -> int:
     """Run the verb and return the exit status."""
-    options = parse(Report, arguments, prog)
     if not options.sources:
         raise ValueError(f"there is nothing to report on: name runs or results; see {prog} --help")
     check_folder(options.out.parent, [options.out.name], overwrite=options.overwrite)

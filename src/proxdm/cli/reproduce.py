@@ -28,7 +28,7 @@ RUN: dict[str, Callable[[Any, str], Evaluation | int]] = {
     "download": download.run,
     "stats": stats.run,
     "train": train.run,
-    "evaluate": evaluate.run,
+    "evaluate": evaluate.measure_model,
     "sample": sample.run,
     "compare": compare.run,
 }

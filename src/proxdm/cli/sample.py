@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,7 +15,6 @@ from tyro.conf import Positional, arg
 
 from proxdm import imaging
 from proxdm.checkpoints.load import find, other_library
-from proxdm.cli import parse
 from proxdm.cli.evaluate import ModelOptions
 from proxdm.data.pictures import RECORD
 from proxdm.generation import Generated, SamplePlan, generate
@@ -82,11 +81,6 @@ class Sample(ModelOptions, SamplePlan):
         if not self.trajectory_gif:
             return self.out if self.kind == "gif" else None
         return self.out / "trajectory.gif" if self.kind == "folder" else self.out.with_suffix(".gif")
-
-
-def main(arguments: Sequence[str], prog: str) -> int:
-    """Run the verb and return the exit status."""
-    return run(parse(Sample, arguments, prog), prog)
 
 
 def run(options: Sample, prog: str) -> int:

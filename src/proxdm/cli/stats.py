@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 from tyro.conf import Fixed, OmitArgPrefixes, Positional, Suppress, arg
 
-from proxdm.cli import parse
 from proxdm.data.load import DataConfig, Flip, load_data
 from proxdm.metrics.features import FEATURES_HELP, WEIGHTS_HELP, load_extractor, sides
 from proxdm.metrics.statistics import check_target, compute_statistics
@@ -42,11 +40,6 @@ class Stats:
     batch_size: int = 64  # Images at a time; has no influence on the result.
     device: str = "auto"  # auto, cpu, cuda, cuda:1, mps.
     overwrite: bool = False  # Replace what is there.
-
-
-def main(arguments: Sequence[str], prog: str) -> int:
-    """Run the verb and return the exit status."""
-    return run(parse(Stats, arguments, prog), prog)
 
 
 def run(options: Stats, prog: str) -> int:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 from tyro.conf import arg
 
-from proxdm.cli import parse
 from proxdm.cli.tables import table, write_and_show
 from proxdm.experiments.toy import ToyPlan, ToyResult, run_toy
 from proxdm.runtime.files import check_folder
@@ -31,11 +29,6 @@ class Toy(ToyPlan):  # noqa: D101 (that of the plan)
 
     no_animation: bool = False
     """Leave the animation out."""
-
-
-def main(arguments: Sequence[str], prog: str) -> int:
-    """Run the verb and return the exit status."""
-    return run(parse(Toy, arguments, prog), prog)
 
 
 def run(options: Toy, prog: str) -> int:

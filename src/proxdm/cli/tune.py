@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +12,6 @@ from tyro.conf import Positional, arg
 
 from proxdm.checkpoints.load import open_source, rewrite, store_with
 from proxdm.checkpoints.store import GRIDS_FILE
-from proxdm.cli import parse
 from proxdm.cli.evaluate import ModelOptions
 from proxdm.cli.tables import table
 from proxdm.evaluation import TuningPlan, tune
@@ -34,9 +32,8 @@ class Tune(ModelOptions, TuningPlan):
     out: Annotated[Path | None, arg(aliases=("-o",), help_behavior_hint="(default: with the model)")] = None
 
 
-def main(arguments: Sequence[str], prog: str) -> int:
+def run(options: Tune, prog: str) -> int:
     """Run the verb and return the exit status."""
-    options = parse(Tune, arguments, prog)
     place, found = (options.out, None) if options.out else store_with(options.source, options.weights, GRIDS_FILE)
     opened = open_source(options.source, options.weights, options.preset, device=choose_device(options.device))
     results = tune(
