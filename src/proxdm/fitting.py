@@ -32,26 +32,15 @@ SAMPLED_STEPS = 15
 class PriorPlan:
     """What a prior is fitted to, and its sizes."""
 
+    # A known data set, or a folder, archive or array of images; by default what the model was trained on.
     data: str | None = None
-    """A known data set, or a folder, archive or array of images; by default what the model was trained on."""
-
-    root: str | None = None
-    """Folder that holds the data set; by default PROXDM_DATA or ~/.cache/proxdm/data."""
-
-    samples: int = 0
-    """Fit to so many samples of the model itself, for want of data; 0 fits to data."""
-
+    root: str | None = None  # Folder that holds the data set; by default PROXDM_DATA or ~/.cache/proxdm/data.
+    samples: int = 0  # Fit to so many samples of the model itself, for want of data; 0 fits to data.
+    # Gaussians of the mixture, 1 for a single one; auto is one for 200 images at most, by held-out density.
     components: Size = "auto"
-    """Gaussians of the mixture, 1 for a single one; auto is one for 200 images at most, by held-out density."""
-
-    directions: Size = "auto"
-    """Leading principal directions; auto leaves 5 % of the variance outside, at most 256."""
-
-    rank: Size = "auto"
-    """Directions of each component; auto is 16, or 8 of fewer than 5,000 images."""
-
-    seed: int = 0
-    """Of k-means, the gain's noise, and the samples."""
+    directions: Size = "auto"  # Leading principal directions; auto leaves 5 % of the variance outside, at most 256.
+    rank: Size = "auto"  # Directions of each component; auto is 16, or 8 of fewer than 5,000 images.
+    seed: int = 0  # Of k-means, the gain's noise, and the samples.
 
     def __post_init__(self) -> None:
         """Reject what cannot be."""

@@ -290,17 +290,15 @@ class SamplePlan:
     seed: int = 0  # Seed of all random numbers; sample i depends on it and i alone.
     grid: Annotated[str | None, arg(help=GRIDS_HELP)] = None
     prior: Annotated[str | None, arg(help=PRIOR_HELP)] = None
+    # Ratio sigma / alpha to start from, with a prior; by default where the model begins to gain over it.
     start: float | None = None
-    """Ratio sigma / alpha to start from, with a prior; by default where the model begins to gain over it."""
-
     classes: Annotated[tuple[str, ...], arg(name="class", metavar="NAME", help=CLASSES_HELP)] = ()
     guidance: Annotated[float, arg(help=GUIDANCE_HELP)] = 1.0
     batch_size: int = 64  # Samples computed at a time; has no influence on them.
     bf16: bool = False  # Run the network in bfloat16: faster on GPUs, slightly different samples.
+    # Autoencoder that decodes the samples of latent models: a name on the hub, or a folder; by default the pipeline's
+    # own, or stabilityai/sd-vae-ft-ema.
     vae: str | None = None
-    """Autoencoder that decodes the samples of latent models: a name on the hub, or a folder; by default the pipeline's
-    own, or stabilityai/sd-vae-ft-ema."""
-
     latents: bool = False  # Leave the samples of latent models as they are.
 
     def __post_init__(self) -> None:

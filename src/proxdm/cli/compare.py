@@ -39,10 +39,9 @@ class Compare(ModelOptions, EvaluationPlan):
     measured again; results are read. What was measured in different ways is not put together, unless by --force.
     """
 
+    # Models (a run, a checkpoint, a model file or folder, owner/name on the hub, one of the paper's .pth files), or
+    # results (a results.jsonl, its folder, or a folder of such folders).
     sources: Annotated[Positional[tuple[str, ...]], arg(metavar="SOURCE ...")]
-    """Models (a run, a checkpoint, a model file or folder, owner/name on the hub, one of the paper's .pth files), or
-    results (a results.jsonl, its folder, or a folder of such folders)."""
-
     samplers: Annotated[
         tuple[str, ...],
         arg(
@@ -51,10 +50,8 @@ class Compare(ModelOptions, EvaluationPlan):
             help_behavior_hint="(default: all)",
         ),
     ] = ()
-
+    # Of models, the numbers of steps to measure; of results, those to show.
     steps: Annotated[tuple[int, ...], arg(help_behavior_hint="(default: 5 10 20 of models, all of results)")] = ()
-    """Of models, the numbers of steps to measure; of results, those to show."""
-
     metrics: Annotated[
         tuple[str, ...],
         arg(
@@ -62,14 +59,11 @@ class Compare(ModelOptions, EvaluationPlan):
             help_behavior_hint="(default: fid of models, all of results)",
         ),
     ] = ()
-
+    # Draw values together that were measured in different ways, names of curves then say how; and take statistics that
+    # were made by another route than the features.
     force: bool = False
-    """Draw values together that were measured in different ways, names of curves then say how; and take statistics
-    that were made by another route than the features."""
-
+    # Folder of the figure and of compare.json.
     out: Annotated[Path | None, arg(aliases=("-o",), help_behavior_hint="(default: comparisons/SOURCES)")] = None
-    """Folder of the figure and of compare.json."""
-
     evaluations: Path = Path("evaluations")  # Folder in which the rows of models are kept, a folder a model.
     overwrite: bool = False  # Replace the figure and compare.json in OUT; rows are never measured again.
 

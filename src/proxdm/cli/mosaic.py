@@ -31,13 +31,10 @@ class Mosaic(ModelOptions):
     Samplers for which `proxdm tune` has found the best grid of an N take it, and are marked as tuned.
     """
 
+    # A run, a model file or folder, a repository on the hub, hf:FOLDER, or a model in the box: digits, fashion-mnist.
     source: Annotated[Positional[str], arg(metavar="MODEL")] = "fashion-mnist"
-    """A run, a model file or folder, a repository on the hub, hf:FOLDER, or a model in the box: digits,
-    fashion-mnist."""
-
+    # Texts of samplers, a row each.
     sampler: tuple[str, ...] = ("multistep", "dpm++2m", "ddim", "euler-maruyama", "ode-euler", "prox-hybrid")
-    """Texts of samplers, a row each."""
-
     steps: tuple[int, ...] = (1, 2, 3, 5)  # Numbers of steps, a column each.
     count: int = 6  # Pictures of a cell.
     seed: int = 0  # Of the noise.

@@ -31,13 +31,11 @@ class Fit(ModelOptions, PriorPlan):
     Sampling then takes it by itself: proxdm sample MODEL --steps 2.
     """
 
+    # A run, a checkpoint, a model file or folder, a repository on the hub (owner/name), or one of the paper's .pth
+    # files.
     source: Annotated[Positional[str], arg(metavar="MODEL")]
-    """A run, a checkpoint, a model file or folder, a repository on the hub (owner/name), or one of the paper's .pth
-    files."""
-
+    # A .safetensors file for the prior alone; needed where the model is not on this disk in a form of its own.
     out: Annotated[Path | None, arg(aliases=("-o",), help_behavior_hint="(default: with the model)")] = None
-    """A .safetensors file for the prior alone; needed where the model is not on this disk in a form of its own."""
-
     figure: Path | None = None  # Also draw it: a .png, and an .svg beside it.
     overwrite: bool = False  # Replace a prior that is there.
 

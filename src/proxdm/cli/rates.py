@@ -21,11 +21,8 @@ FILES = (RESULTS, "kl_vs_n.png", "kl_vs_n.svg", "w2_vs_n.png", "w2_vs_n.svg")
 class Rates(RatesPlan):  # noqa: D101 (that of the plan)
     __doc__ = RatesPlan.__doc__
 
-    out: Annotated[Path, arg(metavar="DIR")] = Path("rates")
-    """Folder of the results."""
-
-    overwrite: bool = False
-    """Replace the results of an earlier run."""
+    out: Annotated[Path, arg(metavar="DIR")] = Path("rates")  # Folder of the results.
+    overwrite: bool = False  # Replace the results of an earlier run.
 
 
 def run(options: Rates, prog: str) -> int:

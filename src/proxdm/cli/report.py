@@ -26,7 +26,6 @@ class Report:
     out: Annotated[Path, arg(aliases=("-o",))] = Path("report.html")  # The file to write.
     title: str = ""  # Heading; by default the names of the runs.
     metrics: Annotated[tuple[str, ...], arg(help=METRICS_HELP, help_behavior_hint="(default: all)")] = ()
-
     overwrite: bool = False  # Replace the file.
 
 

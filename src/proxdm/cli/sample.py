@@ -38,19 +38,16 @@ class Sample(ModelOptions, SamplePlan):
     Sample i depends on the seed and i alone: asking for more samples, or in other batches, does not change it.
     """
 
+    # A run, a checkpoint, a model file or folder, a repository on the hub (owner/name), or one of the paper's .pth
+    # files.
     source: Annotated[Positional[str], arg(metavar="SOURCE")]
-    """A run, a checkpoint, a model file or folder, a repository on the hub (owner/name), or one of the paper's .pth
-    files."""
-
+    # A .png (one grid), .npz (array `samples`) or .gif file (from noise to samples); any other name is a folder of
+    # numbered PNG files.
     out: Annotated[Path, arg(aliases=("-o",))] = Path("samples.png")
-    """A .png (one grid), .npz (array `samples`) or .gif file (from noise to samples); any other name is a folder of
-    numbered PNG files."""
-
     columns: int | None = None  # Pictures in a row of the grid; by default one for every class, or as many as rows.
     no_caption: bool = False  # Leave the line below the grid out, which says what it shows.
+    # Also write an animation of the first samples on their way from noise, beside the output.
     trajectory_gif: bool = False
-    """Also write an animation of the first samples on their way from noise, beside the output."""
-
     latents: bool = False  # Write the samples of latent models as they are (.npz only).
     overwrite: bool = False  # Replace what is there.
 

@@ -21,14 +21,10 @@ FILES = (RESULTS, "particles.png", "particles.svg", "w2_vs_nfe.png", "w2_vs_nfe.
 class Toy(ToyPlan):  # noqa: D101 (that of the plan)
     __doc__ = ToyPlan.__doc__
 
+    # Folder of the results.
     out: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="(default: toy/DATASET)")] = None
-    """Folder of the results."""
-
-    overwrite: bool = False
-    """Replace the results of an earlier run."""
-
-    no_animation: bool = False
-    """Leave the animation out."""
+    overwrite: bool = False  # Replace the results of an earlier run.
+    no_animation: bool = False  # Leave the animation out.
 
 
 def run(options: Toy, prog: str) -> int:

@@ -117,14 +117,11 @@ class RatesPlan(ParticlePlan):
         *TARGETS,
         "mixture",
     )
-
+    # Numbers of steps, each at least 1.
     steps: Annotated[tuple[int, ...] | None, arg(help_behavior_hint=f"(default: {_NUMBERS})")] = None
-    """Numbers of steps, each at least 1."""
-
     methods: Annotated[tuple[str, ...], arg(help=methods_help)] = (ALL,)
-
+    # Family of times of every sampler, e.g. uniform or 'power(rho=3)'; methods are then samplers by their names.
     grid: Annotated[str | None, arg(help_behavior_hint="(default: each its own)")] = None
-    """Family of times of every sampler, e.g. uniform or 'power(rho=3)'; methods are then samplers by their names."""
 
     def __post_init__(self) -> None:
         """Check everything before any work is done."""

@@ -181,49 +181,28 @@ class Reproduction:
     evaluations under torchrun; this command then finds them finished.
     """
 
-    block: Positional[BlockName]
-    """toy (the synthetic experiment), mnist, cifar10 or celebahq."""
-
+    block: Positional[BlockName]  # toy (the synthetic experiment), mnist, cifar10 or celebahq.
+    # Experiments or presets, e.g. cifar10-score-ode or cifar10-score; --dry-run shows their names.
     only: tuple[str, ...] = ()
-    """Experiments or presets, e.g. cifar10-score-ode or cifar10-score; --dry-run shows their names."""
-
-    steps: tuple[int, ...] = ()
-    """Of the paper's numbers of steps, measure these only."""
-
+    steps: tuple[int, ...] = ()  # Of the paper's numbers of steps, measure these only.
+    # official takes the weights that the paper's authors published, and trains nothing.
     weights: Literal["trained", "official"] = "trained"
-    """official takes the weights that the paper's authors published, and trains nothing."""
-
+    # Reference of the FID: own takes it of the data set, official is the authors' file (the default with official
+    # weights).
     stats: Literal["own", "official"] | None = None
-    """Reference of the FID: own takes it of the data set, official is the authors' file (the default with official
-    weights)."""
-
-    samples: int | None = None
-    """Samples of a FID, 50,000 by default, as in the paper; fewer give larger values."""
-
+    samples: int | None = None  # Samples of a FID, 50,000 by default, as in the paper; fewer give larger values.
+    # Run the same steps on small stand-ins for all data, with narrow networks and two training steps: seconds, no
+    # download. The numbers mean nothing.
     smoke: bool = False
-    """Run the same steps on small stand-ins for all data, with narrow networks and two training steps: seconds, no
-    download. The numbers mean nothing."""
-
-    dry_run: bool = False
-    """Show the commands, what they need and how much they are; run nothing."""
-
-    device: Literal["auto", "cpu"] = "auto"
-    """auto (a GPU where there is one) or cpu."""
-
-    bf16: bool = False
-    """Run the networks in bfloat16: faster on GPUs; the paper does not."""
-
-    compile: bool = False
-    """Compile the networks in training."""
-
-    micro_batch: int | None = None
-    """Most samples in a forward pass of training: less memory, the same result."""
-
+    dry_run: bool = False  # Show the commands, what they need and how much they are; run nothing.
+    device: Literal["auto", "cpu"] = "auto"  # auto (a GPU where there is one) or cpu.
+    bf16: bool = False  # Run the networks in bfloat16: faster on GPUs; the paper does not.
+    compile: bool = False  # Compile the networks in training.
+    micro_batch: int | None = None  # Most samples in a forward pass of training: less memory, the same result.
+    # File of the Inception weights, pt_inception-2015-12-05-6726825d.pth; by default it is downloaded once.
     inception_weights: Path | None = None
-    """File of the Inception weights, pt_inception-2015-12-05-6726825d.pth; by default it is downloaded once."""
-
+    # Folder of runs, statistics, evaluations and pictures; with --smoke, reproduce/BLOCK-smoke by default.
     out: Annotated[Path | None, arg(aliases=("-o",), help_behavior_hint="(default: reproduce/BLOCK)")] = None
-    """Folder of runs, statistics, evaluations and pictures; with --smoke, reproduce/BLOCK-smoke by default."""
 
     def chosen(self) -> Block:
         """Return the part of the block that is asked for."""

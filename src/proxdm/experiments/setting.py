@@ -25,14 +25,9 @@ from proxdm.sweep import Cell, Method, Results, Row
 class ParticlePlan:
     """How many particles, and which random numbers: options of experiments on mixtures."""
 
-    samples: int = 1000
-    """Particles of a run on a mixture."""
-
-    seed: int = 0
-    """First seed of a mixture; the others follow it."""
-
-    seeds: int = 3
-    """Number of seeds: distances are mean and spread over them."""
+    samples: int = 1000  # Particles of a run on a mixture.
+    seed: int = 0  # First seed of a mixture; the others follow it.
+    seeds: int = 3  # Number of seeds: distances are mean and spread over them.
 
     @property
     def all_seeds(self) -> tuple[int, ...]:

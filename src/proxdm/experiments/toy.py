@@ -93,14 +93,10 @@ class ToyPlan(ParticlePlan):
     """
 
     dataset: Annotated[str, arg(help=f"The target: one of {', '.join(datasaurus.NAMES)}.")] = "dino"
-
-    steps: tuple[int, ...] = STEPS
-    """Numbers of steps, each at least 1."""
-
+    steps: tuple[int, ...] = STEPS  # Numbers of steps, each at least 1.
     methods: Annotated[tuple[str, ...], arg(help=methods_help)] = tuple(METHODS)
-
+    # Minimum that the exact prox takes: the lowest, or the one downhill from the point, as in the paper's code.
     prox_mode: Mode = "global"
-    """Minimum that the exact prox takes: the lowest, or the one downhill from the point, as in the paper's code."""
 
     def __post_init__(self) -> None:
         """Check everything before any work is done."""
