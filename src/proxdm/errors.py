@@ -46,6 +46,19 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f" (did you mean {names[close[0]]!r}?)" if close else ""
 
 
+def unknown_name(what: str, name: str, known: Iterable[str], remedy: str = "") -> DataError:
+    """Return the error for an unknown name: it suggests the closest known one and lists all."""
+    names = list(known)
+    return DataError(f"unknown {what} {name!r}{did_you_mean(name, names)}; known are {', '.join(names)}{remedy}")
+
+
+def check_least(least: int, **options: int | None) -> None:
+    """Raise a ValueError if the value of an option, where there is one, is below the least that it can be."""
+    for name, value in options.items():
+        if value is not None and value < least:
+            raise ValueError(f"--{name.replace('_', '-')} = {value} must be at least {least}")
+
+
 def one_line(error: BaseException) -> str:
     """Return the message of an error in one line: `reason: file` for errors of the operating system."""
     if isinstance(error, OSError) and error.strerror and error.filename is not None:

@@ -12,7 +12,7 @@ from proxdm.checkpoints.portable import model_config
 from proxdm.config import Config
 from proxdm.data.images import ImageData
 from proxdm.data.load import DataConfig, has_labels, load_data, test_part
-from proxdm.errors import DataError
+from proxdm.errors import DataError, check_least
 from proxdm.generation import USUAL_STEPS, arithmetic, check_prior, draw
 from proxdm.models import LearnedModel
 from proxdm.operators import offers
@@ -44,8 +44,7 @@ class PriorPlan:
 
     def __post_init__(self) -> None:
         """Reject what cannot be."""
-        if self.samples < 0:
-            raise ValueError(f"--samples = {self.samples} must be at least 0")
+        check_least(0, samples=self.samples)
         if self.samples and self.data is not None:
             raise ValueError(
                 f"--samples = {self.samples} and --data = {self.data} are two things to fit to; leave one out"

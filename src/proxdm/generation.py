@@ -24,6 +24,7 @@ from proxdm.checkpoints.load import Opened, open_source
 from proxdm.checkpoints.portable import model_config
 from proxdm.config import Config, ModelConfig
 from proxdm.data.vae import DEFAULT_VAE
+from proxdm.errors import check_least
 from proxdm.grids import GRIDS, TimeGrid, grid_parameters
 from proxdm.imaging import is_image_shape
 from proxdm.models import LearnedModel, ProxModel
@@ -303,11 +304,8 @@ class SamplePlan:
 
     def __post_init__(self) -> None:
         """Check every value that does not need the model."""
-        for name, count in {"samples": self.samples, "batch-size": self.batch_size, "steps": self.steps}.items():
-            if count is not None and count < 1:
-                raise ValueError(f"--{name} = {count} must be at least 1")
-        if self.seed < 0:
-            raise ValueError(f"--seed = {self.seed} must be at least 0")
+        check_least(1, samples=self.samples, batch_size=self.batch_size, steps=self.steps)
+        check_least(0, seed=self.seed)
         check_method(self.sampler, self.grid)
 
 

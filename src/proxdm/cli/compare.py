@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +13,8 @@ from tyro.conf import Positional, arg
 from proxdm._version import __version__
 from proxdm.checkpoints.portable import MODEL_FILE
 from proxdm.checkpoints.store import CHECKPOINTS, STATE_FILE
-from proxdm.cli.evaluate import ModelOptions, leaving_the_group
+from proxdm.cli.evaluate import leaving_the_group
+from proxdm.cli.options import ModelOptions, speaker
 from proxdm.cli.tables import table, write_and_show
 from proxdm.evaluation import EvaluationPlan, evaluate
 from proxdm.evaluation.comparison import Panel, Point, describe_mixture, make_panels
@@ -114,16 +114,8 @@ def gather(options: Compare, prog: str) -> list[EvaluationRow]:
     for source in options.sources:
         if source not in results:
             out = options.evaluations / folder_name(source)
-            found = evaluate(
-                source,
-                plan,
-                out=out,
-                weights=options.weights,
-                preset=options.preset,
-                device=options.device,
-                progress=True,
-                say=lambda line, source=source: print(f"{prog}: {source}: {line}", file=sys.stderr),  # type: ignore[misc]
-            )
+            say = speaker(f"{prog}: {source}")
+            found = evaluate(source, plan, out=out, progress=True, say=say, **options.chosen)
             rows += [replace(row, folder=out) for row in found.rows]
     return rows
 

@@ -12,8 +12,7 @@ from tyro.conf import Positional, arg
 
 from proxdm.checkpoints import hub
 from proxdm.cli.tables import table
-from proxdm.data.errors import unknown_name
-from proxdm.errors import OutputError
+from proxdm.errors import OutputError, unknown_name
 
 What = Literal["models", "stats", "datasets", "inception"]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -12,23 +11,14 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from proxdm.checkpoints.load import open_source
 from proxdm.cli import fid
+from proxdm.cli.options import ModelOptions, speaker
 from proxdm.cli.tables import table
 from proxdm.config import Config
 from proxdm.evaluation import ComparisonPlan, Evaluation, EvaluationPlan, compare_sets, evaluate
 from proxdm.evaluation.results import folder_name
 from proxdm.plotting.curves import metric_name
 from proxdm.sweep import Spread, by_cell
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelOptions:
-    """Which weights of a model, and where it computes."""
-
-    weights: str | None = None  # Weight set: ema-0.9999, raw; by default the moving average.
-    preset: str | None = None  # Of the paper's .pth files: the preset they belong to, e.g. cifar10-prox-hybrid.
-    device: str = "auto"  # auto, cpu, cuda, cuda:1, mps.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,20 +54,12 @@ def run(options: Evaluate, prog: str) -> int:
 
 def measure_model(options: Evaluate, prog: str) -> Evaluation:
     """Draw samples, measure them, show the table, and return what was measured."""
-    out = options.out or Path("evaluations", folder_name(options.source))
+    out, say = options.out or Path("evaluations", folder_name(options.source)), speaker(prog)
     with leaving_the_group():
         found = Evaluation((), (), 0)
         for plan in plans(options):
             part = evaluate(
-                options.source,
-                plan,
-                out=out,
-                weights=options.weights,
-                preset=options.preset,
-                device=options.device,
-                overwrite=options.overwrite,
-                progress=True,
-                say=lambda line: print(f"{prog}: {line}", file=sys.stderr),
+                options.source, plan, out=out, overwrite=options.overwrite, progress=True, say=say, **options.chosen
             )
             found = Evaluation(found.rows + part.rows, found.skipped + part.skipped, found.reused + part.reused)
     if found.rows:
@@ -90,7 +72,7 @@ def plans(options: Evaluate) -> list[Evaluate]:
     """Return what is to be measured: everything at once, or every class by itself."""
     if not options.each_class:
         return [options]
-    classes = open_source(options.source, options.weights, options.preset).model.classes
+    classes = options.open(options.source, "cpu").model.classes
     if options.classes or not classes:
         raise ValueError(
             "--each-class is all that --class can name; leave one out"
@@ -106,7 +88,7 @@ def measure_pictures(options: Evaluate) -> int:
         raise ValueError(f"--{said} is of a model's reference: leave it out with --samples-from")
     reference = options.reference
     if reference is None and options.source:
-        config = open_source(options.source, options.weights, options.preset).model.config
+        config = options.open(options.source, "cpu").model.config
         reference = config.data.name if isinstance(config, Config) else None
     if reference is None or options.samples_from is None:
         raise ValueError("name what to compare with: --reference, or the model whose training data are meant")

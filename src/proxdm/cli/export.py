@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -10,10 +9,9 @@ from typing import Annotated, Any, Literal
 import torch
 from tyro.conf import Positional, arg
 
-from proxdm.checkpoints.load import open_source
 from proxdm.checkpoints.portable import model_config
-from proxdm.cli.evaluate import ModelOptions
-from proxdm.errors import OutputError
+from proxdm.cli.options import ModelOptions, speaker
+from proxdm.errors import OutputError, check_least
 from proxdm.generation import GRIDS_HELP, GUIDANCE_HELP, PRIOR_HELP, SAMPLERS_HELP, choose_method, operand, remarks
 from proxdm.integrations import graphs
 from proxdm.models import LearnedModel
@@ -56,9 +54,7 @@ class Export(ModelOptions):
         """Check every value that does not need the model."""
         if self.to != "diffusers" and self.out.suffix != (ending := ENDINGS[self.to]):
             raise ValueError(f"--out = {self.out} must end in {ending} for --to {self.to}")
-        for name, value in (("steps", self.steps), ("batch", self.batch)):
-            if value is not None and value < 1:
-                raise ValueError(f"--{name} = {value} must be at least 1")
+        check_least(1, steps=self.steps, batch=self.batch)
         if self.steps is None and (wrong := [k for k in SAMPLERS_OWN if getattr(self, k) not in (None, 1.0)]):
             raise ValueError(f"--{wrong[0].removesuffix('_name')} is of a sampler: give --steps, its number of steps")
         if self.to == "diffusers" and self.steps is not None:
@@ -70,9 +66,9 @@ def run(options: Export, prog: str) -> int:
     filled = options.out.exists() and (options.out.is_file() or any(options.out.iterdir()))
     if filled and not options.overwrite:
         raise OutputError(f"{options.out} exists already; overwrite it (--overwrite), or choose another name")
-    opened = open_source(options.source, options.weights, options.preset, device="cpu")
+    opened = options.open(options.source, "cpu")
     for line in opened.remarks:
-        print(f"{prog}: {line}", file=sys.stderr)
+        speaker(prog)(line)
     if options.to == "diffusers":
         from proxdm.integrations.diffusers import to_pipeline
 
@@ -104,7 +100,7 @@ def write_graph(model: LearnedModel, options: Export, prog: str) -> str:
         prior = None if method.prior is None else method.prior.given(label)
         grid = method.times(model.schedule, options.steps)
         for line in remarks(model, method.sampler, grid):
-            print(f"{prog}: {line}", file=sys.stderr)
+            speaker(prog)(line)
         module = graphs.SamplerGraph(operand(asked, method.sampler)[0], model.network, method.sampler, grid, prior)
         what = f"noise to samples{'' if label is None else f' of {options.class_name}'} by {method.name} on {grid.name}"
         example = (x,)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -11,9 +10,8 @@ import torch
 from torch import Tensor
 from tyro.conf import Positional, arg
 
-from proxdm.checkpoints.load import open_source
 from proxdm.checkpoints.portable import model_config
-from proxdm.cli.evaluate import ModelOptions
+from proxdm.cli.options import ModelOptions, speaker
 from proxdm.config import Config
 from proxdm.data.load import load_data
 from proxdm.errors import DataError, OutputError
@@ -21,7 +19,6 @@ from proxdm.generation import TUNED, SamplePlan, generate
 from proxdm.pixels import to_uint8
 from proxdm.plotting import style
 from proxdm.plotting.mosaic import draw_mosaic
-from proxdm.runtime.processes import choose_device
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +57,7 @@ def run(options: Mosaic, prog: str) -> int:
 
 def draw(options: Mosaic, prog: str) -> list[Path]:
     """Draw the figure and return its files."""
-    device = choose_device(options.device)
-    opened = open_source(options.source, options.weights, options.preset, device=device)
+    opened = options.open(options.source)
     cells: dict[str, dict[str, Tensor]] = {}
     for text in options.sampler:
         found: dict[str, Tensor] = {}
@@ -70,9 +66,9 @@ def draw(options: Mosaic, prog: str) -> list[Path]:
             grid = TUNED if n in opened.model.grids.get(text, {}) else None
             plan = SamplePlan(text, n, options.count, options.seed, grid, batch_size=options.count)
             try:
-                found[f"N = {n}"] = generate(opened, plan, device=device, pictures=True, say=lambda line: None).samples
+                found[f"N = {n}"] = generate(opened, plan, pictures=True, say=lambda line: None).samples
             except ValueError as error:  # a step that this sampler cannot take
-                print(f"{prog}: {text} at N = {n} is left out: {error}", file=sys.stderr)
+                speaker(prog)(f"{text} at N = {n} is left out: {error}")
                 continue
             tuned = tuned or grid is not None
         prior = " + prior" if text == "multistep" and opened.model.prior is not None else ""

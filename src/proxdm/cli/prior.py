@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +10,7 @@ from tyro.conf import OmitSubcommandPrefixes, Positional, arg, subcommand
 
 from proxdm.checkpoints.load import open_source, rewrite, store_with
 from proxdm.checkpoints.store import PRIOR_FILE
-from proxdm.cli.evaluate import ModelOptions
+from proxdm.cli.options import ModelOptions, speaker
 from proxdm.cli.tables import table
 from proxdm.data.load import DataConfig, load_data
 from proxdm.errors import DataError, OutputError
@@ -21,7 +20,6 @@ from proxdm.pixels import to_model_range
 from proxdm.plotting.prior import draw_prior, prior_samples
 from proxdm.priors import Prior, PriorError, load_prior, save_prior, start_for
 from proxdm.priors.gain import THRESHOLDS
-from proxdm.runtime.processes import choose_device
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,8 +76,7 @@ def fit(options: Fit, prog: str) -> Prior:
     place, found = (options.out, None) if options.out else store_with(options.source, options.weights, PRIOR_FILE)
     if options.out is not None and options.out.suffix != ".safetensors":
         raise ValueError(f"--out = {options.out} must end in .safetensors")
-    device = choose_device(options.device)
-    model = open_source(options.source, options.weights, options.preset, device=device).model
+    model = options.open(options.source).model
     if not options.overwrite and (place.is_file() if options.out else model.prior is not None):
         raise OutputError(f"{place} has a prior already; replace it (--overwrite), or write another (--out)")
     prior = fit_model_prior(model, plan=options)
@@ -88,7 +85,7 @@ def fit(options: Fit, prog: str) -> Prior:
         rewrite(model, found)
     else:
         save_prior(prior, place, overwrite=options.overwrite)
-    print(f"{prog}: written to {place}", file=sys.stderr)
+    speaker(prog)(f"written to {place}")
     return prior
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 
 from tyro.conf import Positional
 
 from proxdm.checkpoints.load import find, remarks
+from proxdm.cli.options import speaker
 from proxdm.publishing import push
 
 
@@ -31,7 +31,7 @@ class Push:
 def run(options: Push, prog: str) -> int:
     """Run the verb and return the exit status."""
     for line in remarks(find(options.source, options.weights)):
-        print(f"{prog}: {line}", file=sys.stderr)
+        speaker(prog)(line)
     settings = vars(options) | {"private": options.private or None}
     published = push(settings.pop("source"), settings.pop("repo"), **settings)
     sizes = ", ".join(f"{name} ({size:,} bytes)" for name, size in published.sizes.items())

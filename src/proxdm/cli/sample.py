@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +14,9 @@ from tyro.conf import Positional, arg
 
 from proxdm import imaging
 from proxdm.checkpoints.load import find, other_library
-from proxdm.cli.evaluate import ModelOptions
+from proxdm.cli.options import ModelOptions, speaker
 from proxdm.data.pictures import RECORD
+from proxdm.errors import check_least
 from proxdm.generation import Generated, SamplePlan, generate
 from proxdm.runtime.files import check_folder, staged
 
@@ -54,8 +54,7 @@ class Sample(ModelOptions, SamplePlan):
     def __post_init__(self) -> None:
         """Check also where the output goes."""
         super().__post_init__()
-        if self.columns is not None and self.columns < 1:
-            raise ValueError(f"--columns = {self.columns} must be at least 1")
+        check_least(1, columns=self.columns)
         if self.kind == "gif" and self.trajectory_gif:
             raise ValueError(f"--out = {self.out} is an animation by itself: leave --trajectory-gif out")
 
@@ -100,14 +99,12 @@ def run(options: Sample, prog: str) -> int:
         found = generate(
             options.source,
             options,
-            weights=options.weights,
-            preset=options.preset,
-            device=options.device,
+            **options.chosen,
             pictures=kind != "npz",
             frames=0 if animation is None else options.samples if kind == "gif" else min(options.samples, ANIMATED),
             each={"folder": picture_files, "gif": lambda start, batch: None}.get(kind),
             progress=True,
-            say=lambda line: print(f"{prog}: {line}", file=sys.stderr),
+            say=speaker(prog),
         )
         _write(found, options, stage / last, None if animation is None else stage / animation.name)
     if kind == "folder":  # pictures of an earlier, larger set would pass for samples of this one

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from proxdm.checkpoints.load import open_source, rewrite, store_with
+from proxdm.checkpoints.load import rewrite, store_with
 from proxdm.checkpoints.store import GRIDS_FILE
-from proxdm.cli.evaluate import ModelOptions
+from proxdm.cli.options import ModelOptions, speaker
 from proxdm.cli.tables import table
 from proxdm.evaluation import TuningPlan, tune
 from proxdm.metrics.registry import METRICS
 from proxdm.runtime.files import replacing
-from proxdm.runtime.processes import choose_device
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,14 +33,8 @@ class Tune(ModelOptions, TuningPlan):
 def run(options: Tune, prog: str) -> int:
     """Run the verb and return the exit status."""
     place, found = (options.out, None) if options.out else store_with(options.source, options.weights, GRIDS_FILE)
-    opened = open_source(options.source, options.weights, options.preset, device=choose_device(options.device))
-    results = tune(
-        opened,
-        options,
-        progress=True,
-        say=lambda line: print(f"{prog}: {line}", file=sys.stderr),
-        device=options.device,
-    )
+    opened = options.open(options.source)
+    results = tune(opened, options, progress=True, say=speaker(prog), device=options.device)
     for one in results:
         opened.model.grids.setdefault(one.sampler, {})[one.steps] = one.grid
     if found is not None:

@@ -18,7 +18,7 @@ from importlib import resources
 import numpy as np
 from numpy.typing import NDArray
 
-from proxdm.data.errors import unknown_name
+from proxdm.errors import unknown_name
 
 POINTS = 142
 """Number of points of every set."""

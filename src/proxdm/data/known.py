@@ -26,10 +26,9 @@ from torch import Tensor
 
 from proxdm.data import datasaurus
 from proxdm.data.decoded import cache_folder as cache_folder
-from proxdm.data.errors import unknown_name
 from proxdm.data.images import ImageData
 from proxdm.data.latents import read_latents
-from proxdm.errors import DataError, one_line
+from proxdm.errors import DataError, one_line, unknown_name
 from proxdm.runtime.registry import Registry
 
 Split = Literal["train", "test"]

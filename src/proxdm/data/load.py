@@ -20,13 +20,12 @@ from torch.utils.data import Dataset
 
 from proxdm.data.archives import is_archive, shards_of
 from proxdm.data.arrays import Layout, Values, read_array
-from proxdm.data.errors import unknown_name
 from proxdm.data.hugging_face import is_saved_dataset
 from proxdm.data.images import ImageData, check_memory
 from proxdm.data.known import DATASETS, Split, find_dataset
 from proxdm.data.latents import read_latents, read_stamp
 from proxdm.data.pictures import fit, fit_note, open_pictures, read_pictures
-from proxdm.errors import DataError, did_you_mean
+from proxdm.errors import DataError, did_you_mean, unknown_name
 
 Flip = Literal["none", "random", "frozen"]
 """Horizontal flips in training: none; afresh at every draw; or decided once per image, as the paper's code does."""

@@ -13,6 +13,7 @@ from tyro.conf import arg
 from proxdm.checkpoints.portable import model_config
 from proxdm.data.known import Split
 from proxdm.data.load import DataConfig
+from proxdm.errors import check_least
 from proxdm.generation import (
     CLASSES_HELP,
     GRIDS_HELP,
@@ -88,12 +89,9 @@ class EvaluationPlan:
 
     def __post_init__(self) -> None:
         """Check every value that does not need the model."""
-        counts = {"batch-size": self.batch_size, "seeds": self.seeds, "chunk": self.chunk, "samples": self.samples}
-        for name, count in [*counts.items(), *(("steps", steps) for steps in self.steps)]:
-            if count is not None and count < 1:
-                raise ValueError(f"{name} = {count} must be at least 1")
-        if self.seed < 0:
-            raise ValueError(f"seed = {self.seed} must be at least 0")
+        check_least(1, batch_size=self.batch_size, seeds=self.seeds, chunk=self.chunk, samples=self.samples)
+        check_least(1, steps=min(self.steps, default=None))
+        check_least(0, seed=self.seed)
         for metric in self.metrics:
             if self.samples < (least := METRICS.find(metric).least):
                 raise ValueError(f"samples = {self.samples} are too few for {metric}, which needs {least} at least")

@@ -12,6 +12,7 @@ from tyro.conf import arg
 
 from proxdm.data.images import ImageData
 from proxdm.data.load import DataConfig, load_data
+from proxdm.errors import check_least
 from proxdm.evaluation.accumulate import Accumulator, Limits
 from proxdm.evaluation.reference import Reference, check_statistics, is_statistics
 from proxdm.metrics.features import FEATURES_HELP, WEIGHTS_HELP, FeatureExtractor, load_extractor, sides
@@ -40,8 +41,7 @@ class ComparisonPlan:
             METRICS.find(name)
             if METRICS[name].against in ("held", "classes"):
                 raise ValueError(f"--metrics {name} needs a model and what it was trained on: proxdm evaluate")
-        if self.batch_size < 1:
-            raise ValueError(f"--batch-size = {self.batch_size} must be at least 1")
+        check_least(1, batch_size=self.batch_size)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import Annotated
 from tyro.conf import arg
 
 from proxdm.checkpoints.load import Opened, open_source
-from proxdm.errors import NonFiniteError
+from proxdm.errors import NonFiniteError, check_least
 from proxdm.evaluation.plan import EvaluationPlan
 from proxdm.evaluation.run import open_job
 from proxdm.generation import Say, method_name, warn
@@ -43,8 +43,7 @@ class TuningPlan(EvaluationPlan):
     def __post_init__(self) -> None:
         """Check also the budget, and that there is something to go by."""
         super().__post_init__()
-        if self.budget < 1:
-            raise ValueError(f"budget = {self.budget} must be at least 1")
+        check_least(1, budget=self.budget)
         if self.grid is not None:
             raise ValueError(f"--grid = {self.grid} is what is looked for; leave it out")
         if next(iter(METRICS.find(self.metrics[0]).values.values())).better is None:
@@ -67,15 +66,13 @@ def tune(
     source: str | Path | Opened,
     plan: TuningPlan,
     *,
-    weights: str | None = None,
-    preset: str | None = None,
     device: str = "auto",
     progress: bool = False,
     say: Say = warn,
 ) -> list[Tuned]:
     """Return the best grid of every sampler and number of steps of a plan; nothing is written."""
     place = Place(choose_device(device))
-    opened = source if isinstance(source, Opened) else open_source(source, weights, preset, device=place.device)
+    opened = source if isinstance(source, Opened) else open_source(source, device=place.device)
     job = open_job(plan, str(source), opened, place, None, progress)
     name, value = next(iter(METRICS.find(plan.metrics[0]).values.items()))
     sign = -1.0 if value.better == "higher" else 1.0

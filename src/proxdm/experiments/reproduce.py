@@ -21,7 +21,7 @@ from tyro.conf import Positional, arg
 
 from proxdm.checkpoints.hub import OFFICIAL_MODELS, OFFICIAL_STATS
 from proxdm.config import overlay
-from proxdm.data.errors import unknown_name
+from proxdm.errors import check_least, unknown_name
 from proxdm.evaluation import EvaluationPlan
 from proxdm.evaluation.results import RESULTS
 from proxdm.experiments.commands import Step, Train
@@ -220,8 +220,7 @@ class Reproduction:
             for name, value in settings.items():
                 if applies and value is not None and value is not False and value != ():
                     raise ValueError(f"--{name} has no effect: {reason}; leave it out")
-        if self.micro_batch is not None and self.micro_batch < 1:
-            raise ValueError(f"micro-batch = {self.micro_batch} must be at least 1")
+        check_least(1, micro_batch=self.micro_batch)
         if self.samples is not None:
             EvaluationPlan(samples=self.samples)  # which says what is too few
         if self.inception_weights is not None and not self.inception_weights.is_file():
