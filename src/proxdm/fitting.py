@@ -88,11 +88,7 @@ def fit_model_prior(
 
 
 def data_of(model: LearnedModel, plan: PriorPlan) -> DataConfig:
-    """Return the data that a plan names, or that a model was trained on.
-
-    Raises:
-        PriorError: Neither says.
-    """
+    """Return the data that a plan names, or that a model was trained on; a PriorError says that there are none."""
     trained = model.config.data if isinstance(model.config, Config) else None
     if plan.data is not None:
         same = trained is not None and trained.name == plan.data

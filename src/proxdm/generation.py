@@ -311,23 +311,14 @@ class SamplePlan:
 
 @dataclass(frozen=True, eq=False)
 class Generated:
-    """What :func:`generate` has drawn.
+    """What :func:`generate` has drawn."""
 
-    Attributes:
-        samples: uint8 pictures `(n, C, H, W)`, or samples that are none, `(n, *)`; empty where they were handed on.
-        frames: The first samples on their way from noise, each uint8 `(k, C, H, W)`.
-        record: How they were made, in plain types: source, weights, sampler, grid, steps, nfe, seed, ...
-        device: Where.
-        seconds: Time of the sampler and the decoder.
-        classes: Names of the classes that the samples have in turn; none of a model without classes.
-    """
-
-    samples: Tensor
-    frames: tuple[Tensor, ...]
-    record: dict[str, Any]
-    device: torch.device
-    seconds: float
-    classes: tuple[str, ...] = ()
+    samples: Tensor  # uint8 pictures `(n, C, H, W)`, or samples that are none, `(n, *)`; empty if they were handed on
+    frames: tuple[Tensor, ...]  # The first samples on their way from noise, each uint8 `(k, C, H, W)`
+    record: dict[str, Any]  # How they were made, in plain types: source, weights, sampler, grid, steps, nfe, seed, ...
+    device: torch.device  # Where
+    seconds: float  # Time of the sampler and the decoder
+    classes: tuple[str, ...] = ()  # Names of the classes that the samples have in turn; none of a model without classes
 
 
 def generate(

@@ -39,24 +39,18 @@ MAX_ITERATIONS = 200
 
 @dataclass(frozen=True)
 class ProxResult:
-    """A proximal operator with the evidence that it is one.
+    """A proximal operator with the evidence that it is one."""
 
-    Attributes:
-        u: The minimisers, of the shape and dtype of x.
-        objective: `1/2 |u - x|^2 - lam log p_t(u)`, float64 `(B,)`; for point masses at t = 0, where the density
-            is infinite, `1/2 |u - x|^2`.
-        residual: `|u - x - lam score(u, t)|`, 0 at a stationary point, float64 `(B,)`; for point masses at t = 0, 0.
-        iterations: Evaluations of the density, all starts of a point together, `(B,)`.
-        converged: Whether the climb ended by its own criterion, within rounding error, `(B,)` bool.
-        unimodal: Whether it is proved that the objective has no other local minimum as low as this; False says
-            only that there is no proof, `(B,)` bool.
-    """
-
-    u: Tensor
+    u: Tensor  # The minimisers, of the shape and dtype of x
+    # `1/2 |u - x|^2 - lam log p_t(u)`, float64 `(B,)`; for point masses at t = 0, where the density is infinite,
+    # `1/2 |u - x|^2`
     objective: Tensor
+    # `|u - x - lam score(u, t)|`, 0 at a stationary point, float64 `(B,)`; for point masses at t = 0, 0
     residual: Tensor
-    iterations: Tensor
-    converged: Tensor
+    iterations: Tensor  # Evaluations of the density, all starts of a point together, `(B,)`
+    converged: Tensor  # Whether the climb ended by its own criterion, within rounding error, `(B,)` bool
+    # Whether it is proved that the objective has no other local minimum as low as this; False says only that there is
+    # no proof, `(B,)` bool
     unimodal: Tensor
 
 

@@ -134,11 +134,7 @@ class GivenNoise:
         return self.x_T
 
     def step(self, t: float, s: float) -> Tensor:
-        """Return the next given tensor.
-
-        Raises:
-            ValueError: There are no more tensors, or the next has another shape than x_T.
-        """
+        """Return the next given tensor; a ValueError says that there is none, or one of another shape than x_T."""
         z = next(self._steps, None)
         if z is None:
             raise ValueError(

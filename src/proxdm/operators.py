@@ -83,17 +83,8 @@ def score(model: Model, x: Tensor, t: Tensor) -> Tensor:
 class Ask:
     """A model as samplers see it: a method for each operator, every call counted.
 
-    Args:
-        model: The model.
-        operator: What the sampler is going to ask for.
-        prior: What a sampler may ask for nothing (:mod:`proxdm.priors`).
-
-    Attributes:
-        schedule: Of the model.
-        calls: Evaluations of the network so far: the measured NFE of every sample; guidance takes two each time.
-
-    Raises:
-        OperatorError: The model has no such operator.
+    It must have the `operator` that the sampler asks for (OperatorError); a `prior` is asked for nothing
+    (:mod:`proxdm.priors`). `calls` is the measured NFE of every sample so far; guidance takes two each time.
     """
 
     def __init__(self, model: Model, operator: Operator, prior: Any = None) -> None:

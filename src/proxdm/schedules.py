@@ -395,11 +395,7 @@ class ScheduleError(ProxdmError, ValueError):
 
 
 def variance_preserving(schedule: Schedule, what: str) -> VariancePreserving:
-    """Return the schedule, which `what` needs to be variance-preserving.
-
-    Raises:
-        ScheduleError: It is not.
-    """
+    """Return the schedule, which `what` needs to be variance-preserving (ScheduleError)."""
     if not isinstance(schedule, VariancePreserving):
         names = ", ".join(name for name, kind in SCHEDULES.items() if issubclass(kind, VariancePreserving))
         raise ScheduleError(

@@ -51,9 +51,7 @@ class _Numbers:
 class SamplerGraph(nn.Module):
     """A sampler of a model, whose weights are in `network`, on a grid as a module `noise -> samples`.
 
-    Raises:
-        StepError: A step is not defined on the grid.
-        GraphError: The sampler draws noise, which its first call shows.
+    Samplers that draw noise have none (GraphError), which its first call shows.
     """
 
     def __init__(self, model: Model, network: nn.Module, sampler: Sampler, grid: TimeGrid, prior: Prior | None) -> None:
@@ -95,10 +93,7 @@ class OperatorGraph(nn.Module):
 def write_graph(module: nn.Module, example: tuple[Tensor, ...], path: Path, batch: int | None) -> None:
     """Write a module as an ONNX file, `.onnx`, weights inside, or as a program of torch.export, `.pt2`.
 
-    It is traced with `example` inputs; its batch is open unless a size is given.
-
-    Raises:
-        GraphError: onnx or onnxscript is missing, or the module cannot be traced.
+    It is traced with `example` inputs; its batch is open unless a size is given. A GraphError says that it cannot be.
     """
     to_onnx = path.suffix == ".onnx"
     if to_onnx:

@@ -22,11 +22,7 @@ RIDGE = 1e-6
 
 
 def classify(samples: Tensor, features: Tensor, labels: Tensor) -> Tensor:
-    """Return the class of every sample `(m, D)`, int64 `(m,)`, by features `(n, D)` with labels `(n,)`, 0 and up.
-
-    Raises:
-        ValueError: A class has no picture.
-    """
+    """Return the class of every sample `(m, D)`, int64 `(m,)`, by features `(n, D)` with labels `(n,)`, 0 and up."""
     f, labels = check_features(features), labels.to(features.device)
     counts = torch.bincount(labels)
     if not bool((counts > 0).all()):

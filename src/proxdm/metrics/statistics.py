@@ -2,8 +2,8 @@
 
 The file is an `.npz` with `mu` `(D,)` and `sigma` `(D, D)`, float64, which pytorch-fid reads too, and further arrays
 that stamp it. A Fréchet distance means something only between moments that were made by the same route, so that
-:meth:`ReferenceStatistics.distance` compares the stamps first. Files of other programs carry no stamp: they are taken
-on trust, with a warning.
+:meth:`ReferenceStatistics.check_compatible` compares the stamps first. Files of other programs carry no stamp: they are
+taken on trust, with a warning.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from proxdm._version import __version__
 from proxdm.data.images import ImageData
 from proxdm.errors import OutputError, ProxdmError, one_line
 from proxdm.metrics.features import FeatureExtractor, Shape, sides
-from proxdm.metrics.frechet import Array, MomentAccumulator, frechet_distance
+from proxdm.metrics.frechet import Array, MomentAccumulator
 from proxdm.runtime.files import replacing
 
 _ROUTE = {"backend": "features", "weights": "weights", "resize": "resizing", "shape": "image shape"}
@@ -98,11 +98,6 @@ class ReferenceStatistics:
             raise StatisticsError(f"{message}; compute one again, or force (--force) a number that means little")
         warnings.warn(f"{message}; their distance means little", stacklevel=2)
         return message
-
-    def distance(self, other: ReferenceStatistics, *, force: bool = False) -> float:
-        """Return the Fréchet distance to other statistics, checked by :meth:`check_compatible`."""
-        self.check_compatible(other, force=force)
-        return frechet_distance(self.mu, self.sigma, other.mu, other.sigma)
 
     def save(self, path: Path, *, overwrite: bool = False) -> None:
         """Write the `.npz` file, whole or not at all, where :func:`check_target` allows it; make folders above it."""

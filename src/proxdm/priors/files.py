@@ -27,11 +27,7 @@ KINDS: dict[str, type[GaussianPrior] | type[MixturePrior]] = {"gaussian": Gaussi
 
 
 def write_prior(prior: Prior) -> tuple[dict[str, Tensor], str]:
-    """Return the tensors of a prior, under names that begin with :data:`PREFIX`, and its line of JSON.
-
-    Raises:
-        PriorError: It is of no kind that files hold.
-    """
+    """Return the tensors of a prior, under names that begin with :data:`PREFIX`, and its line of JSON."""
     kind = next((name for name, one in KINDS.items() if type(prior) is one), None)
     if kind is None:
         raise PriorError(f"a {type(prior).__name__} is not kept in files; only {', '.join(KINDS)} priors are")
@@ -45,11 +41,7 @@ def write_prior(prior: Prior) -> tuple[dict[str, Tensor], str]:
 def read_prior(
     tensors: Mapping[str, Tensor], line: str, where: str | Path = "the file"
 ) -> GaussianPrior | MixturePrior:
-    """Return the prior of :func:`write_prior`; tensors of other names are not looked at.
-
-    Raises:
-        PriorError: They do not make one.
-    """
+    """Return the prior of :func:`write_prior`; tensors of other names are not looked at."""
     try:
         said: dict[str, Any] = json.loads(line)
         own = {k.removeprefix(PREFIX): v.to(torch.float64) for k, v in tensors.items() if k.startswith(PREFIX)}
@@ -62,12 +54,7 @@ def read_prior(
 
 
 def save_prior(prior: Prior, path: str | Path, *, overwrite: bool = False) -> Path:
-    """Write a prior to a `.safetensors` file and return its path.
-
-    Raises:
-        PriorError: It is of no kind that files hold.
-        OutputError: The file is there already, or cannot be written.
-    """
+    """Write a prior to a `.safetensors` file, if none is there (OutputError), and return its path."""
     from safetensors.torch import save_file
 
     path, (tensors, line) = Path(path), write_prior(prior)
@@ -83,11 +70,7 @@ def save_prior(prior: Prior, path: str | Path, *, overwrite: bool = False) -> Pa
 
 
 def load_prior(path: str | Path) -> GaussianPrior | MixturePrior:
-    """Return the prior in a file: one of its own, or of a model.
-
-    Raises:
-        PriorError: There is no such file, or no prior in it.
-    """
+    """Return the prior in a file, one of its own or of a model; a PriorError says that there is none."""
     from safetensors import SafetensorError, safe_open
 
     try:

@@ -66,16 +66,12 @@ class _Adams(Sampler):
 @register
 @dataclass(frozen=True)
 class Ipndm(_Adams):
-    """iPNDM (Zhang and Chen 2023, arXiv 2204.13902, after Liu et al. 2022): weights of equal steps on any grid.
-
-    Attributes:
-        order: 1 to 4.
-    """
+    """iPNDM (Zhang and Chen 2023, arXiv 2204.13902, after Liu et al. 2022): weights of equal steps on any grid."""
 
     name = "ipndm"
     formula = "x̂' = x̂ + (ρ' - ρ)(55 ε - 59 ε₋₁ + 37 ε₋₂ - 9 ε₋₃)/24"
 
-    order: int = 4
+    order: int = 4  # 1 to 4
 
     def weights(self, schedule: Schedule, s: float, times: tuple[float, ...]) -> Sequence[float]:
         """Return `(rho_s - rho_t)` times the weights of equal steps."""
@@ -88,15 +84,13 @@ class Ipndm(_Adams):
 class Deis(_Adams):
     """DEIS-tAB (Zhang and Chen 2023, arXiv 2204.13902): a polynomial in t, integrated exactly.
 
-    Attributes:
-        order: Values of the polynomial, 1 to 4; 3 is tAB3 but for the name, which counts from 0 in some papers.
-        variable: `t`, or `log_rho` as in diffusers, whose last step to 0 is of first order.
+    The order, 1 to 4, is the number of values of the polynomial; some papers count it from 0, where 3 is tAB3 here.
     """
 
     name = "deis"
     formula = "x̂' = x̂ + ∫ P(t(ρ)) dρ, P the polynomial through ε, ε₋₁, ε₋₂"
 
-    variable: Variable = "t"
+    variable: Variable = "t"  # Or `log_rho` as in diffusers, whose last step to 0 is of first order
 
     def __post_init__(self) -> None:
         """Reject an order or a variable that there is not."""

@@ -323,11 +323,7 @@ def _as_model(
 
 
 def choose_prior(model: Model, sampler: Sampler, prior: Prior | bool | None) -> Prior | None:
-    """Return the prior that a sampler of a model runs with: see :func:`sample`.
-
-    Raises:
-        PriorError: There is none where one is wanted, or it was made for another schedule.
-    """
+    """Return the prior that a sampler of a model runs with: see :func:`sample`."""
     own: Prior | None = getattr(model, "prior", None)
     if prior is True and own is None:
         raise PriorError(
@@ -351,13 +347,7 @@ def choose_grid(
     prior: Prior | None = None,
     start: float | None = None,
 ) -> TimeGrid:
-    """Return the times that a sampler goes through: see :func:`sample`.
-
-    Raises:
-        ValueError: Neither steps nor a grid with steps, both and different ones, or a start without prior or outside
-            the schedule or the grid.
-        PriorError: There is no start, and the prior does not say where.
-    """
+    """Return the times that a sampler goes through: see :func:`sample`."""
     if start is not None and prior is None:
         raise ValueError(f"start = {start:g} needs a prior, which brings the samples there")
     if start is not None and not 0 < start <= (last := float(schedule.ratio(1.0))):

@@ -21,21 +21,15 @@ from proxdm.schedules import Schedule, Time, variance_preserving
 @register
 @dataclass(frozen=True)
 class ProxExponential(ProxSampler):
-    """`x' = prox(e^{gamma/2} x + sqrt(nu) z, s, lam)`, `lam = lam_ode^{1 - eta} lam_sde^eta`.
-
-    Attributes:
-        quadrature: How gamma is computed; the steps are exact with `integral`.
-        eta: 0 is deterministic, 1 the most noise, in [0, 1].
-        sigma_d: Standard deviation of the data per dimension, positive.
-    """
+    """`x' = prox(e^{gamma/2} x + sqrt(nu) z, s, lam)`, `lam = lam_ode^{1 - eta} lam_sde^eta`."""
 
     name = "prox-exponential"
     formula = "x' = prox(e^{γ/2} x + √ν z, s, λ), λ = λ_ode^{1-η} λ_sde^η"
     gamma_limit = math.inf
 
-    quadrature: Quadrature = "integral"
-    eta: float = 0.0
-    sigma_d: float = 1.0
+    quadrature: Quadrature = "integral"  # How gamma is computed; the steps are exact with this one
+    eta: float = 0.0  # 0 is deterministic, 1 the most noise, in [0, 1]
+    sigma_d: float = 1.0  # Standard deviation of the data per dimension, positive
 
     def __post_init__(self) -> None:
         """Reject values out of their ranges."""

@@ -34,20 +34,13 @@ LARGEST_RATIO = 1000.0
 
 @dataclass(frozen=True, repr=False)
 class Diffusers(Sampler):
-    """A scheduler of diffusers as a sampler; its own noise is replaced by the sampler's.
-
-    Attributes:
-        scheduler: Name of the class.
-        options: Of its configuration, e.g. `(("solver_order", 3),)`. Samples are not clipped unless one says so.
-
-    Raises:
-        OperatorError: diffusers is not installed, or has no such scheduler.
-    """
+    """A scheduler of diffusers as a sampler; its own noise is replaced by the sampler's."""
 
     name, operator, stochastic = "diffusers", "denoiser", True
     formula = "a scheduler of diffusers"
 
-    scheduler: str = "DDIMScheduler"
+    scheduler: str = "DDIMScheduler"  # Name of the class
+    # Of its configuration, e.g. `(("solver_order", 3),)`. Samples are not clipped unless one says so.
     options: tuple[tuple[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
@@ -61,11 +54,7 @@ class Diffusers(Sampler):
         return f"diffusers:{format_call(self.scheduler, dict(self.options))}"
 
     def grid(self, schedule: Schedule, steps: int, start: float | None = None) -> TimeGrid:
-        """Return the scheduler's own times for N = `steps` inference steps, and 0.
-
-        Raises:
-            StepError: It is to start elsewhere.
-        """
+        """Return the scheduler's own times for N = `steps` steps, and 0; it starts nowhere else (StepError)."""
         if start is not None:
             raise StepError(f"{self!r} has times of its own, from t = 1 on, and cannot start at {start:g}")
         scheduler = self._make(schedule)
@@ -74,11 +63,7 @@ class Diffusers(Sampler):
         return TimeGrid(torch.tensor([*times, 0.0], dtype=torch.float64), f"{self.scheduler}({steps})")
 
     def init(self, ask: Ask, x: Tensor, grid: TimeGrid) -> Any:
-        """Return the scheduler, set to the grid.
-
-        Raises:
-            StepError: It cannot go through these times.
-        """
+        """Return the scheduler, set to the grid; a StepError says that it cannot go through these times."""
         scheduler, indices = self._make(ask.schedule), [round(t * TABLE - 1) for t in grid.times[:-1].tolist()]
         if grid == self.grid(ask.schedule, grid.steps):
             scheduler.set_timesteps(grid.steps, device=x.device)

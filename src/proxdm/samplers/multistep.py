@@ -49,18 +49,12 @@ class Ddim(Sampler):
     """DDIM (Song et al. 2021, arXiv 2010.02502): `x' = alpha_s D + sqrt(sigma_s^2 - c^2) eps + c z`.
 
     `eps = (x - alpha_t D) / sigma_t`, `c = eta sigma_s sqrt(1 - (rho_s / rho_t)^2)`.
-
-    Attributes:
-        eta: 0 is deterministic, 1 the ancestral sampler of DDPM; in [0, 1].
-
-    Raises:
-        ValueError: eta is out of its range.
     """
 
     name, operator, stochastic = "ddim", "denoiser", True
     formula = "x' = α' D + √(σ'² - c²) (x - α D)/σ + c z"
 
-    eta: float = 0.0
+    eta: float = 0.0  # 0 is deterministic, 1 the ancestral sampler of DDPM; in [0, 1]
 
     def __post_init__(self) -> None:
         """Reject a share of noise that is none."""
@@ -94,11 +88,7 @@ class Heun(Sampler):
     formula = "x̂' = x̂ + (ρ' - ρ)(d + d')/2, d = (x̂ - D)/ρ"
 
     def check(self, schedule: Schedule, grid: TimeGrid) -> None:
-        """Reject a start at an infinite ratio.
-
-        Raises:
-            StepError: The first ratio is infinite.
-        """
+        """Raise a StepError if the first ratio is infinite."""
         if math.isinf(float(schedule.ratio(grid.times[0]))):
             raise StepError(
                 f"heun steps in sigma/alpha, which is infinite at t = {grid.times[0]:g}; start below, as grid rho"
@@ -198,16 +188,13 @@ class Multistep(DpmPlusPlus2M):
 @register
 @dataclass(frozen=True)
 class DpmPlusPlus3M(_Multistep):
-    """DPM-Solver++(3M) (arXiv 2211.01095, appendix): D is a parabola through three values.
-
-    Attributes:
-        published: Take half of the quadratic term, as the published code and diffusers do, which lowers the order from
-            3 to 2 (a divided difference in the place of a second derivative).
-    """
+    """DPM-Solver++(3M) (arXiv 2211.01095, appendix): D is a parabola through three values."""
 
     name = "dpm++3m"
     formula = "x' = σ'/σ x + α' ∫ eᵘ⁻ʰ (D + D' u + D'' u²/2) du"
 
+    # Take half of the quadratic term, as the published code and diffusers do, which lowers the order from 3 to 2 (a
+    # divided difference in the place of a second derivative).
     published: bool = False
 
     def correction(self, denoised: Tensor, h: float, history: History) -> Tensor:
@@ -236,15 +223,12 @@ class UniPC(Sampler):
 
     `sum_k a_k r_k^{n-1} = b_n`, the moments of the exact solution. The predictor leaves the value at s out; the
     corrector, for which it has been computed anyway, has it. The last steps, as in its code, are of lower order.
-
-    Attributes:
-        order: p, 1 to 3.
     """
 
     name, operator = "unipc", "denoiser"
     formula = "x' = σ'/σ x + α' (1 - e⁻ʰ)(D + Σ aₖ (Dₖ - D)/rₖ), corrected by the next D"
 
-    order: int = 2
+    order: int = 2  # p, 1 to 3
 
     def __post_init__(self) -> None:
         """Reject an order that there is not."""

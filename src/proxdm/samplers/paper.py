@@ -54,20 +54,12 @@ class ProxStep:
 
 @dataclass(frozen=True)
 class _FirstOrder(Sampler):
-    """What score and prox steps share: gamma, noise at the last step, and where to go after a warm start.
+    """What score and prox steps share: gamma, noise at the last step, and where to go after a warm start."""
 
-    Class attributes:
-        family: Name of the paper's family of grids.
+    family: ClassVar[str]  # Name of the paper's family of grids
 
-    Attributes:
-        quadrature: How gamma is computed.
-        last_noise: Whether the last step uses its noise.
-    """
-
-    family: ClassVar[str]
-
-    quadrature: Quadrature = "left"
-    last_noise: bool = False
+    quadrature: Quadrature = "left"  # How gamma is computed
+    last_noise: bool = False  # Whether the last step uses its noise
 
     def __post_init__(self) -> None:
         """Reject an unknown quadrature."""
@@ -119,14 +111,10 @@ class ScoreSampler(_FirstOrder):
 
 @dataclass(frozen=True)
 class ProxSampler(_FirstOrder):
-    """`x' = prox(scale x + noise z, s, lam)`; by default on the uniform grid from 1 to 0.
-
-    Class attributes:
-        gamma_limit: The step is defined for gamma below this number only.
-    """
+    """`x' = prox(scale x + noise z, s, lam)`; by default on the uniform grid from 1 to 0."""
 
     operator, family = "prox", "uniform"
-    gamma_limit: ClassVar[float] = float("inf")
+    gamma_limit: ClassVar[float] = float("inf")  # The step is defined for gamma below this number only
 
     quadrature: Quadrature = "integral"
     last_noise: bool = True
@@ -150,12 +138,7 @@ class ProxSampler(_FirstOrder):
         return ask.prox(y, s, lam), carry
 
     def check(self, schedule: Schedule, grid: TimeGrid) -> None:
-        """Check that every step of the grid is defined.
-
-        Raises:
-            StepError: One is not; the message names the step, the value, the limit, and the smallest N of the same kind
-                of grid that works.
-        """
+        """Raise a StepError if a step of the grid is not defined, with the smallest N of such a grid that works."""
         if (message := self._problem(schedule, grid)) is None:
             return
         finer = (grid.with_steps(n) for n in range(grid.steps + 1, grid.steps + 1001))

@@ -76,11 +76,7 @@ class NetworkModel(ModelMixin, ConfigMixin):
 
 
 class ProxPipeline(DiffusionPipeline):
-    """A prox model as a pipeline: `pipe(batch_size=4, num_inference_steps=5).images`.
-
-    Args:
-        network: The model.
-    """
+    """A prox model as a pipeline: `pipe(batch_size=4, num_inference_steps=5).images`."""
 
     def __init__(self, network: NetworkModel) -> None:
         super().__init__()

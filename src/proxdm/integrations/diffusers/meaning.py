@@ -29,8 +29,7 @@ class DiffusersError(ProxdmError, ValueError):
 def schedule_of(config: Mapping[str, Any]) -> Schedule:
     """Return the noise schedule in the configuration of any scheduler with a table of betas, or of a rectified flow.
 
-    Raises:
-        DiffusersError: It has neither (EDM's, and variance-exploding ones).
+    EDM's and variance-exploding ones have neither (DiffusersError).
     """
     if prediction_of(config) == "flow":
         return Flow()
