@@ -162,7 +162,7 @@ def test_unknown_name_and_unusable_paths(tmp_path, folder):
         DataError, match=r"unknown data set 'cifar' \(did you mean 'cifar10'\?\); known are digits, mni"
     ):
         load_data("cifar")
-    with pytest.raises(DataError, match=r"or the path of a folder.*there is no .*nowhere"):
+    with pytest.raises(DataError, match=r"there is no folder or file .*nowhere"):
         load_data(str(tmp_path / "nowhere"))
     (tmp_path / "x.txt").write_text("x")
     with pytest.raises(DataError, match=r"x.txt is neither a folder nor an archive of pictures, nor an .npy"):
