@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +19,6 @@ from typing import NamedTuple
 from proxdm.checkpoints.portable import MODEL_FILE
 from proxdm.errors import CheckpointError, ProxdmError
 from proxdm.presets import ROWS
-from proxdm.runtime.files import replacing
 
 OFFICIAL_REPO = "ZhenghanFang/prox-diffusion"
 """Where the authors of arXiv 2507.08956 keep weights and FID statistics."""
@@ -107,13 +105,6 @@ def fetch_model(repo: RepoId) -> Path:
 def fetch_official(files: Mapping[str, str], name: str) -> Path:
     """Return the file of that name in :data:`OFFICIAL_MODELS` or :data:`OFFICIAL_STATS`, as :func:`fetch`."""
     return fetch(RepoId(OFFICIAL_REPO), files[name])
-
-
-def copy_to(path: Path, target: Path) -> None:
-    """Copy a file to `target` under a temporary name, then rename it; folders above it are made."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(target) as part:
-        shutil.copyfile(path, part)
 
 
 @contextmanager

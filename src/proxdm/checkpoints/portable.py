@@ -22,14 +22,14 @@ from torch import Tensor, nn
 from proxdm._version import __version__
 from proxdm.config import Config, ConfigError, ModelConfig, from_dict, to_dict, to_json
 from proxdm.config.codec import parse_json
-from proxdm.errors import CheckpointError, OutputError, ProxdmError
+from proxdm.errors import CheckpointError, ProxdmError
 from proxdm.models import PARAMETRISATIONS, SCORE_PARAMETRISATIONS, LearnedModel
 from proxdm.networks import NETWORKS, ExternalNetwork
 from proxdm.priors.base import Prior
 from proxdm.priors.files import KEY as PRIOR_KEY
 from proxdm.priors.files import PREFIX as PRIOR_PREFIX
 from proxdm.priors.files import read_prior, write_prior
-from proxdm.runtime.files import digest_of, naming, replacing
+from proxdm.runtime.files import check_new, digest_of, replacing, write_text
 
 FORMAT = 1
 """Number of the layout; files of higher numbers are refused."""
@@ -128,10 +128,7 @@ def save_model(
         if (problem := first_difference(model.network.state_dict(), expected, "model", "configuration")) is not None:
             raise CheckpointError(f"the model's configuration describes another network than it has: {problem}")
     files = [path] if path.suffix == ".safetensors" else [path / CONFIG_FILE, path / MODEL_FILE]
-    if not overwrite and (there := [file for file in files if file.exists()]):
-        raise OutputError(f"{there[0]} exists already; overwrite it (--overwrite), or choose another name")
-    with naming(files[-1]):
-        files[-1].parent.mkdir(parents=True, exist_ok=True)
+    check_new(*files, overwrite=overwrite)
     if len(files) == 2:
         write_config(path, config)
     grids = json.dumps(model.grids) if model.grids else None
@@ -142,8 +139,7 @@ def save_model(
 
 def write_config(folder: Path, config: object) -> None:
     """Write the configuration of a folder, in place of the one that was there."""
-    with replacing(folder / CONFIG_FILE) as part:
-        part.write_text(to_json(config), encoding="utf-8")
+    write_text(folder / CONFIG_FILE, to_json(config))
 
 
 def write_model_file(record: ModelFile, state: Mapping[str, Tensor], prior: Prior | None = None) -> None:

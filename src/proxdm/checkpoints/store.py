@@ -40,7 +40,7 @@ from proxdm.checkpoints import portable
 from proxdm.checkpoints.portable import CONFIG_FILE, MODEL_FILE, ModelFile, write_config
 from proxdm.config import Config, ConfigError, ModelConfig, differences, from_dict, from_json
 from proxdm.errors import CheckpointError, OutputError
-from proxdm.runtime.files import JsonLines, lock, naming, replacing
+from proxdm.runtime.files import JsonLines, lock, naming, write_text
 
 T = TypeVar("T")
 
@@ -223,8 +223,7 @@ def save_checkpoint(
         write_config(part, config)
         sizes = sorted((path.name, path.stat().st_size) for path in part.iterdir())
         content = json.dumps({"state": asdict(state), "files": sizes}, indent=2, allow_nan=False)
-        with replacing(part / STATE_FILE) as file:
-            file.write_text(content + "\n", "utf-8")
+        write_text(part / STATE_FILE, content + "\n")
         _sync_folder(part)
         if target.exists():  # a folder that is not whole: a whole one would have been the latest
             _remove(target)
@@ -254,8 +253,7 @@ def truncate_log(folder: Path, step: int) -> None:
     path = folder / LOG_FILE
     if path.exists():
         kept = takewhile(lambda line: line["step"] <= step, read_log(folder))
-        with replacing(path) as part:
-            part.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from tyro.conf import arg
 from proxdm.cli import mosaic, toy
 from proxdm.experiments.toy import ToyPlan, run_toy
 from proxdm.report import Section, demo_page
-from proxdm.runtime.files import check_folder, replacing
+from proxdm.runtime.files import check_folder, write_text
 
 PAGE = "index.html"
 GARMENTS = "few-evaluations.png"
@@ -53,7 +53,6 @@ def run(options: Demo, prog: str) -> int:
         ),
         Section("Its particles", "The same runs, as points.", folder / "toy" / "particles.png", "proxdm toy"),
     ]
-    with replacing(folder / PAGE) as part:
-        part.write_text(demo_page(sections), encoding="utf-8")
+    write_text(folder / PAGE, demo_page(sections))
     print(f"\nOpen {folder / PAGE} in a browser; more pictures: proxdm sample fashion-mnist --steps 2")
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import filecmp
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from tyro.conf import Positional, arg
 from proxdm.checkpoints import hub
 from proxdm.cli.tables import table
 from proxdm.errors import OutputError, unknown_name
+from proxdm.runtime.files import replacing
 
 What = Literal["models", "stats", "datasets", "inception"]
 
@@ -70,7 +72,8 @@ def _placed(path: Path, out: Path | None) -> Path:
         return path
     target = out / path.name
     if not target.exists():
-        hub.copy_to(path, target)
+        with replacing(target) as part:
+            shutil.copyfile(path, part)
     elif not target.is_file() or not filecmp.cmp(path, target, shallow=False):
         raise OutputError(f"{target} is there already and is another one; move it away, or choose another --out")
     return target

@@ -12,7 +12,7 @@ from tyro.conf import Positional, arg
 from proxdm.cli.tables import table
 from proxdm.evaluation import ComparisonPlan, SetComparison, compare_sets
 from proxdm.metrics.registry import value_of
-from proxdm.runtime.files import check_folder, replacing
+from proxdm.runtime.files import check_folder, write_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +45,6 @@ def run(options: Fid, prog: str) -> int:
     found = compare_sets(options.first, options.second, options, device=options.device, progress=True)
     print(report(found, options.first, options.second))
     if options.out is not None:
-        with replacing(options.out) as part:
-            part.write_text(json.dumps({"a": options.first, "b": options.second, **asdict(found)}, indent=2) + "\n")
+        record = {"a": options.first, "b": options.second, **asdict(found)}
+        write_text(options.out, json.dumps(record, indent=2) + "\n")
     return 0

@@ -14,11 +14,12 @@ from proxdm.checkpoints.portable import model_config
 from proxdm.cli.options import ModelOptions, speaker
 from proxdm.config import Config
 from proxdm.data.load import load_data
-from proxdm.errors import DataError, OutputError
+from proxdm.errors import DataError
 from proxdm.generation import TUNED, SamplePlan, generate
 from proxdm.pixels import to_uint8
 from proxdm.plotting import style
 from proxdm.plotting.mosaic import draw_mosaic
+from proxdm.runtime.files import check_new
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,9 +49,7 @@ class Mosaic(ModelOptions):
 
 def run(options: Mosaic, prog: str) -> int:
     """Run the verb and return the exit status."""
-    there = next((path for path in (options.out, options.out.with_suffix(".svg")) if path.exists()), None)
-    if there is not None and not options.overwrite:
-        raise OutputError(f"{there} exists already; overwrite it (--overwrite), or choose another name")
+    check_new(options.out, options.out.with_suffix(".svg"), overwrite=options.overwrite)
     print(", ".join(map(str, draw(options, prog))))
     return 0
 

@@ -8,9 +8,8 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from proxdm.errors import OutputError
 from proxdm.metrics.registry import METRICS
-from proxdm.runtime.files import check_folder, replacing
+from proxdm.runtime.files import check_folder, write_text
 
 METRICS_HELP = f"Metrics to show: {', '.join(METRICS)}."
 
@@ -38,11 +37,7 @@ def run(options: Report, prog: str) -> int:
 
     material = gather(options.sources)
     page = render(material, title=options.title, metrics=options.metrics)
-    try:
-        with replacing(options.out) as part:
-            part.write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"{options.out} cannot be written ({error.strerror or error})") from error
+    write_text(options.out, page)
     for note in material.notes:
         print(note)
     size = len(page.encode()) / 2**20

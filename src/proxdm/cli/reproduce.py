@@ -18,7 +18,7 @@ from proxdm.evaluation import Evaluation
 from proxdm.experiments.commands import Step, Train
 from proxdm.experiments.reproduce import Block, Reproduction, make_steps
 from proxdm.experiments.standins import make_standins
-from proxdm.runtime.files import check_folder, replacing
+from proxdm.runtime.files import check_folder, write_text
 
 MARK = "reproduce.json"
 """File in the folder of a block that says which block it is, and whether a tiny one."""
@@ -52,8 +52,7 @@ def main(arguments: Sequence[str], prog: str) -> int:
         return 0
     check_folder(plan.folder, [], overwrite=False)
     if not file.exists():
-        with replacing(file) as part:
-            part.write_text(f"{mark}\n", encoding="utf-8")
+        write_text(file, f"{mark}\n")
     if plan.standins is not None and block.dataset is not None:
         print(f"Stand-ins for {block.dataset}, in {plan.standins}: the numbers below mean nothing.", flush=True)
         make_standins(block.dataset, plan.standins)

@@ -15,7 +15,7 @@ from proxdm.cli.options import ModelOptions, speaker
 from proxdm.cli.tables import table
 from proxdm.evaluation import TuningPlan, tune
 from proxdm.metrics.registry import METRICS
-from proxdm.runtime.files import replacing
+from proxdm.runtime.files import write_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,9 +40,7 @@ def run(options: Tune, prog: str) -> int:
     if found is not None:
         rewrite(opened.model, found)
     else:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(place) as part:
-            part.write_text(json.dumps(opened.model.grids, indent=2) + "\n", encoding="utf-8")
+        write_text(place, json.dumps(opened.model.grids, indent=2) + "\n")
     value = next(iter(METRICS.find(options.metrics[0]).values))
     rows = [[one.sampler, str(one.steps), f"{one.first:.4g}", f"{one.value:.4g}", one.grid] for one in results]
     print(table(["sampler", "N", f"{value} before", "after", "grid"], rows))

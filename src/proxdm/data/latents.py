@@ -27,7 +27,7 @@ from proxdm.data.vae import LatentCoder
 from proxdm.errors import DataError, OutputError, one_line
 from proxdm.noise import sample_generator
 from proxdm.pixels import to_model_range
-from proxdm.runtime.files import replacing
+from proxdm.runtime.files import write_text
 
 LatentMode = Literal["mean", "sample"]
 """What stands for a picture: the mean of the encoder's distribution, or a draw from it."""
@@ -136,7 +136,7 @@ def _encode(
         store = np.lib.format.open_memmap(part, mode="w+", dtype=np.float32, shape=shape)
         store[:] = np.nan
         store.flush()
-        _write_json(note, asdict(stamp))
+        write_text(note, json.dumps(asdict(stamp), indent=1))
     store = np.lib.format.open_memmap(part, mode="r+")
     if store.shape != shape:
         raise DataError(f"{part} does not fit {note.name}; delete both and encode again")
@@ -155,7 +155,7 @@ def _encode(
             done = stop
     store.flush()
     del store
-    _write_json(_beside(out, ".json"), asdict(stamp))
+    write_text(_beside(out, ".json"), json.dumps(asdict(stamp), indent=1))
     part.replace(out)
     note.unlink()
 
@@ -195,8 +195,3 @@ def _read_stamp(path: Path) -> LatentStamp:
         return LatentStamp(**{**stamp, "shape": tuple(stamp["shape"])})
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path} is not a stamp of latents ({one_line(error)}); delete it and encode again") from error
-
-
-def _write_json(path: Path, content: dict[str, object]) -> None:
-    with replacing(path) as part:
-        part.write_text(json.dumps(content, indent=1), encoding="utf-8")

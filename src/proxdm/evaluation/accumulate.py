@@ -126,7 +126,6 @@ class Accumulator:
         """
         from safetensors.torch import save_file
 
-        folder.mkdir(parents=True, exist_ok=True)
         new = self.chunks[self._saved :]
         kept = {
             f"{kind}.{chunk}": self.rows[kind][chunk] for kind in KINDS for chunk in new if chunk in self.rows[kind]

@@ -268,7 +268,10 @@ def gaussian_rates(
         whole = respond(sampler, target, known, grid)
         alone = respond_last(sampler, target, known, grid, whole)
         first, before, end = (target.law(grid.times[i], known) for i in (0, -2, -1))
-        laws = {"": whole.apply(_usual_start(first, known, grid)), "exact_": whole.apply(first)}
+        # What samplers start from: N(0, I) on variance-preserving schedules
+        std = known.initial_std(grid.times[0])
+        usual = NormalLaw(torch.zeros_like(first.mean), torch.ones_like(first.variance) * std.square())
+        laws = {"": whole.apply(usual), "exact_": whole.apply(first)}
         if alone is not None:
             laws["last_"] = alone.apply(before)
         found = {start + name: value for start, law in laws.items() for name, value in law.distances(end).items()}
@@ -357,12 +360,6 @@ def stratified(mixture: GaussianMixture, n: int, generator: torch.Generator) -> 
         for mean, std, count in zip(mixture.means, stds, counts, strict=True)
     ]
     return torch.cat(parts), (mixture.weights / counts).repeat_interleave(counts)
-
-
-def _usual_start(exact: NormalLaw, schedule: Schedule, grid: TimeGrid) -> NormalLaw:
-    """Return the law of what samplers start from, N(0, I) on variance-preserving schedules."""
-    std = schedule.initial_std(grid.times[0])
-    return NormalLaw(torch.zeros_like(exact.mean), torch.ones_like(exact.variance) * std.square())
 
 
 def _finite(values: Mapping[Any, float]) -> dict[Any, float | None]:

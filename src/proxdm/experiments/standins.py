@@ -67,7 +67,6 @@ def _pictures(channels: int, size: int) -> NDArray[np.uint8]:
 
 def _write(path: Path, content: bytes) -> None:
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as part:
             part.write_bytes(content)
 

@@ -119,7 +119,6 @@ def write_graph(module: nn.Module, example: tuple[Tensor, ...], path: Path, batc
         raise
     except Exception as error:  # the exporter raises whatever comes to its mind
         raise GraphError(f"the model cannot be written as {path.suffix}: {one_line(error)[:300]}") from error
-    path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as part:
         if to_onnx:
             onnx.save(_compacted(made.model_proto), str(part))

@@ -102,7 +102,6 @@ class ReferenceStatistics:
     def save(self, path: Path, *, overwrite: bool = False) -> None:
         """Write the `.npz` file, whole or not at all, where :func:`check_target` allows it; make folders above it."""
         check_target(path, ".npz", overwrite=overwrite)
-        path.parent.mkdir(parents=True, exist_ok=True)
         arrays: dict[str, Any] = {name: np.asarray(value) for name, value in vars(self).items() if value is not None}
         del arrays["source"]
         with replacing(path) as part, part.open("wb") as file:

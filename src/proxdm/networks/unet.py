@@ -159,17 +159,6 @@ class ResidualBlock(nn.Module):
         return out
 
 
-def _downsample(channels: int) -> nn.Sequential:
-    """Return a 3x3 convolution with stride 2: `(B, C, H, W)` to `(B, C, H/2, W/2)`."""
-    return nn.Sequential(OrderedDict(conv=_scaled(nn.Conv2d(channels, channels, 3, stride=2, padding=1))))
-
-
-def _upsample(channels: int) -> nn.Sequential:
-    """Return nearest-neighbour x2, then a 3x3 convolution: `(B, C, H, W)` to `(B, C, 2H, 2W)`."""
-    conv = _scaled(nn.Conv2d(channels, channels, 3, padding=1))
-    return nn.Sequential(OrderedDict(larger=nn.Upsample(scale_factor=2.0, mode="nearest"), conv=conv))
-
-
 class UNet(nn.Module):
     """DDPM's U-Net."""
 
@@ -213,7 +202,8 @@ class UNet(nn.Module):
                 blocks.append(self._block(skips[-1], wide, level in self.config.attention))
                 skips.append(wide)
             if level < len(self.config.mult) - 1:
-                blocks.append(_downsample(skips[-1]))
+                conv = _scaled(nn.Conv2d(skips[-1], skips[-1], 3, stride=2, padding=1))
+                blocks.append(nn.Sequential(OrderedDict(conv=conv)))
                 skips.append(skips[-1])
         return blocks, skips
 
@@ -226,7 +216,9 @@ class UNet(nn.Module):
                 blocks.append(self._block(channels + remaining.pop(), wide, level in self.config.attention))
                 channels = wide
             if level > 0:
-                blocks.append(_upsample(channels))
+                larger = nn.Upsample(scale_factor=2.0, mode="nearest")
+                conv = _scaled(nn.Conv2d(channels, channels, 3, padding=1))
+                blocks.append(nn.Sequential(OrderedDict(larger=larger, conv=conv)))
         return blocks
 
     def forward(self, x: Tensor, t: Tensor, lam: Tensor | None = None, labels: Tensor | None = None) -> Tensor:

@@ -11,11 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from proxdm.errors import OutputError
 from proxdm.priors.base import Facts, GainCurve, Prior, PriorError
 from proxdm.priors.gaussian import GaussianPrior
 from proxdm.priors.mixture import MixturePrior
-from proxdm.runtime.files import replacing
+from proxdm.runtime.files import check_new, replacing
 
 PREFIX = "proxdm.prior."
 """Before the names of a prior's tensors in the file of a model."""
@@ -58,14 +57,9 @@ def save_prior(prior: Prior, path: str | Path, *, overwrite: bool = False) -> Pa
     from safetensors.torch import save_file
 
     path, (tensors, line) = Path(path), write_prior(prior)
-    if path.exists() and not overwrite:
-        raise OutputError(f"{path} exists already; overwrite it (--overwrite), or choose another name")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as part:
-            save_file(tensors, part, metadata={KEY: line})
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error
+    check_new(path, overwrite=overwrite)
+    with replacing(path) as part:
+        save_file(tensors, part, metadata={KEY: line})
     return path
 
 

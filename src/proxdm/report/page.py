@@ -122,7 +122,10 @@ def render(material: Material, *, title: str = "", metrics: Sequence[str] = ()) 
         script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         notes=material.notes,
         parts=_parts(material.rows, metrics, styles),
-        runs=[(run, _train_command(run)) for run in material.runs],
+        runs=[
+            (run, train_command(run.config, run.folder) if isinstance(run.config, Config) and run.folder else None)
+            for run in material.runs
+        ],
         rows=material.rows,
         commands=evaluate_commands(material.rows),
         # what the template asks of rows, panels and runs
@@ -234,10 +237,6 @@ def _previews(run: Run) -> list[tuple[str, str]]:
         with suppress(OSError):
             found.append((f"step {int(path.stem.removeprefix('step-')):,}", picture_uri(path)))
     return found
-
-
-def _train_command(run: Run) -> str | None:
-    return train_command(run.config, run.folder) if isinstance(run.config, Config) and run.folder else None
 
 
 def _changed(run: Run, rows: Iterable[EvaluationRow]) -> str:

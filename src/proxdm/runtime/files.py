@@ -8,7 +8,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +40,12 @@ def naming(path: Path) -> Iterator[None]:
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary name beside `path`; what is written there is synced and renamed when the block ends.
 
-    An error in the block leaves what was at `path` as it was.
+    Folders above it are made. An error in the block leaves what was at `path` as it was.
     """
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with naming(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
             part.touch()
             mode = part.stat().st_mode
             yield part
@@ -53,7 +54,20 @@ def replacing(path: Path) -> Iterator[Path]:
                 os.fsync(file.fileno())
             part.replace(path)
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # a folder above it is a file
+            part.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file as :func:`replacing` does."""
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def check_new(*paths: Path, overwrite: bool) -> None:
+    """Raise an OutputError if a file is there that must not be replaced."""
+    if not overwrite and (there := [path for path in paths if path.exists()]):
+        raise OutputError(f"{there[0]} exists already; overwrite it (--overwrite), or choose another name")
 
 
 def check_folder(folder: Path, files: Sequence[str], *, overwrite: bool) -> None:

@@ -101,8 +101,8 @@ def configure(
     if is_image_shape(seen.shape):
         mirror = mirrors(seen)
         data = replace(data, flip="random" if mirror else "none")
-        why = "look like" if mirror else "differ from"
-        lines.append(f"flips: {data.flip}, for they {why} their mirror images (--data.flip {_other(data.flip)})")
+        why, other = ("look like", "none") if mirror else ("differ from", "random")
+        lines.append(f"flips: {data.flip}, for they {why} their mirror images (--data.flip {other})")
     if named is None:
         config, taken = _widest(data, seen, seconds, device)
         if init is None and name not in list(DATASETS):
@@ -201,10 +201,6 @@ def mirrors(data: ImageData) -> bool:
     chance = (first - second).square().mean()
     mirrored = (first - second.flip(-1)).square().mean()
     return bool(mirrored <= 3 * chance)
-
-
-def _other(flip: str) -> str:
-    return "none" if flip == "random" else "random"
 
 
 def _widest(data: DataConfig, seen: ImageData, seconds: float, device: torch.device) -> tuple[Config, float]:

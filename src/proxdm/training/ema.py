@@ -9,17 +9,13 @@ import torch
 from torch import Tensor, nn
 
 
-def decay_at(decay: float, step: int) -> float:
-    """Return `min(decay, (1 + n) / (10 + n))`, the warmed-up decay of step n (that of TensorFlow and timm)."""
-    return min(decay, (1 + step) / (10 + step))
-
-
 class WeightAverages:
     """`a <- decay a + (1 - decay) w` after every optimiser step, in float32; a starts at the first weights.
 
-    A step that was skipped counts as one that did not move the weights. With warm-up the decay of step n is that of
-    :func:`decay_at`, so that short runs forget where they started; without, as in arXiv 2507.08956, it is the same in
-    every step. Every process keeps its own averages of the same weights, so they agree without communication.
+    A step that was skipped counts as one that did not move the weights. With warm-up the decay of step n is
+    `min(decay, (1 + n) / (10 + n))`, as in TensorFlow and timm, so that short runs forget where they started; without,
+    as in arXiv 2507.08956, it is the same in every step. Every process keeps its own averages of the same weights, so
+    they agree without communication.
     """
 
     def __init__(self, network: nn.Module, decays: Sequence[float], *, warmup: bool = False) -> None:
@@ -31,8 +27,9 @@ class WeightAverages:
     def update(self, step: int = 0) -> None:
         """Move every average towards the present weights, those after optimiser step `step`, from 0 on."""
         weights = [w.detach().float() for w in self._weights]
+        most = (1 + step) / (10 + step) if self._warmup else 1.0
         for decay, average in self.averages.items():
-            torch._foreach_lerp_(average, weights, 1 - (decay_at(decay, step) if self._warmup else decay))
+            torch._foreach_lerp_(average, weights, 1 - min(decay, most))
 
     def state(self, decay: float) -> dict[str, Tensor]:
         """Return the network's state with one average in place of its parameters; the tensors, not copies."""

@@ -17,7 +17,7 @@ from proxdm.imaging import Pixels
 from proxdm.models import LearnedModel
 from proxdm.noise import SeededNoise
 from proxdm.operators import label_indices, of_classes
-from proxdm.runtime.files import replacing
+from proxdm.runtime.files import replacing, write_text
 from proxdm.samplers import Sampler, find_sampler, solve
 from proxdm.training.settings import Settings
 
@@ -88,8 +88,7 @@ def _identity(folder: Path) -> str:
     """Return the identifier of a run in trackers, the same after a resume."""
     path = folder / TRACKER_FILE
     if not path.exists():
-        with replacing(path) as part:
-            part.write_text(json.dumps({"id": uuid.uuid4().hex[:8]}) + "\n", encoding="utf-8")
+        write_text(path, json.dumps({"id": uuid.uuid4().hex[:8]}) + "\n")
     return str(json.loads(path.read_text(encoding="utf-8"))["id"])
 
 
@@ -117,7 +116,6 @@ def draw_preview(
         pixels = np.where(counts > 0, 0, 255).astype(np.uint8).repeat(2, 0).repeat(2, 1)
     else:
         pixels = imaging.grid(state.x.float())
-    path.parent.mkdir(exist_ok=True)
     with replacing(path) as part:
         metadata = {"sampler": repr(sampler), "steps": logging.preview_steps, "nfe": state.nfe, "seed": seed}
         imaging.save_png(pixels, part, metadata=metadata)
