@@ -147,12 +147,5 @@ def test_the_kind_of_a_grid_is_its_name_without_n():
 
 
 def test_run_name():
-    sources = {
-        "runs/a": "a",
-        "runs/a/": "a",
-        "owner/name@main": "name",
-        "x/cifar.pth": "cifar",
-        r"C:\runs\a": "a",
-        "": "",
-    }
+    sources = {"runs/a": "a", "runs/b/": "b", "owner/name@main": "name", "x/y.pth": "y", r"C:\runs\a": "a", "": ""}
     assert {source: run_name(source) for source in sources} == sources

@@ -25,12 +25,12 @@ from proxdm.experiments.convergence import (
     three_gaussians,
 )
 from proxdm.experiments.gaussian import GaussianTarget, respond
-from proxdm.experiments.toy import find_methods
+from proxdm.experiments.toy import METHODS, find_methods
 from proxdm.grids import TimeGrid
 from proxdm.metrics.wasserstein import w2
 from proxdm.mixtures import GaussianMixture
 from proxdm.noise import GeneratorNoise, sample_generator
-from proxdm.samplers import ProxSampler, ScoreSampler, find_sampler, solve
+from proxdm.samplers import SAMPLERS, ProxSampler, ScoreSampler, find_sampler, solve
 from proxdm.samplers.paper import ProxStep, ScoreStep
 from proxdm.schedules import VE, VPSDE, Discrete
 from proxdm.sweep import Fit, Method, fit_slope
@@ -270,6 +270,12 @@ def test_numbers_that_are_not_finite_are_none():
     cell = json.loads(json.dumps(found.record(), allow_nan=False))["methods"]["prox-hybrid"]["steps"]["5"]
     assert (cell["kl"], cell["kl_reverse"], cell["w2"]) == (None, None, 0.0)
     assert found.fit("prox-hybrid") is None
+
+
+def test_defaults():
+    plan = RatesPlan()
+    assert (plan.targets, plan.samples, plan.all_seeds) == (("isotropic", "anisotropic", "mixture"), 1000, (0, 1, 2))
+    assert len(find_methods(plan.methods)) == len(METHODS) + len(SAMPLERS) - 5, "five are there by the paper's names"
 
 
 @pytest.mark.parametrize(
