@@ -1,4 +1,4 @@
-"""Models: what a network's output means, by closed forms; errors; precision, tracing and data parallelism."""
+"""Models: what a network's output means, by closed forms; errors, precision and tracing."""
 
 from __future__ import annotations
 
