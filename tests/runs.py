@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import itertools
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import torch
 
+import proxdm
 from proxdm.checkpoints import store
 from proxdm.checkpoints.portable import read_model_file, read_tensors
 from proxdm.losses import make_objective
@@ -30,6 +36,19 @@ class At:
         if next(self.calls) in self.at:
             prediction = self.event(prediction)
         return prediction, target
+
+
+def run_python(folder, *arguments):
+    """Run Python in a folder, in a process of its own, to the end."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(proxdm.__file__).parents[1])}
+    command = [sys.executable, *map(str, arguments)]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def full_disk(*arguments, **options):
+    """In place of a function that writes."""
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def log_of(folder):

@@ -8,9 +8,6 @@ import torch
 from torch import nn
 
 from proxdm import VPSDE, ScoreModel, sample
-from proxdm.checkpoints.load import load
-from proxdm.checkpoints.portable import save_model
-from proxdm.cli import main
 from proxdm.config import Config, ConfigError, ModelConfig, from_json, to_json
 from proxdm.data.images import ImageData
 from proxdm.data.load import DataConfig, load_data
@@ -22,6 +19,7 @@ from proxdm.priors import MixturePrior, fit_prior, load_prior, save_prior
 from proxdm.runtime.processes import find_place
 from proxdm.training import ingredients
 from proxdm.training.stepper import Stepper
+from tiny_models import shaken
 
 CENTRES = torch.tensor([[2.0, 0.0], [-2.0, 0.0], [0.0, 3.0]], dtype=torch.float64)
 SCHEDULE = VPSDE()
@@ -93,16 +91,14 @@ def test_guidance_leads_away_from_the_other_classes(points):
 
 
 @pytest.mark.parametrize("conditioning", ["time", "time-lam"])
-@pytest.mark.parametrize("kind", [UNetConfig, MLPConfig])
-def test_networks_know_of_classes(kind, conditioning):
-    size = (
-        {"channels": 1, "width": 12, "mult": (1,), "attention": ()} if kind is UNetConfig else {"dim": 16, "width": 8}
-    )
+@pytest.mark.parametrize(
+    "kind, size",
+    [(UNetConfig, {"channels": 1, "width": 12, "mult": (1,), "attention": ()}), (MLPConfig, {"dim": 16, "width": 8})],
+)
+def test_networks_know_of_classes(kind, size, conditioning):
     torch.manual_seed(0)
     network = kind(**size, conditioning=conditioning, classes=3).build((1, 4, 4), 1 + (conditioning == "time-lam"))
-    for weight in network.parameters():  # the last layers are nearly zero at first
-        nn.init.normal_(weight, std=0.3)
-    network.eval()
+    shaken(network, std=0.3)
     x, numbers = torch.randn(2, 1, 4, 4), [torch.rand(2) for _ in range(1 + (conditioning == "time-lam"))]
     told = [network(x, *numbers, labels=torch.tensor([c, c])) for c in range(4)]
     assert all(not torch.allclose(told[c], told[3]) for c in range(3))
@@ -213,43 +209,31 @@ def test_a_model_of_classes_wants_data_of_them():
         of_digits(label_dropout=1.0)
 
 
-def test_files_know_the_classes(tmp_path):
-    model = of_digits().model.build()
-    save_model(model, tmp_path / "model.safetensors")
-    assert load(tmp_path / "model.safetensors").classes == tuple("0123456789")
-
-
-def test_from_labels_to_pictures(tmp_path, capsys, monkeypatch, succeeds):
+def test_from_labels_to_pictures(tmp_path, monkeypatch, succeeds, refused):
     monkeypatch.chdir(tmp_path)
-    flags = ["--training.steps", "8", "--training.batch-size", "16", "--logging.preview-every", "4"]
-    assert main(["train", "digits-score", "--labels", "--out", "run", *flags]) == 0
-    assert (
-        main(["sample", "run", "--class", "3", "5", "--guidance", "2", "-n", "4", "--steps", "2", "-o", "a.npz"]) == 0
-    )
-    assert "4 evaluations each" in capsys.readouterr().out
-    plan = ["evaluate", "run", "--features", "pixels", "--steps", "2", "-n", "40", "--out", "found"]
-    assert main([*plan, "--metrics", "accuracy", "--guidance", "1.5"]) == 0
-    assert main([*plan, "--metrics", "accuracy"]) == 0
-    assert main([*plan, "--each-class", "--sampler", "ddim"]) == 0
-    assert main([*plan, "--class", "any", "--sampler", "heun"]) == 0
+    flags = "--training.steps 8 --training.batch-size 16 --logging.preview-every 4"
+    succeeds(f"train digits-score --labels --out run {flags}")
+    drawn = succeeds("sample run --class 3 5 --guidance 2 -n 4 --steps 2 -o a.npz").out
+    assert "4 evaluations each" in drawn
+    plan = "evaluate run --features pixels --steps 2 -n 40 --out found"
+    assert "multistep guidance 1.5" in succeeds(f"{plan} --metrics accuracy --guidance 1.5").out
+    succeeds(f"{plan} --metrics accuracy")
+    assert "ddim 9, guidance 1" in succeeds(f"{plan} --each-class --sampler ddim").out
+    succeeds(f"{plan} --class any --sampler heun")
     rows = [json.loads(line) for line in (tmp_path / "found/results.jsonl").read_text().splitlines()]
     assert [(row.get("classes"), row["guidance"], row["nfe"]) for row in rows[:3]] == [
         (None, 1.5, 4), (None, 1.0, 2), (["0"], 1.0, 2)
     ]  # fmt: skip
     assert [row["reference"]["n"] for row in rows[2:4]] == [178, 182]
-    out = capsys.readouterr().out
-    assert "multistep guidance 1.5" in out
-    assert "ddim 9, guidance 1" in out
-    assert "classes           0, 1, 2," in succeeds("info", "run").out
-    assert main(["train", "digits-score", "--out", "plain", *flags]) == 0
+    assert "classes           0, 1, 2," in succeeds("info run").out
+    succeeds(f"train digits-score --out plain {flags}")
     for wrong, said in {
-        ("sample", "run", "--class", "shirt"): "there is no class 'shirt'",
-        ("sample", "plain", "--class", "3"): "the model knows no classes",
-        ("fid", "digits", "digits", "--metrics", "accuracy"): "--metrics accuracy needs a model",
-        ("sample", "plain", "--guidance", "2"): "guidance = 2 is asked for, but the model knows no classes",
-        ("evaluate", "plain", "--each-class"): "the model plain knows no classes",
-        ("evaluate", "plain", "--metrics", "accuracy", "--features", "pixels", "-n", "40"): "the model knows none",
-        ("train", "dino-score", "--labels"): "datasaurus-dino has no labels",
+        "sample run --class shirt": "there is no class 'shirt'",
+        "sample plain --class 3": "the model knows no classes",
+        "fid digits digits --metrics accuracy": "--metrics accuracy needs a model",
+        "sample plain --guidance 2": "guidance = 2 is asked for, but the model knows no classes",
+        "evaluate plain --each-class": "the model plain knows no classes",
+        "evaluate plain --metrics accuracy --features pixels -n 40": "the model knows none",
+        "train dino-score --labels": "datasaurus-dino has no labels",
     }.items():
-        assert main(list(wrong)) == 2
-        assert said in capsys.readouterr().err
+        assert said in refused(wrong)

@@ -8,13 +8,7 @@ import pytest
 import torch
 from scipy import stats
 
-from proxdm.conditioning import (
-    ConditioningConfig,
-    FreeSteps,
-    TrainingRange,
-    candidate_weights,
-    make_draws,
-)
+from proxdm.conditioning import ConditioningConfig, FreeSteps, TrainingRange, candidate_weights, make_draws
 from proxdm.errors import StepError
 from proxdm.grids import TimeGrid
 from proxdm.noise import GeneratorNoise
@@ -59,9 +53,7 @@ def test_weights_are_their_formulas():
         ({"steps": (5, 5)}, "must be different"),
         ({"weights": "log2"}, "unknown weights 'log2'"),
         ({"weights": "root-0"}, "unknown weights 'root-0'"),
-        ({"weights": "root-x"}, "unknown weights 'root-x'"),
         ({"weights": (1.0,)}, "1 weights for 6 step candidates"),
-        ({"weights": (0.0,) * 6}, "not all 0"),
         ({"weights": (-1.0,) * 6}, "at least 0"),
         ({"steps": (1,), "weights": "log10"}, "not all 0"),
         ({"rho": (1.0, 2.0)}, "continuous draws of prox models only"),
@@ -248,10 +240,7 @@ def test_training_range_needs_lam_for_prox_models():
         TrainingRange(ConditioningConfig(), SDE).covers(torch.zeros(1))
 
 
-@pytest.mark.parametrize(
-    "config",
-    [ConditioningConfig("prox-hybrid", "knots", (5, 20)), ConditioningConfig("prox-hybrid", "continuous", (5, 100))],
-)
+@pytest.mark.parametrize("config", [ConditioningConfig("prox-hybrid", "knots", (5, 20)), CONFIGS[3]])
 def test_a_prox_far_from_the_training_is_described(config):
     known = TrainingRange(config, SDE)
     drawn = make_draws(config, SDE).draw(1000, torch.Generator().manual_seed(1))
@@ -259,7 +248,5 @@ def test_a_prox_far_from_the_training_is_described(config):
     assert known.describe_far(drawn.t, drawn.lam * 2) is None
     one = torch.ones(1, dtype=torch.float64)
     assert "lam = 1e+03" in known.describe_far(0.5 * one, 1e3 * one)
-    assert "lam = 1e-09" in known.describe_far(
-        torch.cat([0.5 * one, 0.5 * one]), torch.cat([drawn.lam[:1], 1e-9 * one])
-    )
+    assert "lam = 1e-09" in known.describe_far(0.5 * torch.cat([one, one]), torch.cat([drawn.lam[:1], 1e-9 * one]))
     assert "t = 1.5" in known.describe_far(1.5 * one, drawn.lam[:1])

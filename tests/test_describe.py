@@ -17,7 +17,10 @@ from proxdm.presets import get_preset
     [
         ("cifar10-score", "t uniform in (0, 1)"),
         ("cifar10-score-subset", "times of denoising grids of 5, 10, 20 steps"),
-        ("mnist-prox-backward", "prox-backward steps of uniform grids of 20, 50, 100, 1000 steps, weights log10"),
+        (
+            "mnist-prox-backward",
+            "prox-backward steps of uniform grids of 20, 50, 100, 1000 steps, weights log10, lam from 0.00011 to 1.9",
+        ),
     ],
 )
 def test_draws_in_words(name, words):
@@ -27,7 +30,7 @@ def test_draws_in_words(name, words):
 def test_free_draws_and_networks_in_words():
     mnist = get_preset("mnist-prox-hybrid")
     free = dataclasses.replace(mnist, conditioning=ConditioningConfig("prox-ode", "continuous", (5, 100)))
-    assert describe_draws(free) == "prox-ode steps of power grids, 5 to 100 steps, rho from 1 to 3"
+    assert describe_draws(free).startswith("prox-ode steps of power grids, 5 to 100 steps, rho from 1 to 3, lam from ")
     assert str(mnist.model.network) == (
         "U-Net of width 64, multipliers 1-2-2-2, attention on levels 1, 2 residual blocks a level, dropout 0.1"
     )

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import runpy
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from PIL import Image
+
+from runs import run_python
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -19,10 +19,7 @@ NEEDS = {"diffusers_pipeline": "diffusers", "k_diffusion_sampler": "torch", "onn
 @pytest.mark.parametrize(("name", "package"), NEEDS.items())
 def test_example(name, package, tmp_path):
     pytest.importorskip(package)
-    done = subprocess.run(
-        [sys.executable, EXAMPLES / f"{name}.py"], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    run_python(tmp_path, EXAMPLES / f"{name}.py")
     pictures = list(tmp_path.glob("*.png"))
     assert len(pictures) == 1
     low, high = Image.open(pictures[0]).convert("L").getextrema()

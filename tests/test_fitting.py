@@ -17,6 +17,7 @@ from proxdm.fitting import PriorPlan, fit_model_prior, held_images, in_words
 from proxdm.generation import SamplePlan, choose_method, generate
 from proxdm.priors import GainCurve, GaussianPrior, PriorError, fit_prior, save_prior
 from proxdm.training import train_config
+from runs import changed
 from tiny_models import PROX, SCORE, random_model
 
 CURVE = GainCurve((0.5, 1.0, 2.0, 4.0), (0.6, 0.8, 0.9, 1.0), 64, str(SCORE.model.schedule))
@@ -97,7 +98,8 @@ def test_a_start_is_not_that_of_a_model_that_is_gone(digits):
 
 def test_what_cannot_be_is_refused_in_one_line(score, prior, digits):
     shape = (2, 1, 8, 8)
-    other = dataclasses.replace(prior, curve=dataclasses.replace(CURVE, schedule="VE(sigma_max=80.0)"))
+    other = changed(prior, curve={"schedule": "VE(sigma_max=80.0)"})
+    late = {"grid": TimeGrid.uniform(2), "prior": True, "start": 0.01}
     cases = [
         (PriorError, r"VE\(sigma_max=80.0\)", lambda: sample(score, "multistep", 2, shape, prior=other)),
         (PriorError, r"\(1, 8, 8\)", lambda: sample(score, "multistep", 2, (2, 1, 4, 4))),
@@ -105,18 +107,13 @@ def test_what_cannot_be_is_refused_in_one_line(score, prior, digits):
         (ValueError, r"start = 1e\+06 must lie in \(0, 15", lambda: sample(score, "multistep", 2, shape, start=1e6)),
         (ValueError, "steps = 0 must be a whole number", lambda: sample(score, "multistep", 0, shape)),
         (PriorError, "no prior of its own", lambda: sample(random_model(SCORE), "ddim", 2, shape, prior=True)),
-        (
-            ValueError,
-            r"uniform\(2\) starts at or below",
-            lambda: sample(score, "ddim", None, shape, grid=TimeGrid.uniform(2), prior=True, start=0.01),
-        ),
+        (ValueError, r"uniform\(2\) starts at or below", lambda: sample(score, "ddim", None, shape, **late)),
     ]
     for kind, words, call in cases:
         with pytest.raises(kind, match=words):
             call()
-    mnist = dataclasses.replace(prior, facts=dataclasses.replace(prior.facts, data="mnist"))
     model = random_model(SCORE)
-    model.prior = mnist
+    model.prior = changed(prior, facts={"data": "mnist"})
     with pytest.raises(PriorError, match=r"fitted to mnist.*trained on digits"):
         choose_method(model, "multistep")
 
@@ -130,17 +127,12 @@ def test_the_model_file_carries_its_prior(score, tmp_path):
 
 
 def test_a_run_ends_with_a_prior(tmp_path):
-    config = dataclasses.replace(
-        SCORE,
-        training=dataclasses.replace(SCORE.training, steps=2, batch_size=4),
-        logging=dataclasses.replace(SCORE.logging, preview_every=0),
-    )
+    config = changed(SCORE, training={"steps": 2, "batch_size": 4}, logging={"preview_every": 0})
     train_config(config, tmp_path / "run", progress=False)
     prior = load(tmp_path / "run").prior
     assert (prior.facts.data, prior.facts.count) == ("digits", 100)
     assert prior.curve is not None
-    without = dataclasses.replace(config, logging=dataclasses.replace(config.logging, prior=False))
-    train_config(without, tmp_path / "other", progress=False)
+    train_config(changed(config, logging={"prior": False}), tmp_path / "other", progress=False)
     assert load(tmp_path / "other").prior is None
 
 

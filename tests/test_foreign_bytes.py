@@ -5,7 +5,6 @@ PROXDM_FUZZ=10000 pytest tests/test_foreign_bytes.py takes so many files a reade
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import random
@@ -19,8 +18,8 @@ from contextlib import suppress
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
+from archives import add, encoded
 from proxdm import load
 from proxdm.checkpoints.official import read_official
 from proxdm.checkpoints.portable import save_model
@@ -43,44 +42,24 @@ def idx(path):
     path.write_bytes(bytes([0, 0, 8, 3]) + np.array([5, 4, 3], ">u4").tobytes() + bytes(60))
 
 
-def npy(path):
-    np.save(path, np.random.default_rng(0).random((6, 4, 4), np.float32))
-
-
-def npz(path):
-    np.savez(path, images=np.random.default_rng(0).integers(0, 256, (6, 4, 4), np.uint8))
-
-
-def png():
-    out = io.BytesIO()
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(out, "PNG")
-    return out.getvalue()
+PIXELS = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
+PNG = encoded(PIXELS)
 
 
 def zipped(path):
     with zipfile.ZipFile(path, "w") as archive:
         for i in range(3):
-            archive.writestr(f"{i}.png", png())
+            archive.writestr(f"{i}.png", PNG)
 
 
 def tarred(path):
     with tarfile.open(path, "w") as archive:
         for i in range(3):
-            member, content = tarfile.TarInfo(f"{i}.png"), png()
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
-
-
-def statistics(path):
-    np.savez(path, mu=np.zeros(4), sigma=np.eye(4))
+            add(archive, f"{i}.png", PNG)
 
 
 def pth(path):
     torch.save({"model_state_dict": {"model.unet.head.weight": torch.zeros(8, 1, 3, 3)}, "train_losses": [1.0]}, path)
-
-
-def prior(path):
-    save_prior(fit_prior(torch.rand(100, 6), 1, 2), path)
 
 
 def lines(path):
@@ -93,14 +72,14 @@ def read_config(path):
 
 READERS = {
     "idx": ("images-idx3-ubyte", idx, lambda path: read_idx(path, 3)),
-    "npy": ("a.npy", npy, read_array),
-    "npz": ("a.npz", npz, read_array),
+    "npy": ("a.npy", lambda path: np.save(path, PIXELS[None].astype(np.float32) / 255), read_array),
+    "npz": ("a.npz", lambda path: np.savez(path, images=PIXELS[None]), read_array),
     "zip": ("a.zip", zipped, lambda path: read_pictures(path, skip_broken=True)),
     "tar": ("a.tar", tarred, lambda path: read_pictures(path, skip_broken=True)),
-    "statistics": ("s.npz", statistics, ReferenceStatistics.load),
+    "statistics": ("s.npz", lambda path: np.savez(path, mu=np.zeros(4), sigma=np.eye(4)), ReferenceStatistics.load),
     "pth": ("a.pth", pth, read_official),
     "model": ("m.safetensors", lambda path: save_model(random_model(PROX), path), load),
-    "prior": ("p.safetensors", prior, load_prior),
+    "prior": ("p.safetensors", lambda path: save_prior(fit_prior(torch.rand(100, 6), 1, 2), path), load_prior),
     "config": ("c.json", lambda path: path.write_text(to_json(PROX)), read_config),
     "jsonlines": ("r.jsonl", lines, lambda path: JsonLines(path).records()),
 }  # fmt: skip

@@ -10,7 +10,6 @@ import torch
 
 from proxdm import sample
 from proxdm.checkpoints.load import Opened, load
-from proxdm.cli import main
 from proxdm.config import ModelConfig
 from proxdm.errors import OperatorError, StepError
 from proxdm.generation import (
@@ -50,14 +49,10 @@ def prox():
     return built("digits-prox-hybrid")
 
 
-@pytest.mark.parametrize(
-    "preset, name, steps",
-    [("digits-score", "multistep", 20), ("digits-prox-backward", "prox-backward", 20)],
-)
-def test_the_training_decides_sampler_and_steps(preset, name, steps):
+@pytest.mark.parametrize("preset, name", [("digits-score", "multistep"), ("digits-prox-backward", "prox-backward")])
+def test_the_training_decides_sampler_and_steps(preset, name):
     config = get_preset(preset)
-    assert repr(default_sampler(config)) == name
-    assert default_steps(config) == steps
+    assert (repr(default_sampler(config)), default_steps(config)) == (name, 20)
     assert repr(default_sampler(config.model)) == {"score": "multistep", "prox": "prox-hybrid"}[config.model.kind]
 
 
@@ -101,15 +96,12 @@ def test_what_is_unusual_is_issued_as_a_warning(score):
     assert found.record["operator"] == "posterior-mean"
 
 
-def test_pictures_are_decoded_by_doing_nothing(prox):
+def test_pictures_are_decoded_by_doing_nothing_and_what_is_none_is_refused(prox):
     shape, decode = make_decoder(prox, "none")
     assert shape == (1, 8, 8)
     assert not has_latents(prox)
     x = torch.ones(1)
     assert decode(x) is x
-
-
-def test_samples_that_are_no_pictures():
     vector = ModelConfig("score", (2,), MLPConfig(2, 8, 1)).build()
     assert not has_latents(vector)
     with pytest.raises(ValueError, match=r"shape \(2,\)"):
@@ -117,16 +109,14 @@ def test_samples_that_are_no_pictures():
     assert has_latents(ModelConfig("score", (4, 8, 8), UNetConfig(4, 8, (1,), (), 1, 0.0)).build())
 
 
-def test_a_cheaper_network_as_prior(tmp_path, monkeypatch, capsys):
+def test_a_cheaper_network_as_prior(tmp_path, monkeypatch, succeeds, refused):
     monkeypatch.chdir(tmp_path)
-    plan = ["--sampler", "multistep", "--steps", "2", "-n", "3", "--out", "a.npz"]
-    assert main(["sample", "digits", *plan, "--prior", "denoiser:digits", "--start", "1.5"]) == 0
-    assert "2 evaluations each" in capsys.readouterr().out
+    plan = "sample digits --sampler multistep --steps 2 -n 3 --out"
+    assert "2 evaluations each" in succeeds(f"{plan} a.npz --prior denoiser:digits --start 1.5").out
     model = load("digits")
     prior = DenoiserPrior(model, shape=(1, 8, 8))
     expected = sample(model, "multistep", 2, (3, 1, 8, 8), prior=prior, start=1.5, seed=0)
     with np.load("a.npz") as file:
         np.testing.assert_array_equal(file["samples"], to_uint8(expected).numpy())
     for name, said in (("denoiser:digits", "start from (start=, --start 1.5)"), ("denoiser:nothing", "no model")):
-        assert main(["sample", "digits", *plan[:-1], "b.npz", "--prior", name]) == 2
-        assert said in capsys.readouterr().err
+        assert said in refused(f"{plan} b.npz --prior {name}")

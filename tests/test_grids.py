@@ -44,13 +44,10 @@ def test_custom_equality_and_hash():
     assert hash(grid) == hash(TimeGrid.uniform(2))
     assert grid != TimeGrid.uniform(3)
     assert grid.with_steps(5) is None
-
-
-def test_the_times_are_a_private_copy():
     times = torch.tensor([1.0, 0.5, 0.0], dtype=torch.float64)
     grid = TimeGrid(times)
     times[1] = 0.1
-    assert grid.times[1] == 0.5
+    assert grid.times[1] == 0.5, "the times are a private copy"
 
 
 def test_rho_is_edms_grid_in_the_ratio():

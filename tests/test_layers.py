@@ -105,11 +105,12 @@ def test_the_parser_sees_imports():
     assert {"proxdm.grids", "proxdm.noise", "proxdm.errors"} <= imported_modules(PACKAGE / "samplers" / "base.py")
 
 
-HEAVY = ["scipy", "sklearn", "ot", "matplotlib", "torchvision", "accelerate", "diffusers", "huggingface_hub", "tyro"]
+HEAVY = ["scipy", "sklearn", "ot", "matplotlib", "torchvision", "accelerate", "diffusers", "huggingface_hub", "tyro",
+         "PIL", "pandas"]  # fmt: skip
 LOADED_MODULES = f"""
 import sys, torch
 before = set(sys.modules)
-import proxdm
+import proxdm, proxdm.data, proxdm.data.latents
 proxdm.sample, proxdm.GaussianMixture, proxdm.ProxModel, proxdm.load
 print([name for name in {HEAVY} if name in sys.modules and name not in before])
 """

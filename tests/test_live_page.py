@@ -1,8 +1,5 @@
 """The live page in a browser: the pictures that onnxruntime makes of the same noise, a new seed a click."""
 
-import functools
-import http.server
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -16,19 +13,14 @@ FINISHED = "document.getElementById('live').dataset.seed === '{}'"
 
 
 @pytest.fixture
-def address(tmp_path):
+def address(tmp_path, serve):
     """A server of static files with the page."""
     if not (LIVE / "weights.bin").is_file() or not (LIVE / "ort.wasm.min.js").is_file():
         pytest.skip("the graphs and onnxruntime-web of the live page are made by make docs")
     for file in LIVE.iterdir():
         (tmp_path / file.name).symlink_to(file)
     (tmp_path / "page.html").write_text(PAGE)
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path))
-    handler.log_message = lambda *args: None
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/page.html"
-    server.shutdown()
+    return serve(tmp_path) + "page.html"
 
 
 @pytest.mark.slow

@@ -249,13 +249,8 @@ def test_types_and_shapes(dtype, tolerance):
     torch.testing.assert_close(result.u.double(), exact, rtol=tolerance, atol=tolerance)
     # The residual is that of the float64 solution, not of its rounded copy.
     assert result.residual.max() < 1e-13
-
-
-def test_float32_means_are_enough():
-    mix = mixture()
-    x = rand(20, 2, seed=1)
-    single = mix.to(dtype=torch.float32)
-    torch.testing.assert_close(single.prox(x, 0.2, 0.5), mix.prox(x, 0.2, 0.5), rtol=0, atol=1e-5)
+    single = mix.to(dtype=torch.float32)  # means in float32 are enough
+    torch.testing.assert_close(single.prox(x.double(), 0.2, 0.5), exact, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("route", ["gathered", "full"])
@@ -318,7 +313,6 @@ NAN, INF = float("nan"), float("inf")
         (POINT, 0.5, -1.0, ValueError, "lam = -1 must be at least 0 and finite"),
         (POINT, 0.5, NAN, ValueError, "lam = nan must be at least 0 and finite"),
         (POINT, 0.5, INF, ValueError, "lam = inf must be at least 0 and finite"),
-        (POINT, 0.0, -1.0, ValueError, "lam = -1 must be at least 0 and finite"),
         (POINT, 0.5, torch.tensor([1.0, -2.0]), ValueError, "lam = -2 must be at least 0"),
         (POINT, 0.5, torch.ones(3), ValueError, r"lam has shape \(3,\).*\(2,\)"),
         (POINT, 0.5, torch.ones(2, 1), ValueError, r"lam has shape \(2, 1\)"),

@@ -1,9 +1,6 @@
-"""Models: what a network's output means, by closed forms; errors; precision, tracing and data parallelism."""
+"""Models: what a network's output means, by closed forms; errors, precision and tracing."""
 
 from __future__ import annotations
-
-import copy
-import warnings
 
 import pytest
 import torch
@@ -35,6 +32,11 @@ class Constant(nn.Module):
 
 def numbers(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def prox_mlp(parametrisation: str = "epsilon") -> ProxModel:
+    torch.manual_seed(0)
+    return ProxModel(MLP(MLPConfig(dim=3, width=16, conditioning="time-lam")), SDE, parametrisation)
 
 
 T = torch.tensor([0.0, 1e-3, 0.4, 1.0], dtype=torch.float64)
@@ -133,12 +135,10 @@ def test_model_with_the_exact_output_is_the_prox_of_a_gaussian(entry):
 
 def test_forward_is_the_raw_output():
     x = numbers(4, 3, dtype=torch.float32)
-    torch.manual_seed(0)
     network = MLP(MLPConfig(dim=3, width=8))
     torch.testing.assert_close(ScoreModel(network, SDE)(x, T), network(x, T.float()), rtol=0, atol=0)
-    network = MLP(MLPConfig(dim=3, width=8, conditioning="time-lam"))
-    model = ProxModel(network, SDE, "prox")
-    torch.testing.assert_close(model(x, T, LAM), network(x, T.float(), LAM.float()), rtol=0, atol=0)
+    model = prox_mlp("prox")
+    torch.testing.assert_close(model(x, T, LAM), model.network(x, T.float(), LAM.float()), rtol=0, atol=0)
     torch.testing.assert_close(model.prox(x, T, LAM), model(x, T, LAM), rtol=0, atol=0)
 
 
@@ -169,9 +169,7 @@ def test_weights_that_are_not_positive_are_errors(lam):
 
 @pytest.mark.parametrize("t", [0.0, float("nan"), torch.tensor([0.5, 0.0])])
 def test_score_at_time_zero_is_an_error(t):
-    with pytest.raises(
-        ValueError, match=r"t = .* must be positive and finite: the score .* end the grid at a small eps"
-    ):
+    with pytest.raises(ValueError, match=r"t = .* must be positive and finite: .* end the grid at a small eps"):
         ScoreModel(Constant(), SDE).score(numbers(2, 2), t)
 
 
@@ -205,9 +203,7 @@ def test_device_dtype_and_configuration():
 
 @pytest.mark.parametrize("inner", [torch.bfloat16, torch.float64])
 def test_samples_keep_their_type_whatever_the_networks(inner):
-    torch.manual_seed(0)
-    network = MLP(MLPConfig(dim=3, width=16, conditioning="time-lam"))
-    plain, other = ProxModel(network, SDE), ProxModel(copy.deepcopy(network).to(inner), SDE)
+    plain, other = prox_mlp(), prox_mlp().to(inner)
     x = numbers(4, 3, dtype=torch.float32)
     out = other.prox(x, T, LAM)
     assert out.dtype == torch.float32
@@ -223,9 +219,7 @@ def test_half_precision_networks_still_see_times_in_float32():
 
 
 def test_bf16_autocast_is_near_and_gives_float32():
-    torch.manual_seed(0)
-    model = ProxModel(MLP(MLPConfig(dim=3, width=16, conditioning="time-lam")), SDE)
-    x = numbers(4, 3, dtype=torch.float32)
+    model, x = prox_mlp(), numbers(4, 3, dtype=torch.float32)
     plain = model.prox(x, T, LAM)
     with torch.autocast("cpu", torch.bfloat16):
         mixed, raw = model.prox(x, T, LAM), model(x, T, LAM)
@@ -235,9 +229,7 @@ def test_bf16_autocast_is_near_and_gives_float32():
 
 @pytest.mark.parametrize("numbers_as", ["tensors", "numbers"])
 def test_traces_without_graph_breaks(numbers_as):
-    torch.manual_seed(0)
-    prox = ProxModel(MLP(MLPConfig(dim=3, width=8, conditioning="time-lam")), SDE)
-    score = ScoreModel(MLP(MLPConfig(dim=3, width=8)), SDE)
+    prox, score = prox_mlp(), ScoreModel(MLP(MLPConfig(dim=3, width=8)), SDE)
     x = numbers(4, 3, dtype=torch.float32)
     t, lam = (T[1:2].expand(4), LAM) if numbers_as == "tensors" else (0.4, 0.7)
     for function, arguments in ((prox.prox, (x, t, lam)), (prox, (x, t, lam)), (score.score, (x, t))):
@@ -245,29 +237,10 @@ def test_traces_without_graph_breaks(numbers_as):
         torch.testing.assert_close(traced(*arguments), function(*arguments), rtol=1e-5, atol=1e-6)
 
 
-def test_data_parallel_training_reaches_every_parameter(tmp_path):
-    """The wrapper of one process gives the gradients of the bare model, through `model(...)`."""
-    torch.manual_seed(0)
-    model = ProxModel(MLP(MLPConfig(dim=3, width=8, conditioning="time-lam")), SDE)
-    x, z = numbers(4, 3, dtype=torch.float32), numbers(4, 3, seed=9, dtype=torch.float32)
-    expected = torch.autograd.grad((model(x, T, LAM) - z).square().mean(), list(model.parameters()))
-    store = torch.distributed.FileStore(str(tmp_path / "store"), 1)
-    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
-    try:
-        wrapped = nn.parallel.DistributedDataParallel(model)
-        (wrapped(x, T, LAM) - z).square().mean().backward()
-    finally:
-        torch.distributed.destroy_process_group()
-    for p, g in zip(model.parameters(), expected, strict=True):
-        torch.testing.assert_close(p.grad, g)
-
-
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_models_run_on_a_gpu():
-    if not torch.cuda.is_available():
-        pytest.skip("needs a CUDA device")
-    torch.manual_seed(0)
-    model = ProxModel(MLP(MLPConfig(dim=3, width=16, conditioning="time-lam")), SDE)
+    model = prox_mlp()
     x = numbers(4, 3, dtype=torch.float32)
     expected = model.prox(x, T, LAM)
     torch.testing.assert_close(model.cuda().prox(x.cuda(), T, LAM.cuda()).cpu(), expected, rtol=1e-3, atol=1e-3)
@@ -282,15 +255,12 @@ def test_a_preconditioned_prox_of_nothing_is_that_of_a_gaussian(generator):
         torch.testing.assert_close(model.prox(y, t, lam), exact.prox(y, t, lam), rtol=0, atol=1e-9)
 
 
+@pytest.mark.filterwarnings("error")
 def test_a_prox_far_from_the_training_is_said_once():
     model = POINTS.model.build()
     model.config = POINTS
     x = torch.zeros(2, 2)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        model.prox(x, 0.5, 0.05)
+    model.prox(x, 0.5, 0.05)
     with pytest.warns(UserWarning, match=r"lam = 50, and the network was trained at lam from 0\.\d+ to"):
         model.prox(x, 0.5, 50.0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        model.prox(x, 0.5, 50.0)
+    model.prox(x, 0.5, 50.0)

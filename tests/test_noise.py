@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 
@@ -39,10 +41,8 @@ def test_seeded_noise_is_standard_normal_and_uncorrelated_across_samples_and_ste
 
 
 def test_distinct_seeds_and_indices_give_distinct_numbers():
-    drawn = {
-        float(torch.randn((), generator=sample_generator(seed, index))) for seed in range(20) for index in range(20)
-    }
-    assert len(drawn) == 400
+    pairs = itertools.product(range(20), range(20))
+    assert len({float(torch.randn((), generator=sample_generator(*pair))) for pair in pairs}) == 400
 
 
 @pytest.mark.parametrize("seed, index", [(-1, 0), (0, -1)])

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import ast
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +14,7 @@ from proxdm.cli import features as features_verb
 from proxdm.cli import prior as prior_verb
 from proxdm.cli.train import _early
 from proxdm.training.automatic import seconds_of
+from runs import run_python
 
 ROOT = Path(__file__).parents[1]
 PLACEHOLDERS = {"PRESET", "FILE", "FOLDER", "DATA", "MODEL", "NAME", "--help"}
@@ -71,11 +69,9 @@ def test_python_blocks_and_links(page):
 @pytest.mark.slow
 @pytest.mark.parametrize("page", ["README.md", "docs/concepts.md", "docs/howto.md"])
 def test_python_blocks_run(page, tmp_path):
-    (tmp_path / "page.py").write_text(
-        "\n".join(re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL))
-    )
-    done = subprocess.run([sys.executable, "page.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+    (tmp_path / "page.py").write_text("\n".join(blocks))
+    run_python(tmp_path, "page.py")
 
 
 @pytest.mark.slow
@@ -84,11 +80,4 @@ def test_the_site_builds_without_warnings(tmp_path):
     pytest.importorskip("furo")
     pytest.importorskip("myst_nb")
     quick = ["-D", "nb_execution_mode=off", "-D", "suppress_warnings=myst-nb.lexer,myst.xref_missing,ref.python"]
-    done = subprocess.run(
-        [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", *quick, str(ROOT / "docs"), str(tmp_path)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    run_python(tmp_path, "-m", "sphinx", "-W", "--keep-going", "-q", *quick, ROOT / "docs", tmp_path / "site")

@@ -7,6 +7,7 @@ import re
 
 import pytest
 import torch
+from huggingface_hub import ModelCard
 
 import proxdm
 from proxdm.checkpoints.hub import HubError
@@ -15,10 +16,10 @@ from proxdm.checkpoints.portable import model_config, save_model
 from proxdm.config import ModelConfig
 from proxdm.data.load import DataConfig
 from proxdm.errors import CheckpointError, OutputError
-from proxdm.networks import MLPConfig, UNetConfig
+from proxdm.networks import MLPConfig
 from proxdm.presets import get_preset
 from proxdm.publishing import model_card, push
-from tiny_models import POINTS, make_run
+from tiny_models import NETWORK, POINTS, make_run
 
 CONFIG = dataclasses.replace(
     POINTS,
@@ -113,16 +114,14 @@ def test_what_is_wrong_is_found_before_anything_is_sent(hub, run, tmp_path):
     with pytest.raises(CheckpointError, match="there is no model"):
         push(tmp_path / "nowhere", "someone/tiny")
     file = run / "checkpoints" / "step-00000007" / "ema-0.99.safetensors"
-    content = bytearray(file.read_bytes())
-    content[-1] ^= 1
-    file.write_bytes(content)
+    content = file.read_bytes()
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     with pytest.raises(CheckpointError, match="damaged"):
         push(run, "someone/tiny")
     assert hub.requests == []
 
 
-TINY = UNetConfig(1, 8, (1, 2), (1,), 1, conditioning="time-lam")
-PROX = dataclasses.replace(get_preset("mnist-prox-hybrid"), model=ModelConfig("prox", (1, 8, 8), TINY))
+PROX = dataclasses.replace(get_preset("mnist-prox-hybrid"), model=ModelConfig("prox", (1, 8, 8), NETWORK))
 SCORE = ModelConfig("score", (2,), MLPConfig(dim=2, width=16, depth=1))
 
 
@@ -134,8 +133,6 @@ def card_of(config, folder, licence=None, **facts):
 
 
 def header(card):
-    from huggingface_hub import ModelCard
-
     return ModelCard(card).data.to_dict()
 
 
@@ -157,7 +154,7 @@ def test_the_header_is_what_the_hub_reads_and_the_card_names_model_and_training(
         "| shape | 1, 8, 8 |",
         "| data | mnist |",
         "| objective | proximal-matching on noise; 75,000 steps of l1, then zeta = 1, 0.5 |",
-        "| trained at | prox-hybrid steps of uniform grids of 5, 10, 20, 50, 100, 1000 steps, weights log10 |",
+        "| trained at | prox-hybrid steps of uniform grids of 5, 10, 20, 50, 100, 1000 steps, weights log10, lam from",
         '"l1_steps": 75000',
     ):
         assert row in card
@@ -182,7 +179,7 @@ def test_cards_of_points_of_converted_weights_and_of_latents(tmp_path):
     assert "converted from mnist_prox_hybrid.pth. Their authors state no licence" in card
     assert "## Training" not in card
     assert "latents of an autoencoder" not in card
-    latents = dataclasses.replace(PROX, model=ModelConfig("prox", (4, 8, 8), dataclasses.replace(TINY, channels=4)))
+    latents = dataclasses.replace(PROX, model=ModelConfig("prox", (4, 8, 8), dataclasses.replace(NETWORK, channels=4)))
     card = card_of(latents, tmp_path / "latents", "mit", origin="celeba_hq_prox_hybrid.pth")
     assert "state no licence" not in card
     assert "latents of an autoencoder" in card

@@ -50,9 +50,8 @@ def test_every_training_is_in_the_table_with_its_numbers():
 
 
 def test_every_evaluation_is_in_the_table_with_its_numbers():
-    table = {
-        row[0].strip("`"): row for row in ROWS if row[2:] and row[2].startswith(("`proxdm evaluate", "`proxdm sample"))
-    }
+    verbs = ("`proxdm evaluate", "`proxdm sample")
+    table = {row[0].strip("`"): row for row in ROWS if row[2:] and row[2].startswith(verbs)}
     experiments = [one for block in BLOCKS.values() for one in block.experiments if isinstance(one, Sweep | Pictures)]
     assert list(table) == [one.name for one in experiments]
     for one in experiments:
@@ -66,9 +65,8 @@ def test_every_evaluation_is_in_the_table_with_its_numbers():
             drawn = parse(Sample, words[2:], "p")
             assert (drawn.sampler, drawn.samples) == (one.sampler, one.samples)
             assert drawn.steps in one.steps
-            assert set(map(int, re.findall(r"\d+", TEXT.split("and so for ")[1].split(".")[0]))) | {10} == set(
-                one.steps
-            )
+            others = re.findall(r"\d+", TEXT.split("and so for ")[1].split(".")[0])
+            assert {10, *map(int, others)} == set(one.steps)
         assert Path(words[2]).name == one.preset
 
 

@@ -40,6 +40,11 @@ def test_schedules_are_float64_whatever_comes_in():
     assert VPSDE().beta(1).dtype == torch.float64
 
 
+def test_the_ratio_0_is_reached_at_0_without_noise_at_the_start():
+    assert float(VPSDE(0.0, 5.0).time_of_ratio(0.0)) == 0
+    assert float(VPSDE(0.0, 5.0).time_of_log_snr(math.inf)) == 0
+
+
 @pytest.mark.parametrize("sde", [VPSDE(), VPSDE(0.0, 5.0), VPSDE(2.0, 2.0)])
 def test_log_snr_and_its_inverse(sde):
     t = torch.tensor([1e-6, 1e-3, 0.3, 1.0], dtype=torch.float64)

@@ -82,11 +82,13 @@ def describe_draws(config: Config) -> str:
     counts = ", ".join(map(str, draws.steps))
     if draws.rule is None:
         return f"times of denoising grids of {counts} steps" if draws.draw == "knots" else "t uniform in (0, 1)"
+    *_, least, most = config.training_range().bounds
+    weights = f"lam from {least:.3g} to {most:.3g}"
     if draws.draw == "knots":
-        return f"{draws.rule} steps of uniform grids of {counts} steps, weights {draws.weights}"
-    fewest, most = min(draws.steps), max(draws.steps)
+        return f"{draws.rule} steps of uniform grids of {counts} steps, weights {draws.weights}, {weights}"
+    fewest, most_steps = min(draws.steps), max(draws.steps)
     low, high = draws.rho
-    return f"{draws.rule} steps of power grids, {fewest} to {most} steps, rho from {low:g} to {high:g}"
+    return f"{draws.rule} steps of power grids, {fewest} to {most_steps} steps, rho from {low:g} to {high:g}, {weights}"
 
 
 def _words(value: Any) -> str:

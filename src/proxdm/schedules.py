@@ -193,7 +193,8 @@ class VPSDE(VariancePreserving):
 
     def _time_of_integral(self, integral: Tensor) -> Tensor:
         slope = self.beta_max - self.beta_min
-        return 2 * integral / (self.beta_min + torch.sqrt(self.beta_min**2 + 2 * slope * integral))
+        time = 2 * integral / (self.beta_min + torch.sqrt(self.beta_min**2 + 2 * slope * integral))
+        return torch.where(integral == 0, integral, time)  # 0 / 0 where beta_min is 0
 
 
 @SCHEDULES.register("discrete")

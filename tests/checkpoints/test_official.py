@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import pickle
 import re
@@ -23,7 +22,7 @@ from proxdm.networks import UNet, UNetConfig, parameter_count
 from proxdm.presets import get_preset
 
 SCORE = UNetConfig(channels=1, width=32, mult=(1, 2), attention=(1,), num_res_blocks=1)
-PROX = replace(SCORE, conditioning="time-lam")
+KINDS = {"score": SCORE, "prox": replace(SCORE, conditioning="time-lam")}
 
 
 def described(network: UNetConfig) -> ModelConfig:
@@ -41,13 +40,8 @@ def golden_path(shared: Path, kind: str) -> Path:
 
 
 @pytest.fixture(scope="module")
-def score(shared: Path) -> LearnedModel:
-    return build_official(golden_path(shared, "score"), described(SCORE))
-
-
-@pytest.fixture(scope="module")
-def prox(shared: Path) -> LearnedModel:
-    return build_official(golden_path(shared, "prox"), described(PROX))
+def models(shared: Path) -> dict[str, LearnedModel]:
+    return {kind: build_official(golden_path(shared, kind), described(one)) for kind, one in KINDS.items()}
 
 
 def relative(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -56,8 +50,8 @@ def relative(a: torch.Tensor, b: torch.Tensor) -> float:
 
 
 @torch.no_grad()
-def test_networks_equal_the_official_ones(shared, score, prox):
-    g = golden(shared, "score")
+def test_networks_equal_the_official_ones(shared, models):
+    (score, prox), g = models.values(), golden(shared, "score")
     assert relative(score.epsilon(g["x"], g["t"]), g["epsilon"]) < 1e-5
     assert relative(score.score(g["x"], g["t"]), g["score"]) < 1e-4  # theirs takes 1 - alpha_bar in float32
     g = golden(shared, "prox")
@@ -76,8 +70,8 @@ def test_networks_equal_the_official_ones(shared, score, prox):
         *(("prox", "euler_maruyama_backward", "prox-backward", n, 11) for n in (20, 50)),
     ],
 )
-def test_samples_equal_the_official_ones(shared, request, model_name, method, sampler, steps, seed):
-    model, g = request.getfixturevalue(model_name), golden(shared, model_name)
+def test_samples_equal_the_official_ones(shared, models, model_name, method, sampler, steps, seed):
+    model, g = models[model_name], golden(shared, model_name)
     states, generator = [], torch.Generator().manual_seed(seed)
     grid = proxdm.TimeGrid.uniform(steps, t_end=1e-3) if method == "euler_maruyama" else None
     proxdm.sample(model, sampler, steps, (4, 1, 16, 16), generator=generator, grid=grid, callback=states.append)
@@ -88,7 +82,7 @@ def test_samples_equal_the_official_ones(shared, request, model_name, method, sa
     assert states[-1].nfe == steps
 
 
-@pytest.mark.parametrize("kind, config", [("score", SCORE), ("prox", PROX)])
+@pytest.mark.parametrize("kind, config", KINDS.items())
 def test_files_say_what_they_hold(shared, kind, config):
     info = read_official(golden_path(shared, kind))
     assert (info.network, info.kind, info.parameters) == (config, kind, parameter_count(UNet(config)))
@@ -213,20 +207,14 @@ def test_one_flipped_bit_is_an_error(tmp_path):
         read_official(path)
 
 
-def zipped() -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
+def test_other_files_are_errors(tmp_path):
+    path = tmp_path / "a.pth"
+    with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("images/1.txt", "hello")
-    return buffer.getvalue()
-
-
-@pytest.mark.parametrize(
-    "content", [b"not a checkpoint\n" * 20, b"\x89PNG\r\n\x1a\n" + bytes(100), b"PK nonsense", zipped()]
-)
-def test_other_files_are_errors(tmp_path, content):
-    (tmp_path / "a.pth").write_bytes(content)
-    with pytest.raises(CheckpointError, match=r"a.pth .*not a PyTorch checkpoint"):
-        read_official(tmp_path / "a.pth")
+    for content in (path.read_bytes(), b"not a checkpoint\n" * 20, b"\x89PNG\r\n\x1a\n" + bytes(100), b"PK nonsense"):
+        path.write_bytes(content)
+        with pytest.raises(CheckpointError, match=r"a.pth .*not a PyTorch checkpoint"):
+            read_official(path)
 
 
 class Foreign:

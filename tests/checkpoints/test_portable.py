@@ -20,11 +20,13 @@ from proxdm.errors import CheckpointError, OutputError
 from proxdm.losses import ObjectiveConfig
 from proxdm.models import ProxModel, ScoreModel
 from proxdm.schedules import VPSDE
+from runs import full_disk
 from tiny_models import POINTS, random_model
 
 SCORE = tiny_models.SCORE.model
 VP = dataclasses.replace(POINTS.model, schedule=VPSDE(beta_max=12.0))
 PROX = dataclasses.replace(POINTS, model=VP, objective=ObjectiveConfig(target="noise"))
+OTHER = to_json(SCORE).replace('"beta_min"', '"beta_least"')
 
 
 def rewrite(path, tensors=None, **metadata):
@@ -68,14 +70,10 @@ def test_nothing_is_overwritten_unless_allowed_nor_by_half(tmp_path, name, monke
     first, second = random_model(SCORE, 0), random_model(SCORE, 1)
     path = save_model(first, tmp_path / name)
     content, there = path.read_bytes(), sorted(path.parent.iterdir())
-
-    def full(*arguments, **options):
-        raise OSError(28, "No space left on device")
-
     with pytest.raises(OutputError, match="exists already"):
         save_model(second, tmp_path / name)
     with monkeypatch.context() as patch:
-        patch.setattr("safetensors.torch.save_file", full)
+        patch.setattr("safetensors.torch.save_file", full_disk)
         with pytest.raises(OutputError, match="No space left"):
             save_model(second, tmp_path / name, overwrite=True)
     assert path.read_bytes() == content
@@ -159,10 +157,7 @@ def test_files_of_other_kinds_are_recognised(tmp_path, content, message):
     ("metadata", "message"),
     [
         ({"proxdm_format": "2", "proxdm_version": "9.1"}, r"format 2, written by proxdm 9\.1; .* upgrade"),
-        (
-            {"config": to_json(SCORE).replace('"beta_min"', '"beta_least"'), "proxdm_version": "9.1"},
-            r"'beta_least'.*written by proxdm 9\.1, and this is",
-        ),
+        ({"config": OTHER, "proxdm_version": "9.1"}, r"'beta_least'.*written by proxdm 9\.1, and this is"),
         ({"config": "[]"}, "configuration .* cannot be read"),
         ({"step": "many"}, r"metadata .* are damaged"),
     ],

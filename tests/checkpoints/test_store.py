@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import re
 from dataclasses import replace
@@ -14,6 +13,7 @@ from proxdm.checkpoints import store
 from proxdm.checkpoints.store import TrainingState
 from proxdm.config import ConfigError, LoggingConfig, OptimiserConfig
 from proxdm.errors import CheckpointError, OutputError
+from runs import full_disk
 from tiny_models import POINTS, random_state
 
 
@@ -93,12 +93,8 @@ def test_checkpoints_that_are_not_whole_are_passed_over_and_replaced(run, why):
 @pytest.mark.parametrize("function", ["write_model_file", "write_config", "_sync_folder"])
 def test_a_full_disk_costs_nothing_that_was_there(run, function, monkeypatch):
     save(run, 1)
-
-    def full(*arguments):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
     with monkeypatch.context() as patch:
-        patch.setattr(store.portable if function == "write_model_file" else store, function, full)
+        patch.setattr(store.portable if function == "write_model_file" else store, function, full_disk)
         message = r"step-00000002 cannot be written \(No space left on device\); make room"
         with pytest.raises(OutputError, match=message):
             save(run, 2, keep=1)
@@ -133,6 +129,7 @@ def test_create_run_refuses_what_is_there_and_read_config_needs_a_run(run, tmp_p
         store.create_run(tmp_path / "file", POINTS)
     with pytest.raises(OutputError, match="is not empty"):
         store.create_run(tmp_path, POINTS)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "run"]
     (tmp_path / "empty").mkdir()
     store.create_run(tmp_path / "empty", POINTS)
     assert store.read_config(tmp_path / "empty") == POINTS

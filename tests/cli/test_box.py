@@ -20,7 +20,9 @@ def test_there_are_some_each_small_with_a_card():
 
 
 @pytest.mark.parametrize("name", sorted(BOX))
-def test_two_evaluations_draw_pictures(name, tmp_path, succeeds):
+def test_every_verb_knows_them_and_two_evaluations_draw_pictures(name, tmp_path, succeeds):
+    assert "model in the box" in succeeds(f"info {name}").out
+    assert "starts:" in succeeds(f"prior show {name}").out
     assert "2 evaluations each" in succeeds(f"sample {name} --steps 2 -n 16 --out {tmp_path}/a.npz").out
     model = proxdm.load(name)
     x = proxdm.sample(model, "multistep", 2, (64, *model.config.model.shape), seed=0)
@@ -28,12 +30,6 @@ def test_two_evaluations_draw_pictures(name, tmp_path, succeeds):
     assert x.abs().max() < 2
     background = 0.01 if model.config.model.shape[0] == 3 else 0.2
     assert ((x < -0.9).float().mean() > background) & (x.std() > 0.3)
-
-
-@pytest.mark.parametrize("name", sorted(BOX))
-def test_info_and_prior_show_know_them(name, succeeds):
-    assert "model in the box" in succeeds(f"info {name}").out
-    assert "starts:" in succeeds(f"prior show {name}").out
 
 
 def test_a_file_or_folder_of_that_name_comes_first(tmp_path, monkeypatch):

@@ -10,7 +10,6 @@ import torch
 
 from proxdm.checkpoints import load as loading
 from proxdm.checkpoints.load import find, load
-from proxdm.cli import main
 from proxdm.config import ModelConfig
 from proxdm.networks import UNetConfig
 from proxdm.presets import get_preset
@@ -25,11 +24,10 @@ def small(monkeypatch):
 
 
 @pytest.mark.parametrize("out", ["model.safetensors", "folder"])
-def test_the_converted_model_gives_the_official_numbers_and_is_not_overwritten(shared, tmp_path, capsys, out):
-    source = str(shared / "golden" / "official_small_score.pth")
-    arguments = ["convert", source, "--preset", "small-score", "--out", str(tmp_path / out)]
-    assert main(arguments) == 0
-    assert "small-score, ema0.9999" in capsys.readouterr().out
+def test_the_converted_model_gives_official_numbers_and_is_not_overwritten(shared, tmp_path, out, succeeds, refused):
+    source = shared / "golden" / "official_small_score.pth"
+    command = ["convert", source, "--preset", "small-score", "--out", tmp_path / out]
+    assert "small-score, ema0.9999" in succeeds(*command).out
     model = load(tmp_path / out)
     golden = np.load(shared / "golden" / "official_small_score.npz")
     x, t = (torch.from_numpy(golden[key]) for key in ("x", "t"))
@@ -38,6 +36,5 @@ def test_the_converted_model_gives_the_official_numbers_and_is_not_overwritten(s
     found = find(tmp_path / out)
     assert (found.weights, found.file.origin) == ("ema0.9999", "the paper's official_small_score.pth (ema0.9999)")
     assert model.config.preset == "small-score"
-    assert main(arguments) == 2
-    assert "already; overwrite it (--overwrite)" in capsys.readouterr().err
-    assert main([*arguments, "--overwrite"]) == 0
+    assert "already; overwrite it (--overwrite)" in refused(*command)
+    succeeds(*command, "--overwrite")

@@ -11,37 +11,31 @@ import pytest
 from proxdm.cli import VERBS, doctor, main
 
 
-def test_doctor_says_versions_devices_and_places(capsys, monkeypatch, tmp_path):
+def test_doctor_says_versions_devices_and_places(succeeds, monkeypatch, tmp_path):
     monkeypatch.setenv("PROXDM_DATA", str(tmp_path))
     monkeypatch.setitem(doctor.OPTIONAL, "no-such-package", "diffusers")
-    assert main(["doctor", "--offline"]) == 0
-    shown = capsys.readouterr().out
+    shown = succeeds("doctor --offline").out
     for words in (version("torch"), "cpu", str(tmp_path), "fashion-mnist", "not asked"):
         assert words in shown
     assert 'not installed: pip install "proxdm[diffusers]"' in shown
 
 
-def test_a_hub_that_answers_and_one_that_does_not(hub, capsys):
+def test_a_hub_that_answers_and_one_that_does_not(hub):
     assert "answers" in doctor.hub()
     hub.stop()
     assert "HF_ENDPOINT names a mirror" in doctor.hub()
 
 
-def script_of(shell, capsys):
-    assert main(["completion", shell]) == 0
-    return capsys.readouterr().out
-
-
 @pytest.mark.parametrize("shell, option", [("bash", "--steps"), ("zsh", "--steps"), ("fish", "-l batch-size")])
-def test_every_verb_and_its_options_are_there(shell, option, capsys):
-    script = script_of(shell, capsys)
+def test_every_verb_and_its_options_are_there(shell, option, succeeds):
+    script = succeeds(f"completion {shell}").out
     assert all(word in script for word in (*VERBS, option))
 
 
-def test_bash_completes(capsys, tmp_path):
+def test_bash_completes(succeeds, tmp_path):
     if shutil.which("bash") is None:
         pytest.skip("there is no bash")
-    (tmp_path / "s").write_text(script_of("bash", capsys))
+    (tmp_path / "s").write_text(succeeds("completion bash").out)
 
     def completed(*words):
         given = f"COMP_WORDS=({' '.join(words)}); COMP_CWORD={len(words) - 1}"

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from proxdm.checkpoints import hub as hubs
-from proxdm.cli import main
 from proxdm.data.known import DATASETS
 
 
@@ -19,28 +18,28 @@ def official_files(hub):
             hub.put(hubs.OFFICIAL_REPO, file, f"{name} in {file}".encode())
 
 
-def lines(capsys):
-    return dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines())
+@pytest.fixture
+def download(succeeds):
+    """Download, and return the places by name."""
+    return lambda text: dict(line.split(": ", 1) for line in succeeds(f"download {text}").out.splitlines())
 
 
-def test_weights_go_into_the_cache(hub, capsys):
-    assert main(["download", "models", "mnist-score", "cifar10-prox-hybrid"]) == 0
-    found = lines(capsys)
+def test_weights_go_into_the_cache(hub, download):
+    found = download("models mnist-score cifar10-prox-hybrid")
     assert list(found) == ["mnist-score", "cifar10-prox-hybrid"]
     for name, path in found.items():
         assert Path(path).read_text() == f"{name} in {hubs.OFFICIAL_MODELS[name]}"
     assert hub.downloads == 2
 
 
-def test_all_statistics_into_a_folder_where_another_file_is_not_overwritten(hub, tmp_path, capsys):
+def test_all_statistics_into_a_folder_where_another_file_is_not_overwritten(tmp_path, download, refused):
     out = tmp_path / "out"
     for _ in range(2):  # a second call finds what is there
-        assert main(["download", "stats", "all", "--out", str(out)]) == 0
-    assert lines(capsys) == {name: str(out / f"{name}.npz") for name in ("mnist", "cifar10")}
+        found = download(f"stats all --out {out}")
+        assert found == {name: str(out / f"{name}.npz") for name in ("mnist", "cifar10")}
     assert (out / "mnist.npz").read_text() == "mnist in fid_stats/mnist.npz"
     (out / "mnist.npz").write_text("mine")
-    assert main(["download", "stats", "mnist", "--out", str(out)]) == 2
-    assert "mnist.npz is there already and is another one" in capsys.readouterr().err
+    assert "mnist.npz is there already and is another one" in refused(f"download stats mnist --out {out}")
     assert (out / "mnist.npz").read_text() == "mine"
 
 
@@ -53,41 +52,35 @@ def test_all_statistics_into_a_folder_where_another_file_is_not_overwritten(hub,
         ("inception", "inception", "pt_inception-2015-12-05-6726825d.pth"),
     ],
 )
-def test_the_list_downloads_nothing(hub, capsys, what, name, where):
-    assert main(["download", what, "--list"]) == 0
-    (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith(f"{name} "))
+def test_the_list_downloads_nothing(hub, succeeds, what, name, where):
+    (line,) = (one for one in succeeds(f"download {what} --list").out.splitlines() if one.startswith(f"{name} "))
     assert where in line
     assert hub.requests == []
 
 
-def test_data_sets_are_fetched_by_the_data_layer_and_inception_weights_by_the_metrics(monkeypatch, tmp_path, capsys):
+def test_data_sets_are_fetched_by_the_data_layer_and_inception_weights_by_the_metrics(monkeypatch, tmp_path, download):
     fetched = []
     monkeypatch.setattr("proxdm.data.known.download", lambda name, root: fetched.append((name, root)) or tmp_path)
-    assert main(["download", "datasets", "mnist", "--out", str(tmp_path)]) == 0
+    assert download(f"datasets mnist --out {tmp_path}") == {"mnist": str(tmp_path)}
     assert fetched == [("mnist", tmp_path)]
-    assert lines(capsys) == {"mnist": str(tmp_path)}
     fetched.clear()
-    assert main(["download", "datasets", "all"]) == 0
+    download("datasets all")
     assert [name for name, _ in fetched] == [name for name, known in DATASETS.items() if known.download]
-    capsys.readouterr()
     (tmp_path / "weights.pth").write_text("numbers")
     monkeypatch.setattr("proxdm.metrics.inception.fetch_weights", lambda: tmp_path / "weights.pth")
-    assert main(["download", "inception", "--out", str(tmp_path / "out")]) == 0
-    assert lines(capsys) == {"inception": str(tmp_path / "out" / "weights.pth")}
+    assert download(f"inception --out {tmp_path / 'out'}") == {"inception": str(tmp_path / "out" / "weights.pth")}
     assert (tmp_path / "out" / "weights.pth").read_text() == "numbers"
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["models"], "say which models: mnist-score,"),
-        (["models", "mnist-score", "mnist-scor"], "unknown model 'mnist-scor' (did you mean 'mnist-score'?)"),
-        (["stats", "celebahq"], "known are mnist, cifar10"),
-        (["datasets", "digits"], "unknown dataset 'digits'"),
+        ("models", "say which models: mnist-score,"),
+        ("models mnist-score mnist-scor", "unknown model 'mnist-scor' (did you mean 'mnist-score'?)"),
+        ("stats celebahq", "known are mnist, cifar10"),
+        ("datasets digits", "unknown dataset 'digits'"),
     ],
 )
-def test_what_is_wrong_is_found_before_anything_is_fetched(hub, capsys, arguments, message):
-    assert main(["download", *arguments]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert message in line
+def test_what_is_wrong_is_found_before_anything_is_fetched(hub, refused, arguments, message):
+    assert message in refused(f"download {arguments}")
     assert hub.requests == []

@@ -14,8 +14,8 @@ from proxdm.plotting import style
 
 FIGURES, ANIMATION = toy.FILES[1:5], toy.FILES[5]
 GAUSSIAN_FIGURES, MIXTURE_FIGURES = rates.FILES[1:3], rates.FILES[3:]
-TOY = ["toy", "--steps", "3", "--samples", "5", "--seeds", "1", "--methods", "prox-ode"]
-RATES = ["rates", "--target", "isotropic", "--steps", "10", "20", "--methods", "prox-ode"]
+TOY = "toy --steps 3 --samples 5 --seeds 1 --methods prox-ode"
+RATES = "rates --target isotropic --steps 10 20 --methods prox-ode"
 
 
 @pytest.fixture(autouse=True)
@@ -42,8 +42,8 @@ def assert_drawn(path):
     assert len(image.convert("RGB").getcolors(1 << 24)) > 100
 
 
-def test_the_whole_toy(tmp_path, capsys):
-    assert main(["toy", "--steps", "4", "10", "--samples", "20", "--seeds", "2", "--dataset", "bullseye"]) == 0
+def test_the_whole_toy(tmp_path, succeeds):
+    out = succeeds("toy --steps 4 10 --samples 20 --seeds 2 --dataset bullseye").out
     folder = tmp_path / "toy" / "bullseye"
     assert names(folder) == {RESULTS, *FIGURES, ANIMATION}
     record = json.loads((folder / RESULTS).read_text())
@@ -52,7 +52,6 @@ def test_the_whole_toy(tmp_path, capsys):
     for name in (FIGURES[0], FIGURES[2]):
         assert_drawn(folder / name)
     assert Image.open(folder / ANIMATION).n_frames == 11
-    out = capsys.readouterr().out
     assert out.startswith("W2 to bullseye, 20 particles, mean ± standard deviation of 2 seeds:")
     rows = first_words(out)
     assert [name for name in rows if name in METHODS] == list(METHODS)
@@ -67,15 +66,14 @@ def test_the_whole_toy(tmp_path, capsys):
     assert f"{folder.relative_to(tmp_path)}: {RESULTS}, {', '.join(FIGURES)}, {ANIMATION}" in out
 
 
-def test_the_whole_rates(tmp_path, capsys):
-    assert main(["rates", "--steps", "5", "10", "20", "40", "--samples", "20", "--seeds", "2"]) == 0
+def test_the_whole_rates(tmp_path, succeeds):
+    out = succeeds("rates --steps 5 10 20 40 --samples 20 --seeds 2").out
     folder = tmp_path / "rates"
     assert names(folder) == {RESULTS, *GAUSSIAN_FIGURES, *MIXTURE_FIGURES}
     record = json.loads((folder / RESULTS).read_text())
     assert [list(record[kind]) for kind in ("gaussians", "mixtures")] == [["isotropic", "anisotropic"], ["mixture"]]
     for name in (GAUSSIAN_FIGURES[0], MIXTURE_FIGURES[0]):
         assert_drawn(folder / name)
-    out = capsys.readouterr().out
     gaussian, third = out.split("W2 to mixture")
     first, second = gaussian.split("KL(output || target) on ")[1:]
     for text, target in ((first, "isotropic"), (second, "anisotropic")):
@@ -103,30 +101,28 @@ def test_the_whole_rates(tmp_path, capsys):
     assert f"rates: {RESULTS}, {', '.join((*GAUSSIAN_FIGURES, *MIXTURE_FIGURES))}" in out
 
 
-def test_options_reach_the_toy(tmp_path, capsys):
-    more = ["heun", "ddim(eta=1)", "--seed", "9", "--prox-mode", "local", "--out", "here", "--no-animation"]
-    assert main([*TOY, *more]) == 0
+def test_options_reach_the_toy(tmp_path, succeeds):
+    out = succeeds(f"{TOY} heun ddim(eta=1) --seed 9 --prox-mode local --out here --no-animation").out
     record = json.loads((tmp_path / "here" / RESULTS).read_text())
     assert (record["seed"], record["seeds"], record["prox_mode"]) == (9, [9], "local")
     found = {name: {n: cell["nfe"] for n, cell in cells.items()} for name, cells in record["methods"].items()}
     assert found == {"prox-ode": {"3": 3}, "heun": {"3": 5}, "ddim(eta=1)": {"3": 3}}
     assert names(tmp_path / "here") == {RESULTS, *FIGURES}
-    out = capsys.readouterr().out
     assert "particles, seed 9:" in out
     assert "heun takes 5 in all" in out
 
 
-def test_options_reach_the_rates(tmp_path, capsys):
+def test_options_reach_the_rates(tmp_path, succeeds):
     name = "ode-euler(quadrature=integral)"
-    arguments = ["--target", "mixture", "--steps", "4", "--methods", name, "--grid", "power(rho=3)"]
-    assert main(["rates", *arguments, "--samples", "7", "--seed", "9", "--seeds", "1", "--out", "here"]) == 0
+    command = f"rates --target mixture --steps 4 --methods {name} --grid power(rho=3)"
+    out = succeeds(f"{command} --samples 7 --seed 9 --seeds 1 --out here").out
     record = json.loads((tmp_path / "here" / RESULTS).read_text())
     assert (record["grid"], record["gaussians"]) == ("power(rho=3)", {})
     mixture = record["mixtures"]["mixture"]
     assert (mixture["samples"], mixture["seeds"]) == (7, [9])
     assert {name: list(cells["steps"]) for name, cells in mixture["methods"].items()} == {name: ["4"]}
     assert mixture["methods"][name]["steps"]["4"]["grid"] == "power(4, rho=3)"
-    assert "7 particles, seed 9:" in capsys.readouterr().out
+    assert "7 particles, seed 9:" in out
 
 
 def test_undefined_everywhere_is_a_sentence_not_an_error(tmp_path, succeeds):
@@ -138,36 +134,35 @@ def test_undefined_everywhere_is_a_sentence_not_an_error(tmp_path, succeeds):
     assert names(tmp_path / "x") == {RESULTS, *FIGURES}
 
 
-MIXTURE = ["--target", "mixture", "--steps", "4", "--samples", "5", "--seeds", "1", "--methods", "prox-ode"]
+MIXTURE = "rates --target mixture --steps 4 --samples 5 --seeds 1 --methods prox-ode"
 
 
 @pytest.mark.parametrize(
     "before, after, left",
-    [(TOY, [*TOY, "--seed", "1", "--no-animation"], FIGURES), (RATES, ["rates", *MIXTURE], MIXTURE_FIGURES)],
+    [(TOY, f"{TOY} --seed 1 --no-animation", FIGURES), (RATES, MIXTURE, MIXTURE_FIGURES)],
 )
-def test_results_are_kept_unless_overwrite(tmp_path, capsys, before, after, left, refused):
-    assert main([*before, "--out", "x"]) == 0
+def test_results_are_kept_unless_overwrite(tmp_path, before, after, left, succeeds, refused):
+    succeeds(f"{before} --out x")
     there = contents(tmp_path)
-    capsys.readouterr()
-    err = refused(*after, "--out", "x")
+    err = refused(f"{after} --out x")
     assert "x holds results.json, " in err
     assert "--overwrite" in err
     assert contents(tmp_path) == there
-    assert main([*after, "--out", "x", "--overwrite"]) == 0
+    succeeds(f"{after} --out x --overwrite")
     assert names(tmp_path / "x") == {RESULTS, *left}, "other figures would show the earlier run"
     assert contents(tmp_path / "x") != there
 
 
-@pytest.mark.parametrize("arguments", [TOY, RATES])
-def test_failing_while_drawing_leaves_the_earlier_results(tmp_path, capsys, monkeypatch, arguments):
-    assert main([*arguments, "--out", "x"]) == 0
+@pytest.mark.parametrize("command", [TOY, RATES])
+def test_failing_while_drawing_leaves_the_earlier_results(tmp_path, capsys, monkeypatch, command, succeeds):
+    succeeds(f"{command} --out x")
     before = contents(tmp_path)
 
     def full(figure, stem):
         raise OSError(28, "No space left on device", str(stem))
 
     monkeypatch.setattr(style, "save", full)
-    assert main([*arguments, "ddim", "--out", "x", "--overwrite"]) == 2
+    assert main(f"{command} ddim --out x --overwrite".split()) == 2
     said = capsys.readouterr()
     assert "proxdm: error: x/results.json cannot be written (No space left on device); make room" in said.err
     assert "N = " in said.out
@@ -178,20 +173,19 @@ def test_failing_while_drawing_leaves_the_earlier_results(tmp_path, capsys, monk
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["toy", "--steps", "5", "-3"], "steps = -3"),
-        (["toy", "--out", "file"], "file (File exists)"),
-        (["toy", "--out", "file/below"], "file/below (Not a directory)"),
-        (["rates", "--target", "isotropc"], "'isotropc' (did you mean 'isotropic'?)"),
-        (["rates", "--target"], "target names none"),
-        (["rates", "--target", "isotropic", "--seeds", "2"], "seeds = 2 "),
-        (["rates", "--out", "file"], "file (File exists)"),
+        ("toy --steps 5 -3", "steps = -3"),
+        ("toy --out file", "file (File exists)"),
+        ("toy --out file/below", "file/below (Not a directory)"),
+        ("rates --target", "target names none"),
+        ("rates --target isotropic --seeds 2", "seeds = 2 "),
+        ("rates --out file", "file (File exists)"),
     ],
 )
 def test_wrong_input_is_one_line_before_any_work(tmp_path, refused, monkeypatch, arguments, message):
     (tmp_path / "file").write_text("mine")
-    verb = arguments[0]
+    verb = arguments.split()[0]
     monkeypatch.setattr(f"proxdm.cli.{verb}.run_{verb}", lambda *a, **k: pytest.fail("the work began"))
-    assert message in refused(*arguments)
+    assert message in refused(arguments)
     assert contents(tmp_path) == {(tmp_path / "file").relative_to(tmp_path): b"mine"}
     assert names(tmp_path) == {"file"}
 
@@ -203,8 +197,7 @@ def test_wrong_input_is_one_line_before_any_work(tmp_path, refused, monkeypatch,
         ("rates", ("isotropic, anisotropic, mixture, dino", "on mixtures 5 10 20 50 100", "--overwrite", "dpm++3m")),
     ],
 )
-def test_help_names_data_targets_methods_and_defaults(capsys, verb, parts):
-    assert main([verb, "--help"]) == 0
-    text = " ".join(capsys.readouterr().out.replace("│", " ").split())
+def test_help_names_data_targets_methods_and_defaults(succeeds, verb, parts):
+    text = " ".join(succeeds(f"{verb} --help").out.replace("│", " ").split())
     for part in parts:
         assert part in text

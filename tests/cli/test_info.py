@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
 from proxdm.checkpoints.portable import save_model
-from proxdm.cli import main
 from proxdm.config import Config, ModelConfig, from_dict
 from proxdm.networks import MLPConfig
 from tiny_models import POINTS, make_run
@@ -19,13 +19,13 @@ def run(tmp_path):
     return tmp_path / "run"
 
 
-def facts_of(capsys, *arguments):
-    assert main(["info", *map(str, arguments), "--json"]) == 0
-    return json.loads(capsys.readouterr().out)
+@pytest.fixture
+def facts_of(succeeds):
+    return lambda source: json.loads(succeeds("info", source, "--json").out)
 
 
-def test_a_run_says_how_far_it_is(run, capsys):
-    facts = facts_of(capsys, run)
+def test_a_run_says_how_far_it_is(run, facts_of):
+    facts = facts_of(run)
     wanted = {
         "what": "a training run",
         "model": "prox",
@@ -41,15 +41,15 @@ def test_a_run_says_how_far_it_is(run, capsys):
         "default_sampler": "prox-backward",
         "default_steps": 20,
     }
-    assert {key: facts[key] for key in wanted} == wanted
+    assert wanted.items() <= facts.items()
     assert "prox-hybrid" in facts["samplers"]
     assert "euler-maruyama" not in facts["samplers"]
     assert from_dict(facts["config"], Config) == POINTS
 
 
-def test_an_earlier_checkpoint_in_lines_for_people(run, capsys):
-    assert main(["info", str(run / "checkpoints" / "step-00000200"), "--weights", "raw"]) == 0
-    lines = dict(line.split("  ", 1) for line in capsys.readouterr().out.splitlines())
+def test_an_earlier_checkpoint_in_lines_for_people(run, succeeds):
+    shown = succeeds("info", run / "checkpoints" / "step-00000200", "--weights", "raw").out
+    facts = dict(re.split(r"\s{2,}", line, maxsplit=1) for line in shown.splitlines())
     wanted = {
         "what": "a checkpoint of a training run",
         "step": "200",
@@ -58,27 +58,21 @@ def test_an_earlier_checkpoint_in_lines_for_people(run, capsys):
         "training steps": "1,000",
         "trained at": "prox-backward steps of uniform grids of 20, 50 steps, weights uniform",
     }
-    facts = {key.strip(): value.strip() for key, value in lines.items()}
-    assert {key: facts[key] for key in wanted} == wanted
+    assert wanted.items() <= facts.items()
     assert not {"config", "origin"} & set(facts)
 
 
-def test_a_model_without_training_says_none(tmp_path, capsys):
+def test_a_model_without_training_says_none(tmp_path, facts_of):
     model = ModelConfig("score", (2,), MLPConfig(dim=2, width=16, depth=1)).build()
-    facts = facts_of(capsys, save_model(model, tmp_path / "m.safetensors"))
+    facts = facts_of(save_model(model, tmp_path / "m.safetensors"))
     assert (facts["what"], facts["model"], facts["step"]) == ("a model file", "score", None)
     assert "trained_at" not in facts
     assert facts["default_sampler"] == "multistep"
 
 
-def test_an_official_file_is_recognised_without_a_preset(shared, capsys):
-    facts = facts_of(capsys, shared / "golden" / "official_small_prox.pth")
+def test_an_official_file_is_recognised_without_a_preset(shared, facts_of):
+    facts = facts_of(shared / "golden" / "official_small_prox.pth")
     assert facts["model"] == "prox"
     assert facts["weight_sets"] == ["model", "ema0.9999"]
     assert "prox-hybrid" in facts["samplers"]
     assert facts["network"].startswith("U-Net of width 32, multipliers 1-2")
-
-
-@pytest.mark.parametrize("name, message", [("nowhere", "there is no model"), ("nowhere.pth", "there is no file")])
-def test_nothing_there_is_an_error(tmp_path, refused, name, message):
-    assert message in refused("info", str(tmp_path / name))

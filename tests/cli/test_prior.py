@@ -6,63 +6,55 @@ import pytest
 
 from proxdm import load
 from proxdm.checkpoints.portable import save_model
-from proxdm.cli import main
 from tiny_models import SCORE, random_model
 
-SIZES = ("--components", "2", "--directions", "8", "--rank", "4")
+SIZES = "--components 2 --directions 8 --rank 4"
 
 
 @pytest.fixture
-def model(tmp_path):
-    return str(save_model(random_model(SCORE), tmp_path / "model.safetensors"))
+def model(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return save_model(random_model(SCORE), "model.safetensors")
 
 
-def test_fit_stores_the_prior_with_the_model_and_show_reads_it(model, tmp_path, capsys):
-    assert main(["prior", "fit", model, *SIZES, "--figure", str(tmp_path / "f" / "fit.png")]) == 0
-    said = capsys.readouterr()
-    assert "2 components of rank 4 in 8 directions of 95 pictures" in said.out
-    assert "gains on 5 held images" in said.out
-    assert "copying: not counted, digits has no part that nothing saw" in said.out
+def test_fit_stores_the_prior_with_the_model_and_show_reads_it(model, tmp_path, succeeds, refused):
+    said = succeeds(f"prior fit {model} {SIZES} --figure f/fit.png")
+    for words in (
+        "2 components of rank 4 in 8 directions of 95 pictures",
+        "gains on 5 held images",
+        "copying: not counted, digits has no part that nothing saw",
+    ):
+        assert words in said.out
     assert f"written to {model}" in said.err
     assert load(model).prior.components == 2
     assert (tmp_path / "f" / "fit.png").stat().st_size > 10_000
-    assert main(["prior", "show", model]) == 0
-    assert capsys.readouterr().out in said.out
-    assert main(["info", model]) == 0
-    assert "2 components of rank 4" in capsys.readouterr().out
-    assert main(["prior", "fit", model, *SIZES]) == 2
-    assert "has a prior already" in capsys.readouterr().err
-    assert main(["prior", "fit", model, "--components", "1", "--overwrite"]) == 0
-    assert main(["sample", model, "--steps", "2", "--samples", "4", "--out", str(tmp_path / "x.png")]) == 0
-    assert "by multistep on rho(2, start=" in capsys.readouterr().out
+    assert succeeds(f"prior show {model}").out in said.out
+    assert "2 components of rank 4" in succeeds(f"info {model}").out
+    assert "has a prior already" in refused(f"prior fit {model} {SIZES}")
+    succeeds(f"prior fit {model} --components 1 --overwrite")
+    drawn = succeeds(f"sample {model} --steps 2 --samples 4 --out x.png")
+    assert "by multistep on rho(2, start=" in drawn.out
 
 
-def test_a_prior_in_a_file_of_its_own(model, tmp_path, capsys):
-    file = str(tmp_path / "prior.safetensors")
-    assert main(["prior", "fit", model, *SIZES, "--out", file]) == 0
+def test_a_prior_in_a_file_of_its_own(model, succeeds):
+    succeeds(f"prior fit {model} {SIZES} --out prior.safetensors")
     assert load(model).prior is None
-    options = f"--steps 3 --samples 2 --sampler ddim --out {tmp_path / 'a.npz'} --prior {file}"
-    assert main(["sample", model, *options.split()]) == 0
-    assert "by ddim on rho(3, start=" in capsys.readouterr().out
-    figure = str(tmp_path / "show.png")
-    assert main(["prior", "show", file, "--figure", figure]) == 0
-    assert figure in capsys.readouterr().out
+    drawn = succeeds(f"sample {model} --steps 3 --samples 2 --sampler ddim --out a.npz --prior prior.safetensors")
+    assert "by ddim on rho(3, start=" in drawn.out
+    assert "show.png" in succeeds("prior show prior.safetensors --figure show.png").out
 
 
 @pytest.mark.parametrize(
-    "arguments, words",
+    "command, words",
     [
-        (("prior", "show", "MODEL"), "there is no prior in"),
-        (("prior", "fit", "MODEL", "--out", "x.npz"), "x.npz must end in .safetensors"),
-        (("prior", "fit", "MODEL", "--components", "99"), "components = 99 must lie between 1 and 47"),
-        (("sample", "MODEL", "--prior", "own"), "no prior of its own"),
-        (("sample", "MODEL", "--prior", "nowhere.safetensors"), "nowhere.safetensors cannot be read as a prior"),
-        (("sample", "MODEL", "--start", "2"), "start = 2 needs a prior"),
-        (("sample", "MODEL", "--steps", "0"), "--steps = 0 must be at least 1"),
+        ("prior show {}", "there is no prior in"),
+        ("prior fit {} --out x.npz", "x.npz must end in .safetensors"),
+        ("prior fit {} --components 99", "components = 99 must lie between 1 and 47"),
+        ("sample {} --prior own", "no prior of its own"),
+        ("sample {} --prior nowhere.safetensors", "nowhere.safetensors cannot be read as a prior"),
+        ("sample {} --start 2", "start = 2 needs a prior"),
+        ("sample {} --steps 0", "--steps = 0 must be at least 1"),
     ],
 )
-def test_wrong_input_is_one_line(model, arguments, words, capsys):
-    assert main([model if one == "MODEL" else one for one in arguments]) == 2
-    error = capsys.readouterr().err
-    assert words in error
-    assert error.count("\n") == 1
+def test_wrong_input_is_one_line(model, command, words, refused):
+    assert words in refused(command.format(model))

@@ -6,19 +6,16 @@ import torch
 
 from proxdm.checkpoints.load import load
 from proxdm.checkpoints.portable import save_model
-from proxdm.cli import main
 from tiny_models import POINTS, random_model
 
 
-def test_a_dry_run_shows_the_card_and_sends_nothing_and_then_a_model_is_put_on_the_hub(hub, tmp_path, capsys):
+def test_a_dry_run_shows_the_card_and_sends_nothing_and_then_a_model_is_put_on_the_hub(hub, tmp_path, succeeds):
     source = save_model(random_model(POINTS), tmp_path / "m.safetensors", weights="ema-0.9")
-    assert main(["push", str(source), "someone/tiny", "--dry-run"]) == 0
-    out = capsys.readouterr().out
+    out = succeeds(f"push {source} someone/tiny --dry-run").out
     assert 'proxdm.load("someone/tiny")' in out
     assert f"model.safetensors ({source.stat().st_size:,} bytes)" in out
     assert hub.requests == []
-    assert main(["push", str(source), "someone/tiny", "--license", "mit", "--message", "First"]) == 0
-    out = capsys.readouterr().out
+    out = succeeds(f"push {source} someone/tiny --license mit --message First").out
     assert f"{hub.address}/someone/tiny/commit/" in out
     assert "ema-0.9 of" in out
     assert torch.equal(load("someone/tiny").network.head.weight, load(source).network.head.weight)

@@ -41,10 +41,6 @@ def here(tmp_path, monkeypatch):
     torch.set_num_threads(threads)
 
 
-def reproduce(*arguments):
-    return main(["reproduce", *map(str, arguments)])
-
-
 def rows(folder):
     return [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
 
@@ -60,21 +56,20 @@ def content(folder):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["toy", "mnist", "cifar10", "celebahq"])
-def test_smoke_of_every_block_then_again(name, here, capsys, monkeypatch):
+def test_smoke_of_every_block_then_again(name, here, succeeds, monkeypatch):
     if name == "celebahq":
         pytest.importorskip("diffusers", exc_type=ImportError)
     block, out = BLOCKS[name].smoked(), here / "reproduce" / f"{name}-smoke"
-    assert reproduce(name, "--smoke") == 0
-    said = capsys.readouterr().out
+    command = f"reproduce {name} --smoke"
+    said = succeeds(command).out
     for preset in block.presets:
         assert store.latest(out / "runs" / preset).step == 2
         assert store.read_config(out / "runs" / preset).conditioning == get_preset(preset).conditioning
     for one in block.experiments:
         if isinstance(one, Sweep):
             found = rows(out / "evaluations" / one.name)
-            assert [(row["preset"], row["sampler"], row["nfe"]) for row in found] == [
-                (one.preset, one.sampler, steps) for steps in one.steps
-            ]
+            expected = [(one.preset, one.sampler, steps) for steps in one.steps]
+            assert [(row["preset"], row["sampler"], row["nfe"]) for row in found] == expected
             assert all(row["samples"] == 8 and row["metrics"]["fid"] >= 0 for row in found)
             assert said.count(f"\n{one.name} ") == len(one.steps)
         elif isinstance(one, Pictures):
@@ -92,29 +87,25 @@ def test_smoke_of_every_block_then_again(name, here, capsys, monkeypatch):
         assert step.verb == "evaluate", "this was done already"
         return perform(step)
 
-    def never(*_, **__):
-        raise AssertionError("this was measured already")
-
     monkeypatch.setattr(verb, "perform", only_looks_up_rows)
-    monkeypatch.setattr(evaluation._Job, "measure", never)
-    assert reproduce(name, "--smoke") == 0
+    monkeypatch.setattr(evaluation._Job, "measure", lambda *_, **__: pytest.fail("this was measured already"))
+    again = succeeds(command).out
     assert content(out) == before
-    again = capsys.readouterr().out
     assert "done already" in again or "rows were there already" in again
-    assert reproduce(name, "--smoke", "--dry-run") == 0
     steps = make_steps(Reproduction(name, smoke=True))
-    assert capsys.readouterr().out.count("; done already") == sum(step.verb != "evaluate" for step in steps)
+    done = succeeds(f"{command} --dry-run").out.count("; done already")
+    assert done == sum(step.verb != "evaluate" for step in steps)
 
 
 def training(name, **more):
     return next(step for step in make_steps(Reproduction(name, out=Path("x"), **more)) if step.verb == "train")
 
 
-PART = ["mnist", "--smoke", "--only", "mnist-prox-hybrid", "--device", "cpu"]
+PART = ["reproduce", "mnist", "--smoke", "--only", "mnist-prox-hybrid", "--device", "cpu"]
 
 
 @pytest.mark.slow
-def test_an_interrupted_training_goes_on_to_the_same_weights(here, capsys, monkeypatch):
+def test_an_interrupted_training_goes_on_to_the_same_weights(here, capsys, succeeds, monkeypatch):
     step = Stepper.step
 
     def interrupted(self, number, phase):
@@ -124,19 +115,17 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(here, capsys, monke
 
     with monkeypatch.context() as patch:
         patch.setattr(Stepper, "step", interrupted)
-        assert reproduce(*PART, "--out", "a b") == 143
+        assert main([*PART, "--out", "a b"]) == 143
     run = here / "a b" / "runs" / "mnist-prox-hybrid"
     assert store.latest(run).step == 1
     assert not (here / "a b" / "evaluations").exists()
     line = capsys.readouterr().err.strip().splitlines()[-1]
     assert line.startswith("Or all of it: ")
-    assert reproduce(*PART, "--out", "a b", "--dry-run") == 0
-    assert "--resume\n" in capsys.readouterr().out
-    again = shlex.split(line.removeprefix("Or all of it: "))
-    assert again[0] == "proxdm"
-    assert main(again[1:]) == 0
-    assert "--resume\n" in capsys.readouterr().out
-    assert reproduce(*PART, "--out", "c") == 0
+    assert "--resume\n" in succeeds(*PART, "--out", "a b", "--dry-run").out
+    program, *again = shlex.split(line.removeprefix("Or all of it: "))
+    assert program == "proxdm"
+    assert "--resume\n" in succeeds(*again).out
+    succeeds(*PART, "--out", "c")
     whole = store.latest(here / "c" / "runs" / "mnist-prox-hybrid")
     assert (store.latest(run).step, whole.step) == (2, 2)
     for weights in ("raw", "ema-0.9999"):
@@ -157,12 +146,11 @@ def test_an_interrupted_evaluation_keeps_its_rows(here, capsys, monkeypatch):
         return measure(*arguments, **options)
 
     monkeypatch.setattr(evaluation._Job, "measure", interrupted)
-    assert reproduce(*PART) == 130
-    shown = f"Go on with: proxdm reproduce {shlex.join(PART)}\nproxdm: interrupted\n"
-    assert capsys.readouterr().err.endswith(shown)
+    assert main(PART) == 130
+    assert capsys.readouterr().err.endswith(f"Go on with: proxdm {shlex.join(PART)}\nproxdm: interrupted\n")
     folder = here / "reproduce" / "mnist-smoke" / "evaluations" / "mnist-prox-hybrid"
     (kept,) = rows(folder)
-    assert reproduce(*PART) == 0
+    assert main(PART) == 0
     assert len(calls) == 3
     assert rows(folder)[0] == kept
     assert [row["nfe"] for row in rows(folder)] == [5, 10]
@@ -188,43 +176,40 @@ def test_a_run_of_fewer_steps_is_not_taken_for_finished(here):
 
 
 @pytest.mark.slow
-def test_the_papers_weights(here, capsys, monkeypatch):
+def test_the_papers_weights(here, succeeds, monkeypatch):
     """From the hub, without a training; a second call needs no hub."""
     monkeypatch.setattr(experiments, "SMOKE_SAMPLES", 4)
-    arguments = ["mnist", "--smoke", "--weights", "official", "--only", "mnist-score-ode"]
+    command = "reproduce mnist --smoke --weights official --only mnist-score-ode"
     weights = here / "weights.pth"
     torch.save(official_content(get_preset("mnist-score").model.network), weights)
     with FakeHub(here / "hub") as server:
         server.connect(monkeypatch, here / "cache")
         server.put(hubs.OFFICIAL_REPO, hubs.OFFICIAL_MODELS["mnist-score"], weights.read_bytes())
-        assert reproduce(*arguments) == 0
+        succeeds(command)
     out = here / "reproduce" / "mnist-smoke"
     assert not (out / "runs").exists()
     found = rows(out / "evaluations-official-weights" / "mnist-score-ode")
     assert [(row["nfe"], row["weights"]) for row in found] == [(5, "ema0.9999"), (10, "ema0.9999")]
-    assert reproduce(*arguments) == 0
+    succeeds(command)
     assert rows(out / "evaluations-official-weights" / "mnist-score-ode") == found
 
 
 # ---- what it says ----
 
 
-@pytest.mark.parametrize("more", [[], ["--smoke"], ["--weights", "official"]])
+@pytest.mark.parametrize("more", ["", "--smoke", "--weights official"])
 @pytest.mark.parametrize("name", ["toy", "mnist", "cifar10", "celebahq"])
-def test_dry_run_lists_every_command_and_writes_nothing(name, more, here, capsys):
-    more = more if name != "toy" or more != ["--weights", "official"] else ["--steps", "5"]
-    assert reproduce(name, "--dry-run", *more, "--out", "x") == 0
-    said = capsys.readouterr().out
-    plan = verb.parse(Reproduction, [name, *more, "--out", "x"], "p")
-    steps = make_steps(plan)
+def test_dry_run_lists_every_command_and_writes_nothing(name, more, here, succeeds):
+    more = more if name != "toy" or more != "--weights official" else "--steps 5"
+    said = succeeds(f"reproduce {name} --dry-run {more} --out x").out
+    steps = make_steps(verb.parse(Reproduction, [name, *more.split(), "--out", "x"], "p"))
     for number, step in enumerate(steps, 1):
         assert f"[{number}/{len(steps)}] {step.command}\n      {step.about}\n" in said
     assert list(here.iterdir()) == []
 
 
-def test_dry_run_says_what_is_missing_and_how_much_it_is(capsys):
-    assert reproduce("cifar10", "--dry-run") == 0
-    said = capsys.readouterr().out
+def test_dry_run_says_what_is_missing_and_how_much_it_is(succeeds):
+    said = succeeds("reproduce cifar10 --dry-run").out
     assert "needs the data set cifar10: missing: cifar10 (train) is not here" in said
     assert "375,000 steps of 512 images; 35,746,307 parameters, 0.67 GiB" in said
     assert "6 rows, 59,250,000 network evaluations" in said
@@ -232,29 +217,27 @@ def test_dry_run_says_what_is_missing_and_how_much_it_is(capsys):
     evaluations = 3 * steps * samples + 4 * 35 * samples
     assert f"5 trainings of {5 * 375_000:,} steps on {5 * 375_000 * 512:,} images together" in said
     assert f"; {evaluations:,} network evaluations of a sample" in said
-    assert reproduce("cifar10", "--dry-run", "--weights", "official") == 0
-    said = capsys.readouterr().out
+    said = succeeds("reproduce cifar10 --dry-run --weights official").out
     assert "missing" not in said
     assert "proxdm train" not in said
     assert "needs nothing: everything is downloaded" in said
-    assert reproduce("celebahq", "--dry-run") == 0
-    assert "needs the autoencoder stabilityai/sd-vae-ft-ema" in capsys.readouterr().out
+    said = succeeds("reproduce celebahq --dry-run").out
+    assert "needs the autoencoder stabilityai/sd-vae-ft-ema" in said
 
 
 def test_the_papers_values_stand_beside_ours_only_for_its_features():
     block = BLOCKS["cifar10"].only(["cifar10-score-ode"], [5, 10])
 
     def shown(features):
-        found = [
-            make_row("ode-euler", n, fid=fid, features=features, samples=50_000) for n, fid in ((5, 280), (10, 100))
-        ]
-        return verb.summary(block, [], {"cifar10-score-ode": evaluation.Evaluation(tuple(found), (), 0)})
+        options = {"features": {"name": features}, "samples": 50_000}
+        found = tuple(make_row("ode-euler", n, fid=fid, **options) for n, fid in ((5, 280), (10, 100)))
+        return verb.summary(block, [], {"cifar10-score-ode": evaluation.Evaluation(found, (), 0)}).splitlines()
 
-    lines = shown({"name": "inception"}).splitlines()
+    lines = shown("inception")
     assert lines[4].split() == ["cifar10-score-ode", "ode-euler", "5", "280", "281"]
     assert lines[5].split() == ["cifar10-score-ode", "ode-euler", "10", "100", "103"]
     assert lines[-1] == "50,000 samples a row; the paper's values are read off its figure."
-    lines = shown({"name": "pixels"}).splitlines()
+    lines = shown("pixels")
     assert lines[4].split() == ["cifar10-score-ode", "ode-euler", "5", "280", "–"]
     assert lines[-1] == "50,000 samples a row; pixels features: this is no FID."
 
@@ -265,64 +248,54 @@ def test_the_papers_values_stand_beside_ours_only_for_its_features():
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["mnist", "--only", "cifar10-score"], "unknown part of mnist 'cifar10-score' (did you mean 'mnist-score'?); "),
-        (["mnist", "--steps", "7"], "steps = 7 is not in this part of mnist, which has 5, 10, 20, 50, 100, 1000"),
-        (["mnist", "--samples", "1"], "samples = 1 are too few for fid"),
-        (["mnist", "--samples", "0"], "samples = 0 must be at least 1"),
-        (["mnist", "--micro-batch", "0"], "micro-batch = 0 must be at least 1"),
-        (["mnist", "--inception-weights", "none.pth"], "there is no file none.pth"),
-        (["mnist", "--smoke", "--samples", "5"], "--samples has no effect: --smoke has its own numbers"),
-        (["mnist", "--smoke", "--stats", "official"], "--stats has no effect: --smoke"),
-        (["mnist", "--smoke", "--steps", "5"], "--steps has no effect: --smoke"),
-        (["mnist", "--weights", "official", "--compile"], "--compile has no effect: official weights are not trained"),
-        (["celebahq", "--samples", "5"], "--samples has no effect: celebahq has no Fréchet distance"),
-        (["celebahq", "--samples", "0"], "--samples has no effect: celebahq has no Fréchet distance"),
-        (["toy", "--bf16"], "--bf16 has no effect: toy needs no network"),
-        (["toy", "--device", "cpu"], "--device has no effect: toy needs no network"),
-        (["mnist"], "mnist (train) is not here: looked for"),
+        ("mnist --only cifar10-score", "unknown part of mnist 'cifar10-score' (did you mean 'mnist-score'?); "),
+        ("mnist --steps 7", "steps = 7 is not in this part of mnist, which has 5, 10, 20, 50, 100, 1000"),
+        ("mnist --samples 1", "samples = 1 are too few for fid"),
+        ("mnist --samples 0", "samples = 0 must be at least 1"),
+        ("mnist --micro-batch 0", "micro-batch = 0 must be at least 1"),
+        ("mnist --inception-weights none.pth", "there is no file none.pth"),
+        ("mnist --smoke --samples 5", "--samples has no effect: --smoke has its own numbers"),
+        ("mnist --smoke --stats official", "--stats has no effect: --smoke"),
+        ("mnist --weights official --compile", "--compile has no effect: official weights are not trained"),
+        ("celebahq --samples 5", "--samples has no effect: celebahq has no Fréchet distance"),
+        ("toy --bf16", "--bf16 has no effect: toy needs no network"),
+        ("mnist", "mnist (train) is not here: looked for"),
     ],
 )
-def test_wrong_input_is_refused_in_one_line_before_any_work(arguments, message, here, capsys, monkeypatch):
+def test_wrong_input_is_refused_before_any_work(arguments, message, here, refused, monkeypatch):
     monkeypatch.setattr(experiments, "weights_path", lambda: here)  # as if the FID's network had been downloaded
-    assert reproduce(*arguments) == 2
-    error = capsys.readouterr().err.strip()
-    assert error.startswith("proxdm: error: ")
-    assert message in error
-    assert "\n" not in error
+    assert message in refused(f"reproduce {arguments}")
     assert not list(here.rglob("*.npz"))
     assert not list(here.rglob("runs"))
 
 
 def test_unknown_blocks_are_refused(capsys):
-    assert reproduce("imagenet") == 2
+    assert main(["reproduce", "imagenet"]) == 2
     assert "cifar10" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("text", ['{"block": "mnist", "smoke": true}', '{"block": "toy", "smoke": false}', "["])
-def test_a_folder_of_something_else_is_left_alone(text, here, capsys):
+def test_a_folder_of_something_else_is_left_alone(text, here, refused):
     (here / "x").mkdir()
     (here / "x" / "reproduce.json").write_text(text)
-    assert reproduce("mnist", "--out", "x") == 2
-    assert f'x holds {text}, not {{"block": "mnist", "smoke": false}}' in capsys.readouterr().err
+    assert f'x holds {text}, not {{"block": "mnist", "smoke": false}}' in refused("reproduce mnist --out x")
     assert [path.read_text() for path in (here / "x").iterdir()] == [text]
 
 
-def test_a_run_of_another_configuration_is_not_taken(here, capsys):
+def test_a_run_of_another_configuration_is_not_taken(here):
     wrong = overlay(get_preset("mnist-score"), {"optimiser": {"lr": 1.0}})
     store.create_run(here / "x" / "runs" / "mnist-score", wrong)
     with pytest.raises(ValueError, match=r"optimiser\.lr"):
         training("mnist").left()
 
 
-def test_several_processes_are_sent_to_the_commands(capsys, monkeypatch):
+def test_several_processes_are_sent_to_the_commands(refused, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert reproduce("mnist", "--dry-run") == 2
-    assert "proxdm reproduce runs in one process; run the commands that --dry-run shows" in capsys.readouterr().err
+    error = refused("reproduce mnist --dry-run")
+    assert "proxdm reproduce runs in one process; run the commands that --dry-run shows" in error
 
 
-def test_a_toy_of_other_numbers_is_not_taken_for_this_one(here, capsys):
-    assert (
-        main(["toy", "--steps", "5", "10", "--samples", "9", "--seeds", "1", "--no-animation", "--out", "x/dino"]) == 0
-    )
-    assert reproduce("toy", "--smoke", "--out", "x") == 2
+def test_a_toy_of_other_numbers_is_not_taken_for_this_one(here, capsys, succeeds):
+    succeeds("toy --steps 5 10 --samples 9 --seeds 1 --no-animation --out x/dino")
+    assert main(["reproduce", "toy", "--smoke", "--out", "x"]) == 2
     assert "holds results.json" in capsys.readouterr().err

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from proxdm.config import ConfigError, from_json, to_json
 from proxdm.errors import CheckpointError
 from proxdm.networks import MLPConfig
 from proxdm.presets import PRESETS, get_preset
+from runs import changed
 
 MLP = {
     "model": {"network": {"type": "mlp", "dim": 64, "width": 16, "depth": 1}},
@@ -51,7 +53,7 @@ def test_a_preset_alone_is_the_preset():
 
 
 def test_flags_overrule_the_file_which_overrules_the_preset(mlp_file):
-    found = request("digits-score", "--config", str(mlp_file), "--training.steps", "9", "--optimiser.lr", "0.5")
+    found = request(*f"digits-score --config {mlp_file} --training.steps 9 --optimiser.lr 0.5".split())
     preset = get_preset("digits-score")
     assert found.config.model.network == MLPConfig(64, 16, 1)
     assert (found.config.training.steps, found.config.training.batch_size) == (9, 8)
@@ -59,30 +61,30 @@ def test_flags_overrule_the_file_which_overrules_the_preset(mlp_file):
     assert found.config.optimiser == replace(preset.optimiser, lr=0.5)
 
 
-def test_every_kind_of_field_has_a_flag():
-    found = request(
-        "digits-prox-hybrid", "--out", "x", "--dry-run", "--training.bf16", "--training.ema", "0.9", "0.99",
-        "--objective.zetas", "2", "1", "0.5", "--conditioning.weights", "1", "2", "3", "4", "5",
-        "--optimiser.clip", "None", "--data.flip", "random", "--model.network.mult", "1", "2", "2",
-        "--training.micro-batch", "16", "--objective.target", "output",
-    ).config  # fmt: skip
-    assert found.training.bf16
-    assert found.training.ema == (0.9, 0.99)
-    assert found.objective.zetas == (2.0, 1.0, 0.5)
-    assert found.conditioning.weights == (1.0, 2.0, 3.0, 4.0, 5.0)
-    assert found.optimiser.clip is None
-    assert found.data.flip == "random"
-    assert found.model.network.mult == (1, 2, 2)
-    assert found.training.micro_batch == 16
-    assert found.objective.target == "output"
-    assert request("digits-prox-hybrid", "--conditioning.weights", "root-3").config.conditioning.weights == "root-3"
+@pytest.mark.parametrize(
+    "flag, value",
+    [
+        ("--training.bf16", True),
+        ("--training.ema 0.9 0.99", (0.9, 0.99)),
+        ("--training.micro-batch 16", 16),
+        ("--conditioning.weights 1 2 3 4 5", (1.0, 2.0, 3.0, 4.0, 5.0)),
+        ("--conditioning.weights root-3", "root-3"),
+        ("--optimiser.clip None", None),
+        ("--data.flip random", "random"),
+        ("--model.network.mult 1 2 2", (1, 2, 2)),
+    ],
+)
+def test_every_kind_of_field_has_a_flag(flag, value):
+    config = request("digits-prox-hybrid", *flag.split()).config
+    field = flag.split()[0].removeprefix("--").replace("-", "_")
+    assert attrgetter(field)(config) == value
 
 
 def test_resume_takes_the_configuration_of_the_run(tmp_path):
-    stored = replace(get_preset("digits-score"), optimiser=replace(get_preset("digits-score").optimiser, lr=7.0))
+    stored = changed(get_preset("digits-score"), optimiser={"lr": 7.0})
     store.create_run(tmp_path / "run", stored)
     found = request("digits-score", "--out", str(tmp_path / "run"), "--resume", "--training.steps", "9999")
-    assert found.config == replace(stored, training=replace(stored.training, steps=9999))
+    assert found.config == changed(stored, training={"steps": 9999})
     with pytest.raises(ConfigError, match="is a run of the preset 'digits-score', not of 'mnist-score'"):
         request("mnist-score", "--out", str(tmp_path / "run"), "--resume")
     with pytest.raises(CheckpointError, match="is not the folder of a training run"):
@@ -142,7 +144,7 @@ def test_help_lists_presets_and_fields(succeeds):
 def test_dry_run_prints_the_configuration_and_the_needs_and_writes_nothing(mlp_file, tmp_path, succeeds, monkeypatch):
     monkeypatch.chdir(tmp_path)
     before = sorted(tmp_path.rglob("*"))
-    text = succeeds("train", "digits-score", "--config", str(mlp_file), "--dry-run").out
+    text = succeeds(f"train digits-score --config {mlp_file} --dry-run").out
     split = text.index("\n}\n") + 3
     config = from_json(text[:split])
     assert config.model.network == MLPConfig(64, 16, 1)
@@ -155,26 +157,25 @@ def test_dry_run_prints_the_configuration_and_the_needs_and_writes_nothing(mlp_f
 
 
 def test_dry_run_does_without_the_data(tmp_path, succeeds):
-    flags = ["--data.root", str(tmp_path), "--model.network.width", "8", "--training.batch-size", "4"]
-    said = succeeds("train", "mnist-score", "--dry-run", "--training.device", "cpu", *flags)
+    flags = f"--data.root {tmp_path} --model.network.width 8 --training.batch-size 4 --training.device cpu"
+    said = succeeds(f"train mnist-score --dry-run {flags}")
     assert "data        missing: mnist (train) is not here" in said.out
 
 
-def test_a_run_from_the_command_line(mlp_file, tmp_path, capsys, refused):
+def test_a_run_from_the_command_line(mlp_file, tmp_path, succeeds, refused):
     out = tmp_path / "run"
-    command = ["train", "digits-score", "--config", str(mlp_file), "--out", str(out)]
-    assert main(command) == 0
-    said = capsys.readouterr()
+    command = f"train digits-score --config {mlp_file} --out {out}"
+    said = succeeds(command)
     assert re.search(r"6 steps, \d+ s; ", said.out)
     assert f"the model is in {out / 'checkpoints' / 'step-00000006'}" in said.out
     assert f"1,797 samples; 1 process x 8 samples (cpu); log in {out / 'log.jsonl'}" in said.err
     assert "step 6 of 6: mse " in said.err
     assert [line["step"] for line in store.read_log(out)] == [2, 4, 6]
-    assert "holds a run already; continue it with --resume" in refused(*command)
-    assert main(["train", "digits-score", "--out", str(out), "--resume", "--training.steps", "8"]) == 0
+    assert "holds a run already; continue it with --resume" in refused(command)
+    resume = f"train digits-score --out {out} --resume"
+    succeeds(f"{resume} --training.steps 8")
     assert store.latest(out).step == 8
-    error = refused("train", "digits-score", "--out", out, "--resume", "--optimiser.lr", 3)
-    assert "another configuration: optimiser.lr" in error
+    assert "another configuration: optimiser.lr" in refused(f"{resume} --optimiser.lr 3")
 
 
 @pytest.mark.slow
@@ -198,9 +199,7 @@ def test_signals_leave_a_checkpoint_words_and_the_right_status(number, status, m
     config = from_json((out / "config.json").read_text())
     assert main([*resume[1:], "--training.steps", str(step + 3)]) == 0
     assert store.latest(out).step == step + 3
-    assert to_json(store.read_config(out)) == to_json(
-        replace(config, training=replace(config.training, steps=step + 3))
-    )
+    assert to_json(store.read_config(out)) == to_json(changed(config, training={"steps": step + 3}))
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import gzip
 import hashlib
 import pickle
@@ -10,8 +9,6 @@ import re
 import shutil
 import struct
 import tarfile
-import threading
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
@@ -98,11 +95,9 @@ def test_idx_equals_torchvision_on_mnist(shared, tmp_path):
     "damage, message",
     [
         (lambda good: good[:-1], "should hold 60 bytes of shape 5x4x3 by its header, but holds 59"),
-        (lambda good: good + b"x", "but holds 61"),
         (lambda good: b"", "it starts with nothing"),
         (lambda good: b"\x89PNG" + good[4:], "it starts with 89 50 4e 47"),
         (lambda good: good[:3] + b"\0", "it starts with 00 00 08 00, not 00 00 08 03"),
-        (lambda good: good[:2] + b"\x0d" + good[3:], "it starts with 00 00 0d 03"),
         (lambda good: good[:9], "but holds -7"),
         (lambda good: gzip.compress(good)[:-12], "is a broken gzip file"),
         (lambda good: gzip.compress(good)[:20] + b"junk" * 9, "is a broken gzip file"),
@@ -152,9 +147,7 @@ def test_missing_data_say_where_and_how(empty, monkeypatch, name):
     with pytest.raises(DataError) as error:
         read(name, None, "train")
     message = str(error.value)
-    assert str(empty) in message
-    assert f"`proxdm download datasets {name}`" in message
-    assert "PROXDM_DATA" in message
+    assert all(words in message for words in (str(empty), f"`proxdm download datasets {name}`", "PROXDM_DATA"))
     assert "\n" not in message
 
 
@@ -179,17 +172,10 @@ def test_same_stats_different_graphs(name):
     assert np.corrcoef(raw.T)[0, 1] == pytest.approx(-0.065, abs=0.005)
 
 
-def test_sets_differ_and_are_distinct_points():
-    sets = [datasaurus.load(name) for name in datasaurus.NAMES]
-    assert len({points.tobytes() for points in sets}) == len(datasaurus.NAMES) == 13
-
-
-def test_points_are_scaled_and_a_private_copy():
+def test_the_sets_are_found_by_name_differ_and_are_private_copies():
+    assert len({datasaurus.load(name).tobytes() for name in datasaurus.NAMES}) == len(datasaurus.NAMES) == 13
     datasaurus.load("dino")[:] = 7
     np.testing.assert_array_equal(datasaurus.load("dino")[0], [(55.3846 - 50) / 50, (97.1795 - 50) / 50])
-
-
-def test_unknown_name_suggests_the_closest():
     with pytest.raises(ValueError, match=r"'dinno' \(did you mean 'dino'\?\).*bullseye"):
         datasaurus.load("dinno")
 
@@ -238,29 +224,6 @@ def test_download_errors(tmp_path, monkeypatch):
     monkeypatch.setitem(DATASETS._entries, "mnist", KnownData("x", None, download=no_network))
     with pytest.raises(DataError, match=r"mnist cannot be downloaded \(Error downloading x: Tried y, got: z\); fetch"):
         download("mnist", tmp_path / "new")
-
-
-@pytest.fixture
-def serve(monkeypatch):
-    """Serve a folder over HTTP on this machine: serve(folder) returns its address."""
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    servers = []
-
-    def start(folder):
-        handler = functools.partial(QuietHandler, directory=str(folder))
-        servers.append(ThreadingHTTPServer(("127.0.0.1", 0), handler))
-        threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
-        return f"http://127.0.0.1:{servers[-1].server_port}/"
-
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
-
-
-class QuietHandler(SimpleHTTPRequestHandler):
-    def log_message(self, *args):
-        pass
 
 
 def test_download_of_mnist_from_a_mirror(shared, tmp_path, monkeypatch, serve):

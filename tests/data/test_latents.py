@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from proxdm.data import DataConfig, DataError, ImageData, load_data, to_model_range
-from proxdm.data.latents import LatentStamp, encode_pictures, read_latents, read_stamp
+from proxdm.data.latents import encode_pictures, read_latents, read_stamp
 from proxdm.data.vae import LatentCoder, load_vae
 from proxdm.errors import OutputError
 from proxdm.noise import sample_generator
@@ -24,15 +24,9 @@ def vae_folder(tmp_path_factory):
     """A tiny autoencoder with random weights: 16x16 RGB to 4x4x4 and back."""
     torch.manual_seed(0)
     module = diffusers.AutoencoderKL(
-        block_out_channels=(8, 8, 16),
-        down_block_types=("DownEncoderBlock2D",) * 3,
-        up_block_types=("UpDecoderBlock2D",) * 3,
-        norm_num_groups=4,
-        latent_channels=4,
-        sample_size=16,
-        scaling_factor=0.5,
-        shift_factor=0.125,
-    )
+        block_out_channels=(8, 8, 16), down_block_types=("DownEncoderBlock2D",) * 3, norm_num_groups=4, sample_size=16,
+        up_block_types=("UpDecoderBlock2D",) * 3, latent_channels=4, scaling_factor=0.5, shift_factor=0.125,
+    )  # fmt: skip
     folder = tmp_path_factory.mktemp("vae")
     module.save_pretrained(folder, safe_serialization=True)
     return folder
@@ -70,13 +64,10 @@ def test_coder_is_the_autoencoder_with_its_scaling(coder, data, generator):
 def test_file_equals_direct_encoding(tmp_path, coder, data, mode, mirrored):
     out = tmp_path / "sub" / "z.npy"
     encoded = encode_pictures(data, out, coder, mode=mode, seed=9, mirrored=mirrored, batch_size=3)
-    noise = None
-    if mode == "sample":
-        noise = torch.stack(
-            [torch.randn(4, 4, 4, generator=sample_generator(9, i)) for i in range(14 if mirrored else 7)]
-        )
+    rows = [torch.randn(4, 4, 4, generator=sample_generator(9, i)) for i in range(14 if mirrored else 7)]
     x = to_model_range(data.images)
-    expected = coder.encode(torch.cat([x, x.flip(-1)]) if mirrored else x, noise)
+    x = torch.cat([x, x.flip(-1)]) if mirrored else x
+    expected = coder.encode(x, torch.stack(rows) if mode == "sample" else None)
     torch.testing.assert_close(encoded.images, expected, rtol=1e-4, atol=1e-5)
     assert encoded.latent
     assert encoded.memory_mapped
@@ -146,18 +137,13 @@ def test_finished_file_is_reused_and_never_overwritten(tmp_path, coder, data, va
         encode_pictures(data, tmp_path / "foreign.npy", coder)
 
 
-def test_stamp_is_complete_json(tmp_path, coder, data):
-    encode_pictures(data, tmp_path / "z.npy", coder, seed=4)
-    stamp = read_stamp(tmp_path / "z.npy")
-    assert isinstance(stamp, LatentStamp)
+def test_stamps_are_complete_and_broken_ones_are_refused(tmp_path, coder, data):
+    out, beside = tmp_path / "z.npy", tmp_path / "z.npy.json"
+    encode_pictures(data, out, coder, seed=4)
+    stamp = read_stamp(out)
     assert (stamp.images, stamp.shape, stamp.seed, stamp.scaling_factor, stamp.shift) == (7, (4, 4, 4), 4, 0.5, 0.125)
     assert stamp.weights == coder.weights_digest()
     assert read_stamp(tmp_path / "other.npy") is None
-
-
-def test_broken_files(tmp_path, coder, data):
-    out, beside = tmp_path / "z.npy", tmp_path / "z.npy.json"
-    encode_pictures(data, out, coder)
     good = beside.read_text()
     for content, message in [
         ("{", "is not a stamp of latents"),

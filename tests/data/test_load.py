@@ -158,9 +158,7 @@ def test_bad_configurations(options, message):
 
 
 def test_unknown_name_and_unusable_paths(tmp_path, folder):
-    with pytest.raises(
-        DataError, match=r"unknown data set 'cifar' \(did you mean 'cifar10'\?\); known are digits, mni"
-    ):
+    with pytest.raises(DataError, match=r"unknown data set 'cifar' \(did you mean 'cifar10'\?\); known are digits"):
         load_data("cifar")
     with pytest.raises(DataError, match=r"there is no folder or file .*nowhere"):
         load_data(str(tmp_path / "nowhere"))
@@ -190,17 +188,6 @@ def test_memory_limit_of_resizing_and_padding(monkeypatch):
         load_data(DataConfig("digits", size=9))
     with pytest.raises(DataError, match="digits: 1797 samples of 1x10x10 need"):
         load_data(DataConfig("digits", pad=1))
-
-
-def test_import_is_light():
-    """Naming the data layer imports none of the heavy packages."""
-    import subprocess
-    import sys
-
-    heavy = "{'sklearn', 'torchvision', 'PIL', 'diffusers', 'scipy', 'matplotlib', 'pandas'}"
-    code = f"import sys, proxdm.data, proxdm.data.latents; print(sorted({heavy} & set(sys.modules)))"
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert out.stdout.strip() == "[]"
 
 
 # ---- labels ----

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import tarfile
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
+from archives import add, encoded
 from proxdm.data import images
 from proxdm.data.archives import shards_of
 from proxdm.data.load import DataConfig, load_data
@@ -19,12 +18,6 @@ from proxdm.training.automatic import look
 PIXELS = np.random.default_rng(0).integers(0, 256, (25, 8, 8, 3), np.uint8)
 
 
-def png(pixels):
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "png")
-    return buffer.getvalue()
-
-
 def shards(folder, classes="0 10 2", each=10):
     """Shards of ten samples: a picture, its class, a caption."""
     folder.mkdir()
@@ -32,13 +25,11 @@ def shards(folder, classes="0 10 2", each=10):
     for start in range(0, len(PIXELS), each):
         with tarfile.open(folder / f"shard-{start // each:06d}.tar", "w") as tar:
             for i in range(start, min(start + each, len(PIXELS))):
-                files = {"png": png(PIXELS[i]), "txt": b"a caption"}
+                files = {"png": encoded(PIXELS[i]), "txt": b"a caption"}
                 if names:
                     files["cls"] = names[i % len(names)].encode()
                 for ending, content in files.items():
-                    member = tarfile.TarInfo(f"{i:05d}.{ending}")
-                    member.size = len(content)
-                    tar.addfile(member, io.BytesIO(content))
+                    add(tar, f"{i:05d}.{ending}", content)
     return folder
 
 
@@ -78,7 +69,7 @@ def test_what_is_no_folder_of_shards(tmp_path):
     for name in ("README.md", "meta.json"):
         (folder / name).write_bytes(b"{}")
     assert len(shards_of(folder)) == 3
-    (folder / "picture.png").write_bytes(png(PIXELS[0]))
+    (folder / "picture.png").write_bytes(encoded(PIXELS[0]))
     assert shards_of(folder) == []
     assert shards_of(tmp_path) == []
 

@@ -65,17 +65,12 @@ def test_saved_by_two_processes_in_two_runs_and_loaded_by_one(tmp_path, limits):
     assert_equal(Accumulator.load(tmp_path, limits), collect(range(7), limits))
 
 
-def test_what_was_kept_without_its_moments_does_not_count(tmp_path):
-    collect([0, 1], folder=tmp_path)
-    collect([2], folder=tmp_path)
-    (tmp_path / "moments-2.safetensors").write_bytes(b"torn")
-    assert_equal(Accumulator.load(tmp_path, LIMITS), collect([0, 1]))
-
-
-def test_moments_without_what_was_kept_are_dropped_and_nothing_is_an_empty_start(tmp_path):
-    assert_equal(Accumulator.load(tmp_path / "none", LIMITS), Accumulator(LIMITS))
-    collect([0, 1], folder=tmp_path)
-    for path in tmp_path.glob("kept-*"):
+@pytest.mark.parametrize("torn, left", [("moments-2.safetensors", [0, 1]), ("kept-*", [])])
+def test_moments_and_what_was_kept_count_together_only_and_the_rest_is_dropped(tmp_path, torn, left):
+    assert_equal(Accumulator.load(tmp_path / "none", LIMITS), collect([]))
+    for numbers in ([0, 1], [2]):
+        collect(numbers, folder=tmp_path)
+    for path in tmp_path.glob(torn):
         path.write_bytes(b"torn")
-    assert_equal(Accumulator.load(tmp_path, LIMITS), Accumulator(LIMITS))
-    assert not any(tmp_path.iterdir())
+    assert_equal(Accumulator.load(tmp_path, LIMITS), collect(left))
+    assert any(tmp_path.iterdir()) == bool(left)

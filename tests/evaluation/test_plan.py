@@ -22,9 +22,7 @@ from proxdm.presets import get_preset
         ({"steps": (5, 0)}, "steps = 0 .* 1"),
         ({"metrics": ("fud",)}, "'fud' .did you mean 'fid'"),
         ({"samplers": ("prox",)}, "unknown sampler 'prox'"),
-        ({"samplers": ("ddim(zeta=1)",)}, "ddim has no parameter 'zeta'"),
         ({"grid": "pover"}, "unknown grid 'pover' .did you mean 'power'"),
-        ({"grid": "power(eps=0.1)"}, "power has no parameter 'eps'"),
         ({"batch_size": 0}, "batch-size = 0 .* 1"),
         ({"chunk": 0}, "chunk = 0 .* 1"),
         ({"seeds": 0}, "seeds = 0 .* 1"),
@@ -89,13 +87,7 @@ def test_what_was_not_trained_is_said_once_a_sampler():
     assert ode.endswith("(and for N = 7, 10)")
 
 
-@pytest.mark.parametrize(
-    "values, expected",
-    [
-        ({}, "mnist"),
-        ({"split": "test"}, DataConfig("mnist", split="test")),
-        ({"size": 16, "grey": True, "root": "r"}, DataConfig("mnist", size=16, grey=True, root="r")),
-    ],
-)
-def test_the_reference_is_described_in_full_where_more_than_its_name_is_given(values, expected):
-    assert EvaluationPlan(reference="mnist", **values).compared_with == expected
+def test_the_reference_is_described_in_full_where_more_than_its_name_is_given():
+    assert EvaluationPlan(reference="mnist").compared_with == "mnist"
+    for values in ({"split": "test"}, {"size": 16, "grey": True, "root": "r"}):
+        assert EvaluationPlan(reference="mnist", **values).compared_with == DataConfig("mnist", **values)

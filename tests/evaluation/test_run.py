@@ -40,8 +40,14 @@ from tiny_models import PROX, random_model
 ALL = tuple(name for name, one in METRICS.items() if one.against != "classes")  # of models without classes
 
 
+def heard(opened, plan, **options):
+    """What an evaluation finds, and the lines that it says."""
+    lines = []
+    return evaluate(opened, plan, device="cpu", say=lines.append, **options), lines
+
+
 def quiet(opened, plan, **options):
-    return evaluate(opened, plan, device="cpu", say=lambda line: None, **options)
+    return heard(opened, plan, **options)[0]
 
 
 @pytest.fixture
@@ -81,24 +87,12 @@ def test_every_metric_is_that_of_the_library_on_the_samples_of_the_library(prox,
     copies = copying(ours, theirs, load_data("digits").images[order].flatten(1).double() / 127.5 - 1)
     near, quality = nearest(ours.float(), theirs.float(), 2), precision_recall(ours.float(), theirs.float())
     distance = kid(ours.float(), theirs.float(), subset_size=48)
-    assert row.metrics == pytest.approx(
-        {
-            "fid": fid,
-            "fid_infinity": extrapolated.value,
-            "fid_infinity_standard_error": extrapolated.standard_error,
-            "nearest": float(near.distances[:, 0].mean()),
-            "copied": copied(near),
-            "copy_ratio": copies[0],
-            "copy_share": copies[1],
-            "w2": w2(ours, theirs),
-            "sliced_w2": sliced_wasserstein(ours, theirs),
-            "kid": distance.value,
-            "kid_standard_error": distance.standard_error,
-            "precision": quality.precision,
-            "recall": quality.recall,
-        },
-        rel=1e-6,
-    )
+    known = {"fid": fid, "w2": w2(ours, theirs), "sliced_w2": sliced_wasserstein(ours, theirs)}
+    known |= {"fid_infinity": extrapolated.value, "fid_infinity_standard_error": extrapolated.standard_error}
+    known |= {"nearest": float(near.distances[:, 0].mean()), "copied": copied(near)}
+    known |= {"copy_ratio": copies[0], "copy_share": copies[1]}
+    known |= {"kid": distance.value, "kid_standard_error": distance.standard_error}
+    assert row.metrics == pytest.approx({**known, **quality._asdict()}, rel=1e-6)
     assert row.used == {name: [48, 100] for name in ALL}
     assert (row.nfe, row.steps, row.sampler, row.grid) == (2, 2, "prox-hybrid", "uniform(2)")
 
@@ -123,10 +117,10 @@ def test_moments_are_of_the_samples_asked_for_alone_and_more_begin_with_the_same
 
 @pytest.mark.slow
 def test_compiling_changes_the_rounding_only(plan, seen):
-    lines, own = [], Opened(random_model(PROX), "raw")  # it stays compiled
+    own = Opened(random_model(PROX), "raw")  # it stays compiled
     (before,) = quiet(own, plan).rows
-    compiled = dataclasses.replace(plan, compile=True)
-    (after,) = evaluate(own, compiled, device="cpu", say=lines.append).rows
+    found, lines = heard(own, dataclasses.replace(plan, compile=True))
+    (after,) = found.rows
     assert "compiling the network" in lines
     assert (before.compile, after.compile) == (False, True)
     assert all((a.int() - b.int()).abs().max() <= 1 for a, b in seen.values())
@@ -141,8 +135,7 @@ def test_seeds_give_rows_of_their_own(prox, plan, seen):
 
 
 def test_all_samplers_that_fit_and_a_step_that_is_undefined(prox, score, plan):
-    lines = []
-    found = evaluate(prox, dataclasses.replace(plan, samplers=("all",), steps=(5, 12)), device="cpu", say=lines.append)
+    found, lines = heard(prox, dataclasses.replace(plan, samplers=("all",), steps=(5, 12)))
     names = ("prox-hybrid", "prox-backward", "prox-ode", "prox-exponential")
     cells = [(name, steps) for name in names for steps in (5, 12) if (name, steps) != ("prox-backward", 5)]
     assert [(row.sampler, row.steps) for row in found.rows] == cells
@@ -168,8 +161,7 @@ def test_other_samplers_on_a_score_model(score, plan, tmp_path, text, nfe, opera
 
 
 def test_warnings_and_the_estimate(prox, plan):
-    lines = []
-    evaluate(prox, dataclasses.replace(plan, steps=(2, 7)), device="cpu", progress=True, say=lines.append)
+    _, lines = heard(prox, dataclasses.replace(plan, steps=(2, 7)), progress=True)
     assert sum("7 of the 7 steps" in line or "outside what the network was trained on" in line for line in lines) == 1
     assert any("40 samples leave the covariance of 64 features singular" in line for line in lines)
     assert any("for 2 rows of 40 samples, 16 at a time" in line for line in lines)
@@ -185,8 +177,7 @@ def test_rows_are_appended_and_not_measured_twice(prox, plan, tmp_path, seen):
     shown = imaging.read_png_metadata(picture)
     assert (shown["sampler"], shown["metrics"]) == ("prox-hybrid", record["metrics"])
     expected = imaging.grid(torch.stack([seen[0, i][0] for i in range(40)]))
-    with Image.open(picture) as image:
-        assert np.array_equal(np.asarray(image), expected)
+    assert np.array_equal(np.asarray(Image.open(picture)), expected)
     assert {path.name for path in tmp_path.glob("[!.]*")} == {"results.jsonl", record["picture"]}
     assert not (tmp_path / running.PARTIAL).exists()
     seen.clear()
@@ -204,8 +195,7 @@ def test_rows_are_appended_and_not_measured_twice(prox, plan, tmp_path, seen):
 def test_an_interrupted_row_goes_on_where_it_was(prox, plan, tmp_path, monkeypatch, metrics):
     plan = dataclasses.replace(plan, metrics=metrics, samples=90, held="digits")
     (expected,) = quiet(prox, plan).rows
-    drawn = []
-    draw = ChunkSampler.draw
+    drawn, draw = [], ChunkSampler.draw
 
     def failing(self, cell, number):
         drawn.append(number)
@@ -219,8 +209,7 @@ def test_an_interrupted_row_goes_on_where_it_was(prox, plan, tmp_path, monkeypat
     assert JsonLines(tmp_path / "results.jsonl").records() == []
     (row,) = quiet(prox, dataclasses.replace(plan, batch_size=32), out=tmp_path).rows
     assert drawn == [0, 1, 2, 3, 3, 4, 5]
-    assert row.metrics == expected.metrics
-    assert row.nfe == 2
+    assert (row.metrics, row.nfe) == (expected.metrics, 2)
     assert not (tmp_path / running.PARTIAL).exists()
 
 
@@ -245,8 +234,7 @@ def test_statistics_as_reference(prox, plan, tmp_path):
     assert (ours.reference["kind"], ours.reference["n"], ours.used["fid"]) == ("statistics", 1797, [40, 1797])
     foreign = tmp_path / "foreign.npz"
     np.savez(foreign, mu=statistics.mu, sigma=statistics.sigma)
-    lines = []
-    evaluate(prox, dataclasses.replace(plan, reference=foreign), device="cpu", say=lines.append)
+    _, lines = heard(prox, dataclasses.replace(plan, reference=foreign))
     assert any("does not say how it was made" in line for line in lines)
 
 
@@ -264,9 +252,8 @@ def test_statistics_of_another_route_are_refused_before_sampling_unless_forced(p
         with pytest.raises(StatisticsError, match=message):
             quiet(prox, one)
     assert not seen
-    lines = []
-    (row,) = evaluate(prox, dataclasses.replace(other, force=True), device="cpu", say=lines.append).rows
-    assert "different routes: features pixels and mine" in row.reference["forced"]
+    found, lines = heard(prox, dataclasses.replace(other, force=True))
+    assert "different routes: features pixels and mine" in found.rows[0].reference["forced"]
     assert any("their distance means little" in line for line in lines)
     (right,) = quiet(prox, dataclasses.replace(small, reference=save_statistics(tmp_path / "right"))).rows
     assert "forced" not in right.reference
@@ -342,9 +329,8 @@ def test_two_processes_give_the_numbers_of_one(prox, plan, tmp_path):
     assert [row.processes for row in two] == [2, 2]
     for ours, theirs in zip(one, two, strict=True):
         assert theirs.metrics == pytest.approx(ours.metrics, rel=1e-8)
-        pictures = [tmp_path / folder / row.picture for folder, row in (("one", ours), ("two", theirs))]
-        a, b = (np.asarray(Image.open(path)) for path in pictures)
-        assert np.array_equal(a, b)
+        a, b = (Image.open(tmp_path / folder / row.picture) for folder, row in (("one", ours), ("two", theirs)))
+        assert np.array_equal(np.asarray(a), np.asarray(b))
     assert not (tmp_path / "two" / running.PARTIAL).exists()
 
 
@@ -369,8 +355,7 @@ def test_a_killed_process_loses_one_batch_at_most(prox, plan, tmp_path, monkeypa
     (expected,) = quiet(model, plan).rows
     (tmp_path / "script.py").write_text(KILLED + SCRIPT)
     assert run_script(tmp_path, "script.py", model, options, "out").returncode == -9
-    drawn = []
-    draw = ChunkSampler.draw
+    drawn, draw = [], ChunkSampler.draw
     monkeypatch.setattr(ChunkSampler, "draw", lambda self, cell, n: drawn.append(n) or draw(self, cell, n))
     (row,) = quiet(model, plan, out=tmp_path / "out").rows
     assert drawn == [4, 5]

@@ -9,7 +9,6 @@ import pytest
 
 import proxdm
 from proxdm.checkpoints.load import BOX
-from proxdm.cli import main
 from proxdm.evaluation import TuningPlan, tune
 
 
@@ -28,21 +27,18 @@ def test_one_grid_is_the_usual_one_more_are_not_worse_and_the_same_again_is_the_
     assert tune("digits", plan(budget=3), device="cpu", say=lines.append) == [some]
 
 
-def test_stored_with_the_model_and_taken_when_asked_for(tmp_path, monkeypatch, capsys):
+def test_stored_with_the_model_and_taken_when_asked_for(tmp_path, monkeypatch, succeeds, refused):
     monkeypatch.chdir(tmp_path)
     shutil.copy(BOX["digits"], "m.safetensors")
     options = "--samples 48 --metrics sliced-w2 --features pixels --budget 4 --device cpu"
-    assert main(f"tune m.safetensors --sampler ipndm --steps 3 {options}".split()) == 0
-    assert "taken by --grid tuned" in capsys.readouterr().out
+    assert "taken by --grid tuned" in succeeds(f"tune m.safetensors --sampler ipndm --steps 3 {options}").out
     model = proxdm.load("m.safetensors")
     assert set(model.grids) >= {"ipndm", "dpm++2m"}  # what was there stays
     take = "sample m.safetensors --grid tuned -n 4 --sampler"
-    assert main(f"{take} ipndm --steps 3 --out a.npz".split()) == 0
-    assert model.grids["ipndm"][3].split("(")[0] in capsys.readouterr().out
-    for missing in ("ipndm --steps 4", "deis --steps 3"):
-        assert main(f"{take} {missing} --out b.npz".split()) == 2
-    assert "proxdm tune" in capsys.readouterr().err
-    assert main(f"tune digits --sampler ipndm --steps 3 {options} --out grids.json".split()) == 0
+    assert model.grids["ipndm"][3].split("(")[0] in succeeds(f"{take} ipndm --steps 3 --out a.npz").out
+    for missing, words in (("ipndm --steps 4", "for ipndm at N = 4, only for 3"), ("deis --steps 3", "proxdm tune")):
+        assert words in refused(f"{take} {missing} --out b.npz")
+    succeeds(f"tune digits --sampler ipndm --steps 3 {options} --out grids.json")
     assert json.loads((tmp_path / "grids.json").read_text())["ipndm"]["3"] == model.grids["ipndm"][3]
 
 

@@ -12,11 +12,9 @@ import pytest
 import torch
 
 from proxdm.experiments.convergence import (
-    MIXTURE_STEPS,
     MIXTURES,
     ORDER_STEPS,
     ROUNDING,
-    STEPS,
     TARGETS,
     RatesPlan,
     gaussian_rates,
@@ -241,10 +239,8 @@ def test_the_dino_is_its_point_masses():
 
 
 def test_the_whole_run_and_its_record():
-    plan = RatesPlan(
-        ("mixture", "isotropic", "mixture"), (20, 10), ("prox-ode", "score-ode"), samples=20, seeds=1, seed=3
-    )
-    result = run_rates(plan)
+    targets, methods = ("mixture", "isotropic", "mixture"), ("prox-ode", "score-ode")
+    result = run_rates(RatesPlan(targets, (20, 10), methods, samples=20, seeds=1, seed=3))
     record = json.loads(json.dumps(result.record(), allow_nan=False))
     assert list(record["gaussians"]) == ["isotropic"]
     assert list(record["mixtures"]) == ["mixture"]
@@ -278,9 +274,7 @@ def test_numbers_that_are_not_finite_are_none():
 
 def test_defaults():
     plan = RatesPlan()
-    assert plan.targets == ("isotropic", "anisotropic", "mixture")
-    assert (plan.numbers(STEPS), plan.numbers(MIXTURE_STEPS)) == (list(STEPS), list(MIXTURE_STEPS))
-    assert (plan.samples, plan.all_seeds) == (1000, (0, 1, 2))
+    assert (plan.targets, plan.samples, plan.all_seeds) == (("isotropic", "anisotropic", "mixture"), 1000, (0, 1, 2))
     assert len(find_methods(plan.methods)) == len(METHODS) + len(SAMPLERS) - 5, "five are there by the paper's names"
 
 
@@ -295,10 +289,7 @@ def test_defaults():
         ({"methods": ()}, "methods"),
         ({"methods": ("prox-hybird",)}, r"'prox-hybird' .*'prox-hybrid'\?"),
         ({"methods": ("score-euler",), "grid": "power"}, "'score-euler'.* euler-maruyama"),
-        ({"methods": ("euler-maruyama(quadrature=right)",)}, "'right'.*'left' or 'integral'"),
         ({"grid": "powr"}, "'powr'.* uniform, denoising, power, log-snr"),
-        ({"grid": "uniform(rho=2)"}, "uniform .*'rho'"),
-        ({"grid": "power(rho=-1)"}, "rho = -1 "),
         ({"grid": "denoising(eps=2)"}, "eps = 2 "),
         ({"samples": 0}, r"samples = 0 .*10,000"),
         ({"samples": 10_001}, "samples = 10001"),

@@ -10,6 +10,7 @@ import torch
 from proxdm.data import DataConfig, load_data
 from proxdm.data.latents import read_stamp
 from proxdm.data.vae import load_vae
+from proxdm.errors import DataError
 from proxdm.experiments.standins import FEATURES_FILE, IMAGES, VAE_FOLDER, make_standins
 from proxdm.metrics.features import load_extractor
 
@@ -18,6 +19,9 @@ from proxdm.metrics.features import load_extractor
 def test_pictures(name, shape, tmp_path):
     for folder in ("a", "b"):
         make_standins(name, tmp_path / folder)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+    make_standins(name, tmp_path / "a")  # nothing is made twice
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()} == before
     data, again = (load_data(DataConfig(name, root=str(tmp_path / folder))) for folder in ("a", "b"))
     assert (data.shape, len(data), data.name) == (shape, IMAGES, name)
     assert torch.equal(data.images, again.images)
@@ -43,16 +47,7 @@ def test_latents_go_through_an_autoencoder(tmp_path):
     assert coder.decode(data.images[:2].clone()).shape == (2, 3, 64, 64)
 
 
-def test_nothing_is_made_twice(tmp_path):
-    make_standins("cifar10", tmp_path)
-    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
-    make_standins("cifar10", tmp_path)
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()} == before
-
-
 def test_latents_need_diffusers(tmp_path, monkeypatch):
-    from proxdm.errors import DataError
-
     monkeypatch.setitem(sys.modules, "diffusers", None)
     with pytest.raises(DataError, match="VAE latents need diffusers"):
         make_standins("celebahq-latents", tmp_path)

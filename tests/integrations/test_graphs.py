@@ -36,6 +36,13 @@ def run(path, **inputs):
     return torch.from_numpy(session.run(None, {key: value.numpy() for key, value in inputs.items()})[0])
 
 
+def assert_draws_alike(path, model, sampler, steps, **told):
+    for count in (1, 5):  # the batch is open
+        z = noise(count)
+        expected = proxdm.sample(model, sampler, steps, noise=GivenNoise(z), **told)
+        torch.testing.assert_close(run(path, noise=z), expected, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "to", "sampler"),
@@ -53,10 +60,7 @@ def test_sampler_in_a_file_draws_what_sample_draws(model, tmp_path, to, sampler,
     out = tmp_path / ("s.onnx" if to == "onnx" else "s.pt2")
     command = f"export {tmp_path}/m.safetensors --to {to} --out {out} --steps 3 --sampler {sampler}"
     succeeds(command)
-    for count in (1, 5):  # the batch is open
-        z = noise(count)
-        expected = proxdm.sample(model, sampler, 3, noise=GivenNoise(z))
-        torch.testing.assert_close(run(out, noise=z), expected, rtol=1e-4, atol=1e-4)
+    assert_draws_alike(out, model, sampler, 3)
     assert "exists already" in refused(command)
 
 
@@ -69,10 +73,7 @@ def test_a_class_with_guidance_in_a_file(tmp_path, succeeds):
     model.prior = random_prior(components=4, schedule=model.schedule, labels=torch.arange(64) % 4)
     save_model(model, tmp_path / "m.safetensors")
     succeeds(f"export {tmp_path}/m.safetensors --to torch-export --out {out} {told}")
-    for count in (1, 5):
-        z = noise(count)
-        expected = proxdm.sample(model, "multistep", 2, noise=GivenNoise(z), classes="3", guidance=2)
-        torch.testing.assert_close(run(out, noise=z), expected, rtol=1e-4, atol=1e-4)
+    assert_draws_alike(out, model, "multistep", 2, classes="3", guidance=2)
 
 
 @pytest.mark.slow

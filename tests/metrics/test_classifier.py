@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import gzip
 import itertools
 import struct
 
@@ -15,14 +14,7 @@ from torch import nn
 from proxdm.data import ImageData, load_data, to_model_range
 from proxdm.data.load import DataConfig
 from proxdm.metrics import classifier
-from proxdm.metrics.classifier import (
-    ClassifierConfig,
-    ImageClassifier,
-    accuracy,
-    feature_module,
-    load_labelled,
-    train_classifier,
-)
+from proxdm.metrics.classifier import ClassifierConfig, ImageClassifier, feature_module, load_labelled, train_classifier
 from proxdm.metrics.features import FeatureError, InputForm, load_extractor, save_module
 from proxdm.metrics.frechet import frechet_distance
 
@@ -52,7 +44,7 @@ def random_classifier(channels=1, side=8):
 # The network
 
 
-@pytest.mark.parametrize("channels, side", [(1, 4), (1, 8), (1, 28), (3, 32), (3, 50), (1, 64)])
+@pytest.mark.parametrize("channels, side", [(1, 4), (1, 28), (3, 50), (1, 64)])
 def test_features_have_one_size_for_all_images(channels, side):
     network = random_classifier(channels, side)
     x = torch.randn(2, channels, side, side)
@@ -76,8 +68,7 @@ def test_the_file_holds_the_network_without_its_normalisation(tmp_path, generato
 
 
 def test_the_seed_decides_every_byte_of_the_file_whatever_its_name(tmp_path):
-    state = torch.get_rng_state()
-    contents = []
+    state, contents = torch.get_rng_state(), []
     for name, seed in (("a.pt", 3), ("b.pt", 3), ("c.pt", 4)):
         network = train_classifier(stripes(), ClassifierConfig(steps=4, batch_size=16, flip="random", seed=seed))
         save_module(feature_module(network), tmp_path / name, FORM)
@@ -91,8 +82,8 @@ def test_two_halves_are_told_apart(bf16):
     network = train_classifier(stripes(), ClassifierConfig(steps=30, batch_size=32, bf16=bf16))
     assert not network.training
     other = stripes(seed=1)
-    assert accuracy(network, other) > 0.95
-    assert accuracy(network, dataclasses.replace(other, labels=1 - other.labels)) < 0.05
+    assert classifier.accuracy(network, other) > 0.95
+    assert classifier.accuracy(network, dataclasses.replace(other, labels=1 - other.labels)) < 0.05
 
 
 def test_shifts_are_whole_pixels_with_repeated_borders(generator):
@@ -108,7 +99,6 @@ def test_shifts_are_whole_pixels_with_repeated_borders(generator):
     "name, count, steps, flip",
     [
         ("digits", 1438, 562, "none"),  # 50 epochs
-        ("fashion-mnist", 60_000, 3000, "random"),
         ("cifar10", 50_000, 3000, "random"),
         ("pictures", 100, 40, "none"),
     ],
@@ -135,13 +125,11 @@ def test_a_fifth_of_the_digits_is_held_out_always_the_same():
 
 
 def test_known_data_are_tested_on_their_own_split(tmp_path):
-    rng = np.random.default_rng(0)
     for prefix, count in (("train", 40), ("t10k", 6)):
-        arrays = {"images-idx3": rng.integers(0, 256, (count, 28, 28), np.uint8), "labels-idx1": np.arange(count) % 2}
-        for name, values in arrays.items():
-            values = values.astype(np.uint8)
-            head = struct.pack(f">4B{values.ndim}I", 0, 0, 8, values.ndim, *values.shape)
-            (tmp_path / f"{prefix}-{name}-ubyte.gz").write_bytes(gzip.compress(head + values.tobytes()))
+        for name, shape in (("images-idx3", (count, 28, 28)), ("labels-idx1", (count,))):
+            values = np.arange(np.prod(shape), dtype=np.uint8) % 2
+            head = struct.pack(f">4B{len(shape)}I", 0, 0, 8, len(shape), *shape)
+            (tmp_path / f"{prefix}-{name}-ubyte").write_bytes(head + values.tobytes())
     train, test = load_labelled(DataConfig("mnist", root=str(tmp_path)))
     assert (len(train), len(test), train.shape) == (40, 6, (1, 32, 32))
     assert (train.split, test.split) == ("train", "test")
@@ -188,7 +176,7 @@ def test_digits_are_recognised_and_their_distance_sees_noise_blur_and_missing_cl
     """Between two halves of the digits, through the file as the command line writes it."""
     train, test = load_labelled(DataConfig("digits"))
     network = train_classifier(train, ClassifierConfig(steps=150))
-    assert accuracy(network, test) > 0.96
+    assert classifier.accuracy(network, test) > 0.96
     save_module(feature_module(network), tmp_path / "digits.pt", FORM)
     extractor = load_extractor(tmp_path / "digits.pt", (1, 8, 8))
     digits, order = load_data(DataConfig("digits", labels=True)), torch.randperm(1797, generator=generator)

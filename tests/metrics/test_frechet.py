@@ -34,6 +34,8 @@ def test_commuting_covariances_have_a_closed_form():
     a, b, mu1, mu2 = rng.random(6), rng.random(6), rng.standard_normal(6), rng.standard_normal(6)
     value = frechet_distance(mu1, basis * a @ basis.T, mu2, basis * b @ basis.T)
     assert value == pytest.approx(np.sum((mu1 - mu2) ** 2) + np.sum((np.sqrt(a) - np.sqrt(b)) ** 2), rel=1e-11)
+    constant = frechet_distance(np.ones(3), np.zeros((3, 3)), np.zeros(3), np.diag([1.0, 2.0, 3.0]))
+    assert constant == pytest.approx(3 + 6)
 
 
 @pytest.mark.parametrize("count", [30, 500], ids=["fewer samples than dimensions", "full rank"])
@@ -58,11 +60,6 @@ def test_ill_conditioned_covariances_fall_back_to_singular_values():
     a, b = np.geomspace(1, 1e-8, 200), np.geomspace(1, 1e-8, 200)[::-1]
     value = frechet_distance(np.zeros(200), basis * a @ basis.T, np.zeros(200), basis * b @ basis.T)
     assert value == pytest.approx(np.sum((np.sqrt(a) - np.sqrt(b)) ** 2), rel=1e-7)
-
-
-def test_a_constant_set_has_no_covariance():
-    value = frechet_distance(np.ones(3), np.zeros((3, 3)), np.zeros(3), np.diag([1.0, 2.0, 3.0]))
-    assert value == pytest.approx(3 + 6)
 
 
 def test_equals_pytorch_fid_either_way_round_and_of_tensors():
@@ -98,13 +95,18 @@ def test_what_is_no_gaussian(which, mean, covariance, error, message):
 # Moments
 
 
+def moments_of(*batches):
+    accumulator = MomentAccumulator(batches[0].shape[1])
+    for batch in batches:
+        accumulator.add(batch)
+    return accumulator
+
+
 @pytest.mark.parametrize("size", [1, 7, 300])
 def test_moments_are_numpys_and_do_not_depend_on_the_batches_however_large_the_mean(size, generator):
     """A mean 1e6 times the spread: sums of squares would keep four digits."""
     features = torch.randn(300, 5, generator=generator, dtype=torch.float64) + 1e6
-    accumulator = MomentAccumulator(5)
-    for start in range(0, 300, size):
-        accumulator.add(features[start : start + size])
+    accumulator = moments_of(*features.split(size))
     np.testing.assert_allclose(accumulator.mean, features.numpy().mean(0), rtol=1e-14)
     np.testing.assert_allclose(accumulator.cov, np.cov(features.numpy() - 1e6, rowvar=False), atol=1e-10)
 
@@ -112,14 +114,11 @@ def test_moments_are_numpys_and_do_not_depend_on_the_batches_however_large_the_m
 def test_moments_merge_across_processes(generator):
     """Three parts, one of them empty, sent as tensors: the moments of the whole."""
     features = torch.randn(100, 4, generator=generator)
-    parts = [MomentAccumulator(4) for _ in range(3)]
-    parts[0].add(features[:30])
-    parts[2].add(features[30:])
+    parts = [moments_of(features[:30]), MomentAccumulator(4), moments_of(features[30:])]
     merged = MomentAccumulator.from_state(parts[0].state())
     for part in parts[1:]:
         merged.merge(MomentAccumulator.from_state(part.state()))
-    whole = MomentAccumulator(4)
-    whole.add(features)
+    whole = moments_of(features)
     assert whole.mean.dtype == whole.cov.dtype == torch.float64
     assert torch.equal(whole.cov, whole.cov.T)
     assert merged.count == 100
@@ -129,8 +128,7 @@ def test_moments_merge_across_processes(generator):
 
 
 def test_errors_of_moments():
-    accumulator = MomentAccumulator(2)
-    accumulator.add(torch.ones(1, 2))
+    accumulator = moments_of(torch.ones(1, 2))
     with pytest.raises(ValueError, match="needs 2 samples at least, there are 1"):
         _ = accumulator.cov
     for wrong in (lambda: accumulator.add(torch.ones(1, 3)), lambda: accumulator.merge(MomentAccumulator(3))):

@@ -23,10 +23,6 @@ from proxdm.plotting.style import sampler_style
 SAMPLERS = ("euler-maruyama", "ode-euler", "prox-hybrid", "prox-backward")
 
 
-def panels_of(rows, **more):
-    return make_panels(rows, **more)
-
-
 @pytest.fixture(scope="module")
 def panels():
     rng = np.random.default_rng(0)
@@ -36,7 +32,7 @@ def panels():
         for n in (5, 10, 20)
         for seed in (0, 1)
     ]
-    return panels_of(rows)
+    return make_panels(rows)
 
 
 def test_curves_are_means_and_bars_are_deviations(panels):
@@ -67,7 +63,7 @@ def test_names_stand_inside_the_figure_and_apart(panels):
 
 def test_models_of_one_sampler_look_different_in_one_family():
     rows = [make_row("prox-hybrid", digest=f"{i}" * 64, source=f"runs/{i}") for i in range(8)]
-    panels = panels_of([*rows, make_row("prox-ode", digest="1" * 64), make_row("euler-maruyama")])
+    panels = make_panels([*rows, make_row("prox-ode", digest="1" * 64), make_row("euler-maruyama")])
     styles = curve_styles(panels)
     assert len({(style.colour, style.marker) for style in styles.values()}) == len(styles)
     by_sampler = {}
@@ -78,19 +74,11 @@ def test_models_of_one_sampler_look_different_in_one_family():
     assert by_sampler["prox-ode"] == [sampler_style("prox-ode")]
 
 
-def test_samplers_that_are_not_known_here_can_be_drawn():
-    panels = panels_of([make_row("dpm++2m", digest="s"), make_row("prox-new"), make_row("euler-maruyama")])
-    styles = {key.sampler: style for key, style in curve_styles(panels).items()}
-    assert (styles["dpm++2m"].line, styles["prox-new"].line) == ("--", "-")
-    assert len({style.colour for style in styles.values()}) == 3
-    metric_curves(panels).savefig(BytesIO())
-
-
 @pytest.mark.parametrize("features, name", [("pixels", "Fréchet distance"), ("inception", "FID")])
 def test_only_a_distance_of_inception_features_is_called_a_fid(features, name):
     metrics = {"fid": 1.0, "fid_infinity": 2.0}
     row = make_row(metrics=metrics, features={"name": features, "dim": 64, "weights": "", "resize": "none"})
-    panels = panels_of([row])
+    panels = make_panels([row])
     assert [("FID" in metric_title(panel)) for panel in panels] == [features == "inception"] * 2
     for panel, expected in zip(panels, (name, f"{name} infinity"), strict=True):
         (axes,) = metric_panel(panel, curve_styles(panels)).axes
@@ -100,13 +88,13 @@ def test_only_a_distance_of_inception_features_is_called_a_fid(features, name):
 @pytest.mark.parametrize("values", [[0.0, 1.0], [-0.1, 0.2]])
 def test_values_that_have_no_logarithm_are_drawn_on_a_linear_axis(values):
     rows = [make_row(steps=n, metrics={"kid": value}) for n, value in zip((5, 10), values, strict=True)]
-    (axes,) = metric_curves(panels_of(rows)).axes
+    (axes,) = metric_curves(make_panels(rows)).axes
     assert axes.get_yscale() == "linear"
     np.testing.assert_array_equal(axes.containers[0][0].get_ydata().astype(float), values)
 
 
 def test_a_deviation_above_the_mean_and_a_single_nfe_can_be_drawn():
-    panels = panels_of([make_row(seed=0, fid=0.001), make_row(seed=1, fid=100.0)])
+    panels = make_panels([make_row(seed=0, fid=0.001), make_row(seed=1, fid=100.0)])
     figure = metric_panel(panels[0], curve_styles(panels))
     figure.savefig(BytesIO())
     (axes,) = figure.axes
@@ -126,19 +114,13 @@ LOG = [
 ]
 
 
-def test_loss_by_phase_takes_the_later_of_repeated_steps():
-    assert loss_by_phase(LOG) == [
-        ("l1", [(10, 0.9), (20, 0.6)]),
-        ("proximal-matching, ζ = 1", [(30, 0.5)]),
-        ("proximal-matching, ζ = 0.5", [(40, 0.8)]),
-    ]
-
-
-def test_the_training_curve_has_a_line_a_phase():
+def test_the_training_curve_has_a_line_a_phase_and_takes_the_later_of_repeated_steps():
+    names = ["l1", "proximal-matching, ζ = 1", "proximal-matching, ζ = 0.5"]
+    points = [[(10, 0.9), (20, 0.6)], [(30, 0.5)], [(40, 0.8)]]
+    assert loss_by_phase(LOG) == list(zip(names, points, strict=True))
     (axes,) = training_curve(LOG).axes
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == [name for name, _ in loss_by_phase(LOG)]
-    first = axes.lines[0]
-    np.testing.assert_array_equal(first.get_xydata(), [(10, 0.9), (20, 0.6)])
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == names
+    np.testing.assert_array_equal(axes.lines[0].get_xydata(), points[0])
     assert axes.get_yscale() == "log"
     axes.figure.savefig(BytesIO())
     legend = axes.get_legend().get_window_extent()

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageSequence
 
 from places import apart, inside, texts
 from proxdm.experiments.convergence import RatesPlan, run_rates
@@ -32,7 +32,7 @@ def shown(axes):
     return [text.get_text() for text in axes.texts]
 
 
-def test_particles_has_a_panel_for_every_method_and_n_with_its_w2(result):
+def test_particles_has_a_panel_apart_for_every_method_and_n_with_its_w2(result):
     figure = experiments.particles(result)
     panels = np.array(figure.axes).reshape(len(METHODS), 2)
     assert [axes.get_title() for axes in panels[0]] == ["N = 4", "N = 10"]
@@ -47,10 +47,6 @@ def test_particles_has_a_panel_for_every_method_and_n_with_its_w2(result):
             target, cloud = (np.asarray(collection.get_offsets()) for collection in axes.collections)
             np.testing.assert_array_equal(target, result.points)
             np.testing.assert_array_equal(cloud, result.particles[name][steps])
-
-
-def test_panels_and_labels_do_not_overlap(result):
-    figure = experiments.particles(result)
     assert inside(figure)
     assert apart([axes.get_window_extent() for axes in figure.axes])
 
@@ -63,8 +59,9 @@ def test_titles_of_narrow_figures_are_whole():
     assert inside(experiments.w2_vs_nfe(narrow))
 
 
-def test_w2_vs_nfe_draws_means_and_deviations(result):
-    (axes,) = experiments.w2_vs_nfe(result).axes
+def test_w2_vs_nfe_draws_means_and_deviations_with_labels_beside_them(result):
+    figure = experiments.w2_vs_nfe(result)
+    (axes,) = figure.axes
     assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
     assert len(axes.containers) == len(METHODS)
     for (name, cells), (line, _, (bars,)) in zip(result.methods.items(), axes.containers, strict=True):
@@ -75,15 +72,11 @@ def test_w2_vs_nfe_draws_means_and_deviations(result):
         np.testing.assert_allclose(lengths, [2 * cell.w2.std for cell in cells.values()])
     floor = [line for line in axes.lines if line.get_linestyle() == ":"]
     assert floor[0].get_ydata()[0] == pytest.approx(result.floor.w2.mean)
-
-
-def test_labels_of_curves_stand_beside_the_axes_and_apart(result):
-    figure = experiments.w2_vs_nfe(result)
     boxes = texts(figure, METHODS)
     assert len(boxes) == len(METHODS)
     assert apart(boxes)
     assert inside(figure, boxes)
-    assert all(figure.axes[0].get_window_extent().x1 < box.x0 for box in boxes)
+    assert all(axes.get_window_extent().x1 < box.x0 for box in boxes)
 
 
 def test_a_method_looks_the_same_whatever_else_is_drawn():
@@ -113,11 +106,8 @@ def test_animation_has_a_frame_a_state_and_holds_the_last(result, tmp_path):
     path = tmp_path / "animation.gif"
     experiments.animation(result, path)
     gif = Image.open(path)
-    frames, durations = [], []
-    for k in range(gif.n_frames):
-        gif.seek(k)
-        frames.append(np.asarray(gif.convert("RGB")).astype(int))
-        durations.append(gif.info["duration"])
+    frames = [np.asarray(frame.convert("RGB")).astype(int) for frame in ImageSequence.Iterator(gif)]
+    durations = [frame.info["duration"] for frame in ImageSequence.Iterator(gif)]
     assert durations == [450] * 10 + [2000]
     assert all((a != b).any() for a, b in pairwise(frames))
     assert (frames[0].reshape(-1, 3)[0] > 250).all()
@@ -134,7 +124,7 @@ def test_a_result_without_runs_can_be_drawn_but_not_animated(tmp_path):
 
 
 def test_a_floor_whose_deviation_exceeds_its_mean_can_be_drawn(result):
-    draws = [dataclasses.replace(row, metrics={"w2": w2}) for row, w2 in zip(result.draws, (0.01, 1.0), strict=True)]
+    draws = (dataclasses.replace(row, metrics={"w2": w2}) for row, w2 in zip(result.draws, (0.01, 1.0), strict=True))
     experiments.w2_vs_nfe(dataclasses.replace(result, draws=tuple(draws))).savefig(BytesIO())
 
 
@@ -142,7 +132,7 @@ def lines(axes, style):
     return [line for line in axes.lines if line.get_linestyle() == style]
 
 
-def test_kl_is_drawn_from_both_starts(rates):
+def test_kl_is_drawn_from_both_starts_beside_a_guide_of_slope_minus_two(rates):
     figure = experiments.kl_vs_n(rates)
     titles = [f"{found.target}: {found.formula}" for found in rates.gaussians]
     assert [axes.get_title(loc="left") for axes in figure.axes] == titles
@@ -158,10 +148,6 @@ def test_kl_is_drawn_from_both_starts(rates):
             fit = found.fit(name)
             slope = f"{fit.slope:.2f}".replace("-", "−") if fit.straight else "bends"
             assert f"{name}   {slope}" in shown(axes)
-
-
-def test_the_guide_has_slope_minus_two(rates):
-    for axes in experiments.kl_vs_n(rates).axes:
         guide = axes.lines[-1]
         x, y = (np.log(values) for values in (guide.get_xdata(), guide.get_ydata()))
         assert np.diff(y) / np.diff(x) == pytest.approx(-2)

@@ -11,6 +11,7 @@ import pytest
 
 from proxdm.errors import OutputError
 from proxdm.runtime.files import JsonLines, check_folder, lock, staged
+from runs import full_disk
 
 
 def test_what_is_there_is_not_overwritten_unless_asked(tmp_path):
@@ -110,11 +111,7 @@ def test_a_damaged_line_is_an_error_and_nothing_is_written(file):
 def test_a_failed_write_leaves_the_file_as_it_was(file, monkeypatch):
     file.append({"seed": 1})
     before = file.path.read_bytes()
-
-    def full(handle):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full_disk)
     with pytest.raises(OutputError, match="No space left on device"):
         file.append({"seed": 2})
     with pytest.raises(ValueError, match="JSON"):

@@ -36,9 +36,8 @@ def test_a_new_sampler_is_one_class_with_a_carry_and_as_much_noise_as_it_likes(m
     assert found == Wobble(0.5)
     assert repr(found) == "wobble(width=0.5)"
     state = solve(found, StandardNormal(), TimeGrid.uniform(2), GeneratorNoise((3,), generator, dtype=torch.float64))
-    x, *z = (
-        torch.randn(3, generator=g, dtype=torch.float64) for g in [torch.Generator().manual_seed(0)] for _ in range(5)
-    )
+    generator.manual_seed(0)
+    x, *z = (torch.randn(3, generator=generator, dtype=torch.float64) for _ in range(5))
     torch.testing.assert_close(state.x, x + 0.5 * (z[0] - z[1]) + 0.5 * (z[2] - z[3]))
     assert state.nfe == 2
 
@@ -72,13 +71,9 @@ def test_wrong_texts_are_refused_with_value_and_remedy(text, values):
         assert value in str(error.value)
 
 
-def test_same_generator_same_samples_and_dtype():
-    one, two = (
-        sample(
-            StandardNormal(dtype=torch.float32), "prox-hybrid", 6, (3, 2), generator=torch.Generator().manual_seed(9)
-        )
-        for _ in range(2)
-    )
+def test_same_generator_same_samples_and_dtype(generator):
+    model = StandardNormal(dtype=torch.float32)
+    one, two = (sample(model, "prox-hybrid", 6, (3, 2), generator=generator.manual_seed(9)) for _ in range(2))
     assert torch.equal(one, two)
     assert one.dtype == torch.float32
 

@@ -7,23 +7,15 @@ import math
 import pytest
 import torch
 
+from exact import rand
 from proxdm import VE, VPSDE, Cosine, Discrete, Flow, GaussianMixture, TimeGrid, find_sampler, sample, solve
 from proxdm.errors import OperatorError, StepError
 from proxdm.noise import GeneratorNoise, GivenNoise
 
 SCHEDULES = [VPSDE(), Discrete.linear(), Discrete.scaled_linear(), Cosine(), VE(), Flow()]
-NAMES = [
-    "ddim",
-    "heun",
-    "dpm++2m",
-    "dpm++3m",
-    "multistep",
-    "ipndm",
-    "deis",
-    "deis(variable=log_rho)",
-    "unipc",
-    "unipc(order=3)",
-]
+NAMES = ["ddim", "heun", "dpm++2m", "dpm++3m", "multistep", "ipndm", "deis", "deis(variable=log_rho)", "unipc",
+         "unipc(order=3)"]  # fmt: skip
+BY_NAME = {"ids": lambda schedule: type(schedule).__name__}
 STD = 0.5
 
 
@@ -37,9 +29,7 @@ def flow(schedule, x, t, s):
     return at[1][0] * 0.7 + at[1][1] * (x - at[0][0] * 0.7) / at[0][1]
 
 
-@pytest.mark.parametrize(
-    "schedule", [VPSDE(), Discrete.linear(), Cosine(), VE(), Flow()], ids=lambda one: type(one).__name__
-)
+@pytest.mark.parametrize("schedule", [VPSDE(), Discrete.linear(), Cosine(), VE(), Flow()], **BY_NAME)
 @pytest.mark.parametrize(
     "name, order",
     [
@@ -69,7 +59,7 @@ def test_order_on_a_gaussian(schedule, name, order, generator):
     assert math.log2(errors[0] / errors[1]) == pytest.approx(order, abs=0.3)
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda schedule: type(schedule).__name__)
+@pytest.mark.parametrize("schedule", SCHEDULES, **BY_NAME)
 @pytest.mark.parametrize("name", NAMES)
 def test_point_masses_are_reached_in_one_step_from_anywhere(schedule, name):
     """The denoiser of a point mass is the point."""
@@ -104,9 +94,7 @@ def test_flow_starts_at_an_infinite_ratio():
         sample(gaussian(Flow()), "heun", shape=(2, 3), grid=TimeGrid.uniform(5))
 
 
-@pytest.mark.parametrize(
-    "schedule", [VPSDE(), Discrete.linear(), Cosine()], ids=lambda schedule: type(schedule).__name__
-)
+@pytest.mark.parametrize("schedule", [VPSDE(), Discrete.linear(), Cosine()], **BY_NAME)
 @pytest.mark.parametrize(
     "ours, theirs",
     [
@@ -122,15 +110,12 @@ def test_flow_starts_at_an_infinite_ratio():
 def test_equal_to_diffusers_on_the_same_times(schedule, ours, theirs):
     """20 trailing steps on a mixture; diffusers computes in float32, and Heun starts from sqrt(1 + ratio^2) z."""
     pytest.importorskip("diffusers")
-    means = torch.randn(20, 2, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
-    model = GaussianMixture(means, 0.3, schedule=schedule)
+    model = GaussianMixture(rand(20, 2, seed=3), 0.3, schedule=schedule)
     name, _, options = theirs.partition("(")
     other = find_sampler(f"diffusers:{name}(timestep_spacing=trailing{', ' + options if options else ')'}")
     grid = other.grid(schedule, 20)
-    a, b = (
-        solve(sampler, model, grid, GeneratorNoise((50, 2), torch.Generator().manual_seed(1), dtype=torch.float64))
-        for sampler in (ours, other)
-    )
+    draws = [GeneratorNoise((50, 2), torch.Generator().manual_seed(1), dtype=torch.float64) for _ in range(2)]
+    a, b = solve(ours, model, grid, draws[0]), solve(other, model, grid, draws[1])
     torch.testing.assert_close(a.x, b.x, rtol=0, atol=1e-4 if ours == "heun" else 1e-5)
     assert a.nfe == b.nfe
 
@@ -139,14 +124,12 @@ def test_equal_to_diffusers_on_the_same_times(schedule, ours, theirs):
 def test_deis_is_that_of_diffusers(order):
     """Whose polynomial is one of log rho, and whose last time is the first of the table."""
     pytest.importorskip("diffusers")
-    means = torch.randn(20, 2, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    model, start = GaussianMixture(rand(20, 2, seed=3), 0.3), GivenNoise(rand(50, 2, seed=1))
     other = find_sampler(f"diffusers:DEISMultistep(timestep_spacing=trailing, solver_order={order})")
     grid = other.grid(VPSDE(), 20)
     ends = TimeGrid.custom(torch.cat([grid.times[:-1], torch.tensor([1e-3], dtype=torch.float64)]))
-    x = torch.randn(50, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    theirs = solve(other, GaussianMixture(means, 0.3), grid, GivenNoise(x)).x
-    ours = solve(f"deis(order={order}, variable=log_rho)", GaussianMixture(means, 0.3), ends, GivenNoise(x)).x
-    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4)
+    ours = solve(f"deis(order={order}, variable=log_rho)", model, ends, start).x
+    torch.testing.assert_close(ours, solve(other, model, grid, start).x, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("steps", [3, 4, 12])
@@ -154,10 +137,9 @@ def test_ipndm_is_that_of_diffusers(steps):
     """Whose `betas` are sigma, and whose model predicts `v`."""
     schedulers = pytest.importorskip("diffusers").schedulers
     schedule, grid = VPSDE(), TimeGrid.rho(steps)
-    model = GaussianMixture(torch.randn(20, 2, generator=torch.Generator().manual_seed(3), dtype=torch.float64), 0.3)
+    model, start = GaussianMixture(rand(20, 2, seed=3), 0.3), rand(50, 2, seed=1)
     other = schedulers.IPNDMScheduler(trained_betas=schedule.sigma(grid.times).tolist())
     other.set_timesteps(steps)
-    start = torch.randn(50, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     x = start
     for i, t in enumerate(grid.times[:-1].tolist()):
         denoised, alpha, sigma = model.denoise(x, t), float(schedule.alpha(t)), float(schedule.sigma(t))
@@ -187,7 +169,7 @@ def test_diffusers_by_name():
         sample(gaussian(VPSDE()), "diffusers:DDPM", grid=TimeGrid.uniform(7), shape=(2, 3))
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda schedule: type(schedule).__name__)
+@pytest.mark.parametrize("schedule", SCHEDULES, **BY_NAME)
 def test_diffusers_samples_every_schedule(schedule):
     pytest.importorskip("diffusers")
     """Coordinates and times are those of the model: diffusers' DDIM is ours, up to float32 and an infinite ratio."""

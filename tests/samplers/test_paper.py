@@ -26,16 +26,13 @@ def integral(s, t):
     return 0.1 * (t - s) + 9.95 * (t * t - s * s)
 
 
-# x' = a x + b z on N(0, I), written down by hand from the paper's updates, not from the package.
+# x' = a x + b z on N(0, I), with gamma = g, written down by hand from the paper's updates, not from the package.
 CLOSED_FORMS = {
-    "euler-maruyama": lambda t, s: (1 - beta(t) * (t - s) / 2, math.sqrt(beta(t) * (t - s))),
-    "ode-euler": lambda t, s: (1.0, 0.0),
-    "prox-hybrid": lambda t, s: (
-        (1 + integral(s, t) / 2) / (1 + integral(s, t)),
-        math.sqrt(integral(s, t)) / (1 + integral(s, t)),
-    ),
-    "prox-backward": lambda t, s: (1 / (1 + integral(s, t) / 2), math.sqrt(integral(s, t)) / (1 + integral(s, t) / 2)),
-    "prox-ode": lambda t, s: (1.0, 0.0),
+    "euler-maruyama": lambda t, s, g: (1 - beta(t) * (t - s) / 2, math.sqrt(beta(t) * (t - s))),
+    "ode-euler": lambda t, s, g: (1.0, 0.0),
+    "prox-hybrid": lambda t, s, g: ((1 + g / 2) / (1 + g), math.sqrt(g) / (1 + g)),
+    "prox-backward": lambda t, s, g: (1 / (1 + g / 2), math.sqrt(g) / (1 + g / 2)),
+    "prox-ode": lambda t, s, g: (1.0, 0.0),
 }
 
 
@@ -48,7 +45,7 @@ def test_steps_on_gaussian_data(name, grid, last_noise, generator):
     x, used = tensors[0], 0
     expected = [x]
     for i, (t, s) in enumerate(grid.pairs()):
-        a, b = CLOSED_FORMS[name](t, s)
+        a, b = CLOSED_FORMS[name](t, s, integral(s, t))
         noisy = b != 0 and (last_noise or i < grid.steps - 1)
         used += noisy
         x = a * x + (b * tensors[used] if noisy else 0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +12,6 @@ from PIL import Image
 import proxdm
 from proxdm.cli import main
 from proxdm.config import ConfigError, ModelConfig
-from proxdm.data.images import ImageData
 from proxdm.errors import DataError
 from proxdm.networks import MLPConfig
 from proxdm.networks.embeddings import retold
@@ -70,13 +68,6 @@ def test_flips_are_read_from_the_mean_picture(tmp_path, lean, symmetric):
     assert mirrors(data) == symmetric
 
 
-def test_one_sided_data_are_not_flipped():
-    half = torch.zeros(200, 1, 8, 8, dtype=torch.uint8)
-    half[..., :4] = torch.randint(0, 255, (200, 1, 8, 4), generator=torch.Generator().manual_seed(0)).byte()
-    assert not mirrors(ImageData(half, "half"))
-    assert mirrors(ImageData(torch.cat([half, half.flip(-1)]), "both"))
-
-
 def test_more_budget_means_more_steps_and_no_narrower_network(tmp_path):
     path = str(folder(tmp_path / "p", sizes=(8, 12)))
     short, long = (configure(path, budget).config for budget in ("30s", "12h"))
@@ -105,21 +96,20 @@ def test_two_commands_from_a_folder_to_pictures(tmp_path, monkeypatch, capsys, s
     assert Image.open("samples.png").size[0] > 200
     assert proxdm.load("runs/pics").prior is not None
     # Going on: the configuration is the run's, not one of today's timing.
-    command = "train pics --out runs/b --budget 10s --training.steps 10 --init runs/pics --dry-run"
-    assert main(command.split()) == 0
+    succeeds("train pics --out runs/b --budget 10s --training.steps 10 --init runs/pics --dry-run")
     assert main(["train", "pics", "--budget", "10s"]) == 2
     assert "runs/pics" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("sizes", "grey", "start"),
-    [
-        ((32, 50), False, "cifar10"),
-        ((32, 50), True, "fashion-mnist"),
-        ((8, 12), True, "digits"),
-        ((8, 12), False, None),
-    ],
-)
+BOX = [
+    ((32, 50), False, "cifar10"),
+    ((32, 50), True, "fashion-mnist"),
+    ((8, 12), True, "digits"),
+    ((8, 12), False, None),
+]
+
+
+@pytest.mark.parametrize(("sizes", "grey", "start"), BOX)
 def test_a_model_in_the_box_is_gone_on_from(tmp_path, sizes, grey, start):
     path = str(folder(tmp_path / "p", count=20, sizes=sizes, grey=grey))
     chosen = configure(path, "10s")
@@ -172,18 +162,15 @@ def test_other_classes_begin_as_no_class(before, after, conditioning):
         torch.testing.assert_close(new(*inputs, **({} if labels is None else {"labels": labels})), old(*inputs))
 
 
-def test_another_network_than_the_one_in_the_box(tmp_path, monkeypatch, capsys):
+def test_another_network_than_the_one_in_the_box(tmp_path, monkeypatch, succeeds):
     monkeypatch.chdir(tmp_path)
     folder(tmp_path / "p", count=20, sizes=(8, 12), grey=True)
-    assert (
-        main(["train", "p", "--budget", "10s", "--model.network.width", "8", "--training.steps", "2", "--dry-run"]) == 0
-    )
-    error = capsys.readouterr().err
+    error = succeeds("train p --budget 10s --model.network.width 8 --training.steps 2 --dry-run").err
     assert "those of digits" in error
     assert "new ones after all" in error
 
 
-def test_weights_to_start_from(tmp_path, monkeypatch):
+def test_weights_to_start_from():
     model, other = proxdm.load("digits"), proxdm.load("digits")
     with torch.no_grad():
         for parameter in other.parameters():
@@ -209,9 +196,7 @@ def test_bad_input_is_one_line(tmp_path, monkeypatch, refused, options, words):
     monkeypatch.chdir(tmp_path)
     folder(tmp_path / "pics")
     folder(tmp_path / "few", count=3)
-    error = refused(options)
-    assert words in error
-    assert re.search(r"error: .*\n\Z", error)
+    assert words in refused(options)
     assert not (tmp_path / "runs").exists()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from types import SimpleNamespace
+from unittest.mock import MagicMock, call
 
 import numpy as np
 import pytest
@@ -60,36 +60,19 @@ def test_previews_of_a_run_are_in_tensorboard(score_config, pictures, tmp_path):
     assert [event.step for event in read_events(tmp_path / "run").Images("preview")] == [6, 12]
 
 
-class FakeTracker(SimpleNamespace):
-    """Stands for the modules wandb and trackio, which want a network or a server."""
-
-    def __init__(self):
-        super().__init__(calls=[], Image=lambda pixels: np.asarray(pixels))
-
-    def init(self, **names):
-        self.calls.append(("init", names))
-        return self
-
-    def log(self, record, step):
-        self.calls.append(("log", step, record))
-
-    def finish(self):
-        self.calls.append(("finish",))
-
-
 @pytest.mark.parametrize("name", ["wandb", "trackio"])
 def test_online_trackers_get_everything_under_one_identity(name, score_config, tmp_path, monkeypatch):
-    fake = FakeTracker()
+    fake = MagicMock(Image=np.asarray)  # the packages want a network or a server
+    fake.init.return_value = fake
     monkeypatch.setitem(sys.modules, name, fake)
     write(tmp_path, score_config, tracker=name)
     write(tmp_path, score_config, RECORDS[:1], step=10, tracker=name)
-    kinds = [call[0] for call in fake.calls]
+    kinds = [one[0] for one in fake.mock_calls]
     assert kinds == ["init", "log", "log", "log", "finish", "init", "log", "log", "finish"]
-    assert fake.calls[1] == ("log", 5, {"loss": 0.5})
-    assert fake.calls[2] == ("log", 10, {"zeta": 1.0, "loss": 0.25})
-    shown = np.squeeze(fake.calls[3][2]["preview"])
+    assert fake.log.call_args_list[:2] == [call({"loss": 0.5}, step=5), call({"zeta": 1.0, "loss": 0.25}, step=10)]
+    shown = np.squeeze(fake.log.call_args_list[2].args[0]["preview"])
     assert np.array_equal(shown, np.stack([PICTURE] * 3, -1))
-    first, second = fake.calls[0][1], fake.calls[5][1]
+    first, second = (one.kwargs for one in fake.init.call_args_list)
     assert first == second, "a resumed run goes on under the same name"
     assert first["project"] == "proxdm"
     assert first["config"]["optimiser"]["lr"] == score_config.optimiser.lr

@@ -102,11 +102,9 @@ def test_a_run_without_averages_previews_or_pictures(score_config, pictures, tmp
 
 @pytest.mark.parametrize("kind", ["prox", "score"])
 @pytest.mark.parametrize("call", [0, 5, 8])
-def test_resume_equals_the_uninterrupted_run_to_the_last_bit(
-    kind, call, prox_config, score_config, pictures, tmp_path, whole
-):
+def test_resume_equals_the_uninterrupted_run_to_the_last_bit(kind, call, request, pictures, tmp_path, whole):
     """Interrupted within a window of the log and between checkpoints; weights, averages, optimiser and log agree."""
-    config = prox_config if kind == "prox" else score_config
+    config = request.getfixturevalue(f"{kind}_config")
     folder, expected = whole(config)
     objective = At(config, interrupting(signal.SIGINT), call)
     first = train_config(config, tmp_path / "run", data=pictures, predict=objective, progress=False)
@@ -122,12 +120,9 @@ def test_resume_equals_the_uninterrupted_run_to_the_last_bit(
 
 def test_resume_forgets_what_came_after_the_checkpoint(prox_config, pictures, tmp_path, whole):
     """A process that is killed loses the steps after its last checkpoint; the log must not keep them."""
-
-    run = tmp_path / "run"
+    run, killed = tmp_path / "run", At(prox_config, lambda prediction: 1 / 0, 11)
     with pytest.raises(ZeroDivisionError):
-        train_config(
-            prox_config, run, data=pictures, predict=At(prox_config, lambda prediction: 1 / 0, 11), progress=False
-        )
+        train_config(prox_config, run, data=pictures, predict=killed, progress=False)
     assert [line["step"] for line in log_of(run)] == [4, 5, 8, 10]
     with (run / store.LOG_FILE).open("a") as file:
         file.write('{"step": 11, "los')
@@ -186,26 +181,12 @@ def test_a_damaged_checkpoint_is_not_resumed(prox_config, pictures, tmp_path):
 # ---- nothing is overwritten ----
 
 
-def contents(folder):
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-@pytest.mark.parametrize(
-    "file, out, message",
-    [
-        ("final.tex", "", "is not empty"),
-        ("final.tex", "final.tex", "is a file"),
-        ("run/log.jsonl", "run", "holds a run already; continue it with --resume"),
-    ],
-)
-def test_what_is_there_is_not_touched(file, out, message, prox_config, pictures, tmp_path):
-    if out == "run":
-        store.create_run(tmp_path / "run", prox_config)
-    (tmp_path / file).write_text("x")
-    before = contents(tmp_path)
-    with pytest.raises(OutputError, match=message):
-        train_config(prox_config, tmp_path / out, data=pictures, progress=False)
-    assert contents(tmp_path) == before
+def test_what_is_there_is_not_touched(prox_config, pictures, tmp_path):
+    """Whatever else may be there: checkpoints/test_store.py."""
+    (tmp_path / "final.tex").write_text("x")
+    with pytest.raises(OutputError, match="is not empty"):
+        train_config(prox_config, tmp_path, data=pictures, progress=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["final.tex"]
 
 
 def test_two_processes_cannot_train_in_one_folder(prox_config, pictures, tmp_path):
@@ -230,10 +211,13 @@ def test_signals_write_a_checkpoint_and_handlers_come_back(number, prox_config, 
 
 
 def test_steps_that_are_not_finite_are_skipped_and_counted(prox_config, pictures, tmp_path):
-    objective = At(prox_config, lambda prediction: prediction * float("nan"), 5, 6)
-    train_config(prox_config, tmp_path / "run", data=pictures, predict=objective, progress=False)
-    assert [line["skipped"] for line in log_of(tmp_path / "run")] == [0, 0, 2, 2, 2]
-    assert store.latest(tmp_path / "run").state.skipped == 2
+    config = changed(prox_config, training={"patience": 5})
+    objective = At(config, lambda prediction: prediction * float("nan"), 0, 1, 2, 3, 5, 6)
+    train_config(config, tmp_path / "run", data=pictures, predict=objective, progress=False)
+    assert [line["skipped"] for line in log_of(tmp_path / "run")] == [4, 4, 6, 6, 6]
+    assert store.latest(tmp_path / "run").state.skipped == 6
+    line = json.loads((tmp_path / "run" / store.LOG_FILE).read_text().splitlines()[0])  # of skipped steps alone
+    assert (line["loss"], line["grad_norm"]) == (None, None)
     found = tensors_of(store.latest(tmp_path / "run").path)
     assert all(value.isfinite().all() for tensors in found.values() for value in tensors.values())
 
@@ -241,9 +225,8 @@ def test_steps_that_are_not_finite_are_skipped_and_counted(prox_config, pictures
 def test_too_many_in_a_row_stop_the_run(prox_config, pictures, tmp_path):
     config = changed(prox_config, training={"patience": 3})
     objective = At(config, lambda prediction: prediction * float("nan"), *range(2, 4), *range(5, 12))
-    with pytest.raises(
-        NonFiniteError, match=r"in 3 steps in a row, from step 5 on \(its batch: seed 3, step 5\)"
-    ) as caught:
+    message = r"in 3 steps in a row, from step 5 on \(its batch: seed 3, step 5\)"
+    with pytest.raises(NonFiniteError, match=message) as caught:
         train_config(config, tmp_path / "run", data=pictures, predict=objective, progress=False)
     # That of step 4 waits for step 5: the steps before it were skipped.
     assert f"the last good checkpoint is {step_folder(tmp_path / 'run', 5)}" in str(caught.value)
@@ -260,11 +243,3 @@ def test_a_preview_that_fails_does_not_stop_the_run(score_config, pictures, tmp_
     monkeypatch.setattr("proxdm.training.loop.draw_preview", fail)
     assert train_config(score_config, tmp_path / "run", data=pictures, progress=False).step == 12
     assert "no preview at step 6: 3 of 4 samples are not finite" in capsys.readouterr().err
-
-
-def test_a_log_that_was_all_skipped_is_still_json(prox_config, pictures, tmp_path):
-    config = changed(prox_config, training={"patience": 5})
-    objective = At(config, lambda prediction: prediction * float("nan"), 0, 1, 2, 3)
-    train_config(config, tmp_path / "run", data=pictures, predict=objective, progress=False)
-    line = json.loads((tmp_path / "run" / store.LOG_FILE).read_text().splitlines()[0])
-    assert (line["loss"], line["grad_norm"], line["skipped"]) == (None, None, 4)

@@ -116,17 +116,6 @@ def test_windows_are_means_over_their_steps(prox_config, pictures):
     assert three.collect().steps == 0
 
 
-def test_averages_move_with_the_steps(prox_config, pictures):
-    stepper = stepper_of(prox_config, pictures)
-    expected = {key: value.double() for key, value in weights(stepper).items()}
-    for step in range(4):
-        stepper.step(step, PHASES[0])
-        for key, value in weights(stepper).items():
-            expected[key] = 0.9 * expected[key] + 0.1 * value.double()
-    for key, value in stepper.averages.state(0.9).items():
-        torch.testing.assert_close(value.double(), expected[key], rtol=1e-5, atol=1e-7)
-
-
 def test_dropout_depends_on_seed_step_and_process_only(prox_config, pictures):
     def loss_of(step, rank=0, before=0):
         stepper = stepper_of(prox_config, pictures)
@@ -146,10 +135,12 @@ def test_dropout_depends_on_seed_step_and_process_only(prox_config, pictures):
     assert loss_of(5) != loss_of(5, rank=1)
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e25])
-def test_steps_that_are_not_finite_leave_weights_and_optimizer_alone(value, score_config, pictures):
+@pytest.mark.parametrize("value, fused", [(math.nan, True), (math.inf, True), (1e25, True), (math.nan, False)])
+def test_steps_that_are_not_finite_leave_weights_and_optimizer_alone(value, fused, score_config, pictures):
     """1e25 has a finite gradient here, but its square overflows: the loss is infinite."""
     stepper = stepper_of(without_dropout(score_config), pictures)
+    if not fused:
+        stepper.optimizer = torch.optim.AdamW(stepper.model.parameters(), fused=False)
     stepper.predict = At(score_config, lambda prediction: prediction * value, 1, 2, 4)
     for step in range(5):
         before, moments = weights(stepper), {k: v.clone() for k, v in stepper.optimizer_state().items()}
@@ -166,17 +157,6 @@ def test_steps_that_are_not_finite_leave_weights_and_optimizer_alone(value, scor
     stepper.step(5, Phase("mse"))
     window = stepper.collect()
     assert (window.steps, window.skipped, window.longest, window.first) == (0, 4, 2, 4)
-
-
-def test_without_a_fused_kernel_steps_are_skipped_as_well(score_config, pictures):
-    stepper = stepper_of(score_config, pictures)
-    stepper.optimizer = torch.optim.AdamW(stepper.model.parameters(), fused=False)
-    stepper.predict = At(score_config, lambda prediction: prediction * float("nan"), 0)
-    before = weights(stepper)
-    stepper.step(0, Phase("mse"))
-    assert all(torch.equal(value, before[key]) for key, value in weights(stepper).items())
-    stepper.step(1, Phase("mse"))
-    assert not all(torch.equal(value, before[key]) for key, value in weights(stepper).items())
 
 
 def test_first_weights_are_those_of_the_seed(score_config, pictures):

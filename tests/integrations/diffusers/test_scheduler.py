@@ -23,6 +23,7 @@ from diffusers import (
     StableDiffusionPipeline,
     VQModel,
 )
+from diffusers.image_processor import VaeImageProcessor
 
 import proxdm
 from proxdm.grids import TimeGrid
@@ -157,8 +158,6 @@ def test_image_to_image_starts_at_the_noised_picture():
     assert len(seen) == 3
     # The same by hand: the encoder's draw, noise, and the second half of the grid.
     generator = seeded()
-    from diffusers.image_processor import VaeImageProcessor
-
     shown = VaeImageProcessor(vae_scale_factor=1).preprocess(picture)
     with torch.no_grad():
         latent = pipe.vae.encode(shown).latent_dist.sample(generator) * pipe.vae.config.scaling_factor
@@ -166,7 +165,6 @@ def test_image_to_image_starts_at_the_noised_picture():
     model = from_denoiser(pipe.unet, scheduler.config, (4, 8, 8), {"encoder_hidden_states": told})
     times = scheduler.grid.times[3:]
     start = model.schedule.perturb(latent, times[0], noise)
-
     x = proxdm.solve("multistep", model, TimeGrid(times, "the rest"), GivenNoise(start)).x
     torch.testing.assert_close(found, x, rtol=1e-4, atol=1e-5 * x.abs().max().item())
 
