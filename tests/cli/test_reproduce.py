@@ -17,11 +17,13 @@ from fake_hub import FakeHub
 from fake_results import make_row
 from proxdm.checkpoints import hub as hubs
 from proxdm.checkpoints import store
-from proxdm.cli import main
+from proxdm.cli import main, parse
 from proxdm.cli import reproduce as verb
+from proxdm.cli.train import parse_request
 from proxdm.config import overlay
 from proxdm.evaluation import run as evaluation
 from proxdm.experiments import reproduce as experiments
+from proxdm.experiments.commands import Train
 from proxdm.experiments.reproduce import BLOCKS, Pictures, Reproduction, Sweep, make_steps
 from proxdm.experiments.standins import make_standins
 from proxdm.presets import get_preset
@@ -49,6 +51,28 @@ def content(folder):
     """Every result with its time: nothing may be written again."""
     kinds = ("*.jsonl", "*.png", "*.npz", "*.safetensors", "*.json", "*.pt", "*.bin", "*.npy")
     return {path: path.stat().st_mtime_ns for kind in kinds for path in folder.rglob(kind)}
+
+
+# ---- the command that is shown is what is carried out ----
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+@pytest.mark.parametrize(
+    "options", [{}, {"smoke": True}, {"weights": "official", "bf16": True, "device": "cpu"}, {"stats": "official"}]
+)
+def test_a_shown_command_has_the_options_that_are_carried_out(name, options):
+    try:
+        steps = make_steps(Reproduction(name, **options))
+    except ValueError:  # the toy has no weights, CelebA-HQ no distances
+        assert options
+        return
+    for step in steps:
+        shown, *arguments = shlex.split(step.command)[1:]
+        if isinstance(step, Train):
+            assert parse_request(arguments, "proxdm train").config == step.config
+        else:
+            kind = type(verb.options_of(step))
+            assert parse(kind, arguments, f"proxdm {shown}") == verb.options_of(step)
 
 
 # ---- whole blocks ----
