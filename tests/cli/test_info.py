@@ -56,9 +56,10 @@ def test_an_earlier_checkpoint_in_lines_for_people(run, succeeds):
         "weights": "raw",
         "training seconds": "12.5",
         "training steps": "1,000",
-        "trained at": "prox-backward steps of uniform grids of 20, 50 steps, weights uniform",
     }
     assert wanted.items() <= facts.items()
+    trained = r"prox-backward steps of uniform grids of 20, 50 steps, weights uniform, lam from 0\.\d+ to \d\.\d+"
+    assert re.fullmatch(trained, facts["trained at"])
     assert not {"config", "origin"} & set(facts)
 
 
