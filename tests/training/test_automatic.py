@@ -189,6 +189,7 @@ def test_weights_to_start_from():
         ("train pics --size 7", "multiple of 4"),
         ("train digits-score --budget 1h", "--training.steps"),
         ("train nowhere", "nowhere"),
+        ("train nowhere --budget 1h", "'nowhere' is neither data"),
         ("train --budget 1h", "name the data"),
     ],
 )

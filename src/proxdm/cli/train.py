@@ -95,6 +95,7 @@ def parse_request(arguments: Sequence[str], prog: str) -> Train:
         chosen = chosen_for(name, early, prog)
         base, init = chosen.config, chosen.init
     elif (early.budget or early.size) and not is_data:
+        preset_of(name)  # what is neither data nor a preset is said first
         raise ConfigError(f"--budget and --size are for data; the preset {name} says its steps: --training.steps")
     else:
         base = store.read_config(out) if early.resume else preset_of(name)
