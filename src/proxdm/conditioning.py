@@ -253,17 +253,17 @@ class TrainingRange:
 
     def describe_far(self, t: Tensor, lam: Tensor) -> str | None:
         """Return one line if a prox is asked for far from all that was trained: :data:`FAR` times lam, or 0.1 in t."""
-        t_low, t_high, low, high = self.bounds
-        lam_wrong, t_wrong = (lam < low / FAR) | (lam > high * FAR), (t < t_low - 0.1) | (t > t_high + 0.1)
-        if not bool(lam_wrong.any() or t_wrong.any()):
-            return None
-        name, values, wrong, least, most = (
-            ("lam", lam, lam_wrong, low, high) if bool(lam_wrong.any()) else ("t", t, t_wrong, t_low, t_high)
-        )
-        return (
-            f"the prox is asked for at {name} = {float(values[wrong][0]):.3g}, and the network was trained at {name} "
-            f"from {least:.3g} to {most:.3g}: expect nothing of it there"
-        )
+        first, last, low, high = self.bounds
+        for name, values, least, most, far in (
+            ("lam", lam, low, high, (lam < low / FAR) | (lam > high * FAR)),
+            ("t", t, first, last, (t < first - 0.1) | (t > last + 0.1)),
+        ):
+            if bool(far.any()):
+                return (
+                    f"the prox is asked for at {name} = {float(values[far][0]):.3g}, and the network was trained at "
+                    f"{name} from {least:.3g} to {most:.3g}: expect nothing of it there"
+                )
+        return None
 
     def describe_unseen(self, sampler: Sampler, grid: TimeGrid) -> str | None:
         """Return one line on the steps of a sampler that the network was not trained for, or None if there are none."""

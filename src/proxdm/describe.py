@@ -82,7 +82,7 @@ def describe_draws(config: Config) -> str:
     counts = ", ".join(map(str, draws.steps))
     if draws.rule is None:
         return f"times of denoising grids of {counts} steps" if draws.draw == "knots" else "t uniform in (0, 1)"
-    *_, least, most = config.training_range().bounds
+    *_, least, most = config.training_range.bounds
     weights = f"lam from {least:.3g} to {most:.3g}"
     if draws.draw == "knots":
         return f"{draws.rule} steps of uniform grids of {counts} steps, weights {draws.weights}, {weights}"

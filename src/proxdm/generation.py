@@ -208,7 +208,7 @@ def remarks(model: LearnedModel, sampler: Sampler, grid: TimeGrid) -> list[str]:
         return [f"{sampler} runs on the posterior mean of a score model, in place of a prox"]
     if not isinstance(model.config, Config):
         return []
-    if (line := model.config.training_range().describe_unseen(sampler, grid)) is None:
+    if (line := model.config.training_range.describe_unseen(sampler, grid)) is None:
         return []
     if isinstance(model, ProxModel):
         model.warned = True  # this line says more than the one that the model would give

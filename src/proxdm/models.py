@@ -395,7 +395,7 @@ class ProxModel(_Model[Parametrisation]):
         values = [as_float64(value).reshape(-1) for value in (t, lam)]
         if any(value.device.type != "cpu" for value in values):
             return
-        if (line := known().describe_far(*values)) is not None:
+        if (line := known.describe_far(*values)) is not None:
             self.warned = True
             warnings.warn(line, stacklevel=3)
 

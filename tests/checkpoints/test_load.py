@@ -35,7 +35,7 @@ def test_a_run_gives_the_first_average_of_its_latest_whole_checkpoint(run):
     assert holds(model, states["ema-0.99"])
     assert not model.training
     assert model.config == POINTS
-    assert model.config.training_range().config == POINTS.conditioning
+    assert model.config.training_range.config == POINTS.conditioning
     file = folder / "checkpoints" / "step-00000010" / "ema-0.9.safetensors"
     file.write_bytes(file.read_bytes()[:-1])
     assert find(folder).file.step == 5

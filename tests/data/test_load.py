@@ -160,6 +160,8 @@ def test_bad_configurations(options, message):
 def test_unknown_name_and_unusable_paths(tmp_path, folder):
     with pytest.raises(DataError, match=r"unknown data set 'cifar' \(did you mean 'cifar10'\?\); known are digits"):
         load_data("cifar")
+    with pytest.raises(DataError, match=r"unknown data set 'mnits' \(did you mean 'mnist'\?\)"):
+        load_data(DataConfig("mnits", root=str(tmp_path)))
     with pytest.raises(DataError, match=r"there is no folder or file .*nowhere"):
         load_data(str(tmp_path / "nowhere"))
     (tmp_path / "x.txt").write_text("x")

@@ -11,7 +11,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -239,6 +239,7 @@ class Config:
         model = replace(self.model, classes=names, network=replace(network, classes=len(names)))
         return replace(self, data=replace(self.data, labels=True), model=model)
 
+    @cached_property
     def training_range(self) -> TrainingRange:
         """Return the `(t, lam)` that the network is trained on."""
         return TrainingRange(self.conditioning, self.model.schedule)

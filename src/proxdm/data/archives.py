@@ -65,11 +65,15 @@ def _open_zip(path: Path, stack: ExitStack) -> Opened:
 
 
 def shards_of(path: Path) -> list[Path]:
-    """Return the tar archives of a folder that has nothing else of size in it, in sorted order; else none."""
-    files = [file for file in sorted(path.iterdir()) if not file.name.startswith(".")]
-    shards = [file for file in files if file.is_file() and is_archive(file) and file.suffix.lower() != ".zip"]
-    others = [file for file in files if file not in shards and file.suffix.lower() not in (".json", ".txt", ".md")]
-    return [] if others else shards
+    """Return the tar archives of a folder that has but texts beside them, in sorted order; else none."""
+    shards = []
+    for file in path.iterdir():
+        if file.name.startswith(".") or file.suffix.lower() in (".json", ".txt", ".md"):
+            continue
+        if not is_archive(file) or file.suffix.lower() == ".zip" or not file.is_file():
+            return []
+        shards.append(file)
+    return sorted(shards)
 
 
 def open_shards(shards: Sequence[Path], stack: ExitStack) -> Opened:

@@ -214,7 +214,7 @@ def _from_dataset(source: Dataset[Any]) -> ImageData:
 def _from_path(config: DataConfig, inner: int | None) -> ImageData:
     path = Path(config.root or "", config.name).expanduser()
     if not path.exists():
-        if len(path.parts) > 1 or path.suffix:
+        if len(Path(config.name).parts) > 1 or path.suffix:
             there = [one.name for one in path.parent.iterdir()] if path.parent.is_dir() else []
             raise DataError(f"there is no folder or file {path}{did_you_mean(path.name, there)}")
         remedy = f", or the path of a folder, archive, .npy or .npz file (there is no {path})"

@@ -141,22 +141,22 @@ def open_pictures(path: Path, split: str = "train") -> Iterator[Pictures]:
             raise DataError(f"there are no pictures under {path}; looked for {', '.join(EXTENSIONS)} in it and below")
         known = {name for name in places if _hidden(name) or PurePosixPath(name).name == RECORD}
         labels, classes = None, tuple[str, ...]()
-        if (told := {_key(name) + ".cls" for name in names}) <= set(places):
+        if (told := {_class_file(name) for name in names}) <= set(places):
             labels, classes = _told(path, names, content)
             known |= told
         others = tuple(set(places) - set(names) - known)
         yield Pictures(path, names, tuple(places[name] for name in names), content, others, labels, classes)
 
 
-def _key(name: str) -> str:
-    """Return the name without ending, which the files of a sample of webdataset's have in common."""
-    return str(PurePosixPath(name).with_suffix(""))
+def _class_file(name: str) -> str:
+    """Return the name of the file with the class of a picture, where webdataset wrote both."""
+    return f"{name.rpartition('.')[0]}.cls"
 
 
 def _told(path: Path, names: Sequence[str], content: Callable[[str], bytes]) -> tuple[Tensor, tuple[str, ...]]:
     """Return labels and names of the classes, which stand in a file `.cls` beside every picture."""
     try:
-        said = [content(_key(name) + ".cls").decode().strip() for name in names]
+        said = [content(_class_file(name)).decode().strip() for name in names]
     except Exception as error:  # as :func:`open_archive`
         raise DataError(f"{path}: a class beside a picture cannot be read ({one_line(error)})") from error
     classes = sorted(set(said), key=lambda text: (int(text) if text.isdecimal() else -1, text))

@@ -20,7 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from proxdm.checkpoints.load import BOX, open_source
+from proxdm.checkpoints.load import BOX, find, open_source
+from proxdm.checkpoints.portable import model_config
 from proxdm.config import Config, ConfigError, LoggingConfig, ModelConfig, OptimiserConfig, TrainingConfig
 from proxdm.data.archives import is_archive
 from proxdm.data.hugging_face import is_saved_dataset
@@ -127,8 +128,7 @@ def configure(
 
 def model_of(source: str) -> ModelConfig:
     """Return the configuration of a score model to start from; a ConfigError says that it is none."""
-    config = open_source(source).model.config
-    model = config.model if isinstance(config, Config) else config
+    model = model_config(open_source(source).model.config)
     if not isinstance(model, ModelConfig) or model.kind != "score":
         raise ConfigError(f"--init {source} is no score model of proxdm, and of data a score model is trained")
     return model
@@ -136,8 +136,9 @@ def model_of(source: str) -> ModelConfig:
 
 def from_box(model: ModelConfig) -> str | None:
     """Return a model in the box with the samples and at least the parameters of a score model, if there is one."""
-    box, least = {name: model_of(name) for name in BOX}, model.parameter_count()
-    fit = [name for name, other in box.items() if other.shape == model.shape and other.parameter_count() >= least]
+    box, least = {name: model_config(find(name).config) for name in BOX}, model.parameter_count()
+    fit = [name for name, one in box.items() if (one.kind, one.shape) == ("score", model.shape)]
+    fit = [name for name in fit if box[name].parameter_count() >= least]
     return min(fit, key=lambda name: len(box[name].classes), default=None)
 
 

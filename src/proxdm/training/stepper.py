@@ -18,8 +18,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from proxdm.checkpoints.portable import model_config
 from proxdm.conditioning import Conditions, Draws
-from proxdm.config import Config, ConfigError, ModelConfig, OptimiserConfig
+from proxdm.config import ConfigError, ModelConfig, OptimiserConfig
 from proxdm.data.batches import DataStream
 from proxdm.data.images import ImageData
 from proxdm.losses import Losses, Objective, ObjectiveConfig, Phase, losses, make_objective, matching_weight, phase_at
@@ -90,7 +91,7 @@ class Stepper:
         predict: Objective | None = None,
     ) -> None:
         training = settings.training
-        known = model.config.model if isinstance(model.config, Config) else model.config
+        known = model_config(model.config)
         if isinstance(known, ModelConfig) and tuple(data.shape) != tuple(known.shape):
             raise ConfigError(
                 f"the data {data.name} have shape {tuple(data.shape)}, but model.shape = {known.shape}: set one "
