@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from exact import rand
 from proxdm import VE, VPSDE, Cosine, Discrete, Flow, GaussianMixture, TimeGrid, find_sampler, sample, solve
 from proxdm.errors import OperatorError, StepError
 from proxdm.noise import GeneratorNoise, GivenNoise
+from proxdm.operators import Ask, FunctionModel
 
 SCHEDULES = [VPSDE(), Discrete.linear(), Discrete.scaled_linear(), Cosine(), VE(), Flow()]
 NAMES = ["ddim", "heun", "dpm++2m", "dpm++3m", "multistep", "ipndm", "deis", "deis(variable=log_rho)", "unipc",
@@ -36,6 +38,7 @@ def flow(schedule, x, t, s):
         ("ddim", 1),
         ("heun", 2),
         ("dpm++2m", 2),
+        ("dpm++2m(weight=line)", 2),
         ("dpm++3m", 3),
         ("dpm++3m(published=True)", 2),
         ("ipndm(order=1)", 1),
@@ -67,6 +70,36 @@ def test_point_masses_are_reached_in_one_step_from_anywhere(schedule, name):
     for steps in (1, 6):
         x = sample(mass, name, steps, (5, 2), seed=0)
         torch.testing.assert_close(x, torch.full_like(x, -0.3), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("schedule", [VPSDE(), VE(), Flow()], **BY_NAME)
+def test_the_weight_of_a_line_is_exact_on_a_line(schedule):
+    """D = a + b log rho, whatever x: steps down to ratio 0.1, and the last one to the line's value at the floor."""
+    a, b, z = rand(7, 3, seed=0), rand(7, 3, seed=1), rand(7, 3, seed=2)
+
+    def value(t):
+        return a + b * float(schedule.ratio(t).log())
+
+    model = FunctionModel(schedule, denoise=lambda x, t: value(t[0]), dtype=torch.float64)
+    sampler = find_sampler("dpm++2m(weight=line, floor=0.05)")
+    ask = Ask(model, "denoiser", None)
+    x, carry = z, ((a + b * math.log(5.0), math.log(5.0 / 3.0)),)
+    for rho, below in ((3.0, 0.7), (0.7, 0.1), (0.1, 0.0)):
+        t, s = float(schedule.time_of_ratio(rho)), float(schedule.time_of_ratio(below)) if below else 0.0
+        hat, (x, carry) = x / float(schedule.alpha(t)), sampler.step(ask, x, t, s, rand, carry)
+        e = (below or 0.05) / rho  # int_0^h e^{u - h} (a + b (log rho - u)) du, h = -log e
+        moved = (1 - e) * (a + b * math.log(rho)) + b * (math.log(e) + 1 - e)
+        wanted = moved + e * (hat if below else a + b * math.log(rho))  # the last step has no noise
+        torch.testing.assert_close(x / float(schedule.alpha(s)), wanted, rtol=0, atol=1e-6)
+
+
+def test_a_floor_that_is_not_below_the_last_ratio_changes_nothing():
+    model, grid = GaussianMixture(rand(20, 2, seed=3), 0.3), TimeGrid.rho(5, 20.0, 0.12)
+    plain, higher, lower = (
+        sample(model, f"dpm++2m(floor={floor})", shape=(9, 2), grid=grid, seed=0) for floor in (0.0, 0.13, 0.05)
+    )
+    assert torch.equal(higher, plain)
+    assert not torch.equal(lower, plain)
 
 
 def test_evaluations_are_counted():
@@ -101,6 +134,7 @@ def test_flow_starts_at_an_infinite_ratio():
         ("ddim", "DDIM"),
         ("ddim(eta=1)", "DDPM"),
         ("dpm++2m", "DPMSolverMultistep"),
+        ("dpm++2m(weight=line)", "DPMSolverMultistep(solver_type=heun)"),
         ("dpm++3m(published=True)", "DPMSolverMultistep(solver_order=3)"),
         ("heun", "HeunDiscrete"),
         ("unipc", "UniPCMultistep"),
@@ -146,6 +180,18 @@ def test_ipndm_is_that_of_diffusers(steps):
         v = alpha * (x - alpha * denoised) / sigma - sigma * denoised
         x = other.step(v, other.timesteps[i], x).prev_sample
     torch.testing.assert_close(solve("ipndm", model, grid, GivenNoise(start)).x, x, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("dpm++2m(weight=heun)", "weight = 'heun' is unknown; use midpoint or line"),
+        ("multistep(floor=-0.1)", "floor = -0.1 is a ratio"),
+    ],
+)
+def test_a_wrong_weight_or_floor_is_refused(text, said):
+    with pytest.raises(ValueError, match=re.escape(said)):
+        find_sampler(text)
 
 
 @pytest.mark.parametrize("text", ["ipndm(order=5)", "deis(order=0)", "unipc(order=4)"])

@@ -8,7 +8,8 @@ k-means on the first 64 coefficients, then mean and covariance of every cluster.
 - K, the components: one for 200 pictures, so that a component copies none of them, at most 200, and at most as many
   as keep the file below 5 MB; of that number, its half, fifth, and 1 the largest that gives pictures held out a
   density at ratio 1/2 within 0.01 nats a direction of the best;
-- r, the rank of a component: 16, or 8 where there are fewer than 5,000 pictures.
+- r, the rank of a component: half of the directions, at least 8 and at most 32; 16 where K of rank 32 would not fit
+  into the file, or have fewer than 100 pictures each.
 
 Pictures of known classes share the K components by their numbers, at least one a class, and each is fitted by itself.
 """
@@ -112,8 +113,10 @@ def fit_prior(
     for batch in stream():
         z[done : done + len(batch)] = ((batch.double() - mean) @ basis).float()
         done += len(batch)
-    r = min(sizes[2] or (16 if n >= 5_000 else 8), m)
+    r = min(sizes[2] or max(8, min(16, m // 2)), m)
     k, said = (sizes[0], "as asked") if sizes[0] else _choose_components(z, m, r, seed)
+    if not sizes[2] and 64 <= m <= MOST_NUMBERS // (k * (2 * r + 1)) and n >= 100 * k:
+        r *= 2
     parts = None
     if labels is not None:
         classes = labels[~_held(0, facts.count)]

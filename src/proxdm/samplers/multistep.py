@@ -6,7 +6,8 @@ linear but for D, and its exact solution (Lu et al. 2022, arXiv 2211.01095) is
 $$x_s = \frac{\sigma_s}{\sigma_t}\,x_t + \alpha_s \int_0^h e^{u - h}\, D\,du .$$
 
 The samplers differ in how they replace D inside the integral: by its value at t (DDIM), or by a polynomial in u through
-values at earlier steps. At s = 0, where h is infinite, all of them return D.
+values at earlier steps. At s = 0, where h is infinite, all of them return D, but for those that are told to follow its
+line on to a small ratio (:class:`DpmPlusPlus2M`).
 """
 
 from __future__ import annotations
@@ -131,35 +132,75 @@ class _Multistep(Sampler):
         denoised = ask.denoise(x, t)
         h = float(log_ratio_step(ask.schedule, t, s))
         if math.isinf(h) and s == 0:
-            return denoised, ()
+            return self.last(denoised, float(ask.schedule.ratio(t)), carry), ()
         out = exponential_step(ask.schedule, x, denoised, t, s)
         out = out + float(ask.schedule.alpha(s)) * self.correction(denoised, h, carry)
         return out, ((denoised, h), *carry[:1])
+
+    def last(self, denoised: Tensor, ratio: float, history: History) -> Tensor:
+        """Return the samples at s = 0 by the last evaluation, at a ratio."""
+        return denoised
 
     def correction(self, denoised: Tensor, h: float, history: History) -> Tensor:
         """Return what the history adds to the first-order integral, over alpha_s."""
         raise NotImplementedError
 
 
-def second_order(denoised: Tensor, h: float, history: History) -> Tensor:
-    """Return `(1 - e^{-h}) (D_i - D_{i-1}) / (2 r)`, `r = h_{i-1} / h` (DPM-Solver++(2M)); 0 without a history."""
+def second_order(denoised: Tensor, h: float, history: History, weight: float) -> Tensor:
+    """Return `weight (D_i - D_{i-1}) / r`, `r = h_{i-1} / h`: the slope of D over the step; 0 without a history."""
     if not history:
         return denoised.new_zeros(())
     before, length = history[0]
-    return -math.expm1(-h) / 2 * (h / length) * (denoised - before)
+    return weight * (h / length) * (denoised - before)
+
+
+def midpoint(h: float) -> float:
+    """Return `(1 - e^{-h}) / 2`: D in the middle of the step stands for all of it (arXiv 2211.01095, Alg. 2)."""
+    return -math.expm1(-h) / 2
+
+
+def line(h: float) -> float:
+    """Return `int_0^h e^{u - h} u du / h = 1 - (1 - e^{-h}) / h`: exact where D is a line in u."""
+    return 1 + math.expm1(-h) / h
+
+
+WEIGHTS = {"midpoint": midpoint, "line": line}
+"""Weight of the slope of D in a step of second order, `h / 2 + O(h^2)` both; `line` is `heun` in diffusers."""
 
 
 @register
 @dataclass(frozen=True)
 class DpmPlusPlus2M(_Multistep):
-    """DPM-Solver++(2M), midpoint (arXiv 2211.01095, Alg. 2)."""
+    r"""DPM-Solver++(2M) (arXiv 2211.01095, Alg. 2).
+
+    The last step, to s = 0, returns D. With a `floor` it goes on along the line of D down to that ratio, and leaves
+    out the noise that is there:
+
+    $$x_0 = D + w(h) (D - D_{-1}) / r,\qquad h = \log(\rho_t / \mathrm{floor}).$$
+    """
 
     name = "dpm++2m"
-    formula = "x' = σ'/σ x + α' (1 - e⁻ʰ)(D + (D - D₋₁)/2r)"
+    formula = "x' = σ'/σ x + α' ((1 - e⁻ʰ) D + w(h) (D - D₋₁)/r)"
+
+    weight: str = "midpoint"  # w, one of :data:`WEIGHTS`
+    floor: float = 0.0  # Ratio that the last step follows the line of D to; 0 for D itself
+
+    def __post_init__(self) -> None:
+        """Reject a weight that there is not, and a ratio that is none."""
+        if self.weight not in WEIGHTS:
+            raise ValueError(f"weight = {self.weight!r} is unknown; use {' or '.join(WEIGHTS)}")
+        if not 0 <= self.floor < math.inf:
+            raise ValueError(f"floor = {self.floor} is a ratio sigma / alpha, at least 0; 0 returns D")
+
+    def last(self, denoised: Tensor, ratio: float, history: History) -> Tensor:
+        """Return D, moved along its line from the ratio to the floor where that is lower."""
+        if not 0 < self.floor < ratio < math.inf:
+            return denoised
+        return denoised + self.correction(denoised, math.log(ratio / self.floor), history)
 
     def correction(self, denoised: Tensor, h: float, history: History) -> Tensor:
         """Return :func:`second_order`."""
-        return second_order(denoised, h, history)
+        return second_order(denoised, h, history, WEIGHTS[self.weight](h))
 
 
 @register
@@ -168,21 +209,32 @@ class Multistep(DpmPlusPlus2M):
     r"""DPM-Solver++(2M) whose history begins before the first step, with a prior; the default of score models.
 
     The first step, where it is longest, is of second order too: the prior says for nothing what the denoiser would
-    have said one step earlier, `D_{-1} = D_P(Phi(x; s_0 -> s_v), s_v)`, `s_v = s_0^2 / s_1` (:mod:`proxdm.priors`).
-    Without a prior it is `dpm++2m`.
+    have said one step earlier, `D_{-1} = D_P(Phi(x; s_0 -> s_v), s_v)`, `s_v = s_0^2 / s_1` (:mod:`proxdm.priors`),
+    s_1 the floor where N = 1. So a single evaluation is of second order too. Without a prior it is `dpm++2m`.
     """
 
     name, takes_prior = "multistep", True
-    formula = "x' = σ'/σ x + α' (1 - e⁻ʰ)(D + (D - D₋₁)/2r), D₋₁ of the first step by a prior"
+    formula = "x' = σ'/σ x + α' ((1 - e⁻ʰ) D + w(h) (D - D₋₁)/r), D₋₁ of the first step by a prior"
+
+    weight: str = "line"
+    floor: float = 0.12
 
     def init(self, ask: Ask, x: Tensor, grid: TimeGrid) -> History:
-        """Return the history that the prior gives, if there is one and a second step to take."""
+        """Return the history that the prior gives, if there is one and a step to take with it."""
         start, after = grid.pairs()[0]
-        first, second = (float(ask.schedule.ratio(t)) for t in (start, after))
-        if ask.prior is None or second == 0 or math.isinf(first):
+        first = float(ask.schedule.ratio(start))
+        second = float(ask.schedule.ratio(after)) or self.floor
+        if ask.prior is None or not 0 < second < first < math.inf:
             return ()
         hat = x / float(ask.schedule.alpha(start))
         return ((bootstrap(ask.prior, hat, first, first**2 / second), math.log(first / second)),)
+
+    def step(
+        self, ask: Ask, x: Tensor, t: float, s: float, z: Callable[[], Tensor], carry: Any
+    ) -> tuple[Tensor, History]:
+        """Return the samples at s, and the history with this step's denoised samples."""
+        step = super().step if ask.prior is not None else DpmPlusPlus2M().step
+        return step(ask, x, t, s, z, carry)
 
 
 @register
@@ -200,7 +252,7 @@ class DpmPlusPlus3M(_Multistep):
     def correction(self, denoised: Tensor, h: float, history: History) -> Tensor:
         """Return `phi_1 D' + phi_2 D''`, with the derivatives of the parabola in units of h."""
         if len(history) < 2:
-            return second_order(denoised, h, history)
+            return second_order(denoised, h, history, midpoint(h))
         (first, h_1), (second, h_2) = history
         r_1, r_2 = h_1 / h, h_2 / h
         near, far = (denoised - first) / r_1, (first - second) / r_2
