@@ -190,9 +190,9 @@ def test_one_evaluation_on_gaussian_data(generator):
         grid = TimeGrid.rho(1, s, s / 2, schedule=schedule)
         x = solve("multistep", model, grid, GivenNoise(z), prior=prior).x
         wanted = denoised = prior.denoise(warm_start(prior, z, s), s)
-        if s > 0.12:
-            h = math.log(s / 0.12)
-            before = 0.4 + 0.25 / math.sqrt(0.25 + (s * s / 0.12) ** 2) * z
+        if s > 0.1:
+            h = math.log(s / 0.1)
+            before = 0.4 + 0.25 / math.sqrt(0.25 + (s * s / 0.1) ** 2) * z
             wanted = denoised + (1 - (1 - math.exp(-h)) / h) * (denoised - before)
         close(x, wanted, atol=1e-5)
     close(denoised, 0.4 + 0.25 / (0.25 + 1) * math.sqrt(1.25) * z, atol=1e-5)

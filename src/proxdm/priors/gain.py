@@ -4,7 +4,7 @@ $$\mathrm{gain}(s) = \frac{E\,|D(x_0 + s z, s) - x_0|^2}{E\,|D_P(x_0 + s z, s) -
 
 over pictures x_0 that neither saw and fresh noise: what the network's denoiser D leaves of the error that the prior's
 leaves. At high noise it is about 1, or above: a warm start is then not only free but better. The fewer evaluations
-there are, the lower it pays to start: at a gain of 0.78, 0.78, 0.87, 0.92, 0.95 for N = 1, 2, 3, 4, 5 and more.
+there are, the lower it pays to start: at a gain of 0.8, 0.8, 0.87, 0.92, 0.95 for N = 1, 2, 3, 4, 5 and more.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from proxdm.operators import Model, denoise, of_classes, offers
 from proxdm.priors.base import GainCurve, Prior, PriorError
 from proxdm.schedules import Schedule, as_float64, per_sample
 
-THRESHOLDS = (0.78, 0.78, 0.87, 0.92, 0.95)
+THRESHOLDS = (0.8, 0.8, 0.87, 0.92, 0.95)
 """Gain to start at, by the number of evaluations from 1 on; the last for more."""
 
 ENDS = (0.12, 0.12, 0.1, 0.08)

@@ -217,7 +217,7 @@ class Multistep(DpmPlusPlus2M):
     formula = "x' = σ'/σ x + α' ((1 - e⁻ʰ) D + w(h) (D - D₋₁)/r), D₋₁ of the first step by a prior"
 
     weight: str = "line"
-    floor: float = 0.12
+    floor: float = 0.1
 
     def init(self, ask: Ask, x: Tensor, grid: TimeGrid) -> History:
         """Return the history that the prior gives, if there is one and a step to take with it."""
