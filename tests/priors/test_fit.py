@@ -167,6 +167,19 @@ def test_the_gain_of_the_exact_denoiser(generator):
         gain(model, fit_prior(x, 1, 2), x, (1e9,))
 
 
+def test_few_steps_start_low_where_the_prior_is_good():
+    """N = 1 and 2 no higher than 0.75, or a gain of 0.6, N = 3 than 1.5, or 0.7; more by the gain alone."""
+    ratios = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4)
+    good = GainCurve(ratios, (0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 1.0), 256, "")
+    assert [start_for(good, n) for n in (1, 2)] == pytest.approx([3.2, 3.2])
+    assert start_for(good, 3) == pytest.approx(3.2 * 2**0.25)
+    better = replace(good, gains=(0.5, 0.6, 0.7, 0.75, 0.79, 0.85, 1.0))
+    assert [start_for(better, n) for n in (1, 2, 3)] == pytest.approx([0.75, 0.75, 1.5])
+    assert start_for(better, 4) == pytest.approx(better.crossing(0.92))
+    low = replace(good, gains=(0.8, 0.87, 0.92, 0.95, 1.0, 1.0, 1.0))
+    assert [start_for(low, n) for n in (1, 2, 3, 4, 9)] == pytest.approx([0.1, 0.1, 0.2, 0.4, 0.8])
+
+
 def test_starts_are_where_the_running_maximum_crosses():
     assert CURVE.crossing(0.8) == pytest.approx(1.0)
     assert CURVE.crossing(0.7) == pytest.approx(math.sqrt(0.5))

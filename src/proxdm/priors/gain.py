@@ -4,7 +4,9 @@ $$\mathrm{gain}(s) = \frac{E\,|D(x_0 + s z, s) - x_0|^2}{E\,|D_P(x_0 + s z, s) -
 
 over pictures x_0 that neither saw and fresh noise: what the network's denoiser D leaves of the error that the prior's
 leaves. At high noise it is about 1, or above: a warm start is then not only free but better. The fewer evaluations
-there are, the lower it pays to start: at a gain of 0.8, 0.8, 0.87, 0.92, 0.95 for N = 1, 2, 3, 4, 5 and more.
+there are, the lower it pays to start: at a gain of 0.8, 0.8, 0.87, 0.92, 0.95 for N = 1, 2, 3, 4, 5 and more. And there
+is only so much that one to three steps can decide: of a network that is better than its prior at all ratios they start
+no higher than 0.75, 0.75, 1.5, unless the prior is poor there, with a gain below 0.6, 0.6, 0.7.
 """
 
 from __future__ import annotations
@@ -23,6 +25,9 @@ from proxdm.schedules import Schedule, as_float64, per_sample
 
 THRESHOLDS = (0.8, 0.8, 0.87, 0.92, 0.95)
 """Gain to start at, by the number of evaluations from 1 on; the last for more."""
+
+MOST = ((0.75, 0.6), (0.75, 0.6), (1.5, 0.7))
+"""Largest start of N = 1, 2, 3, and the gain that it may be raised to where the prior is poor."""
 
 ENDS = (0.12, 0.12, 0.1, 0.08)
 """Last positive ratio, by the number of evaluations from 1 on; the last for more."""
@@ -111,7 +116,10 @@ def start_for(curve: GainCurve | None, steps: int) -> float:
             "the prior does not say where the model gains over it: give the ratio sigma / alpha to start from (start=, "
             "--start 1.5), fit it to 20 pictures or more (fit_prior), or find it, proxdm.priors.with_gain(prior, model)"
         )
-    return curve.crossing(THRESHOLDS[min(steps, len(THRESHOLDS)) - 1])
+    start = curve.crossing(THRESHOLDS[min(steps, len(THRESHOLDS)) - 1])
+    for most, poor in MOST[steps - 1 : steps]:
+        start = min(start, max(most, curve.crossing(poor)))
+    return start
 
 
 def few_step_shape(steps: int, start: float) -> tuple[float, float]:
