@@ -46,7 +46,7 @@ def main() -> None:
     model, shape, batch = config.model.build().eval(), tuple(config.model.shape), options.batch
     x, t = torch.randn(16, *shape), torch.full((16,), 0.5)
     print(f"{torch.get_num_threads()} threads of {os.cpu_count()} cores, torch {torch.__version__}, batch {batch}")
-    sizes = {"CIFAR-10, 50,000 pictures": (101, 256, 16), "CIFAR-10, 8,000": (40, 256, 16), "Gaussian": (1, 256, 16)}
+    sizes = {"CIFAR-10, 50,000 pictures": (101, 256, 16), "CIFAR-10, 8,000": (40, 256, 32), "Gaussian": (1, 256, 16)}
     priors = {name: mixture(*size, shape) for name, size in sizes.items()}
     z = torch.randn(batch, *shape)
 
