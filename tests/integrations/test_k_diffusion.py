@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.machinery
+import math
 import sys
 from dataclasses import replace
 from unittest.mock import MagicMock
@@ -91,15 +92,20 @@ def test_with_a_prior_it_is_our_sampler(k_diffusion, prior, n, kind):
     torch.testing.assert_close(found, x, rtol=1e-3, atol=1e-4)
 
 
-def test_gaussian_data_need_one_evaluation(prior):
+def test_one_evaluation_on_gaussian_data(prior):
+    """D moved along its line from ratio 2 to 0.1, the value before that of ratio 40: nearer to the data than D."""
     images = torch.randn(500, 1, 4, 4, generator=torch.Generator().manual_seed(3))
     exact = fit_prior(images, components=1)
     sigmas = torch.tensor([2.0, 0.0])
     found = sample_prox_multistep(
         lambda x, sigma: exact.denoise(x, sigma[0]), noise() * 2, sigmas, disable=True, prior=exact
     )
-    start = proxdm.priors.warm_start(exact, noise(), 2.0)
-    torch.testing.assert_close(found, exact.denoise(start, 2.0), rtol=1e-5, atol=1e-5)
+    start, h = proxdm.priors.warm_start(exact, noise(), 2.0), math.log(20)
+    denoised = exact.denoise(start, 2.0)
+    line = (1 - (1 - math.exp(-h)) / h) * (denoised - proxdm.priors.bootstrap(exact, start, 2.0, 40.0))
+    torch.testing.assert_close(found, denoised + line, rtol=1e-5, atol=1e-5)
+    data = proxdm.priors.warm_start(exact, noise(), 1e-3)
+    assert float((found - data).abs().mean()) < 0.5 * float((denoised - data).abs().mean())
 
 
 @pytest.mark.parametrize("sigmas", [[1.0], [1.0, 1.0], [1.0, 2.0, 0.0]])
