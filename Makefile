@@ -45,8 +45,11 @@ docs: $(VENV)/.installed-dev  ## The documentation site: docs/_build/index.html
 	@# Formulas without a network: MathJax in one file, where there is npm; else the pages take it from its usual place.
 	@mkdir -p docs/_static; [ -f docs/_static/mathjax.js ] || (cd $(VENV) && npm install --silent --no-save --prefix . \
 	  mathjax@3 >/dev/null 2>&1 && cp node_modules/mathjax/es5/tex-svg.js ../docs/_static/mathjax.js) || true
-	@# The live page: samplers as graphs, and the program that runs them, where there is npm.
-	@[ -f docs/_static/live/weights.bin ] || OMP_NUM_THREADS=2 $(BIN)/python docs/live.py docs/_static/live
+	@# The live page: samplers as graphs, made anew when what they are made of has changed, and the program that runs
+	@# them, where there is npm.
+	@[ -n "$$(find docs/_static/live/weights.bin -newer docs/live.py -newer src/proxdm/samplers/multistep.py \
+	  -newer src/proxdm/priors/gain.py -newer src/proxdm/priors/mixture.py -newer src/proxdm/priors/base.py \
+	  -newer src/proxdm/box/fashion-mnist.safetensors 2>/dev/null)" ] || OMP_NUM_THREADS=2 $(BIN)/python docs/live.py docs/_static/live
 	@[ -f docs/_static/live/ort.wasm.min.js ] || (cd $(VENV) && npm install --silent --no-save --prefix . \
 	  onnxruntime-web@1 >/dev/null 2>&1 && cd node_modules/onnxruntime-web/dist && cp ort.wasm.min.js \
 	  ort-wasm-simd-threaded.mjs ort-wasm-simd-threaded.wasm ../../../../docs/_static/live/) || true
