@@ -39,7 +39,7 @@ class PriorPlan:
     # Gaussians of the mixture, 1 for a single one; auto is one for 200 images at most, by held-out density.
     components: Size = "auto"
     directions: Size = "auto"  # Leading principal directions; auto leaves 5 % of the variance outside, at most 256.
-    rank: Size = "auto"  # Directions of each component; auto is half of the directions, 8 to 32; 16 where K is large.
+    rank: Size = "auto"  # Directions of each component; auto is 8 to 32, by directions, components and images.
     seed: int = 0  # Of k-means, the gain's noise, and the samples.
 
     def __post_init__(self) -> None:

@@ -167,6 +167,12 @@ def test_the_gain_of_the_exact_denoiser(generator):
         gain(model, fit_prior(x, 1, 2), x, (1e9,))
 
 
+@pytest.mark.parametrize("components, directions, rank", [(4, 64, 32), (4, 40, 16), (4, 20, 10), (30, 64, 16)])
+def test_rank_follows_from_directions_and_pictures(components, directions, rank):
+    """32 of 64 directions, but not where components have fewer than 100 pictures."""
+    assert fit_prior(clustered(d=80), components, directions).rank == rank
+
+
 def test_few_steps_start_low_where_the_prior_is_good():
     """N = 1 and 2 no higher than 0.75, or a gain of 0.6, N = 3 than 1.5, or 0.7; more by the gain alone."""
     ratios = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4)

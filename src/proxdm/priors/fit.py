@@ -8,8 +8,8 @@ k-means on the first 64 coefficients, then mean and covariance of every cluster.
 - K, the components: one for 200 pictures, so that a component copies none of them, at most 200, and at most as many
   as keep the file below 5 MB; of that number, its half, fifth, and 1 the largest that gives pictures held out a
   density at ratio 1/2 within 0.02 nats a direction of the best;
-- r, the rank of a component: half of the directions, at least 8 and at most 32; 16 where K of rank 32 would not fit
-  into the file, or have fewer than 100 pictures each.
+- r, the rank of a component: half of the directions, but 8 to 16; 32 of 64 directions or more, where K components of
+  that rank fit into the file and have 100 pictures each.
 
 Pictures of known classes share the K components by their numbers, at least one a class, and each is fitted by itself.
 """

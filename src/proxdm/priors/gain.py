@@ -5,8 +5,8 @@ $$\mathrm{gain}(s) = \frac{E\,|D(x_0 + s z, s) - x_0|^2}{E\,|D_P(x_0 + s z, s) -
 over pictures x_0 that neither saw and fresh noise: what the network's denoiser D leaves of the error that the prior's
 leaves. At high noise it is about 1, or above: a warm start is then not only free but better. The fewer evaluations
 there are, the lower it pays to start: at a gain of 0.8, 0.8, 0.87, 0.92, 0.95 for N = 1, 2, 3, 4, 5 and more. And there
-is only so much that one to three steps can decide: of a network that is better than its prior at all ratios they start
-no higher than 0.75, 0.75, 1.5, unless the prior is poor there, with a gain below 0.6, 0.6, 0.7.
+is only so much that one to three steps can decide: they start no higher than 0.75, 0.75, 1.5, unless the prior is poor
+there, with a gain below 0.6, 0.6, 0.7; then where the gain is that.
 """
 
 from __future__ import annotations
