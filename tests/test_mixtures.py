@@ -245,7 +245,7 @@ def test_wrong_mixtures(arguments, error, message):
         GaussianMixture(*arguments)
 
 
-@pytest.mark.parametrize("name", ["log_prob", "score", "denoise"])
+@pytest.mark.parametrize("name", ["log_prob", "score", "denoise", "prox"])
 @pytest.mark.parametrize(
     "x, t, error, message",
     [
@@ -264,7 +264,7 @@ def test_wrong_mixtures(arguments, error, message):
 )
 def test_wrong_points_and_times(name, x, t, error, message):
     with pytest.raises(error, match=message):
-        getattr(mixture(), name)(x, t)
+        getattr(mixture(), name)(x, t, *([1.0] if name == "prox" else []))
 
 
 @pytest.mark.parametrize("name", ["log_prob", "score"])

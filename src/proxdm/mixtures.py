@@ -26,6 +26,7 @@ from torch import Tensor
 
 from proxdm._modes import inputs
 from proxdm._modes.atoms import TINY, Atoms, component_variances, log_joint, make_atoms
+from proxdm._modes.climb import Options
 from proxdm._modes.inputs import Array, Query
 from proxdm._modes.solve import Modes, find_modes, nearest
 from proxdm.schedules import VPSDE, Schedule, Time, as_float64
@@ -181,8 +182,7 @@ class GaussianMixture:
         query = self._query(x, t)
         masses = self._point_masses(query, "denoise")
         out = self._piecewise(query, self._denoised)
-        if bool(masses.any()):
-            out = torch.where(masses[:, None], nearest(self._atoms, query.x), out)
+        out[masses] = nearest(self._atoms, query.x[masses])
         return (out + self._atoms.centre).reshape(x.shape).to(device=x.device, dtype=x.dtype)
 
     def prox(self, x: Tensor, t: Time, lam: Time) -> Tensor:
@@ -302,22 +302,17 @@ class GaussianMixture:
     ) -> tuple[Tensor, Modes, Query, Tensor]:
         """Return u, float64 `(B, n)`, how it was found, the query and lam `(B,)`."""
         query = self._query(x, t)
-        flat = as_float64(x).reshape(query.x.shape)
         weight = inputs.checked_lam(lam, len(x), self.device)
         masses = self._point_masses(query, "the prox")
         found = Modes.empty(query.x)
         found.converged[:] = True
         found.unimodal[:] = weight == 0
-        u = flat.clone()
-        if bool(masses.any()):
-            rows = torch.nonzero(masses)[:, 0]
-            u[rows] = nearest(self._atoms, query.x[rows]) + self._atoms.centre
+        u = as_float64(x).reshape(query.x.shape).clone()
+        u[masses] = nearest(self._atoms, query.x[masses]) + self._atoms.centre
         rows = torch.nonzero(~masses & (weight > 0))[:, 0]
-        if len(rows):
-            part = query[rows]
-            strength = (weight[rows] / part.signal.square()).clamp(min=TINY)
-            local = mode == "local"
-            modes = find_modes(self._atoms, part.x, part.noise, strength, local=local, max_iterations=max_iterations)
-            found.put(rows, modes)
-            u[rows] = part.signal[:, None] * (modes.z + self._atoms.centre)
+        part = query[rows]
+        strength = (weight[rows] / part.signal.square()).clamp(min=TINY)
+        modes = find_modes(self._atoms, part.x, part.noise, strength, Options(mode == "local", max_iterations))
+        found.put(rows, modes)
+        u[rows] = part.signal[:, None] * (modes.z + self._atoms.centre)
         return u, found, query, weight

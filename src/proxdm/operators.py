@@ -163,7 +163,7 @@ def of_classes(model: Model, labels: Tensor | int | None, guidance: float = 1.0)
         if guidance != 1:
             raise ValueError(f"guidance = {guidance:g} is asked for, but the model knows no classes")
         return model
-    known = labels.to(model.device) if isinstance(labels, Tensor) else torch.tensor(labels, device=model.device)
+    known = torch.as_tensor(labels, device=model.device)
     none = torch.tensor(len(getattr(model, "classes", ())), device=model.device)
 
     def told(operator: Callable[..., Tensor]) -> Callable[..., Tensor]:

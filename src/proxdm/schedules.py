@@ -308,7 +308,7 @@ class Cosine(VariancePreserving):
 
     def __post_init__(self) -> None:
         """Reject a ratio that is not reached."""
-        _check_positive("max_ratio", self.max_ratio)
+        check_positive("max_ratio", self.max_ratio)
 
     @property
     def _end(self) -> float:
@@ -357,7 +357,7 @@ class VE(Schedule):
 
     def __post_init__(self) -> None:
         """Reject a deviation that is not one."""
-        _check_positive("sigma_max", self.sigma_max)
+        check_positive("sigma_max", self.sigma_max)
 
     def alpha(self, t: Time) -> Tensor:
         """Return 1."""
@@ -395,25 +395,7 @@ class ScheduleError(ProxdmError, ValueError):
     """A sampler was given a schedule that it is not defined on."""
 
 
-def variance_preserving(schedule: Schedule, what: str) -> VariancePreserving:
-    """Return the schedule, which `what` needs to be variance-preserving (ScheduleError)."""
-    if not isinstance(schedule, VariancePreserving):
-        names = ", ".join(name for name, kind in SCHEDULES.items() if issubclass(kind, VariancePreserving))
-        raise ScheduleError(
-            f"{what} is defined for variance-preserving schedules ({names}), and this is {schedule}; take ddim "
-            "or another sampler of the probability flow"
-        )
-    return schedule
-
-
-def log_ratio_step(schedule: Schedule, t: Time, s: Time) -> Tensor | float:
-    """Return `h = log(ratio(t) / ratio(s))`, the length of a step from t to s in half log-SNR; infinite at s = 0."""
-    late, early = schedule.ratio(t), schedule.ratio(s)
-    if isinstance(late, float) and isinstance(early, float):  # of a graph, whose times are constants
-        return math.log(late / early) if early else math.inf
-    return torch.log(late / early)
-
-
-def _check_positive(name: str, value: float) -> None:
+def check_positive(name: str, value: float) -> None:
+    """Raise a ValueError unless a parameter is positive and finite."""
     if not 0 < value < math.inf:
         raise ValueError(f"{name} = {value} must be positive and finite")

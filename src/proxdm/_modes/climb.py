@@ -10,13 +10,12 @@ one may hide beside it, and it is looked for (:func:`best_of`).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from proxdm._modes.atoms import PerRow
-from proxdm._modes.problems import Evaluation, Problem
+from proxdm._modes.problems import Evaluation, Implicit, Problem
 
 SADDLE = 1e-6
 """An eigenvalue of M above 1 by more than this makes a stationary point a saddle point."""
@@ -61,14 +60,6 @@ class Climb(PerRow):
     length: Tensor  # Local scale there, `(f,)`
 
 
-class _Newton(NamedTuple):
-    """Newton's (or |Newton's|) step, the largest eigenvalue of M and its eigenvector where they are known."""
-
-    step: Tensor
-    softness: Tensor
-    direction: Tensor
-
-
 def climb(problem: Problem, y: Tensor, max_iterations: int) -> Climb:
     """Climb from y `(f, n)` to a mode each."""
     index, best, fallback, here = arange(y), y.new_full((len(y),), torch.inf), y, y
@@ -79,18 +70,18 @@ def climb(problem: Problem, y: Tensor, max_iterations: int) -> Climb:
         ev = problem.evaluate(y)
         # A fall-back is always taken, also if rounding makes it look worse: no row refuses twice in a row.
         ok = refused | (ev.value <= best + ROUNDING * (1 + best.abs()))
-        newton = newton_step(ev)
-        shift, move = ev.step.square().sum(1).sqrt(), newton.step.square().sum(1).sqrt()
+        newton, softness, direction = newton_step(ev)
+        shift, move = ev.step.square().sum(1).sqrt(), newton.square().sum(1).sqrt()
         # The error after the step is about move^2 / (length * e), e the least eigenvalue of I - M, e <= shift / move.
         settled = (move**3 <= 1e-13 * ev.length**2 * shift) | (shift <= ev.floor)
-        saddle = newton.softness > 1 + SADDLE
+        saddle = softness > 1 + SADDLE
         finished = ok & settled & ~saddle & live
         push = ok & saddle & (shift <= NEAR * ev.length)
         # Newton's model is no longer true farther away than this.
         limit = torch.maximum(shift, ev.length) / move.clamp(min=1e-300)
         # Off a saddle point along its eigenvector: short enough that the quartic term does not undo the gain.
-        leap = (newton.softness - 1).clamp(min=0).sqrt().clamp(max=0.3) * ev.length
-        step = torch.where(push[:, None], newton.direction * leap[:, None], newton.step * limit.clamp(max=1.0)[:, None])
+        leap = (softness - 1).clamp(min=0).sqrt().clamp(max=0.3) * ev.length
+        step = torch.where(push[:, None], direction * leap[:, None], newton * limit.clamp(max=1.0)[:, None])
         here = torch.where(ok[:, None], y, here)
         y, fallback = torch.where(ok[:, None], y + step, fallback), torch.where(ok[:, None], y + ev.step, fallback)
         best, refused = torch.where(ok, ev.value, best), ~ok
@@ -98,7 +89,7 @@ def climb(problem: Problem, y: Tensor, max_iterations: int) -> Climb:
             continue
         done = live if iteration == max_iterations else finished
         last, spent = torch.where(finished[:, None], y, here), torch.full_like(index, iteration)
-        ends.append(Climb(last, best, spent, finished, newton.softness, newton.direction, ev.length)[done])
+        ends.append(Climb(last, best, spent, finished, softness, direction, ev.length)[done])
         places.append(index[done])
         live = live & ~done
         left = int(live.sum())
@@ -173,21 +164,23 @@ def arange(x: Tensor) -> Tensor:
 
 
 def parts(x: Tensor, size: int) -> tuple[Tensor, ...]:
-    """Return x cut along the first dimension into parts of a size (at least 1); one part where x is empty."""
-    return torch.split(x, max(1, size))
+    """Return x cut along the first dimension into parts of a size (at least 1); none where x is empty."""
+    return torch.split(x, max(1, size)) if len(x) else ()
 
 
-def newton_step(ev: Evaluation) -> _Newton:
-    """Return `|I - M|^{-1} step` and the largest eigenvalue of M with its eigenvector."""
-    if ev.matrix is None:
-        return _newton_iterative(ev)
+def newton_step(ev: Evaluation) -> tuple[Tensor, Tensor, Tensor]:
+    """Return `|I - M|^{-1} step`, and the largest eigenvalue of M with its eigenvector where they are known."""
+    if isinstance(ev.curvature, Implicit):
+        return _newton_iterative(ev, ev.curvature)
     n = ev.step.shape[1]
     if n == 1:
-        softness = ev.matrix[:, 0, 0]
-        return _Newton(ev.step / _gap(softness)[:, None], softness, torch.ones_like(ev.step))
+        softness = ev.curvature[:, 0, 0]
+        return ev.step / _gap(softness)[:, None], softness, torch.ones_like(ev.step)
     if n == 2:
-        return _newton_plane(ev.matrix, ev.step)
-    return _newton_dense(ev.matrix, ev.step)
+        return _newton_plane(ev.curvature, ev.step)
+    values, vectors = torch.linalg.eigh(ev.curvature)
+    along = (vectors.mT @ ev.step[:, :, None]) / _gap(values)[:, :, None]
+    return (vectors @ along)[:, :, 0], values[:, -1], vectors[:, :, -1]
 
 
 def _gap(eigenvalue: Tensor) -> Tensor:
@@ -195,7 +188,7 @@ def _gap(eigenvalue: Tensor) -> Tensor:
     return (1 - eigenvalue).abs().clamp(min=1e-12)
 
 
-def _newton_plane(matrix: Tensor, step: Tensor) -> _Newton:
+def _newton_plane(matrix: Tensor, step: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Newton's step in two dimensions, from the eigenvalues in closed form."""
     a, b, d = matrix[:, 0, 0], matrix[:, 0, 1], matrix[:, 1, 1]
     half = (a - d) / 2
@@ -211,17 +204,10 @@ def _newton_plane(matrix: Tensor, step: Tensor) -> _Newton:
     along, across = p * step[:, 0] + q * step[:, 1], p * step[:, 1] - q * step[:, 0]
     along, across = along / _gap(high), across / _gap(low)
     out = torch.stack([p * along - q * across, q * along + p * across], dim=1)
-    return _Newton(out, high, torch.stack([p, q], dim=1))
+    return out, high, torch.stack([p, q], dim=1)
 
 
-def _newton_dense(matrix: Tensor, step: Tensor) -> _Newton:
-    """Newton's step from all eigenvalues, where a matrix of moderate size is at hand."""
-    values, vectors = torch.linalg.eigh(matrix)
-    parts = (vectors.mT @ step[:, :, None]) / _gap(values)[:, :, None]
-    return _Newton((vectors @ parts)[:, :, 0], values[:, -1], vectors[:, :, -1])
-
-
-def _newton_iterative(ev: Evaluation) -> _Newton:
+def _newton_iterative(ev: Evaluation, m: Implicit) -> tuple[Tensor, Tensor, Tensor]:
     """Newton's step by conjugate gradients, the mean shift where the curvature is negative."""
     x, r = torch.zeros_like(ev.step), ev.step.clone()
     p, rr = r.clone(), r.square().sum(1)
@@ -229,7 +215,7 @@ def _newton_iterative(ev: Evaluation) -> _Newton:
     target = rr * (1e-2 * rr / ev.length.square()).clamp(1e-24, 1e-4)
     going = torch.ones_like(rr, dtype=torch.bool)
     for _ in range(CG_ITERATIONS):
-        hp = p - ev.apply(p)
+        hp = p - m.apply(p)
         curvature = (p * hp).sum(1)
         going = going & (curvature > 1e-12 * p.square().sum(1)) & (rr > target)
         if not bool(going.any()):
@@ -240,20 +226,19 @@ def _newton_iterative(ev: Evaluation) -> _Newton:
         beta = torch.where(going, new / rr, 0.0)
         p, rr = r + beta[:, None] * p, torch.where(going, new, rr)
     # The trace bounds the eigenvalues; only where it leaves room for a saddle point near the end they are looked at.
-    near = (ev.step.square().sum(1).sqrt() <= NEAR * ev.length) & (ev.trace > SMALL_TRACE)
-    softness, direction = _power_iteration(ev) if bool(near.any()) else (ev.trace.clamp(max=1.0), torch.zeros_like(x))
+    near = (ev.step.square().sum(1).sqrt() <= NEAR * ev.length) & (m.trace > SMALL_TRACE)
+    softness, direction = _power_iteration(m, x) if bool(near.any()) else (m.trace.clamp(max=1.0), torch.zeros_like(x))
     unmoved = x.square().sum(1) == 0
-    return _Newton(torch.where(unmoved[:, None], ev.step, x), softness, direction)
+    return torch.where(unmoved[:, None], ev.step, x), softness, direction
 
 
-def _power_iteration(ev: Evaluation) -> tuple[Tensor, Tensor]:
-    """Return an estimate, from below, of the largest eigenvalue of M and its eigenvector."""
-    n = ev.step.shape[1]
-    start = torch.cos(torch.arange(n, device=ev.step.device, dtype=ev.step.dtype) ** 2)
-    p = (start / start.norm()).expand_as(ev.step)
-    value = ev.length.new_zeros(len(p))
+def _power_iteration(m: Implicit, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Return an estimate, from below, of the largest eigenvalue of M and its eigenvector, of the shape of `like`."""
+    start = torch.cos(torch.arange(like.shape[1], device=like.device, dtype=like.dtype) ** 2)
+    p = (start / start.norm()).expand_as(like)
+    value = torch.zeros_like(m.trace)
     for iteration in range(POWER_ITERATIONS):
-        q = ev.apply(p)
+        q = m.apply(p)
         value, norm = (p * q).sum(1), q.square().sum(1).sqrt()[:, None]
         p = torch.where(norm > 1e-100, q / norm, p)
         # After a few iterations the estimate is right within a factor of two (n^(1/(2 k)) of the start's share).

@@ -19,10 +19,17 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from proxdm._modes.atoms import EPS, TINY, Atoms, PerRow, log_joint
+from proxdm._modes.atoms import EPS, Atoms, PerRow, log_joint
 
 DENSE_DIM = 16
 """Up to this dimension the matrix M is formed; above, Newton's equation is solved by conjugate gradients."""
+
+
+class Implicit(NamedTuple):
+    """The matrix M where it is not formed."""
+
+    trace: Tensor  # Which bounds its eigenvalues, `(f,)`
+    apply: Callable[[Tensor], Tensor]  # `p -> M p` for p `(f, n)`
 
 
 class Evaluation(NamedTuple):
@@ -32,9 +39,7 @@ class Evaluation(NamedTuple):
     step: Tensor  # Mean shift (EM) step, `(f, n)`
     length: Tensor  # Local scale sqrt(1 / D), `(f,)`
     floor: Tensor  # Size of the rounding error of `step`, `(f,)`
-    matrix: Tensor | None  # M, `(f, n, n)`, or None in high dimension
-    trace: Tensor  # The trace of M, which bounds its eigenvalues, `(f,)`
-    apply: Callable[[Tensor], Tensor]  # `p -> M p` for p `(f, n)`
+    curvature: Tensor | Implicit  # M, `(f, n, n)`; in high dimension implicit
 
 
 class Problem(PerRow, ABC):
@@ -54,12 +59,6 @@ class SharedProblem(Problem):
     inverse: Tensor  # `1 / V`, `(f, 1)`
     precision: Tensor  # `1 / T = Lambda / (V (V + Lambda))`, `(f,)`
 
-    @classmethod
-    def make(cls, atoms: Atoms, x: Tensor, v: Tensor, lam: Tensor) -> SharedProblem:
-        """Return the problem of points X `(f, n)`, V `(f, 1)` and Lambda `(f,)`."""
-        scale = v + lam[:, None]
-        return cls(atoms, x / scale, 1 / v, (lam[:, None] / (v * scale))[:, 0].clamp(min=TINY))
-
     def evaluate(self, y: Tensor) -> Evaluation:
         """Evaluate at y, `(f, n)`, points of the hull."""
         atoms, n = self.atoms, self.atoms.dim
@@ -68,32 +67,29 @@ class SharedProblem(Problem):
         logits = torch.cat([pulled, -self.inverse, torch.ones_like(self.inverse)], dim=1) @ atoms.dual
         top = logits.amax(1, keepdim=True)
         weights = logits.sub_(top).exp_()
-        matrix: Tensor | None = None
+        curvature: Tensor | Implicit
         if n <= DENSE_DIM:
             sums = weights @ atoms.moments
             total = sums[:, :1]
             mean = sums[:, 1 : n + 1] / total
             second = (sums[:, n + 1 :] / total).view(-1, n, n)
-            matrix = (second - mean[:, :, None] * mean[:, None, :]) * self.precision[:, None, None]
-            trace = matrix.diagonal(dim1=1, dim2=2).sum(1)
+            curvature = (second - mean[:, :, None] * mean[:, None, :]) * self.precision[:, None, None]
         else:
             total = weights.sum(1, keepdim=True)
             mean = (weights @ atoms.points) / total
             spread = 2 * (weights @ atoms.half_squares) / total[:, 0] - mean.square().sum(1)
-            trace = spread * self.precision
 
-        def apply(p: Tensor) -> Tensor:
-            if matrix is not None:
-                return (matrix @ p[:, :, None])[:, :, 0]
-            along = weights * (p @ atoms.points.T - (mean * p).sum(1, keepdim=True)) / total
-            return (along @ atoms.points) * self.precision[:, None]
+            def apply(p: Tensor) -> Tensor:
+                along = weights * (p @ atoms.points.T - (mean * p).sum(1, keepdim=True)) / total
+                return (along @ atoms.points) * self.precision[:, None]
 
+            curvature = Implicit(spread * self.precision, apply)
         value = y.square().sum(1) * self.precision / 2 - top[:, 0] - total[:, 0].log()
         length = self.precision.rsqrt()
         radius = atoms.radius
         noise = EPS * radius * (pulled.square().sum(1).sqrt() + radius * self.inverse[:, 0])
         floor = 8 * (EPS * radius + noise * length.clamp(max=radius))
-        return Evaluation(value, mean - y, length, floor, matrix, trace, apply)
+        return Evaluation(value, mean - y, length, floor, curvature)
 
 
 @dataclass(frozen=True)
@@ -122,23 +118,24 @@ class GatheredProblem(Problem):
         share = (logits + value[:, None]).exp()
         weighted = share * self.precision
         # With one precision for all the responsibilities sum to 1; the sum keeps one formula for both cases.
-        curvature = weighted.sum(1)
-        step = (weighted[:, None] @ difference)[:, 0] / curvature[:, None]
+        scale = weighted.sum(1)
+        step = (weighted[:, None] @ difference)[:, 0] / scale[:, None]
         # M = sum r_i p_i^2 d_i d_i^T / D - D step step^T, with d_i = c_i - y and D = sum r_i p_i.
-        second = weighted / curvature[:, None] * self.precision
-        matrix: Tensor | None = None
+        second = weighted / scale[:, None] * self.precision
+        curvature: Tensor | Implicit
         if y.shape[1] <= DENSE_DIM:
-            matrix = (second[:, :, None] * difference).mT @ difference
-            matrix = matrix - curvature[:, None, None] * step[:, :, None] * step[:, None, :]
+            outer = scale[:, None, None] * step[:, :, None] * step[:, None, :]
+            curvature = (second[:, :, None] * difference).mT @ difference - outer
+        else:
 
-        def apply(p: Tensor) -> Tensor:
-            along = (difference @ p[:, :, None])[:, :, 0] * second
-            return (along[:, None] @ difference)[:, 0] - (curvature * (step * p).sum(1))[:, None] * step
+            def apply(p: Tensor) -> Tensor:
+                along = (difference @ p[:, :, None])[:, :, 0] * second
+                return (along[:, None] @ difference)[:, 0] - (scale * (step * p).sum(1))[:, None] * step
 
-        trace = (second * squares).sum(1) - curvature * step.square().sum(1)
-        length = curvature.rsqrt()
+            curvature = Implicit((second * squares).sum(1) - scale * step.square().sum(1), apply)
+        length = scale.rsqrt()
         floor = 16 * EPS * (y.square().sum(1).sqrt() + length)
-        return Evaluation(value, step, length, floor, matrix, trace, apply)
+        return Evaluation(value, step, length, floor, curvature)
 
 
 @dataclass(frozen=True)
@@ -160,15 +157,14 @@ class FullProblem(Problem):
         value = away.square().sum(1) / (2 * self.lam) - top - offset[:, 0]
         weighted = share / self.v
         total = weighted.sum(1)
-        curvature = 1 / self.lam + total
+        scale = (1 / self.lam + total)[:, None]
         pull = weighted @ points - y * total[:, None]
-        step = (pull - away / self.lam[:, None]) / curvature[:, None]
-        second = weighted / self.v / curvature[:, None]
+        step = (pull - away / self.lam[:, None]) / scale
+        second = weighted / self.v / scale
         amount = second.sum(1, keepdim=True)
         toward = second @ points
-        scale = curvature[:, None]
         squares = 2 * (second @ atoms.half_squares) - 2 * (toward * y).sum(1) + amount[:, 0] * y.square().sum(1)
-        trace = squares - pull.square().sum(1) / curvature
+        trace = squares - pull.square().sum(1) / scale[:, 0]
 
         def apply(p: Tensor) -> Tensor:
             # sum a_i d_i (d_i . p) with d_i = mu_i - z and a = second, less pull (pull . p) / D
@@ -176,9 +172,8 @@ class FullProblem(Problem):
             out = along @ points - y * along.sum(1, keepdim=True)
             return out - pull * ((pull * p).sum(1, keepdim=True) / scale)
 
-        length = curvature.rsqrt()
         floor = 16 * EPS * (y.square().sum(1).sqrt() + atoms.radius)
-        return Evaluation(value, step, length, floor, None, trace, apply)
+        return Evaluation(value, step, scale[:, 0].rsqrt(), floor, Implicit(trace, apply))
 
 
 def gather(

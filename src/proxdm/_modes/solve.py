@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from proxdm._modes import starts
-from proxdm._modes.atoms import Atoms, PerRow, component_variances, log_joint, log_weights_at
+from proxdm._modes.atoms import TINY, Atoms, PerRow, component_variances, log_joint, log_weights_at
 from proxdm._modes.climb import Options, arange, best_of, merged, parts
 from proxdm._modes.problems import DENSE_DIM, FullProblem, GatheredProblem, SharedProblem, gather
 
@@ -38,13 +38,14 @@ class Rows(PerRow):
     v: Tensor
     lam: Tensor
 
-    def between(self, atoms: Tensor, v: Tensor) -> Tensor:
-        """Return `(v X + Lambda a) / (v + Lambda)` for a `(b, n)` or `(b, S, n)`, v `(b, 1)` or `(b, S)`."""
-        if atoms.ndim == 2:
-            lam = self.lam[:, None]
-            return (v * self.x + lam * atoms) / (v + lam)
-        lam, v = self.lam[:, None, None], v[:, :, None]
-        return (v * self.x[:, None] + lam * atoms) / (v + lam)
+    def between(self, y: Tensor, v: Tensor) -> Tensor:
+        """Return `(v X + Lambda y) / (v + Lambda)` for y `(b, n)`, v `(b, 1)`."""
+        lam = self.lam[:, None]
+        return (v * self.x + lam * y) / (v + lam)
+
+    def centres(self, atoms: Atoms, index: Tensor) -> Tensor:
+        """Return the centre c_i of a component i of every row `(b,)`."""
+        return self.between(atoms.points[index], self.v if atoms.equal else self.v.gather(1, index[:, None]))
 
 
 @dataclass(frozen=True)
@@ -68,10 +69,9 @@ class Modes(PerRow):
             value[rows] = getattr(other, name)
 
 
-def find_modes(atoms: Atoms, x: Tensor, noise: Tensor, lam: Tensor, *, local: bool, max_iterations: int) -> Modes:
+def find_modes(atoms: Atoms, x: Tensor, noise: Tensor, lam: Tensor, options: Options) -> Modes:
     """Return the modes of `sum_i w_i N(z; mu_i, V_i I) N(z; X, Lambda I)`."""
     out = Modes.empty(x)
-    options = Options(local, max_iterations)
     for chunk in parts(arange(x), BUDGET // max(atoms.count, SHARED_ATOMS)):
         rows = Rows(x[chunk], component_variances(atoms, noise[chunk]), lam[chunk])
         _solve_chunk(atoms, rows, options, out, chunk)
@@ -107,11 +107,9 @@ def _solve_chunk(atoms: Atoms, rows: Rows, options: Options, out: Modes, at: Ten
         level = torch.minimum(level, reached)
     active = (log_weights > level[:, None] - PRUNED - log(atoms.count)).sum(1)
     heavy = active * active.clamp(max=atoms.dim) > GATHERED_SIZE
-    if bool((heavy & exact).any()):
-        chosen = heavy & exact
+    if bool((chosen := heavy & exact).any()):
         out.put(at[chosen], _solve_shared(atoms, rows[chosen], options))
-    if bool((heavy & ~exact).any()):
-        chosen = heavy & ~exact
+    if bool((chosen := heavy & ~exact).any()):
         start = first if first is not None else _first_step(atoms, rows, log_weights)[0]
         out.put(at[chosen], _solve_full(atoms, rows[chosen], log_weights[chosen], start[chosen], options))
     done, size = heavy, 1
@@ -119,7 +117,7 @@ def _solve_chunk(atoms: Atoms, rows: Rows, options: Options, out: Modes, at: Ten
         fits = torch.nonzero((active <= size) & ~done)[:, 0]
         done = done | (active <= size)
         count = min(size, atoms.count)
-        for part in parts(fits, BUDGET // (count * atoms.dim)) if len(fits) else ():
+        for part in parts(fits, BUDGET // (count * atoms.dim)):
             index = log_weights[part].topk(count, dim=1).indices
             start_of = None if first is None else first[part]
             out.put(at[part], _solve_gathered(atoms, rows[part], index, start_of, options))
@@ -158,7 +156,8 @@ def _first_step(atoms: Atoms, rows: Rows, log_weights: Tensor) -> tuple[Tensor, 
 
 def _solve_shared(atoms: Atoms, rows: Rows, options: Options) -> Modes:
     """Solve rows with equal variances from products with all atoms."""
-    problem = SharedProblem.make(atoms, rows.x, rows.v, rows.lam)
+    lam, scale = rows.lam[:, None], rows.v + rows.lam[:, None]
+    problem = SharedProblem(atoms, rows.x / scale, 1 / rows.v, (lam / (rows.v * scale))[:, 0].clamp(min=TINY))
     batch = BUDGET // (atoms.count if atoms.dim <= DENSE_DIM else atoms.count + atoms.dim)
     # Cov is at most R^2, so the density is log-concave where R^2 < T.
     unimodal = problem.precision * atoms.radius**2 < 1
@@ -166,30 +165,19 @@ def _solve_shared(atoms: Atoms, rows: Rows, options: Options) -> Modes:
     if options.local:
         y = torch.softmax(log_joint(atoms, rows.x, rows.v)[0], dim=1) @ atoms.points
     elif not bool(unimodal.all()):
-        found = [(row[unimodal], y[unimodal])]
-        for t, group in _groups(problem.precision, ~unimodal):
-            among, start = _shared_starts(atoms, problem, rows, t, group, batch)
+        found, several = [(row[unimodal], y[unimodal])], row[~unimodal]
+        values, inverse = torch.unique(problem.precision[several], return_inverse=True)
+        for number, value in enumerate(values.tolist()):
+            group = several[inverse == number]
+            among, start = _shared_starts(atoms, problem[group], rows[group], 1 / value, batch)
             found.append((group[among], start))
         row, y = torch.cat([f[0] for f in found]), torch.cat([f[1] for f in found])
     y, iterations, converged = best_of(problem, row, y, unimodal, batch, options)
     return Modes(rows.between(y, rows.v), iterations, converged, unimodal)
 
 
-def _groups(precision: Tensor, wanted: Tensor) -> list[tuple[float, Tensor]]:
-    """Return `(T, rows)` for every distinct T among the wanted rows."""
-    rows = torch.nonzero(wanted)[:, 0]
-    values, inverse = torch.unique(precision[rows], return_inverse=True)
-    order = torch.argsort(inverse, stable=True)
-    groups = torch.split(rows[order], torch.bincount(inverse).tolist())
-    return [(1 / value, group) for value, group in zip(values.tolist(), groups, strict=True)]
-
-
-def _shared_starts(
-    atoms: Atoms, problem: SharedProblem, rows: Rows, t: float, group: Tensor, batch: int
-) -> tuple[Tensor, Tensor]:
-    """Return starts for rows of one T: their numbers within the group, and points."""
-    if len(group) < len(rows.x):
-        rows, problem = rows[group], problem[group]
+def _shared_starts(atoms: Atoms, problem: SharedProblem, rows: Rows, t: float, batch: int) -> tuple[Tensor, Tensor]:
+    """Return starts for rows of one T: their numbers among them, and points."""
     weights = log_weights_at(atoms, rows.x, rows.v + rows.lam[:, None], rows.v)
     if (counts := starts.grid_counts(atoms, t**0.5)) is not None:
         return starts.grid_starts(atoms, weights, t, counts)
@@ -206,8 +194,7 @@ def _shared_starts(
 def _solve_gathered(atoms: Atoms, rows: Rows, index: Tensor, first: Tensor | None, options: Options) -> Modes:
     """Solve rows from the components that matter to each."""
     problem, basis, here = gather(atoms, rows.x, rows.v, rows.lam, index)
-    v0 = rows.v if atoms.equal else rows.v.gather(1, index[:, :1])
-    reference = rows.between(atoms.points[index[:, 0]], v0)
+    reference = rows.centres(atoms, index[:, 0])
     unimodal = _proved_unimodal(problem)
     row, several = arange(rows.x), torch.nonzero(~unimodal)[:, 0]
     if first is not None:
@@ -217,7 +204,7 @@ def _solve_gathered(atoms: Atoms, rows: Rows, index: Tensor, first: Tensor | Non
     else:
         y = torch.where(unimodal[:, None], 0.0, here)
         size = index.shape[1] * min(index.shape[1], starts.CANDIDATES)
-        for part in parts(several, BUDGET // size) if len(several) else ():
+        for part in parts(several, BUDGET // size):
             among, start = starts.gathered_starts(problem[part])
             row, y = torch.cat([row, part[among]]), torch.cat([y, start])
     batch = BUDGET // (index.shape[1] * y.shape[1])
@@ -229,8 +216,6 @@ def _solve_gathered(atoms: Atoms, rows: Rows, index: Tensor, first: Tensor | Non
 def _proved_unimodal(problem: GatheredProblem) -> Tensor:
     """Whether the centres lie in a ball of radius below sqrt(s): then no covariance outweighs the kernel."""
     centres = problem.centres
-    if centres.shape[1] == 1:
-        return torch.ones(len(centres), dtype=torch.bool, device=centres.device)
     if problem.precision.shape[1] > 1:
         return torch.zeros(len(centres), dtype=torch.bool, device=centres.device)
     middle = (centres.amax(1, keepdim=True) + centres.amin(1, keepdim=True)) / 2
@@ -244,8 +229,7 @@ def _solve_full(atoms: Atoms, rows: Rows, log_weights: Tensor, first: Tensor, op
     row, y = arange(rows.x), first
     if not options.local:
         index = log_weights.topk(min(starts.HEAVY_STARTS, atoms.count), dim=1).indices
-        v = rows.v.expand(-1, index.shape[1]) if atoms.equal else rows.v.gather(1, index)
-        peaks = rows.between(atoms.points[index], v)
+        peaks = torch.stack([rows.centres(atoms, column) for column in index.T], dim=1)
         row, y = merged(problem, torch.cat([peaks, first[:, None]], dim=1), batch)
     unimodal = torch.zeros(len(first), dtype=torch.bool, device=first.device)
     return Modes(*best_of(problem, row, y, unimodal, batch, options), unimodal)

@@ -39,8 +39,8 @@ def grid_counts(atoms: Atoms, length: float) -> list[int] | None:
     """Return the points per axis of the grid for a local length, or None where a grid would be too large."""
     if atoms.dim not in GRID_LIMIT:
         return None
-    counts = [int(side) + 2 for side in (2 * atoms.half_extent / (GRID_SPACING * length)).tolist()]
-    counts = [1 if side == 0 else count for side, count in zip(atoms.half_extent.tolist(), counts, strict=True)]
+    spacing = GRID_SPACING * length
+    counts = [int(2 * half / spacing) + 2 if half > 0 else 1 for half in atoms.half_extent.tolist()]
     return counts if max(counts) <= GRID_LIMIT[atoms.dim] else None
 
 

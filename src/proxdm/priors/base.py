@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
+from itertools import accumulate
 from typing import Any, Self
 
 import torch
@@ -55,15 +57,12 @@ class GainCurve:
 
     def crossing(self, level: float) -> float:
         """Return the ratio below which the gain is under `level`, by the running maximum; at most the last ratio."""
-        top, before = 0.0, (self.ratios[0], 0.0)
-        for s, value in zip(self.ratios, self.gains, strict=True):
-            top = max(top, value)
-            if top >= level:
-                (s_0, g_0), width = before, top - before[1]
-                part = (level - g_0) / width if s > s_0 and width > 0 else 1.0
-                return s_0 * math.exp(part * math.log(s / s_0))
-            before = (s, top)
-        return self.ratios[-1]
+        tops = list(accumulate(self.gains, max))
+        i = bisect_left(tops, level)
+        if i in (0, len(tops)):
+            return self.ratios[min(i, len(tops) - 1)]
+        part = (level - tops[i - 1]) / (tops[i] - tops[i - 1])
+        return self.ratios[i - 1] * math.exp(part * math.log(self.ratios[i] / self.ratios[i - 1]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -227,21 +226,12 @@ class DenoiserPrior(Prior):
         """Return the flow; downwards in `steps` steps, upwards, where the way is short, in 2 of Heun."""
         return integrate(self.denoise, x, start, end, self.steps if end < start else 2)
 
-    def to(self, device: torch.device | str) -> Self:
-        """Return the prior itself: its model is where it is."""
-        return self
-
 
 def describe(prior: Prior) -> dict[str, Any]:
     """Return what is said of a prior in results: its kind, sizes and the pictures behind it."""
-    sizes = {
-        name: value
-        for name in ("components", "directions", "rank")
-        if (value := getattr(prior, name, None)) is not None
-    }
     return {
         "kind": type(prior).__name__,
-        **sizes,
+        **{name: getattr(prior, name) for name in ("components", "directions", "rank") if hasattr(prior, name)},
         "images": prior.facts.count,
         "fingerprint": prior.facts.fingerprint[:16],
     }

@@ -33,8 +33,7 @@ def write_prior(prior: Prior) -> tuple[dict[str, Tensor], str]:
     facts = {name: value for name, value in asdict(prior.facts).items() if value not in (float("inf"), -float("inf"))}
     curve = None if prior.curve is None else asdict(prior.curve)
     line = json.dumps({"kind": kind, "shape": prior.shape, "facts": facts, "curve": curve})
-    own = prior.tensors()
-    return {PREFIX + name: value.detach().float().cpu().contiguous() for name, value in own.items()}, line
+    return {PREFIX + k: v.detach().float().cpu().contiguous() for k, v in prior.tensors().items()}, line
 
 
 def read_prior(

@@ -29,7 +29,7 @@ from torch import Tensor
 from proxdm.pixels import to_model_range
 from proxdm.priors.base import Facts, PriorError
 from proxdm.priors.gaussian import GaussianPrior
-from proxdm.priors.mixture import MixturePrior
+from proxdm.priors.mixture import PER_COMPONENT, MixturePrior
 
 Images = Tensor | np.ndarray[Any, Any] | Sequence[Any] | Callable[[], Iterable[Tensor]]
 """Pictures `(n, *)`, uint8 or as the model sees them; a sequence of them; or what starts a stream of batches."""
@@ -137,11 +137,9 @@ def _stream(images: Images) -> tuple[Stream, Stream]:
             yield from images()
             return
         for start in range(0, len(images), BATCH):
-            if isinstance(images, Tensor):
-                yield images[start : start + BATCH]
-                continue
-            if isinstance(images, np.ndarray):  # a copy, for a mapped file may not be written to
-                yield torch.from_numpy(np.array(images[start : start + BATCH]))
+            if isinstance(images, Tensor | np.ndarray):  # a copy of an array, for a mapped file may not be written to
+                part = images[start : start + BATCH]
+                yield part if isinstance(part, Tensor) else torch.from_numpy(np.array(part))
                 continue
             items = (images[i] for i in range(start, min(start + BATCH, len(images))))
             yield torch.stack([torch.as_tensor(item[0] if isinstance(item, tuple | list) else item) for item in items])
@@ -268,7 +266,7 @@ def _components(z: Tensor, k: int, r: int, seed: int) -> dict[str, Any]:
     """Return weights, centres, axes, variances and floors of K clusters of z `(n, m)`."""
     m, labels = z.shape[1], _cluster(z, k, seed)
     counts = torch.bincount(labels)
-    parts: dict[str, list[Tensor]] = {"log_weights": [], "centres": [], "axes": [], "variances": [], "floors": []}
+    found = []
     for label in range(len(counts)):
         rows = z[labels == label].double()
         centre = rows.mean(0)
@@ -277,10 +275,8 @@ def _components(z: Tensor, k: int, r: int, seed: int) -> dict[str, Any]:
         c = c.clamp(min=0)
         floor = c[: m - r].mean() if m > r else c.new_zeros(())
         weight = torch.tensor(len(rows) / len(z), dtype=c.dtype).log()
-        entries = (weight, centre, u[:, m - r :].flip(1), c[m - r :].flip(0), floor)
-        for values, value in zip(parts.values(), entries, strict=True):
-            values.append(value)
-    return {name: _rounded(torch.stack(values)) for name, values in parts.items()}
+        found.append((weight, centre, u[:, m - r :].flip(1), c[m - r :].flip(0), floor))
+    return {name: _rounded(torch.stack(values)) for name, *values in zip(PER_COMPONENT, *found, strict=True)}
 
 
 def _components_of_classes(z: Tensor, classes: Tensor, k: int, r: int, seed: int) -> dict[str, Any]:

@@ -8,14 +8,13 @@ sqrt(v_s))`, where nu = 0, the proximal analogue of DDIM, to `lam_sde = e^gamma 
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
 
 from proxdm.samplers.base import register
 from proxdm.samplers.paper import ProxSampler, ProxStep, Quadrature
-from proxdm.schedules import Schedule, Time, variance_preserving
+from proxdm.schedules import Schedule, Time, check_positive
 
 
 @register
@@ -25,7 +24,6 @@ class ProxExponential(ProxSampler):
 
     name = "prox-exponential"
     formula = "x' = prox(e^{γ/2} x + √ν z, s, λ), λ = λ_ode^{1-η} λ_sde^η"
-    gamma_limit = math.inf
 
     quadrature: Quadrature = "integral"  # How gamma is computed; the steps are exact with this one
     eta: float = 0.0  # 0 is deterministic, 1 the most noise, in [0, 1]
@@ -36,13 +34,12 @@ class ProxExponential(ProxSampler):
         super().__post_init__()
         if not 0 <= self.eta <= 1:
             raise ValueError(f"eta = {self.eta} must lie in [0, 1]: 0 is deterministic, 1 has the most noise")
-        if not 0 < self.sigma_d < math.inf:
-            raise ValueError(f"sigma_d = {self.sigma_d} must be positive and finite")
+        check_positive("sigma_d", self.sigma_d)
 
     def coefficients(self, schedule: Schedule, t: Time, s: Time) -> ProxStep:
         """Return the coefficients of the step(s) from `t` to `s`."""
-        known, gamma = variance_preserving(schedule, self.name), self.gamma(schedule, t, s)
-        v_t, v_s = known.variance(t, self.sigma_d), known.variance(s, self.sigma_d)
+        gamma = self.gamma(schedule, t, s)
+        v_t, v_s = schedule.variance(t, self.sigma_d), schedule.variance(s, self.sigma_d)
         grown = gamma.exp() * v_t
         ode = v_s.sqrt() * (grown.sqrt() - v_s.sqrt())
         lam = ode ** (1 - self.eta) * torch.expm1(gamma) ** self.eta

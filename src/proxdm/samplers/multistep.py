@@ -19,6 +19,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from proxdm.errors import StepError
@@ -26,10 +27,18 @@ from proxdm.grids import TimeGrid
 from proxdm.operators import Ask
 from proxdm.priors.base import bootstrap
 from proxdm.samplers.base import Sampler, register
-from proxdm.schedules import Schedule, log_ratio_step
+from proxdm.schedules import Schedule
 
 History = tuple[tuple[Tensor, float], ...]
 """Denoised samples of earlier steps, the latest first, each with the length h of its step."""
+
+
+def log_ratio_step(schedule: Schedule, t: float, s: float) -> float:
+    """Return `h = log(ratio(t) / ratio(s))`, the length of a step from t to s in half log-SNR; infinite at s = 0."""
+    late, early = schedule.ratio(t), schedule.ratio(s)
+    if isinstance(late, float) and isinstance(early, float):  # of a graph, whose times are constants
+        return math.log(late / early) if early else math.inf
+    return float(torch.log(late / early))
 
 
 def exponential_step(schedule: Schedule, x: Tensor, denoised: Tensor, t: float, s: float) -> Tensor:
@@ -107,9 +116,8 @@ class Heun(Sampler):
         euler = exponential_step(schedule, x, denoised, t, s)
         if s == 0:
             return euler, None
-        (alpha_t, alpha_s), (rho_t, rho_s) = (
-            tuple(float(function(time)) for time in (t, s)) for function in (schedule.alpha, schedule.ratio)
-        )
+        alpha_t, alpha_s = (float(schedule.alpha(time)) for time in (t, s))
+        rho_t, rho_s = (float(schedule.ratio(time)) for time in (t, s))
         there = (x / alpha_t - denoised) / rho_t
         here = (euler / alpha_s - ask.denoise(euler, s)) / rho_s
         return alpha_s * (x / alpha_t + (rho_s - rho_t) / 2 * (there + here)), None
@@ -130,7 +138,7 @@ class _Multistep(Sampler):
     ) -> tuple[Tensor, History]:
         """Return the samples at s, and the history with this step's denoised samples."""
         denoised = ask.denoise(x, t)
-        h = float(log_ratio_step(ask.schedule, t, s))
+        h = log_ratio_step(ask.schedule, t, s)
         if math.isinf(h) and s == 0:
             return self.last(denoised, float(ask.schedule.ratio(t)), carry), ()
         out = exponential_step(ask.schedule, x, denoised, t, s)
@@ -144,14 +152,6 @@ class _Multistep(Sampler):
     def correction(self, denoised: Tensor, h: float, history: History) -> Tensor:
         """Return what the history adds to the first-order integral, over alpha_s."""
         raise NotImplementedError
-
-
-def second_order(denoised: Tensor, h: float, history: History, weight: float) -> Tensor:
-    """Return `weight (D_i - D_{i-1}) / r`, `r = h_{i-1} / h`: the slope of D over the step; 0 without a history."""
-    if not history:
-        return denoised.new_zeros(())
-    before, length = history[0]
-    return weight * (h / length) * (denoised - before)
 
 
 def midpoint(h: float) -> float:
@@ -199,8 +199,11 @@ class DpmPlusPlus2M(_Multistep):
         return denoised + self.correction(denoised, math.log(ratio / self.floor), history)
 
     def correction(self, denoised: Tensor, h: float, history: History) -> Tensor:
-        """Return :func:`second_order`."""
-        return second_order(denoised, h, history, WEIGHTS[self.weight](h))
+        """Return `w(h) (D - D_{-1}) / r`, `r = h_{-1} / h`: the slope of D over the step; 0 without a history."""
+        if not history:
+            return denoised.new_zeros(())
+        before, length = history[0]
+        return WEIGHTS[self.weight](h) * (h / length) * (denoised - before)
 
 
 @register
@@ -252,7 +255,7 @@ class DpmPlusPlus3M(_Multistep):
     def correction(self, denoised: Tensor, h: float, history: History) -> Tensor:
         """Return `phi_1 D' + phi_2 D''`, with the derivatives of the parabola in units of h."""
         if len(history) < 2:
-            return second_order(denoised, h, history, midpoint(h))
+            return DpmPlusPlus2M().correction(denoised, h, history)
         (first, h_1), (second, h_2) = history
         r_1, r_2 = h_1 / h, h_2 / h
         near, far = (denoised - first) / r_1, (first - second) / r_2
@@ -305,9 +308,9 @@ class UniPC(Sampler):
 
     def _solve(self, ask: Ask, x: Tensor, t: float, s: float, history: Any, end: Tensor | None) -> Tensor:
         """Return the step from t to s by the values of the history, and that at s if there is one."""
-        now, h = history[0][0], float(log_ratio_step(ask.schedule, t, s))
+        now, h = history[0][0], log_ratio_step(ask.schedule, t, s)
         out = exponential_step(ask.schedule, x, now, t, s)
-        ratios = [float(log_ratio_step(ask.schedule, t, time)) / h for _, time in history[1:]]
+        ratios = [log_ratio_step(ask.schedule, t, time) / h for _, time in history[1:]]
         slopes = [(value - now) / ratio for (value, _), ratio in zip(history[1:], ratios, strict=True)]
         if end is not None:
             ratios, slopes = [*ratios, 1.0], [*slopes, end - now]

@@ -28,7 +28,7 @@ from proxdm.errors import StepError
 from proxdm.grids import TimeGrid
 from proxdm.operators import Ask
 from proxdm.samplers.base import Sampler, register
-from proxdm.schedules import Schedule, Time, as_float64, variance_preserving
+from proxdm.schedules import SCHEDULES, Schedule, ScheduleError, Time, VariancePreserving, as_float64
 
 Quadrature = Literal["left", "integral"]
 """How gamma is computed: `left` is `beta(t) (t - s)`, `integral` is `B(s, t)`."""
@@ -57,6 +57,7 @@ class _FirstOrder(Sampler):
     """What score and prox steps share: gamma, noise at the last step, and where to go after a warm start."""
 
     family: ClassVar[str]  # Name of the paper's family of grids
+    gamma_limit: ClassVar[float] = float("inf")  # The step is defined for gamma below this number only
 
     quadrature: Quadrature = "left"  # How gamma is computed
     last_noise: bool = False  # Whether the last step uses its noise
@@ -71,15 +72,44 @@ class _FirstOrder(Sampler):
         return TimeGrid.named(self.family if start is None else "power", steps, schedule, start)
 
     def gamma(self, schedule: Schedule, t: Time, s: Time) -> Tensor:
-        """Return the step size of the interval from `t` down to `s`: `beta(t) (t - s)` or `B(s, t)`."""
-        known = variance_preserving(schedule, self.name)
+        """Return the step size of the interval from `t` down to `s`: `beta(t) (t - s)` or `B(s, t)`.
+
+        Raises:
+            ScheduleError: The schedule is not variance-preserving.
+        """
+        if not isinstance(schedule, VariancePreserving):
+            names = ", ".join(name for name, kind in SCHEDULES.items() if issubclass(kind, VariancePreserving))
+            raise ScheduleError(
+                f"{self.name} is defined for variance-preserving schedules ({names}), and this is {schedule}; take "
+                "ddim or another sampler of the probability flow"
+            )
         if self.quadrature == "left":
-            return known.beta(t) * (as_float64(t) - as_float64(s))
-        return known.beta_integral(s, t)
+            return schedule.beta(t) * (as_float64(t) - as_float64(s))
+        return schedule.beta_integral(s, t)
 
     def check(self, schedule: Schedule, grid: TimeGrid) -> None:
-        """Raise ScheduleError if the schedule is not variance-preserving."""
-        variance_preserving(schedule, self.name)
+        """Raise a StepError if a step of the grid is not defined, with the smallest N of such a grid that works.
+
+        And a ScheduleError if the schedule is not variance-preserving.
+        """
+        if (message := self._problem(schedule, grid)) is None:
+            return
+        finer = (grid.with_steps(n) for n in range(grid.steps + 1, grid.steps + 1001))
+        works = next((g for g in finer if g is not None and self._problem(schedule, g) is None), None)
+        remedy = "use a finer grid" if works is None else f"use N = {works.steps} steps or more"
+        raise StepError(f"{message}; {remedy}, or prox-hybrid, which is defined for every N")
+
+    def _problem(self, schedule: Schedule, grid: TimeGrid) -> str | None:
+        gamma = self.gamma(schedule, grid.times[:-1], grid.times[1:])
+        bad = torch.nonzero(gamma >= self.gamma_limit)
+        if not bad.numel():
+            return None
+        i = int(bad[0, 0])
+        t, s = grid.pairs()[i]
+        return (
+            f"the {self.name} step {i + 1} of {grid.steps} from t = {t:g} to s = {s:g} has gamma = "
+            f"{float(gamma[i]):.4g}, but it is defined for gamma < {self.gamma_limit:g} only"
+        )
 
     def init(self, ask: Ask, x: Tensor, grid: TimeGrid) -> float:
         """Return the last time of the grid."""
@@ -114,7 +144,6 @@ class ProxSampler(_FirstOrder):
     """`x' = prox(scale x + noise z, s, lam)`; by default on the uniform grid from 1 to 0."""
 
     operator, family = "prox", "uniform"
-    gamma_limit: ClassVar[float] = float("inf")  # The step is defined for gamma below this number only
 
     quadrature: Quadrature = "integral"
     last_noise: bool = True
@@ -136,27 +165,6 @@ class ProxSampler(_FirstOrder):
         if self._noisy(noise, s, carry):
             y = y + noise * z()
         return ask.prox(y, s, lam), carry
-
-    def check(self, schedule: Schedule, grid: TimeGrid) -> None:
-        """Raise a StepError if a step of the grid is not defined, with the smallest N of such a grid that works."""
-        if (message := self._problem(schedule, grid)) is None:
-            return
-        finer = (grid.with_steps(n) for n in range(grid.steps + 1, grid.steps + 1001))
-        works = next((g for g in finer if g is not None and self._problem(schedule, g) is None), None)
-        remedy = "use a finer grid" if works is None else f"use N = {works.steps} steps or more"
-        raise StepError(f"{message}; {remedy}, or prox-hybrid, which is defined for every N")
-
-    def _problem(self, schedule: Schedule, grid: TimeGrid) -> str | None:
-        gamma = self.gamma(schedule, grid.times[:-1], grid.times[1:])
-        bad = torch.nonzero(gamma >= self.gamma_limit)
-        if not bad.numel():
-            return None
-        i = int(bad[0, 0])
-        t, s = grid.pairs()[i]
-        return (
-            f"the {self.name} step {i + 1} of {grid.steps} from t = {t:g} to s = {s:g} has gamma = "
-            f"{float(gamma[i]):.4g}, but it is defined for gamma < {self.gamma_limit:g} only"
-        )
 
 
 @lru_cache(maxsize=1024)  # every batch goes through the same steps
