@@ -10,6 +10,7 @@ from PIL import Image
 
 from proxdm.evaluation.results import EvaluationRow
 from proxdm.metrics.registry import METRICS
+from proxdm.runtime.files import JsonLines
 
 GRIDS = {"score": "denoising({}, eps=0.001)", "prox": "uniform({})"}
 
@@ -48,6 +49,11 @@ def make_row(sampler="prox-hybrid", steps=5, seed=0, *, fid=10.0, source="runs/p
         "picture": f"{sampler}-{steps}-seed{seed}.png",
     }
     return EvaluationRow(**{**known, **changes})
+
+
+def read_rows(folder: Path) -> list[dict]:
+    """Return the rows of a folder of results, as they stand in the file."""
+    return JsonLines(folder / "results.jsonl").records()
 
 
 def write_results(folder: Path, rows, *, pictures=True) -> Path:

@@ -16,9 +16,7 @@ from proxdm.networks import MLPConfig, UNetConfig
 from proxdm.operators import Ask, label_indices, of_classes, prox_from_denoiser
 from proxdm.presets import get_preset
 from proxdm.priors import MixturePrior, fit_prior, load_prior, save_prior
-from proxdm.runtime.processes import find_place
-from proxdm.training import ingredients
-from proxdm.training.stepper import Stepper
+from runs import stepper_of
 from tiny_models import shaken
 
 CENTRES = torch.tensor([[2.0, 0.0], [-2.0, 0.0], [0.0, 3.0]], dtype=torch.float64)
@@ -187,22 +185,20 @@ def of_digits(**training) -> Config:
 
 def test_labels_are_left_out_as_often_as_asked():
     for share, expected in ((0.0, 0), (0.5, 0.5)):
-        model, source, draws, objective, settings = ingredients(of_digits(label_dropout=share, batch_size=800))
-        stepper = Stepper(model, load_data(source), draws, objective, settings, find_place("cpu"))
+        config = of_digits(label_dropout=share, batch_size=800)
+        stepper = stepper_of(config, load_data(config.data))
         labels = stepper._labels(0, slice(0, 800))
         assert float((labels == 10).double().mean()) == pytest.approx(expected, abs=0.06)
         index, _ = stepper.stream.draw(0, 800)
         halves = [stepper.stream.labels(0, 800, rank=rank, world_size=2) for rank in (0, 1)]
         assert torch.equal(torch.cat(halves), stepper.stream.labels(0, 800))
         kept = labels != 10
-        assert torch.equal(labels[kept], load_data(source).labels[index][kept])
+        assert torch.equal(labels[kept], load_data(config.data).labels[index][kept])
 
 
 def test_a_model_of_classes_wants_data_of_them():
-    config = of_digits()
-    model, _, draws, objective, settings = ingredients(config)
     with pytest.raises(ConfigError, match="have none that are known"):
-        Stepper(model, load_data("digits"), draws, objective, settings, find_place("cpu"))
+        stepper_of(of_digits(), load_data("digits"))
     with pytest.raises(ConfigError, match=r"model.classes names 2 classes, model.network.classes = 0"):
         ModelConfig(classes=("a", "b"))
     with pytest.raises(ConfigError, match="label_dropout = 1"):

@@ -8,18 +8,16 @@ from __future__ import annotations
 import json
 import os
 import random
-import tarfile
 import time
 import tracemalloc
 import warnings
-import zipfile
 from contextlib import suppress
 
 import numpy as np
 import pytest
 import torch
 
-from archives import add, encoded
+from archives import encoded, packed
 from proxdm import load
 from proxdm.checkpoints.official import read_official
 from proxdm.checkpoints.portable import save_model
@@ -43,19 +41,10 @@ def idx(path):
 
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
-PNG = encoded(PIXELS)
 
 
-def zipped(path):
-    with zipfile.ZipFile(path, "w") as archive:
-        for i in range(3):
-            archive.writestr(f"{i}.png", PNG)
-
-
-def tarred(path):
-    with tarfile.open(path, "w") as archive:
-        for i in range(3):
-            add(archive, f"{i}.png", PNG)
+def archive(path):
+    packed(path, {f"{i}.png": encoded(PIXELS) for i in range(3)})
 
 
 def pth(path):
@@ -74,8 +63,8 @@ READERS = {
     "idx": ("images-idx3-ubyte", idx, lambda path: read_idx(path, 3)),
     "npy": ("a.npy", lambda path: np.save(path, PIXELS[None].astype(np.float32) / 255), read_array),
     "npz": ("a.npz", lambda path: np.savez(path, images=PIXELS[None]), read_array),
-    "zip": ("a.zip", zipped, lambda path: read_pictures(path, skip_broken=True)),
-    "tar": ("a.tar", tarred, lambda path: read_pictures(path, skip_broken=True)),
+    "zip": ("a.zip", archive, lambda path: read_pictures(path, skip_broken=True)),
+    "tar": ("a.tar", archive, lambda path: read_pictures(path, skip_broken=True)),
     "statistics": ("s.npz", lambda path: np.savez(path, mu=np.zeros(4), sigma=np.eye(4)), ReferenceStatistics.load),
     "pth": ("a.pth", pth, read_official),
     "model": ("m.safetensors", lambda path: save_model(random_model(PROX), path), load),

@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
+from archives import png_metadata
 from proxdm import imaging
-from proxdm.errors import DataError
 from proxdm.pixels import to_uint8
 
 
@@ -76,9 +76,9 @@ def test_a_folder_of_pictures_holds_the_bytes(tmp_path, generator):
 def test_metadata_travels_in_the_picture(tmp_path, generator):
     metadata = {"sampler": "prox-hybrid", "steps": 10, "note": "λ"}
     imaging.save_grid(random_images(generator, 2, 1, 4, 4), tmp_path / "a.png", metadata=metadata)
-    assert imaging.read_png_metadata(tmp_path / "a.png") == metadata
+    assert png_metadata(tmp_path / "a.png") == metadata
     imaging.save_grid(random_images(generator, 2, 1, 4, 4), tmp_path / "b.png")
-    assert imaging.read_png_metadata(tmp_path / "b.png") == {}
+    assert png_metadata(tmp_path / "b.png") is None
 
 
 @pytest.mark.parametrize("shape", [(3, 1, 4, 4), (10, 2)])
@@ -112,6 +112,16 @@ def test_what_is_no_picture_is_refused(shape):
         imaging.grid(torch.zeros(shape))
 
 
+def test_points_are_dots_at_their_places():
+    picture = imaging.grid(torch.tensor([[-0.7, 1.2], [0.3, -0.4]]))
+    rows, columns = np.nonzero(picture == 0)
+    places = np.stack([columns, 255 - rows], 1) / 255 * 3 - 1.5
+    assert picture.shape == (256, 256)
+    assert len(places) == 8, "two dots of 2 x 2"
+    for point in ([-0.7, 1.2], [0.3, -0.4]):
+        assert (np.abs(places - point).max(1) < 3 / 128).sum() == 4
+
+
 def test_nothing_to_draw_is_an_error(tmp_path):
     with pytest.raises(ValueError, match="no images"):
         imaging.grid(torch.zeros(0, 1, 4, 4))
@@ -119,5 +129,3 @@ def test_nothing_to_draw_is_an_error(tmp_path):
         imaging.save_gif([], tmp_path / "a.gif")
     with pytest.raises(ValueError, match="columns = 0"):
         imaging.grid(torch.zeros(1, 1, 4, 4), columns=0)
-    with pytest.raises(DataError, match="NaN"):
-        imaging.grid(torch.full((1, 1, 4, 4), float("nan")))

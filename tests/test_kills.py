@@ -12,13 +12,11 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
-import torch
 
-import proxdm
 from proxdm.checkpoints import store
+from runs import ENVIRONMENT, exactly, tensors_of
 
 KILLS = int(os.environ.get("PROXDM_KILLS", "8"))
 TRAIN = ("train", "digits-score", "--training.steps", "60", "--training.batch-size", "16", "--out", "run",
@@ -31,12 +29,11 @@ REPRODUCE = ("reproduce", "mnist", "--smoke", "--only", "mnist-score-ode", "--ou
 
 def finish_in_spite_of_kills(verb, folder, rng, kills):
     """Begin a verb, or go on with it, kill it at a random time, and so on; then let it end."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(proxdm.__file__).parents[1])}
     for number in range(kills + 1):
         resume = ["--resume"] if verb is TRAIN and store.is_run(folder / "run") else []
         command = [sys.executable, "-m", "proxdm", *verb, *resume]
         streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
-        with subprocess.Popen(command, cwd=folder, env=environment, **streams) as process:
+        with subprocess.Popen(command, cwd=folder, env=ENVIRONMENT, **streams) as process:
             killed = False
             if number < kills:
                 time.sleep(rng.uniform(0.2, 6.0))
@@ -52,9 +49,7 @@ def outcome(folder):
     rows = [json.loads(line)["metrics"] for line in (folder / "rows" / "results.jsonl").read_text().splitlines()]
     pictures = {path.name: path.read_bytes() for path in (folder / "pictures").glob("*.png")}
     paper = folder / "paper"
-    found = {"": last, "paper ": store.latest(paper / "runs/mnist-score")}
-    names = [(run, name) for run, checkpoint in found.items() for name in (*checkpoint.weights, "optimizer")]
-    weights = {run + name: found[run].read(name) for run, name in names}
+    weights = [tensors_of(one.path) for one in (last, store.latest(paper / "runs/mnist-score"))]
     # Values alone: the digest of a scripted feature network depends on the folder that it was made in.
     panels = json.loads((paper / "figure/compare.json").read_text())["panels"]
     rows += [series["points"] for panel in panels for series in panel["series"]]
@@ -70,8 +65,7 @@ def test_killed_verbs_end_as_undisturbed_ones(tmp_path):
             finish_in_spite_of_kills(verb, folder, rng, kills)
     (step, weights, rows, pictures), (other_step, others, other_rows, other_pictures) = map(outcome, (whole, killed))
     assert step == other_step == 60
-    for name, tensors in weights.items():
-        assert all(torch.equal(tensors[key], others[name][key]) for key in tensors), name
+    exactly(weights, others)
     assert rows == other_rows
     assert len(other_rows) == 2
     assert pictures == other_pictures

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 import proxdm
+from exact import rand
 from proxdm.models import PARAMETRISATIONS, SCORE_PARAMETRISATIONS, ProxModel, ScoreModel
 from proxdm.networks import MLP, MLPConfig
 from proxdm.schedules import VE, VPSDE, Flow, per_sample
 from tiny_models import POINTS
 
-SDE = VPSDE()
+SDE, numbers = VPSDE(), partial(rand, seed=0)
 MEAN, SIGMA = 0.3, 0.5
 """The data of the closed forms are N(MEAN, SIGMA^2 I)."""
 
@@ -30,10 +33,6 @@ class Constant(nn.Module):
         return self.value.expand(x.shape)
 
 
-def numbers(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
-
-
 def prox_mlp(parametrisation: str = "epsilon") -> ProxModel:
     torch.manual_seed(0)
     return ProxModel(MLP(MLPConfig(dim=3, width=16, conditioning="time-lam")), SDE, parametrisation)
@@ -45,7 +44,7 @@ LAM = torch.tensor([1e-6, 0.02, 0.7, 3.0], dtype=torch.float64)
 
 def test_score_coefficient_is_right_at_small_times():
     """1 - alpha_bar(1e-5) in float32 arithmetic would be 4.7 % off."""
-    x, t = numbers(1, 4, dtype=torch.float32), torch.tensor([1e-5])
+    x, t = numbers(1, 4).float(), torch.tensor([1e-5])
     score = ScoreModel(Constant(1.0), SDE).score(x, t)
     exact = -1 / (1 - torch.exp(-torch.tensor(0.1 * 1e-5 + 19.9 * 1e-10 / 2, dtype=torch.float64))).sqrt()
     torch.testing.assert_close(score.double(), exact.expand(1, 4), rtol=1e-5, atol=0)
@@ -124,8 +123,8 @@ def test_model_with_the_exact_output_is_the_prox_of_a_gaussian(entry):
             self.anchor = nn.Parameter(torch.zeros((), dtype=torch.float64))
 
         def forward(self, x: Tensor, t: Tensor, lam: Tensor) -> Tensor:
-            seen = entry.coefficients(SDE, t, lam).inner[:, None]
-            own = x / seen  # the network undoes the input scaling
+            seen = torch.as_tensor(entry.coefficients(SDE, t, lam).inner)
+            own = x / per_sample(seen, x)  # the network undoes the input scaling
             prox = (SDE.variance(t, SIGMA)[:, None] * own + lam[:, None] * m) / (v + lam[:, None])
             return entry.target(SDE, prox, (own - prox) / lam.sqrt()[:, None], t, lam)
 
@@ -134,7 +133,7 @@ def test_model_with_the_exact_output_is_the_prox_of_a_gaussian(entry):
 
 
 def test_forward_is_the_raw_output():
-    x = numbers(4, 3, dtype=torch.float32)
+    x = numbers(4, 3).float()
     network = MLP(MLPConfig(dim=3, width=8))
     torch.testing.assert_close(ScoreModel(network, SDE)(x, T), network(x, T.float()), rtol=0, atol=0)
     model = prox_mlp("prox")
@@ -144,7 +143,7 @@ def test_forward_is_the_raw_output():
 
 @pytest.mark.parametrize("t, lam", [(0.4, 0.7), (torch.tensor(0.4), 0.7), (torch.full((5,), 0.4), torch.tensor([0.7]))])
 def test_numbers_and_batches_of_conditions_agree(t, lam):
-    x, network = numbers(5, 2, dtype=torch.float32), Constant(0.2)
+    x, network = numbers(5, 2).float(), Constant(0.2)
     model = ProxModel(network, SDE)
     torch.testing.assert_close(model.prox(x, t, lam), x - 0.7**0.5 * 0.2)
     _, shown_t, shown_lam = network.shown[0]
@@ -204,7 +203,7 @@ def test_device_dtype_and_configuration():
 @pytest.mark.parametrize("inner", [torch.bfloat16, torch.float64])
 def test_samples_keep_their_type_whatever_the_networks(inner):
     plain, other = prox_mlp(), prox_mlp().to(inner)
-    x = numbers(4, 3, dtype=torch.float32)
+    x = numbers(4, 3).float()
     out = other.prox(x, T, LAM)
     assert out.dtype == torch.float32
     torch.testing.assert_close(out, plain.prox(x, T, LAM), rtol=0.05, atol=0.05)
@@ -212,14 +211,14 @@ def test_samples_keep_their_type_whatever_the_networks(inner):
 
 def test_half_precision_networks_still_see_times_in_float32():
     network = Constant().to(torch.bfloat16)
-    ScoreModel(network, SDE).epsilon(numbers(1, 2, dtype=torch.bfloat16), torch.tensor([0.123456789]))
+    ScoreModel(network, SDE).epsilon(numbers(1, 2).bfloat16(), torch.tensor([0.123456789]))
     x, t = network.shown[0]
     assert (x.dtype, t.dtype) == (torch.bfloat16, torch.float32)
     assert abs(t.item() - 0.123456789) < 1e-8
 
 
 def test_bf16_autocast_is_near_and_gives_float32():
-    model, x = prox_mlp(), numbers(4, 3, dtype=torch.float32)
+    model, x = prox_mlp(), numbers(4, 3).float()
     plain = model.prox(x, T, LAM)
     with torch.autocast("cpu", torch.bfloat16):
         mixed, raw = model.prox(x, T, LAM), model(x, T, LAM)
@@ -230,7 +229,7 @@ def test_bf16_autocast_is_near_and_gives_float32():
 @pytest.mark.parametrize("numbers_as", ["tensors", "numbers"])
 def test_traces_without_graph_breaks(numbers_as):
     prox, score = prox_mlp(), ScoreModel(MLP(MLPConfig(dim=3, width=8)), SDE)
-    x = numbers(4, 3, dtype=torch.float32)
+    x = numbers(4, 3).float()
     t, lam = (T[1:2].expand(4), LAM) if numbers_as == "tensors" else (0.4, 0.7)
     for function, arguments in ((prox.prox, (x, t, lam)), (prox, (x, t, lam)), (score.score, (x, t))):
         traced = torch.compile(function, fullgraph=True, backend="aot_eager")
@@ -241,16 +240,16 @@ def test_traces_without_graph_breaks(numbers_as):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_models_run_on_a_gpu():
     model = prox_mlp()
-    x = numbers(4, 3, dtype=torch.float32)
+    x = numbers(4, 3).float()
     expected = model.prox(x, T, LAM)
     torch.testing.assert_close(model.cuda().prox(x.cuda(), T, LAM.cuda()).cpu(), expected, rtol=1e-3, atol=1e-3)
 
 
-def test_a_preconditioned_prox_of_nothing_is_that_of_a_gaussian(generator):
+def test_a_preconditioned_prox_of_nothing_is_that_of_a_gaussian():
     """F = 0 gives the prox of -lam log N(0, v), v = alpha^2 / 4 + sigma^2, that is `v / (v + lam) y`."""
     model = ProxModel(Constant(), parametrisation="preconditioned")
     exact = proxdm.GaussianMixture(torch.zeros(1, 3, dtype=torch.float64), 0.5)
-    y = torch.randn(4, 3, generator=generator, dtype=torch.float64)
+    y = numbers(4, 3)
     for t, lam in ((0.0, 0.1), (0.3, 2.0), (0.9, 0.01)):
         torch.testing.assert_close(model.prox(y, t, lam), exact.prox(y, t, lam), rtol=0, atol=1e-9)
 

@@ -7,9 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from proxdm.checkpoints.load import load
 from proxdm.checkpoints.portable import save_model
 from proxdm.cli import main
+from proxdm.data.load import load_data
+from proxdm.evaluation import EvaluationPlan, evaluate
+from proxdm.generation import choose_method, draw
+from proxdm.metrics.inception import FeatureError
+from proxdm.metrics.wasserstein import w2
 from tiny_models import SCORE, random_model
 
 EXAMPLE = str(Path(__file__).parents[1] / "examples" / "own.py")
@@ -57,6 +64,22 @@ def test_evaluate_and_compare(folder):
     run("evaluate", model, "--sampler", "halves", "ddim", *common, "--out", str(rows / "digits"))
     run("compare", str(rows / "digits"), "--out", str(folder / "comparison"))
     assert "halves" in (folder / "comparison" / "compare.json").read_text()
+
+
+def test_its_points_are_evaluated_and_compared(folder):
+    run_folder, few = str(folder / "run"), ("--steps", "2", "4", "--samples", "90", "--metrics", "w2")
+    rows = folder / "evaluations" / "points"
+    run("evaluate", run_folder, "--sampler", "halves", "ddim", *few, "--out", str(rows))
+    first = json.loads((rows / "results.jsonl").read_text().splitlines()[0])
+    model, of = load(run_folder), torch.randperm(4000, generator=torch.Generator().manual_seed(0))[:2000]
+    method = choose_method(model, "halves")
+    drawn = draw(model, method, method.times(model.schedule, 2), 0, range(90)).x
+    assert first["metrics"]["w2"] == pytest.approx(w2(drawn, load_data("spiral").images[of]), rel=1e-5)
+    assert (rows / first["picture"]).is_file()
+    run("compare", str(rows), "--out", str(folder / "compared"))
+    run("report", run_folder, str(rows), "--out", str(folder / "report.html"))
+    with pytest.raises(FeatureError, match="features pixels, or a metric that takes no features, such as w2"):
+        evaluate(run_folder, EvaluationPlan(steps=(2,)))
 
 
 def test_without_the_module_the_run_says_what_is_missing(folder, refused, monkeypatch):

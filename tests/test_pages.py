@@ -12,7 +12,7 @@ from pages import asked, commands
 from proxdm.cli import VERBS, parse
 from proxdm.cli import features as features_verb
 from proxdm.cli import prior as prior_verb
-from proxdm.cli.train import _early
+from proxdm.cli.train import Request
 from proxdm.training.automatic import seconds_of
 from runs import run_python
 
@@ -35,7 +35,7 @@ def test_every_command_parses(words, succeeds):
     verb, *arguments = words[1:]
     assert verb in VERBS
     if arguments[:1] == ["pictures/"]:  # its configuration would be chosen by timing: what else is said is parsed
-        early = _early(arguments[1:])
+        early = parse(Request, arguments[1:], "p", partly=True)
         assert seconds_of(early.budget) > 0
         place = arguments.index("--budget")
         arguments = ["digits-score", *arguments[1:place], *arguments[place + 2 :]]

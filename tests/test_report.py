@@ -232,7 +232,7 @@ def test_a_damaged_log_is_an_error_and_an_unfinished_line_is_not(place):
 
 def test_weights_that_changed_since_are_noticed(place):
     source = str(save_model(random_model(SCORE), place / "model.safetensors", weights="raw"))
-    digest = gather([source]).runs[0].digests["raw"]
+    digest = gather([source]).runs[0].found.file.digest
     for known, said in ((digest, False), ("0" * 64, True)):
         write_results(place / "rows", [make_row("euler-maruyama", source=source, weights="raw", digest=known)])
         assert ("The weights raw are not those that were measured" in page_of("rows").text) == said

@@ -53,8 +53,8 @@ class ConditioningConfig:
         """Reject draws that are not defined, and settings that would be ignored in silence."""
         if self.draw not in ("knots", "continuous"):
             raise ValueError(f"unknown draw {self.draw!r}; use 'knots' or 'continuous'")
-        if self.rule is not None:
-            find_prox_sampler(self.rule)
+        if self.rule is not None and (sampler := find_sampler(self.rule)).lam(VPSDE(), 0.5, 0.4) is None:
+            raise ValueError(f"{self.rule!r} asks for a {sampler.operator}; its steps have no prox weight to train at")
         if self.rule is None and self.draw == "continuous":
             if self.steps:
                 raise ValueError(
@@ -109,16 +109,6 @@ class Conditions:
         """Return the conditions of some samples of the batch."""
         return Conditions(self.t[rows], *(None if one is None else one[rows] for one in (self.lam, self.leaving)))
 
-    def __len__(self) -> int:
-        return len(self.t)
-
-    @staticmethod
-    def join(parts: Sequence[Conditions]) -> Conditions:
-        """Return the conditions of all parts, which are of one kind of model."""
-        more = zip(*((part.lam, part.leaving) for part in parts), strict=True)
-        joined = (None if column[0] is None else torch.cat(column) for column in more)
-        return Conditions(torch.cat([part.t for part in parts]), *joined)
-
 
 class Draws(Protocol):
     """A distribution of training conditions."""
@@ -137,13 +127,11 @@ class UniformTimes:
 
 
 class Knots:
-    """N from candidates with their weights, then one of the N knots of its grid (`tables`), uniformly."""
+    """N from candidates (`steps`) with their weights, then one of the N knots of its grid, uniformly."""
 
-    def __init__(self, tables: Sequence[Conditions], weights: Tensor) -> None:
-        self.weights = weights
-        self.sizes = torch.tensor([len(table) for table in tables])
+    def __init__(self, knots: Conditions, steps: Sequence[int], weights: Tensor) -> None:
+        self.knots, self.sizes, self.weights = knots, torch.tensor(steps), weights
         self.starts = self.sizes.cumsum(0) - self.sizes
-        self.knots = Conditions.join(tables)
 
     def draw(self, count: int, generator: torch.Generator) -> Conditions:
         """Return `count` independent knots, exactly the numbers that the samplers use."""
@@ -158,8 +146,7 @@ class FreeSteps:
 
     def __init__(self, rule: Sampler, schedule: Schedule, steps: tuple[int, int], rho: tuple[float, float]) -> None:
         self.rule, self.schedule, self.steps, self.rho = rule, schedule, steps, rho
-        longest = TimeGrid.power(steps[0], rho[1])
-        rule.check(schedule, longest)
+        rule.check(schedule, TimeGrid.power(steps[0], rho[1]))  # its steps are the longest
 
     def draw(self, count: int, generator: torch.Generator) -> Conditions:
         """Return `count` independent steps."""
@@ -174,31 +161,21 @@ class FreeSteps:
 
 def make_draws(config: ConditioningConfig, schedule: Schedule) -> Draws:
     """Return the training draws of a configuration."""
-    if config.rule is None and config.draw == "continuous":
+    if config.draw == "knots":
+        return Knots(all_knots(config, schedule), config.steps, candidate_weights(config.steps, config.weights))
+    if config.rule is None:
         return UniformTimes()
-    if config.rule is not None and config.draw == "continuous":
-        return FreeSteps(find_prox_sampler(config.rule), schedule, (min(config.steps), max(config.steps)), config.rho)
-    return Knots(knot_tables(config, schedule), candidate_weights(config.steps, config.weights))
+    return FreeSteps(find_sampler(config.rule), schedule, (min(config.steps), max(config.steps)), config.rho)
 
 
-def knot_tables(config: ConditioningConfig, schedule: Schedule) -> list[Conditions]:
-    """Return, for every step candidate, the conditions of the N steps of its usual grid."""
+def all_knots(config: ConditioningConfig, schedule: Schedule) -> Conditions:
+    """Return the conditions of the N steps of its usual grid for one step candidate after the other."""
     sampler = find_sampler(config.rule or "euler-maruyama")
-    tables = []
-    for n in config.steps:
-        grid = sampler.grid(schedule, n)
+    grids = [sampler.grid(schedule, n) for n in config.steps]
+    for grid in grids:
         sampler.check(schedule, grid)
-        t, s = grid.times[:-1], grid.times[1:]
-        tables.append(Conditions(t) if config.rule is None else Conditions(s, sampler.lam(schedule, t, s), t))
-    return tables
-
-
-def find_prox_sampler(name: str) -> Sampler:
-    """Return the sampler of a text whose steps have a weight that a prox network can be trained at."""
-    sampler = find_sampler(name)
-    if sampler.lam(VPSDE(), 0.5, 0.4) is None:
-        raise ValueError(f"{name!r} asks for a {sampler.operator}; its steps have no prox weight to train at")
-    return sampler
+    t, s = (torch.cat([grid.times[part] for grid in grids]) for part in (slice(-1), slice(1, None)))
+    return Conditions(t) if config.rule is None else Conditions(s, sampler.lam(schedule, t, s), t)
 
 
 FAR = 10.0
@@ -222,7 +199,7 @@ class TrainingRange:
         if self.config.rule is not None and lam is None:
             raise ValueError("a prox model is trained at (t, lam): give lam as well")
         if self.config.draw == "knots":
-            known = Conditions.join(knot_tables(self.config, self.schedule))
+            known = all_knots(self.config, self.schedule)
             near = (t[:, None] - known.t).abs() <= 1e-6
             if known.lam is not None and lam is not None:
                 near &= (lam.to(torch.float64)[:, None] - known.lam).abs() <= 1e-6 * known.lam
@@ -243,7 +220,7 @@ class TrainingRange:
     def bounds(self) -> tuple[float, float, float, float]:
         """Least and largest t, least and largest lam (1, 1 of score models) of all draws."""
         if self.config.draw == "knots":
-            known = Conditions.join(knot_tables(self.config, self.schedule))
+            known = all_knots(self.config, self.schedule)
             t, lam = known.t, known.lam
         else:
             few = make_draws(self.config, self.schedule).draw(10_000, torch.Generator().manual_seed(0))

@@ -19,13 +19,14 @@ from proxdm.operators import offers
 from proxdm.pixels import to_model_range
 from proxdm.priors import GaussianPrior, MixturePrior, Prior, PriorError, fit_prior, gain, start_for
 from proxdm.priors.fit import HELD_FOR_GAIN
-from proxdm.samplers import find_sampler
 from proxdm.sweep import Method
 
 Size = Annotated[int | Literal["auto"], arg(metavar="INT|auto")]
 
 SAMPLED_STEPS = 15
 """Steps of `multistep` for the samples that a prior is fitted to where there are no data."""
+
+BATCH = 128
 
 
 @dataclass(frozen=True)
@@ -73,31 +74,28 @@ def fit_model_prior(
         config = data_of(model, plan)
         data, held = load_data(config), held_images(config) if held is None else held
     known = bool(model.classes) and data.classes == model.classes
-    labels = data.labels if known else None
     sizes = plan.components, plan.directions, plan.rank
-    prior = fit_prior(data.images, *sizes, data=data.name, seed=plan.seed, labels=labels)
+    prior = fit_prior(data.images, *sizes, data=data.name, seed=plan.seed, labels=data.labels if known else None)
     check_prior(model, prior)
     chosen, classes = prior.held, prior.held_labels
     if held is not None:
+        held = held.head(HELD_FOR_GAIN)
         chosen, classes = to_model_range(held.images), held.labels if known else None
     if chosen is None or not offers(model, "denoiser"):
         return prior
-    classes = None if classes is None else classes[:HELD_FOR_GAIN]
     with arithmetic(model.device):
-        return replace(prior, curve=gain(model, prior, chosen[:HELD_FOR_GAIN], labels=classes, seed=plan.seed))
+        return replace(prior, curve=gain(model, prior, chosen, labels=classes, seed=plan.seed))
 
 
 def data_of(model: LearnedModel, plan: PriorPlan) -> DataConfig:
     """Return the data that a plan names, or that a model was trained on; a PriorError says that there are none."""
     trained = model.config.data if isinstance(model.config, Config) else None
-    if plan.data is not None:
-        same = trained is not None and trained.name == plan.data
-        labels = bool(model.classes) and has_labels(plan.data)
-        named = trained if same and trained is not None else DataConfig(plan.data, labels=labels)
-        return replace(named, root=plan.root or named.root, flip="none")
-    if trained is None:
+    named = trained
+    if plan.data is not None and (trained is None or trained.name != plan.data):
+        named = DataConfig(plan.data, labels=bool(model.classes) and has_labels(plan.data))
+    if named is None:
         raise PriorError("the model does not say what it was trained on: name images (--data), or take its --samples")
-    return replace(trained, root=plan.root or trained.root, flip="none")
+    return replace(named, root=plan.root or named.root, flip="none")
 
 
 def held_images(config: object, most: int = HELD_FOR_GAIN) -> ImageData | None:
@@ -112,14 +110,14 @@ def held_images(config: object, most: int = HELD_FOR_GAIN) -> ImageData | None:
     return replace(data, images=data.images[order], labels=None if data.labels is None else data.labels[order])
 
 
-def draw_data(model: LearnedModel, plan: PriorPlan, batch_size: int = 128) -> ImageData:
+def draw_data(model: LearnedModel, plan: PriorPlan) -> ImageData:
     """Return samples of the model by 15 steps of `multistep` without a prior, as data."""
     name, steps = ("multistep", SAMPLED_STEPS) if offers(model, "denoiser") else ("prox-hybrid", USUAL_STEPS)
-    sampler = find_sampler(name)
-    grid = sampler.grid(model.schedule, steps)
-    batches = [range(i, min(i + batch_size, plan.samples)) for i in range(0, plan.samples, batch_size)]
+    method, numbers = Method.of(name), range(plan.samples)
+    grid = method.times(model.schedule, steps)
+    batches = [numbers[first : first + BATCH] for first in numbers[::BATCH]]
     with arithmetic(model.device):
-        drawn = [draw(model, Method(sampler), grid, plan.seed, one).x.float().cpu() for one in batches]
+        drawn = [draw(model, method, grid, plan.seed, one).x.float().cpu() for one in batches]
     preset = getattr(model.config, "preset", None) or model_config(model.config).kind
     return ImageData(torch.cat(drawn), f"samples of {preset}")
 

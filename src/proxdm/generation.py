@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,14 +26,13 @@ from proxdm.config import Config, ModelConfig
 from proxdm.data.vae import DEFAULT_VAE
 from proxdm.errors import check_least
 from proxdm.grids import GRIDS, TimeGrid, grid_parameters
-from proxdm.imaging import is_image_shape
+from proxdm.imaging import can_draw
 from proxdm.models import LearnedModel, ProxModel
 from proxdm.noise import SeededNoise
 from proxdm.operators import Ask, Model, label_indices, of_classes, offers, prox_from_denoiser
-from proxdm.pixels import to_uint8
+from proxdm.pixels import as_kept, is_image_shape
 from proxdm.priors import DenoiserPrior, Prior, PriorError, load_prior, start_for
 from proxdm.priors.base import describe as describe_prior
-from proxdm.runtime.processes import choose_device
 from proxdm.runtime.registry import check_parameters, format_call, parse_call
 from proxdm.samplers import SAMPLERS, Sampler, SamplerState, find_sampler, solve
 from proxdm.samplers.base import choose_prior
@@ -47,9 +46,6 @@ WARM_STEPS = 5
 
 TUNED = "tuned"
 """In place of a grid: the one that `proxdm tune` has found for the sampler, N and prior, and stored with the model."""
-
-POSTERIOR_MEAN = "posterior-mean"
-"""What stands for the prox where a proximal sampler runs on a score model (:func:`proxdm.prox_from_denoiser`)."""
 
 MOST_FRAMES = 60
 """Frames of an animation at most."""
@@ -133,7 +129,7 @@ def choose_method(
     A network that was trained on the knots of some grids starts at one of them, which leaves fewer steps.
     """
     chosen = default_sampler(model.config) if sampler is None else find_sampler(sampler)
-    Ask(operand(model, chosen)[0], chosen.operator)
+    Ask(operand(model, chosen), chosen.operator)
     of_classes(model, label_indices(model.classes, classes, range(0)), guidance)
     told: dict[str, Any] = {"classes": classes, "guidance": guidance}
     wanted = {None: None, "own": True, "none": False}.get(prior, prior)
@@ -192,11 +188,11 @@ def check_prior(model: LearnedModel, prior: Prior) -> None:
         )
 
 
-def operand(model: Model, sampler: Sampler) -> tuple[Model, str | None]:
-    """Return what a sampler runs on: the model, or for want of a prox its posterior mean, which is then named."""
+def operand(model: Model, sampler: Sampler) -> Model:
+    """Return what a sampler runs on: the model, or for want of a prox its posterior mean."""
     if sampler.operator == "prox" and not offers(model, "prox") and offers(model, "denoiser"):
-        return prox_from_denoiser(model), POSTERIOR_MEAN
-    return model, None
+        return prox_from_denoiser(model)
+    return model
 
 
 def remarks(model: LearnedModel, sampler: Sampler, grid: TimeGrid) -> list[str]:
@@ -204,7 +200,7 @@ def remarks(model: LearnedModel, sampler: Sampler, grid: TimeGrid) -> list[str]:
 
     That is: steps that the network was not trained for, and a prox that is only a posterior mean.
     """
-    if operand(model, sampler)[1] is not None:
+    if operand(model, sampler) is not model:
         return [f"{sampler} runs on the posterior mean of a score model, in place of a prox"]
     if not isinstance(model.config, Config):
         return []
@@ -231,21 +227,21 @@ def draw(
     seed: int,
     indices: range,
     *,
+    shape: tuple[int, ...] | None = None,
     callback: Callable[[SamplerState], None] | None = None,
 ) -> SamplerState:
-    """Return samples of a set by their numbers, in the last state of the sampler."""
-    noise = SeededNoise(seed, indices, model_config(model.config).shape, device=model.device)
+    """Return samples of a set by their numbers, in the last state of the sampler; `shape` is of one without config."""
+    noise = SeededNoise(seed, indices, shape or model_config(model.config).shape, device=model.device)
     labels = label_indices(model.classes, method.classes, indices)
-    asked = operand(of_classes(model, labels, method.guidance), method.sampler)[0]
+    asked = operand(of_classes(model, labels, method.guidance), method.sampler)
     prior = None if method.prior is None else method.prior.given(labels)
     return solve(method.sampler, asked, grid, noise, prior=prior, callback=callback)
 
 
 def said_of(model: LearnedModel, method: Method) -> dict[str, Any]:
     """Return what results say of a method besides its name, in plain types; nothing of what is as usual."""
-    stands_in = operand(model, method.sampler)[1]
     return {
-        **({} if stands_in is None else {"operator": stands_in}),
+        **({} if operand(model, method.sampler) is model else {"operator": "posterior-mean"}),
         **({} if method.prior is None else {"prior": describe_prior(method.prior)}),
         **({"classes": list(method.classes)} if method.classes else {}),
         **({"guidance": method.guidance} if model.classes else {}),
@@ -259,15 +255,12 @@ def has_latents(model: LearnedModel) -> bool:
     return len(shape) == 3 and (raw or (shape[0] == 4 and not is_image_shape(shape)))
 
 
-def make_decoder(model: LearnedModel, vae: str | None = None) -> tuple[tuple[int, int, int], Decoder]:
-    """Return the shape of the pictures of a model, and what turns its samples into them."""
-    shape: Sequence[int] = model_config(model.config).shape
-    latents = has_latents(model)
-    if not latents and not is_image_shape(shape):
-        raise ValueError(f"samples of shape {tuple(shape)} are no pictures of 1 or 3 channels")
+def make_decoder(model: LearnedModel, vae: str | None = None) -> tuple[tuple[int, ...], Decoder]:
+    """Return the shape of what a model draws, latents decoded to pictures, and what turns its samples into it."""
+    shape = tuple(model_config(model.config).shape)
+    if not has_latents(model):
+        return shape, lambda x: x
     channels, height, width = shape
-    if not latents:
-        return (channels, height, width), lambda x: x
     from proxdm.data.vae import load_vae
 
     vae = vae or model.vae or DEFAULT_VAE
@@ -335,9 +328,7 @@ def generate(
     say: Say = warn,
 ) -> Generated:
     """Draw the samples of a plan."""
-    opened = (
-        source if isinstance(source, Opened) else open_source(source, weights, preset, device=choose_device(device))
-    )
+    opened = source if isinstance(source, Opened) else open_source(source, weights, preset, device=device)
     model = opened.model
     method = choose_method(model, plan.sampler, plan.grid, plan.prior, plan.start, plan.classes, plan.guidance)
     steps = plan.steps or (WARM_STEPS if method.prior is not None else default_steps(model.config))
@@ -360,11 +351,11 @@ def generate(
             def after(state: SamplerState, start: int = start) -> None:
                 bar.update(start // plan.batch_size * evaluations + state.nfe - bar.n)
                 if state.step in watched and start < frames and decode is not None:
-                    watched[state.step].append(to_uint8(decode(state.x[: frames - start])).cpu())
+                    watched[state.step].append(as_kept(decode(state.x[: frames - start])).cpu())
 
             indices = range(start, min(start + plan.batch_size, plan.samples))
             state = draw(model, method, grid, plan.seed, indices, callback=after)
-            batch, nfe = (state.x if decode is None else to_uint8(decode(state.x))).cpu(), state.nfe
+            batch, nfe = (state.x if decode is None else as_kept(decode(state.x))).cpu(), state.nfe
             if each is None:
                 kept.append(batch)
             else:
@@ -380,17 +371,18 @@ def generate(
 
 
 def _decoder(model: LearnedModel, plan: SamplePlan, *, pictures: bool) -> Decoder | None:
-    """Return what makes pictures of samples; None where they are to be left as they are."""
-    latents, shape = has_latents(model), tuple(model_config(model.config).shape)
-    if plan.latents and not latents:
+    """Return what turns samples into what is kept of them; None where latents are to be left as they are."""
+    shape, decode = tuple(model_config(model.config).shape), None
+    if plan.latents and not has_latents(model):
         raise ValueError(f"--latents is for latent models; the samples of this one have shape {shape}")
-    if not plan.latents and (latents or is_image_shape(shape)):
-        return make_decoder(model, plan.vae)[1]
-    if pictures:
+    if not plan.latents:
+        shape, decode = make_decoder(model, plan.vae)
+    if pictures and (plan.latents or not can_draw(shape)):
         raise ValueError(
-            f"samples of shape {shape} are no pictures of 1 or 3 channels; write them to an .npz file with --out"
+            f"samples of shape {shape} are neither pictures of 1 or 3 channels nor points in the plane; write them to "
+            "an .npz file with --out"
         )
-    return None
+    return decode
 
 
 def _record(source: object, opened: Opened, plan: SamplePlan, method: Method, grid: TimeGrid) -> dict[str, Any]:

@@ -18,22 +18,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from proxdm.pixels import to_uint8
+from proxdm.pixels import is_image_shape, to_uint8
 
 Pixels = NDArray[np.uint8]
 """One picture, `(H, W)` grey or `(H, W, 3)` RGB."""
-
-PNG_KEY = "proxdm"
-"""Name of the text chunk of a PNG that holds the metadata."""
 
 _PADDING = 2
 _SMALL = 96
 """Pictures in a grid are enlarged, by whole numbers, to sides of about so many pixels."""
 
 
-def is_image_shape(shape: Sequence[int]) -> bool:
-    """Return whether samples of this shape (without the batch) are pictures: (1, H, W) or (3, H, W)."""
-    return len(shape) == 3 and shape[0] in (1, 3)
+def can_draw(shape: Sequence[int]) -> bool:
+    """Return whether :func:`grid` draws samples of this shape: pictures, or points in the plane."""
+    return is_image_shape(shape) or tuple(shape) == (2,)
 
 
 def to_pixels(images: Tensor) -> list[Pixels]:
@@ -47,7 +44,11 @@ def to_pixels(images: Tensor) -> list[Pixels]:
 
 
 def grid(images: Tensor, *, columns: int | None = None, zoom: int | None = None) -> Pixels:
-    """Return all images in one picture, row by row, two white pixels between them."""
+    """Return all images in one picture, row by row, two white pixels between them; points `(n, 2)` as black dots."""
+    if images.ndim == 2 and images.shape[1] == 2:
+        x, y = images.detach().float().cpu().numpy().T
+        counts, _, _ = np.histogram2d(-y, x, 128, [[-1.5, 1.5]] * 2)
+        return np.where(counts > 0, 0, 255).astype(np.uint8).repeat(2, 0).repeat(2, 1)
     pictures = to_pixels(images)
     if not pictures:
         raise ValueError("there are no images to draw: give at least one")
@@ -74,18 +75,8 @@ def save_png(pixels: Pixels, path: Path, metadata: Mapping[str, Any] | None = No
 
     info = PngInfo()
     if metadata is not None:
-        info.add_text(PNG_KEY, _json(metadata))
+        info.add_text("proxdm", _json(metadata))
     Image.fromarray(pixels).save(path, format="PNG", pnginfo=info)
-
-
-def read_png_metadata(path: Path) -> dict[str, Any]:
-    """Return what :func:`save_png` put into a PNG; empty if there is nothing."""
-    from PIL import Image
-
-    with Image.open(path) as picture:
-        text = picture.info.get(PNG_KEY)
-    found: dict[str, Any] = {} if text is None else json.loads(text)
-    return found
 
 
 def save_grid(

@@ -91,7 +91,7 @@ EDM_SIGMA_DATA = 0.5
 """Standard deviation of the data that EDM's preconditioning assumes (Karras et al. 2022, Table 1)."""
 
 
-def _score_entry(name: str, formula: str) -> Callable[[Callable[[Tensor, Tensor], ScoreCoefficients]], None]:
+def _score_entry(name: str, formula: str) -> Callable[[Callable[[Tensor, Tensor], ScoreCoefficients]], object]:
     return lambda function: SCORE_PARAMETRISATIONS.add(name, ScoreParametrisation(name, function, formula))
 
 
@@ -132,11 +132,11 @@ def _edm(alpha: Tensor, sigma: Tensor) -> ScoreCoefficients:
 
 @dataclass(frozen=True)
 class Coefficients:
-    """Coefficients of `prox = skip y + out F(inner y, t, lam)`: float64 tensors, scalar or `(B,)`."""
+    """Coefficients of `prox = skip y + out F(inner y, t, lam)`, tensors or numbers as of :class:`ScoreCoefficients`."""
 
-    skip: Tensor
-    out: Tensor
-    inner: Tensor
+    skip: Tensor | float
+    out: Tensor | float
+    inner: Tensor | float = 1.0
 
 
 @dataclass(frozen=True)
@@ -156,42 +156,40 @@ class Parametrisation:
 
     def network_input(self, schedule: Schedule, y: Tensor, t: Time, lam: Time) -> Tensor:
         """Return `inner y`, which the network is shown."""
-        return per_sample(self._at(schedule, t, lam).inner, y) * y
+        return _scaled(self._at(schedule, t, lam).inner, y)
 
     def prox(self, schedule: Schedule, y: Tensor, t: Time, lam: Time, output: Tensor) -> Tensor:
         """Return `skip y + out F`, the prox that the output F stands for."""
         c = self._at(schedule, t, lam)
-        return per_sample(c.skip, y) * y + per_sample(c.out, y) * output
+        return _combined(c.skip, y, c.out, output)
 
     def noise(self, schedule: Schedule, y: Tensor, t: Time, lam: Time, output: Tensor) -> Tensor:
         """Return `(y - prox) / sqrt(lam)`, the predicted noise, without the cancellation that small lam brings."""
         c, root = self._at(schedule, t, lam), as_float64(lam).sqrt()
-        return per_sample((1 - c.skip) / root, y) * y - per_sample(c.out / root, y) * output
+        return _combined((1 - c.skip) / root, y, -c.out / root, output)
 
     def target(self, schedule: Schedule, x: Tensor, noise: Tensor, t: Time, lam: Time) -> Tensor:
         """Return the output F for which the prox of `y = x + sqrt(lam) noise` is x."""
         c, root = self._at(schedule, t, lam), as_float64(lam).sqrt()
-        return per_sample((1 - c.skip) / c.out, x) * x - per_sample(c.skip * root / c.out, x) * noise
+        return _combined((1 - c.skip) / c.out, x, -c.skip * root / c.out, noise)
 
 
 PARAMETRISATIONS: Registry[Parametrisation] = Registry("prox parametrisation")
 """Every parametrisation of a prox network by name: `epsilon` is the residual one of arXiv 2507.08956, Sec. 3.3."""
 
 
-def _prox_entry(name: str, formula: str) -> Callable[[Callable[[Schedule, Tensor, Tensor], Coefficients]], None]:
+def _prox_entry(name: str, formula: str) -> Callable[[Callable[[Schedule, Tensor, Tensor], Coefficients]], object]:
     return lambda function: PARAMETRISATIONS.add(name, Parametrisation(name, function, formula))
 
 
 @_prox_entry("epsilon", "prox = y - √λ F(y, t, λ)")
 def _residual(schedule: Schedule, t: Tensor, lam: Tensor) -> Coefficients:
-    one = torch.ones_like(lam)
-    return Coefficients(skip=one, out=-lam.sqrt(), inner=one)
+    return Coefficients(skip=1.0, out=-lam.sqrt())
 
 
 @_prox_entry("prox", "prox = F(y, t, λ)")
 def _direct(schedule: Schedule, t: Tensor, lam: Tensor) -> Coefficients:
-    one = torch.ones_like(lam)
-    return Coefficients(skip=torch.zeros_like(lam), out=one, inner=one)
+    return Coefficients(skip=0.0, out=1.0)
 
 
 # After EDM (Karras et al. 2022): F = 0 is exact for N(0, sigma_d^2 I), and F is of unit size at every (t, lam).

@@ -5,10 +5,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from proxdm.errors import DataError
+
+
+def is_image_shape(shape: Sequence[int]) -> bool:
+    """Return whether samples of this shape (without the batch) are pictures: (1, H, W) or (3, H, W)."""
+    return len(shape) == 3 and shape[0] in (1, 3)
 
 
 def to_model_range(images: Tensor) -> Tensor:
@@ -31,3 +38,8 @@ def to_uint8(images: Tensor) -> Tensor:
     if torch.isnan(scaled).any():
         raise DataError("NaN among the images cannot be written as uint8; look at the sampler or the model")
     return scaled.round_().clamp_(0.0, 255.0).to(torch.uint8)
+
+
+def as_kept(samples: Tensor) -> Tensor:
+    """Return samples `(B, *)` of a model as they are kept: pictures as :func:`to_uint8`, others as float32."""
+    return to_uint8(samples) if is_image_shape(samples.shape[1:]) else samples.to(torch.float32)

@@ -13,7 +13,7 @@ from proxdm.checkpoints.portable import CONFIG_FILE, MODEL_FILE, model_config, s
 from proxdm.config import Config, ModelConfig, to_json
 from proxdm.describe import in_words, model_facts, training_facts
 from proxdm.errors import CheckpointError
-from proxdm.generation import WARM_STEPS, default_sampler, default_steps
+from proxdm.generation import WARM_STEPS
 
 CARD_FILE = "README.md"
 PICTURE_FILE = "samples.png"
@@ -53,8 +53,8 @@ def push(
     if repo is None:
         raise CheckpointError(f"{repo_id!r} is not the name of a repository on the hub; it must read owner/name")
     found = find(source, weights)
+    found = replace(found, config=public_config(found.config))
     model = build(found)
-    model.config = public_config(found.config)
     with tempfile.TemporaryDirectory(prefix="proxdm-") as name:
         folder, url = Path(name), None
         save_model(model, folder, weights=found.weights, step=found.file.step, origin=found.file.origin)
@@ -62,7 +62,7 @@ def push(
         previews = () if found.run is None else found.run.glob("previews/*.png")
         if (picture := max(previews, default=None)) is not None:
             files[PICTURE_FILE] = picture
-        card = model_card(found, repo.name, license, picture=picture is not None, prior=model.prior is not None)
+        card = model_card(found, repo.name, license, picture=picture is not None)
         files[CARD_FILE].write_text(card, encoding="utf-8")
         if not dry_run:
             api = HfApi()
@@ -83,19 +83,12 @@ def public_config(config: Config | ModelConfig) -> Config | ModelConfig:
     return replace(config, data=data, imports=tuple(PurePath(module).name for module in config.imports))
 
 
-def model_card(
-    found: Found,
-    repo: str,
-    license: str | None = None,  # noqa: A002
-    *,
-    picture: bool = False,
-    prior: bool = False,
-) -> str:
+def model_card(found: Found, repo: str, license: str | None = None, *, picture: bool = False) -> str:  # noqa: A002
     """Return the card of a model, Markdown with a YAML header."""
     from huggingface_hub import ModelCard, ModelCardData
 
-    found = replace(found, config=public_config(found.config))
-    config, model, origin = found.config, model_config(found.config), found.file.origin
+    config, origin, facts = found.config, found.file.origin, model_facts(found)
+    model = model_config(config)
     pictures = len(model.shape) == 3
     data = config.data.name if isinstance(config, Config) else None
     header = ModelCardData(
@@ -105,7 +98,7 @@ def model_card(
         datasets=[_DATASETS[data]] if data in _DATASETS else None,
         tags=["diffusion", f"{model.kind}-model", "proximal-operator", "arxiv:2507.08956"],
     )
-    tables = {"Model": in_words(model_facts(found))}
+    tables = {"Model": in_words(facts)}
     if isinstance(config, Config) and origin is None:  # weights of others were not trained with our configuration
         tables["Training"] = in_words(training_facts(found))
     card = ModelCard.from_template(
@@ -115,8 +108,8 @@ def model_card(
         kind=model.kind,
         data=data,
         picture=PICTURE_FILE if picture else None,
-        rule=repr(default_sampler(config)),
-        steps=WARM_STEPS if prior else default_steps(config),
+        rule=facts["default_sampler"],
+        steps=WARM_STEPS if facts["prior"] else facts["default_steps"],
         shape=(16, *model.shape),
         latents=pictures and model.shape[0] not in (1, 3),
         tables=tables,

@@ -1,4 +1,4 @@
-"""Sweeps: target x method x number of steps x seed. The one engine under `toy`, `rates` and `evaluate`.
+"""Sweeps: method x number of steps x seed. The one engine under `toy`, `rates` and `evaluate`.
 
 A :class:`Method` is a sampler with the times it goes through, a :class:`Cell` one of its runs, what is measured there a
 :class:`Row`. Rows of the same cell but for the seed are summed up by means and deviations, :class:`Summary`; everything
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from statistics import fmean, stdev
 from typing import Any, Self, TypeVar
@@ -56,15 +56,10 @@ class Method:
 
     def times(self, schedule: Schedule, steps: int) -> TimeGrid:
         """Return its times for N = `steps`."""
-        grid: TimeGrid | str | None
-        if isinstance(self.grid, tuple):
-            if steps not in (tuned := dict(self.grid)):
-                raise ValueError(
-                    f"no grid is tuned for {self.name} at N = {steps}, only for {', '.join(map(str, tuned))}"
-                )
-            grid = tuned[steps]
-        else:
-            grid = self.grid
+        known = dict(self.grid) if isinstance(self.grid, tuple) else {steps: self.grid}
+        if steps not in known:
+            raise ValueError(f"no grid is tuned for {self.name} at N = {steps}, only for {', '.join(map(str, known))}")
+        grid: TimeGrid | str | None = known[steps]
         if self.cut and self.start is not None:
             grid = choose_grid(self.sampler, schedule, steps, grid)
         return choose_grid(self.sampler, schedule, steps, grid, self.prior, self.start)
@@ -74,7 +69,6 @@ class Method:
 class Cell:
     """One run."""
 
-    target: str  # Name of what is sampled
     method: Method  # How
     grid: TimeGrid  # The times
     seed: int  # Of all random numbers
@@ -86,7 +80,7 @@ class Cell:
 
     def __str__(self) -> str:
         """Return it in words, for progress and messages."""
-        return f"{self.target} {self.method.name} N={self.steps} seed {self.seed}"
+        return f"{self.method.name} N={self.steps} seed {self.seed}"
 
 
 @dataclass(frozen=True)
@@ -96,7 +90,6 @@ class Skipped:
     sampler: str  # Name of the method
     steps: int  # N
     reason: str  # What is wrong, in one line
-    target: str = ""  # Name of what was to be sampled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +103,6 @@ class Row:
     seed: int  # Of all random numbers
     metrics: Mapping[str, float]  # Values by name
     seconds: float  # Time of the run
-    target: str = ""  # Name of what was sampled
 
     @property
     def told(self) -> str:
@@ -152,17 +144,12 @@ class Spread:
         """Return the mean, with `± deviation` where there are several seeds, in the given formats."""
         return f"{self.mean:{mean}}" if self.std is None else f"{self.mean:{mean}} ± {self.std:{std}}"
 
-    @property
-    def figures(self) -> str:
-        """Mean and deviation to the second figure of the deviation; of one seed, or no deviation, four figures."""
+    def __str__(self) -> str:
+        """Return mean and deviation to the second figure of the latter; of one seed, or no deviation, four figures."""
         if not self.std:
             return self.text(".4g", ".0f")
         decimals = f".{min(max(1 - math.floor(math.log10(self.std)), 0), 12)}f"
         return self.text(decimals, decimals)
-
-    def __str__(self) -> str:
-        """Return :meth:`text` to three decimals."""
-        return self.text()
 
 
 @dataclass(frozen=True)
@@ -193,11 +180,11 @@ class Summary:
         return {**values, "nfe": self.nfe, "seconds": self.seconds, "grid": self.grid}
 
 
-def by_cell(rows: Iterable[Measured]) -> dict[tuple[str, str, int], list[Measured]]:
-    """Return rows that differ in their seeds only, by target, sampler and N, in the order in which they come."""
-    groups: dict[tuple[str, str, int], list[Measured]] = {}
+def by_cell(rows: Iterable[Measured]) -> dict[tuple[str, int], list[Measured]]:
+    """Return rows that differ in their seeds only, by sampler and N, in the order in which they come."""
+    groups: dict[tuple[str, int], list[Measured]] = {}
     for row in rows:
-        groups.setdefault((row.target, f"{row.sampler} {row.told}".strip(), row.steps), []).append(row)
+        groups.setdefault((f"{row.sampler} {row.told}".strip(), row.steps), []).append(row)
     return groups
 
 
@@ -208,15 +195,7 @@ class Fit:
     slope: float  # The exponent
     steps: tuple[int, ...]  # The N it was fitted to
     local_slopes: tuple[float, ...]  # Slopes between neighbouring points of the fit
-
-    @property
-    def straight(self) -> bool:
-        """Whether the slope is one: the points lie on a line, within :data:`STRAIGHT` of its slope."""
-        return all(abs(slope - self.slope) <= STRAIGHT for slope in self.local_slopes)
-
-    def record(self) -> dict[str, Any]:
-        """Return the JSON form."""
-        return asdict(self) | {"straight": self.straight}
+    straight: bool  # Whether the slope is one: those differ from it by at most :data:`STRAIGHT`
 
 
 def fit_slope(values: Mapping[int, float], rounding: float = 0.0) -> Fit | None:
@@ -228,8 +207,9 @@ def fit_slope(values: Mapping[int, float], rounding: float = 0.0) -> Fit | None:
     if len(points) < 2:
         return None
     x, y = np.log(np.array(points, dtype=np.float64)).T
-    local = np.diff(y) / np.diff(x)
-    return Fit(float(np.polyfit(x, y, 1)[0]), tuple(n for n, _ in points), tuple(local.tolist()))
+    slope, local = float(np.polyfit(x, y, 1)[0]), tuple((np.diff(y) / np.diff(x)).tolist())
+    straight = all(abs(one - slope) <= STRAIGHT for one in local)
+    return Fit(slope, tuple(n for n, _ in points), local, straight)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -262,14 +242,14 @@ class Results:
     ) -> Self:
         """Measure every cell: metrics, network evaluations and seconds; `more` are the other fields."""
         numbers, names = sorted(set(steps)), tuple(method.name for method in methods)
-        cells, undefined = make_cells(target, methods, numbers, seeds, schedule)
+        cells, undefined = make_cells(methods, numbers, seeds, schedule)
 
         def row(cell: Cell) -> Row:
             metrics, nfe, seconds = measure(cell)
-            where: Any = {"target": target, "sampler": cell.method.name, "grid": cell.grid.name, "steps": cell.steps}
-            return Row(**where, seed=cell.seed, metrics=metrics, nfe=nfe, seconds=seconds)
+            where: Any = {"sampler": cell.method.name, "grid": cell.grid.name, "steps": cell.steps, "seed": cell.seed}
+            return Row(**where, metrics=metrics, nfe=nfe, seconds=seconds)
 
-        rows = tuple(sweep(cells, row, skipped=undefined, progress=progress))
+        rows = tuple(sweep(cells, row, skipped=undefined, title=target, progress=progress))
         asked: Any = {"target": target, "names": names, "steps": tuple(numbers), "seeds": tuple(seeds)}
         return cls(**asked, rows=rows, undefined=tuple(undefined), **more)
 
@@ -277,7 +257,7 @@ class Results:
     def methods(self) -> dict[str, dict[int, Summary]]:
         """What the rows sum up to, by method and N; every method that was asked for is there."""
         found: dict[str, dict[int, Summary]] = {name: {} for name in self.names}
-        for (_, name, steps), group in by_cell(self.rows).items():
+        for (name, steps), group in by_cell(self.rows).items():
             found[name][steps] = Summary.of(group)
         return found
 
@@ -310,20 +290,19 @@ class Results:
 
 
 def make_cells(
-    target: str, methods: Sequence[Method], steps: Iterable[int], seeds: Iterable[int], schedule: Schedule
+    methods: Sequence[Method], steps: Sequence[int], seeds: Sequence[int], schedule: Schedule
 ) -> tuple[list[Cell], list[Skipped]]:
     """Return the runs by method, then steps, then seed, and those that are not defined."""
-    cells, skipped, numbers = [], [], list(dict.fromkeys(steps))
-    every = list(seeds)
+    cells, skipped = [], []
     for method in dict.fromkeys(methods):
-        for n in numbers:
+        for n in dict.fromkeys(steps):
             grid = method.times(schedule, n)
             try:
                 method.sampler.check(schedule, grid)
             except (StepError, ScheduleError) as error:
-                skipped.append(Skipped(method.name, n, str(error), target))
+                skipped.append(Skipped(method.name, n, str(error)))
                 continue
-            cells += [Cell(target, method, grid, seed) for seed in every]
+            cells += [Cell(method, grid, seed) for seed in seeds]
     return cells, skipped
 
 
@@ -333,19 +312,20 @@ def sweep(
     *,
     known: Callable[[Cell], Measured | None] = lambda cell: None,
     skipped: list[Skipped] | None = None,
+    title: str = "",
     progress: bool = False,
 ) -> list[Measured]:
     """Measure every cell that is not known already, and return the rows in the order of the cells."""
     found = {cell: row for cell in cells if (row := known(cell)) is not None}
     bar = tqdm([cell for cell in cells if cell not in found], unit="run", leave=False, disable=not progress or None)
     for cell in bar:
-        bar.set_description(str(cell))
+        bar.set_description(f"{title} {cell}")
         try:
             row = measure(cell)
         except (StepError, NonFiniteError) as error:
             if skipped is None:
                 raise
-            skipped.append(Skipped(cell.method.name, cell.steps, str(error), cell.target))
+            skipped.append(Skipped(cell.method.name, cell.steps, str(error)))
             continue
         if row is not None:
             found[cell] = row

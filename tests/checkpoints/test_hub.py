@@ -6,13 +6,14 @@ import pytest
 import torch
 
 from proxdm.checkpoints import hub as hubs
-from proxdm.checkpoints.hub import HubError, RepoId, fetch, fetch_official, parse_repo_id
+from proxdm.checkpoints.hub import HubError, RepoId, fetch, parse_repo_id
 from proxdm.checkpoints.load import find, load
 from proxdm.checkpoints.portable import save_model
 from proxdm.config import ModelConfig
 from proxdm.errors import CheckpointError
 from proxdm.networks import MLPConfig
 from proxdm.presets import PRESETS
+from runs import exactly
 
 MODEL = RepoId("someone/tiny")
 
@@ -30,7 +31,7 @@ def model(hub):
 def test_every_official_file_belongs_to_a_preset_and_is_downloaded_once(hub, preset):
     assert preset in PRESETS
     hub.put(hubs.OFFICIAL_REPO, hubs.OFFICIAL_MODELS[preset], preset.encode())
-    paths = {fetch_official(hubs.OFFICIAL_MODELS, preset) for _ in range(2)}
+    paths = {fetch(RepoId(hubs.OFFICIAL_REPO), hubs.OFFICIAL_MODELS[preset]) for _ in range(2)}
     assert [path.read_bytes() for path in paths] == [preset.encode()]
     assert hub.downloads == 1
 
@@ -39,8 +40,7 @@ def test_a_model_repository_is_a_source(hub, model):
     for source in ("someone/tiny", "someone/tiny@v1"):
         found = find(source)
         assert (found.kind, found.weights, found.source) == ("hub", "ema-0.9", source)
-        loaded = load(source)
-        assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), model.parameters(), strict=True))
+        exactly(load(source), model)
     with pytest.raises(CheckpointError, match=r"no weights named 'raw'; it has ema-0\.9"):
         load("someone/tiny", "raw")
 

@@ -6,7 +6,6 @@ import dataclasses
 import shutil
 
 import pytest
-import torch
 
 from proxdm.checkpoints import load as loading
 from proxdm.checkpoints.load import find, load, load_official, open_source
@@ -15,6 +14,7 @@ from proxdm.checkpoints.store import create_run
 from proxdm.config import ConfigError, TrainingConfig
 from proxdm.errors import CheckpointError
 from proxdm.models import ProxModel
+from runs import exactly
 from tiny_models import POINTS, make_run, random_state
 
 
@@ -24,15 +24,11 @@ def run(tmp_path):
     return tmp_path / "run", make_run(tmp_path / "run")
 
 
-def holds(model, state):
-    return all(torch.equal(value, state[key]) for key, value in model.network.state_dict().items())
-
-
 def test_a_run_gives_the_first_average_of_its_latest_whole_checkpoint(run):
     folder, states = run
     model = load(folder)
     assert isinstance(model, ProxModel)
-    assert holds(model, states["ema-0.99"])
+    exactly(model.network, states["ema-0.99"])
     assert not model.training
     assert model.config == POINTS
     assert model.config.training_range.config == POINTS.conditioning
@@ -44,7 +40,7 @@ def test_a_run_gives_the_first_average_of_its_latest_whole_checkpoint(run):
 def test_every_weight_set_of_a_run_can_be_chosen(run):
     folder, states = run
     for weights, state in states.items():
-        assert holds(load(str(folder), weights), state)
+        exactly(load(str(folder), weights).network, state)
         found = find(folder, weights)
         assert (found.kind, found.weights, found.weight_sets) == ("run", weights, ("ema-0.99", "ema-0.9", "raw"))
         assert found.file.step == 10
@@ -55,13 +51,13 @@ def test_every_weight_set_of_a_run_can_be_chosen(run):
 def test_a_checkpoint_folder_and_its_files_load_by_themselves(run, tmp_path):
     folder, _ = run
     early = folder / "checkpoints" / "step-00000005"
-    assert holds(load(early), random_state(POINTS, 501))
+    exactly(load(early).network, random_state(POINTS, 501))
     shutil.copytree(early, tmp_path / "copy")
     shutil.rmtree(folder)
     assert find(tmp_path / "copy").kind == "checkpoint"
-    assert holds(load(tmp_path / "copy", "raw"), random_state(POINTS, 500))
+    exactly(load(tmp_path / "copy", "raw").network, random_state(POINTS, 500))
     alone = load(tmp_path / "copy" / "ema-0.9.safetensors")
-    assert holds(alone, random_state(POINTS, 502))
+    exactly(alone.network, random_state(POINTS, 502))
     assert alone.config == POINTS
 
 
@@ -69,7 +65,7 @@ def test_without_averages_the_weights_themselves_are_taken(tmp_path):
     config = dataclasses.replace(POINTS, training=TrainingConfig(ema=()))
     states = make_run(tmp_path / "run", config)
     assert find(tmp_path / "run").weights == "raw"
-    assert holds(load(tmp_path / "run"), states["raw"])
+    exactly(load(tmp_path / "run").network, states["raw"])
 
 
 def test_a_model_folder_and_its_file(run, tmp_path):
@@ -77,7 +73,7 @@ def test_a_model_folder_and_its_file(run, tmp_path):
     save_model(load(folder, "ema-0.9"), tmp_path / "model", weights="ema-0.9", step=10)
     for source in (tmp_path / "model", tmp_path / "model" / "model.safetensors"):
         assert find(source).weights == "ema-0.9"
-        assert holds(load(source), states["ema-0.9"])
+        exactly(load(source).network, states["ema-0.9"])
 
 
 def test_a_file_without_configuration_takes_the_one_beside_it(run, tmp_path):
@@ -89,7 +85,7 @@ def test_a_file_without_configuration_takes_the_one_beside_it(run, tmp_path):
     with pytest.raises(CheckpointError, match=r"does not say what network it holds.*config\.json"):
         load(tmp_path / "bare")
     shutil.copy(folder / "config.json", tmp_path / "bare")
-    assert holds(load(tmp_path / "bare"), states["raw"])
+    exactly(load(tmp_path / "bare").network, states["raw"])
     (tmp_path / "bare" / "config.json").write_text('{"model": 3}')
     with pytest.raises(CheckpointError, match=r"configuration .*config\.json cannot be read"):
         load(tmp_path / "bare")
@@ -102,6 +98,7 @@ def test_a_file_without_configuration_takes_the_one_beside_it(run, tmp_path):
         (lambda folder: folder.mkdir(), r"holds no model: looked for checkpoints/ .*, and found nothing"),
         (lambda folder: (folder / "notes").mkdir(parents=True), "and found notes"),
         (lambda folder: create_run(folder, POINTS), "no complete checkpoint yet"),
+        (lambda folder: (folder.mkdir(), (folder / "state.json").touch()), r"holds no weights: looked for raw"),
     ],
 )
 def test_nothing_there_says_what_was_looked_for(tmp_path, make, message):

@@ -27,19 +27,20 @@ from proxdm.schedules import VPSDE, Cosine
 from proxdm.training import Settings
 from proxdm.training import train as train_any
 from proxdm.training import train_config as train
+from runs import exactly
 
 
 class Linear(nn.Module):
-    """`A x + b t (+ c lam)`, scaled by a buffer that files do not hold."""
+    """`A x + b t (+ c lam)`, scaled by a buffer that files do not hold; its names look like those of a wrapper."""
 
     def __init__(self, size: int, conditions: int) -> None:
         super().__init__()
-        self.inner = nn.Linear(size + conditions, size)
+        self.module = nn.Linear(size + conditions, size)
         self.register_buffer("scale", torch.full((), 2.0), persistent=False)
 
     def forward(self, x, *conditions):
         columns = [condition[:, None].to(x) for condition in conditions]
-        return self.scale * self.inner(torch.cat([x.flatten(1), *columns], 1)).reshape(x.shape)
+        return self.scale * self.module(torch.cat([x.flatten(1), *columns], 1)).reshape(x.shape)
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class LinearConfig:
 
     def build(self, shape: tuple[int, ...], conditions: int) -> nn.Module:
         network = Linear(torch.Size(shape).numel(), conditions)
-        nn.init.normal_(network.inner.weight, std=self.gain)
+        nn.init.normal_(network.module.weight, std=self.gain)
         return network
 
 
@@ -68,11 +69,6 @@ CONFIG = Config(
     training=TrainingConfig(2, 4, ema=(0.9,), device="cpu"),
     imports=("my_networks",),
 )
-
-
-def same(first, second):
-    a, b = first.network.state_dict(), second.network.state_dict()
-    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
 
 
 def test_the_configuration_holds_name_settings_and_imports():
@@ -95,14 +91,14 @@ def test_a_run_trains_resumes_and_loads_like_ours(tmp_path, monkeypatch):
     model = load(tmp_path / "run")
     assert model.config == longer
     path = save_model(model, tmp_path / "m.safetensors")
-    assert same(load(path), model)
+    exactly(load(path), model)
     assert float(load(path).network.scale) == 2.0
     monkeypatch.delitem(NETWORKS._entries, "linear")  # as in another process, which did not import the module
     for read, source in ((load, path), (find, tmp_path / "run"), (store.read_config, tmp_path / "run")):
         with pytest.raises(CheckpointError, match=r"^[^\n]*'linear' .*--import elsewhere$"):
             read(source)
-    assert same(load(tmp_path / "run", network=Linear(4, 2)), model)
-    assert same(load(path, network=Linear(4, 2)), model)
+    exactly(load(tmp_path / "run", network=Linear(4, 2)), model)
+    exactly(load(path, network=Linear(4, 2)), model)
 
 
 def test_its_settings_are_flags_of_the_command_line_and_imports_are_noted(tmp_path, monkeypatch):
@@ -113,7 +109,7 @@ def test_its_settings_are_flags_of_the_command_line_and_imports_are_noted(tmp_pa
     config = parse_request(arguments, "proxdm train").config
     assert (config.model.network, config.model.schedule) == (LinearConfig(3.0), VPSDE(beta_max=9.0))
     assert config.imports == ("my_networks", "more.py")
-    assert config.model.build().network.inner.in_features == 65
+    assert config.model.build().network.module.in_features == 65
 
 
 @pytest.mark.parametrize("kind", [ScoreModel, ProxModel])
@@ -127,13 +123,13 @@ def test_a_module_without_settings_is_stored_by_its_weights(tmp_path, kind, gene
     assert isinstance(config.network, ExternalNetwork)
     with pytest.raises(CheckpointError, match=r"test_own_networks\.Linear .*network="):
         load(path)
-    loaded = load(path, network=Linear(2, model.network.inner.in_features - 2))
+    loaded = load(path, network=Linear(2, model.network.module.in_features - 2))
     x = torch.randn(3, 2, generator=generator)
     conditions = (torch.full((3,), 0.5),) * config.conditions
     with torch.no_grad():
         assert torch.equal(loaded(x, *conditions), model(x, *conditions))
-    assert same(load(save_model(loaded, tmp_path / "again"), network=Linear(2, config.conditions)), model)
-    with pytest.raises(CheckpointError, match=r"inner\.weight is .* in the file"):
+    exactly(load(save_model(loaded, tmp_path / "again"), network=Linear(2, config.conditions)), model)
+    with pytest.raises(CheckpointError, match=r"module\.weight is .* in the file"):
         load(path, network=Linear(3, 1))
 
 
@@ -162,7 +158,7 @@ def trained(model, folder, **changes):
 def test_a_run_without_a_configuration_is_loaded_with_its_network(tmp_path, capsys, make):
     model = trained(make(), tmp_path / "run")
     loaded = load(tmp_path / "run", network=make().network)
-    assert same(loaded, model)
+    exactly(loaded, model)
     assert type(loaded) is type(model)
     assert (loaded.schedule, loaded.parametrisation) == (model.schedule, model.parametrisation)
     assert find(tmp_path / "run").weight_sets == ("ema-0.9", "ema-0.5", "raw")
@@ -181,7 +177,7 @@ def test_a_run_with_a_network_of_ours_needs_no_network_one_with_a_schedule_of_no
         pass
 
     model = trained(ScoreModel(MLP(MLPConfig(2, 8, 1))), tmp_path / "run")
-    assert same(load(tmp_path / "run"), model)
+    exactly(load(tmp_path / "run"), model)
     assert load(tmp_path / "run").config.network == MLPConfig(2, 8, 1)
     trained(ScoreModel(Linear(2, 1), Mine()), tmp_path / "mine")
     with pytest.raises(CheckpointError, match=r"^[^\n]*in words only.*load_state_dict[^\n]*$"):

@@ -14,13 +14,14 @@ from safetensors.torch import load_file, save_file
 import tiny_models
 from proxdm._version import __version__
 from proxdm.checkpoints import portable
+from proxdm.checkpoints.load import load
 from proxdm.checkpoints.portable import build_model, read_model_file, save_model
 from proxdm.config import from_json, to_json
 from proxdm.errors import CheckpointError, OutputError
 from proxdm.losses import ObjectiveConfig
 from proxdm.models import ProxModel, ScoreModel
 from proxdm.schedules import VPSDE
-from runs import full_disk
+from runs import exactly, full_disk
 from tiny_models import POINTS, random_model
 
 SCORE = tiny_models.SCORE.model
@@ -96,20 +97,16 @@ def test_half_precision_weights_are_widened_and_those_of_another_network_refused
     path = save_model(model, tmp_path / "m.safetensors")
     half = {key: value.half() for key, value in model.network.state_dict().items()}
     rewrite(path, half, sha256=None)
-    found = read_model_file(path)
-    loaded = build_model(found, found.config)
-    assert loaded.dtype == torch.float32
-    assert all(torch.equal(p, half[key].float()) for key, p in loaded.network.state_dict().items())
+    exactly(load(path).network, {key: value.float() for key, value in half.items()})
     rewrite(path, {key: value for key, value in half.items() if key != "head.bias"})
     with pytest.raises(CheckpointError, match=r"head\.bias .* is not in the file"):
-        build_model(found, found.config)
+        load(path)
 
 
 def test_tied_parameters_can_be_saved(tmp_path):
     model = random_model(PROX)
     model.network.embedding.lam.hidden.weight = model.network.embedding.time.hidden.weight
-    found = read_model_file(save_model(model, tmp_path / "m.safetensors"))
-    loaded = build_model(found, found.config).network.embedding
+    loaded = load(save_model(model, tmp_path / "m.safetensors")).network.embedding
     assert torch.equal(loaded.lam.hidden.weight, loaded.time.hidden.weight)
 
 
@@ -133,9 +130,8 @@ def test_a_file_cut_short_and_a_changed_byte_are_noticed(tmp_path):
             read_model_file(path)
     content[-9] ^= 1
     path.write_bytes(content)
-    found = read_model_file(path)
     with pytest.raises(CheckpointError, match=r"damaged: .* checksum"):
-        build_model(found, found.config)
+        load(path)
 
 
 @pytest.mark.parametrize(

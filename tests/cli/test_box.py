@@ -32,8 +32,7 @@ def test_every_verb_knows_them_and_two_evaluations_draw_pictures(name, tmp_path,
     assert ((x < -0.9).float().mean() > background) & (x.std() > 0.3)
 
 
-def test_a_file_or_folder_of_that_name_comes_first(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_a_file_or_folder_of_that_name_comes_first():
     model = proxdm.load("digits")
     with torch.no_grad():
         next(model.parameters()).zero_()
@@ -52,8 +51,7 @@ def test_unknown_names_list_the_box(refused):
     assert "in the box (cifar10, digits, fashion-mnist-classes, fashion-mnist)" in refused("sample digit")
 
 
-def test_mosaic(tmp_path, monkeypatch, succeeds, refused):
-    monkeypatch.chdir(tmp_path)
+def test_mosaic(succeeds, refused):
     command = "mosaic digits --steps 1 2 --count 3 --sampler multistep dpm++2m prox-backward"
     out, err = succeeds(command)
     assert out.split() == ["mosaic.png,", "mosaic.svg"]
@@ -63,8 +61,7 @@ def test_mosaic(tmp_path, monkeypatch, succeeds, refused):
 
 
 @pytest.mark.slow
-def test_demo_is_one_page_without_anything_from_elsewhere(tmp_path, monkeypatch, succeeds, refused):
-    monkeypatch.chdir(tmp_path)
+def test_demo_is_one_page_without_anything_from_elsewhere(tmp_path, succeeds, refused):
     succeeds("demo")
     page = (tmp_path / "demo" / "index.html").read_text(encoding="utf-8")
     assert page.count("data:image/png;base64,") == 6

@@ -8,16 +8,15 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 from PIL import Image
 
-from fake_results import make_row, write_results
+from fake_results import make_row, read_rows, write_results
 from proxdm.checkpoints.portable import save_model
 from proxdm.cli import compare as verb
 from tiny_models import PROX, random_model
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
+def here(here):
     """A folder with the results of two models, on two metrics and seeds."""
-    monkeypatch.chdir(tmp_path)
     for name, samplers in {"score": ["euler-maruyama"], "prox": ["prox-hybrid", "prox-ode"]}.items():
         rows = [
             make_row(sampler, n, seed, source=f"runs/{name}", metrics={"fid": 100 / n + seed + i, "w2": 1.0 + i})
@@ -25,8 +24,8 @@ def here(tmp_path, monkeypatch):
             for n in (5, 10)
             for seed in (0, 1)
         ]
-        write_results(tmp_path / "evaluations" / name, rows)
-    return tmp_path
+        write_results(here / "evaluations" / name, rows)
+    return here
 
 
 def panels_of(folder):
@@ -66,7 +65,7 @@ def test_models_are_evaluated_once(here, succeeds):
     (backward,) = [line for line in out.splitlines() if line.startswith("prox-backward")]
     assert "–" in backward
     results = here / "evaluations" / "tiny" / "results.jsonl"
-    rows = [json.loads(line) for line in results.read_text().splitlines()]
+    rows = read_rows(results.parent)
     assert {(row["sampler"], row["steps"]) for row in rows} >= {("prox-hybrid", 5), ("prox-ode", 10)}
     before = results.read_bytes()
     assert f"{len(rows)} of {len(rows)} rows are there already" in succeeds(f"{command} --overwrite").err

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 
 import pytest
 
+from fake_results import read_rows
 from proxdm.checkpoints.portable import save_model
 from proxdm.cli import evaluate as verb
 from proxdm.metrics.registry import METRICS
@@ -17,18 +17,13 @@ QUICK = "--samples 20 --steps 5 --features pixels --chunk 16 --device cpu"
 
 
 @pytest.fixture
-def model(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def model():
     return str(save_model(random_model(PROX), "tiny.safetensors", weights="ema-0.9"))
-
-
-def rows(folder):
-    return [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
 
 
 def test_table_and_rows(model, tmp_path, succeeds):
     command = f"evaluate {model} {QUICK} --metrics fid w2 --seeds 2 --reference digits --out out"
-    shown, found = succeeds(command), rows(tmp_path / "out")
+    shown, found = succeeds(command), read_rows(tmp_path / "out")
     assert [(row["sampler"], row["nfe"], row["seed"]) for row in found] == [("prox-hybrid", 5, i) for i in (0, 1)]
     first = {"source": model, "weights": "ema-0.9", "preset": "tiny", "samples": 20, "steps": 5}
     assert first.items() <= found[0].items()
@@ -37,20 +32,20 @@ def test_table_and_rows(model, tmp_path, succeeds):
     lines = shown.out.splitlines()
     assert "20 samples, mean ± standard deviation of 2 seeds, pixels features, against digits (100 images)" in lines[0]
     (line,) = [line for line in lines if line.startswith("prox-hybrid")]
-    assert Spread(tuple(row["metrics"]["w2"] for row in found)).figures in line
+    assert str(Spread(tuple(row["metrics"]["w2"] for row in found))) in line
     assert "about" in shown.err
     assert "warning: 20 samples leave the covariance of 64 features singular" in shown.err
     assert "2 of 2 rows were there already" in succeeds(command).out
-    assert rows(tmp_path / "out") == found
+    assert read_rows(tmp_path / "out") == found
     succeeds(f"{command} --overwrite --seeds 1")
-    assert [row["seed"] for row in rows(tmp_path / "out")] == [1, 0]
+    assert [row["seed"] for row in read_rows(tmp_path / "out")] == [1, 0]
 
 
 def test_limited_metrics_are_said_to_be(model, tmp_path, succeeds, monkeypatch):
     monkeypatch.setitem(METRICS._entries, "w2", dataclasses.replace(METRICS["w2"], most=15))
     shown = succeeds(f"evaluate {model} {QUICK} --metrics fid w2").out
     assert "w2 is taken on 15 samples and 15 images of the reference." in shown
-    (row,) = rows(tmp_path / "evaluations" / "tiny")  # named after the source
+    (row,) = read_rows(tmp_path / "evaluations" / "tiny")  # named after the source
     assert row["used"] == {"fid": [20, 100], "w2": [15, 15]}
     assert verb.folder_name("owner/name@main") == "name-main"
 

@@ -18,12 +18,6 @@ TOY = "toy --steps 3 --samples 5 --seeds 1 --methods prox-ode"
 RATES = "rates --target isotropic --steps 10 20 --methods prox-ode"
 
 
-@pytest.fixture(autouse=True)
-def _elsewhere(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("PROXDM_DEBUG", raising=False)
-
-
 def contents(folder):
     return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import re
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from fake_results import read_rows
 from proxdm.cli import main
 from proxdm.metrics.features import load_extractor, load_module
 from proxdm.metrics.statistics import ReferenceStatistics
 from proxdm.runtime.files import sha256_of
 
 TRAIN = "--device cpu --steps 2 --batch-size 8"
-
-
-@pytest.fixture(autouse=True)
-def _folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("PROXDM_DEBUG", raising=False)
 
 
 def test_digits_then_statistics_then_an_evaluation(tmp_path, succeeds, refused):
@@ -39,7 +33,7 @@ def test_digits_then_statistics_then_an_evaluation(tmp_path, succeeds, refused):
     assert (statistics.backend, statistics.weights, statistics.dim) == ("digits-classifier", sha256_of(path), 128)
     evaluate = "evaluate digits --samples 4 --steps 2 --device cpu --out e --reference s.npz --features"
     succeeds(f"{evaluate} features/digits.pt")
-    row = json.loads((tmp_path / "e" / "results.jsonl").read_text())
+    (row,) = read_rows(tmp_path / "e")
     assert row["features"]["weights"] == sha256_of(path)
     assert row["metrics"]["fid"] > 0
 

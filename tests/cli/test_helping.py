@@ -14,10 +14,9 @@ from proxdm.cli.helping import EXAMPLES, wants_help
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+def home(here, monkeypatch):
+    monkeypatch.setenv("HOME", str(here))
+    return here
 
 
 class Taken(Exception):

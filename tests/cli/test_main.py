@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib
-import json
 import subprocess
 import sys
 from dataclasses import dataclass
 
 import pytest
 
+from fake_results import read_rows
 from proxdm import __version__, cli
 from proxdm.checkpoints.portable import save_model
 from proxdm.errors import StepError
@@ -27,7 +27,6 @@ def verb(monkeypatch):
         monkeypatch.setitem(sys.modules, "proxdm.cli.fake", module)
         monkeypatch.setitem(cli.VERBS, "fake", "a verb of the tests")
 
-    monkeypatch.delenv("PROXDM_DEBUG", raising=False)
     return register
 
 
@@ -195,7 +194,6 @@ class Halving(Sampler):
 def own(tmp_path, monkeypatch):
     """A module with a sampler, known to this test alone, and a small model with random weights."""
     (tmp_path / "own_sampler.py").write_text(PLUGIN)
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(SAMPLERS, "_entries", dict(SAMPLERS))
     monkeypatch.setattr(sys, "path", list(sys.path))
     save_model(random_model(PROX), tmp_path / "m.safetensors")
@@ -211,7 +209,7 @@ def test_own_samplers_are_known_to_every_verb(own, flags, after, succeeds):
     succeeds(f"{drawn} {flags}" if after else f"{flags} {drawn}")
     measured = f"evaluate m.safetensors --sampler {text} all --steps 2 -n 4 --seeds 1 --features pixels --metrics w2"
     succeeds(f"{measured} --device cpu {flags}")
-    rows = [json.loads(line) for line in (own / "evaluations" / "m" / "results.jsonl").read_text().splitlines()]
+    rows = read_rows(own / "evaluations" / "m")
     assert (rows[0]["sampler"], rows[0]["nfe"]) == (text, 2)
     assert "halving" in [row["sampler"] for row in rows]
 

@@ -12,8 +12,7 @@ SIZES = "--components 2 --directions 8 --rank 4"
 
 
 @pytest.fixture
-def model(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def model():
     return save_model(random_model(SCORE), "model.safetensors")
 
 

@@ -8,8 +8,7 @@ from fake_results import make_row, write_results
 
 
 @pytest.fixture
-def results(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def results(tmp_path):
     return write_results(tmp_path / "results", [make_row(steps=n) for n in (5, 10)])
 
 

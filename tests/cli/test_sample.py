@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 import proxdm
+from archives import png_metadata
 from proxdm import imaging
 from proxdm.checkpoints import load as loading
 from proxdm.checkpoints.load import load
@@ -27,12 +28,6 @@ from proxdm.noise import SeededNoise
 from proxdm.pixels import to_uint8
 from proxdm.samplers import solve
 from tiny_models import NETWORK, PROX, SCORE, random_model
-
-
-@pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 @pytest.fixture
@@ -90,7 +85,7 @@ def test_grid_folder_and_array_hold_the_same_pictures(prox, here, succeeds):
     assert names == [*(f"{i:06d}.png" for i in range(5)), "samples.json"]
     for index, name in enumerate(names[:-1]):
         assert np.array_equal(np.asarray(Image.open(here / "folder" / name)), found[index, 0])
-    metadata = imaging.read_png_metadata(here / "a.png")
+    metadata = png_metadata(here / "a.png")
     assert metadata == json.loads((here / "folder" / "samples.json").read_text())
     assert metadata["samples"] == 5
 
@@ -176,13 +171,18 @@ def test_a_run_gives_the_weight_set_that_is_asked_for(here, succeeds):
         assert close(samples_in(f"{name}.npz")[0], expected(alone, "prox-hybrid", TimeGrid.uniform(5), 2))
 
 
-def test_points_go_into_an_array(succeeds, refused):
+def test_points_go_into_an_array_or_are_drawn(succeeds, refused):
     config = ModelConfig("score", (2,), MLPConfig(dim=2, width=16, depth=1))
     save_model(random_model(config), "m.safetensors")
     succeeds("sample m.safetensors --steps 5 -n 6 --out a.npz")
     found, _ = samples_in("a.npz")
     assert (found.shape, found.dtype) == ((6, 2), np.float32)
-    assert "samples of shape (2,) are no pictures" in refused("sample m.safetensors --steps 5 --out a.png")
+    succeeds("sample m.safetensors --steps 5 -n 6 --out a.png --no-caption")
+    with Image.open("a.png") as picture:
+        assert np.array_equal(np.asarray(picture), imaging.grid(torch.from_numpy(found)))
+    config = dataclasses.replace(config, shape=(3,), network=dataclasses.replace(config.network, dim=3))
+    save_model(random_model(config), "space.safetensors")
+    assert "samples of shape (3,) are neither" in refused("sample space.safetensors --steps 5 --out b.png")
 
 
 @pytest.fixture

@@ -48,8 +48,7 @@ def test_statistics_of_a_folder_resized(tmp_path, succeeds, generator):
         ("digits -o s.npz --inception-weights none.pth", "there is no file none.pth"),
     ],
 )
-def test_wrong_input_is_refused(arguments, message, tmp_path, monkeypatch, refused):
-    monkeypatch.chdir(tmp_path)
+def test_wrong_input_is_refused(arguments, message, tmp_path, refused):
     (tmp_path / "there.npz").write_text("precious")
     assert message in refused(f"stats {arguments}")
     assert [path.name for path in tmp_path.iterdir()] == ["there.npz"]

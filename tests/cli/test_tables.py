@@ -15,5 +15,5 @@ def test_columns_are_aligned():
         "longer-name   10",
     ]
     assert table(["a", "b"], []) == "a  b\n────"
-    with pytest.raises(ValueError, match=r"has 1 cells, but its header has 2: \['x'\]"):
+    with pytest.raises(ValueError, match="shorter"):
         table(["a", "b"], [["x"]])

@@ -97,7 +97,7 @@ def test_resume_takes_the_configuration_of_the_run(tmp_path):
         (["digit-score"], "nor a preset (did you mean 'digits-score'?)"),
         (["--resume"], "name the data or the preset before --resume"),
         (["digits-score", "--config", "none.json"], "none.json"),
-        (["digits-score", "--config"], "expected one argument"),
+        (["digits-score", "--config"], "missing value for argument '--config'"),
         (["digits-score", "--training.step", "5"], "--training.steps"),
         (["digits-score", "--training.steps", "0"], "training.steps = 0 must be at least 1"),
         (["digits-prox-hybrid", "--training.steps", "5"], "objective.l1_steps"),
@@ -141,8 +141,7 @@ def test_help_lists_presets_and_fields(succeeds):
 # ---- runs ----
 
 
-def test_dry_run_prints_the_configuration_and_the_needs_and_writes_nothing(mlp_file, tmp_path, succeeds, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_dry_run_prints_the_configuration_and_the_needs_and_writes_nothing(mlp_file, tmp_path, succeeds):
     before = sorted(tmp_path.rglob("*"))
     text = succeeds(f"train digits-score --config {mlp_file} --dry-run").out
     split = text.index("\n}\n") + 3

@@ -106,7 +106,8 @@ def test_named_array_of_an_archive(tmp_path):
         (np.zeros((2, 5, 6), np.uint8), {"values": "signed"}, "is uint8, in [0, 255]; values = 'signed' is for"),
         (np.array([[[0.1]], [[np.nan]]]), {}, "holds NaN or infinite values in images 0 to 1"),
         (np.array([[[0.1]], [[np.inf]]]), {"values": "raw"}, "holds NaN or infinite values"),
-        (np.array([["a"]], object), {}, "cannot be read as an array"),
+        (np.array([["a"]], object), {}, "it holds Python objects, not numbers; statistics for a distance are an .npz"),
+        (np.zeros((16, 16, 3), np.uint8), {}, "has shape 16x16x3: one colour picture, or grey ones that are 3 wide?"),
     ],
 )
 @pytest.mark.parametrize("suffix", [".npy", ".npz"])

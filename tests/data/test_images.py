@@ -1,4 +1,4 @@
-"""The maps between bytes and the model's range, and the moments of a data set."""
+"""The maps between bytes and the model's range, and sets of samples."""
 
 from __future__ import annotations
 

@@ -8,12 +8,12 @@ import sys
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from proxdm.data import DataConfig, DataError, ImageData, load_data, to_model_range
 from proxdm.data.latents import encode_pictures, read_latents, read_stamp
 from proxdm.data.vae import LatentCoder, load_vae
 from proxdm.errors import OutputError
+from proxdm.imaging import save_pictures
 from proxdm.noise import sample_generator
 
 diffusers = pytest.importorskip("diffusers", exc_type=ImportError)
@@ -81,14 +81,13 @@ def test_file_equals_direct_encoding(tmp_path, coder, data, mode, mirrored):
 def test_folder_gives_the_same_as_memory(tmp_path, coder, data):
     folder = tmp_path / "pictures"
     folder.mkdir()
-    for index, image in enumerate(data.images):
-        Image.fromarray(image.permute(1, 2, 0).numpy()).save(folder / f"{index}.png")
+    save_pictures(data.images, folder)
     from_folder = encode_pictures(folder, tmp_path / "a.npy", coder, size=16, batch_size=2)
     from_memory = encode_pictures(data, tmp_path / "b.npy", coder, batch_size=2)
     assert torch.equal(from_folder.images, from_memory.images)
     assert from_folder.name == "pictures"
-    (folder / "3.png").write_bytes(b"junk")
-    with pytest.raises(DataError, match=r"cannot decode 3\.png"):
+    (folder / "000003.png").write_bytes(b"junk")
+    with pytest.raises(DataError, match=r"cannot decode 000003\.png"):
         encode_pictures(folder, tmp_path / "c.npy", coder, size=16)
     assert not (tmp_path / "c.npy").exists()
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import zipfile
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from archives import encoded, packed
 from proxdm.data import DataConfig, DataError, images, load_data
 from proxdm.data.known import DATASETS, KnownData
 from proxdm.data.load import labelled, load_labels
@@ -17,12 +17,8 @@ from proxdm.data.load import labelled, load_labels
 
 @pytest.fixture
 def folder(tmp_path):
-    rng = np.random.default_rng(0)
-    path = tmp_path / "pictures"
-    path.mkdir()
-    for index in range(4):
-        Image.fromarray(rng.integers(0, 256, (12, 10, 3), dtype=np.uint8)).save(path / f"{index}.png")
-    return path
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 12, 10, 3), dtype=np.uint8)
+    return packed(tmp_path / "pictures", {f"{index}.png": encoded(one) for index, one in enumerate(pixels)})
 
 
 def test_mnist_is_padded_to_32(shared):
@@ -195,15 +191,13 @@ def test_memory_limit_of_resizing_and_padding(monkeypatch):
 # ---- labels ----
 
 
-def picture(path, value):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.full((4, 4), value, np.uint8)).save(path)
+def picture(value=0):
+    return encoded(np.full((4, 4), value, np.uint8))
 
 
 def test_sub_folders_are_classes_in_the_order_of_the_pictures(tmp_path):
     values = {"b/1.png": 1, "b/deep/2.png": 2, "a/9.png": 0, "c/x.png": 3}
-    for name, value in values.items():
-        picture(tmp_path / "set" / name, value)
+    packed(tmp_path / "set", {name: picture(value) for name, value in values.items()})
     labels = load_labels(DataConfig(str(tmp_path / "set")))
     assert labels.names == ("a", "b", "c")
     pixels = load_data(DataConfig(str(tmp_path / "set"), grey=True)).images[:, 0, 0, 0]
@@ -212,18 +206,13 @@ def test_sub_folders_are_classes_in_the_order_of_the_pictures(tmp_path):
 
 
 def test_an_archive_with_one_folder_around_it(tmp_path):
-    with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
-        for name in ("set/pictures/cat/1.png", "set/pictures/dog/2.png"):
-            picture(tmp_path / "x.png", 0)
-            archive.write(tmp_path / "x.png", name)
+    packed(tmp_path / "set.zip", dict.fromkeys(("set/pictures/cat/1.png", "set/pictures/dog/2.png"), picture()))
     labels = load_labels(DataConfig(str(tmp_path / "set.zip")))
     assert (labels.names, labels.values.tolist()) == (("cat", "dog"), [0, 1])
 
 
 def test_what_has_no_labels(tmp_path):
-    picture(tmp_path / "mixed" / "cat" / "1.png", 0)
-    picture(tmp_path / "mixed" / "2.png", 0)
-    picture(tmp_path / "one" / "cat" / "1.png", 0)
+    packed(tmp_path, dict.fromkeys(("mixed/cat/1.png", "mixed/2.png", "one/cat/1.png"), picture()))
     np.save(tmp_path / "a.npy", np.zeros((2, 8, 8), np.uint8))
     cases = {
         "celebahq-latents": f"celebahq-latents has no labels; data sets with labels are {', '.join(labelled())}",

@@ -7,7 +7,6 @@ import re
 import struct
 import tarfile
 import warnings
-import zipfile
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,7 +14,7 @@ import pytest
 import torch
 from PIL import Image, PngImagePlugin
 
-from archives import add, encoded
+from archives import add, encoded, packed
 from proxdm.data import DataConfig, images, load_data
 from proxdm.data.archives import is_archive
 from proxdm.data.batches import DataStream
@@ -27,59 +26,42 @@ NAMES = ("b/2.png", "a.PNG", "b/10.png", "c/deep/er/x.bmp", "z.webp")
 """Written in this order; sorted: a.PNG, b/10.png, b/2.png, c/deep/er/x.bmp, z.webp."""
 
 
+ARRAYS = dict(zip(NAMES, np.random.default_rng(0).integers(0, 256, (5, 6, 8, 3), np.uint8), strict=True))
+
+
 def pixels(seed=0):
     return np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
 
 
+def expected(names=NAMES):
+    return np.stack([ARRAYS[name].transpose(2, 0, 1) for name in sorted(names)])
+
+
 @pytest.fixture
 def contents():
-    """Name -> (encoded, array (H, W, 3)), with things that are not pictures among them."""
-    rng = np.random.default_rng(0)
-    made = {}
-    for name in NAMES:
-        array = rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)
-        kind = name.rsplit(".", 1)[1].lower()
-        made[name] = (encoded(array, kind, **({"lossless": True} if kind == "webp" else {})), array)
-    for name in ("notes.txt", ".hidden.png", "b/._2.png", "__MACOSX/a.png", ".git/a.png"):
-        made[name] = (b"not a picture", None)
-    return made
-
-
-def write(path, contents):
-    if path.suffix == ".zip":
-        with zipfile.ZipFile(path, "w") as archive:
-            archive.mkdir("b")
-            for name, (content, _) in contents.items():
-                archive.writestr(name, content)
-    elif ".t" in path.name:
-        with tarfile.open(path, "w:" + {".tar": "", ".tgz": "gz", ".xz": "xz"}[path.suffix]) as tar:
-            for name, (content, _) in contents.items():
-                add(tar, f"./{name}", content)
-    else:
-        for name, (content, _) in contents.items():
-            (path / name).parent.mkdir(parents=True, exist_ok=True)
-            (path / name).write_bytes(content)
-    return path
+    """Pictures as bytes by their names, with things that are not pictures among them."""
+    others = ("notes.txt", ".hidden.png", "b/._2.png", "__MACOSX/a.png", ".git/a.png")
+    made = {name: encoded(array, name[-4:].strip(".").lower(), lossless=True) for name, array in ARRAYS.items()}
+    return made | dict.fromkeys(others, b"not a picture")
 
 
 @pytest.mark.parametrize("source", ["folder", "x.zip", "x.tar", "x.tgz", "x.tar.xz"])
 def test_every_source_gives_the_same_sorted_images(tmp_path, contents, source):
-    data = read_pictures(write(tmp_path / source, contents))
-    expected = [contents[name][1].transpose(2, 0, 1) for name in sorted(NAMES)]
-    np.testing.assert_array_equal(data.images.numpy(), np.stack(expected))
+    data = read_pictures(packed(tmp_path / source, contents))
+    np.testing.assert_array_equal(data.images.numpy(), expected())
     assert data.name == source
     assert data.preprocessing == "RGB uint8, as stored, 8x6"
 
 
 def test_names_are_sorted_and_read_in_place_order(tmp_path, contents):
-    with open_pictures(write(tmp_path / "x.tar", contents)) as pictures:
+    with open_pictures(packed(tmp_path / "x.tar", contents)) as pictures:
         assert pictures.names == tuple(f"./{name}" for name in sorted(NAMES))
         stored = sorted(zip(pictures.places, pictures.names, strict=True))
         assert [name.removeprefix("./") for _, name in stored] == list(NAMES)
 
 
 def test_limit_takes_the_first_sorted(tmp_path, contents):
-    folder = write(tmp_path / "folder", contents)
+    folder = packed(tmp_path / "folder", contents)
     whole, part = read_pictures(folder), read_pictures(folder, limit=2)
     np.testing.assert_array_equal(part.images, whole.images[:2])
     assert len(read_pictures(folder, limit=99)) == 5
@@ -124,8 +106,7 @@ def test_sixteen_bits_are_scaled_not_clipped():
 
 
 def test_different_sizes_need_a_size(tmp_path):
-    (tmp_path / "a.png").write_bytes(encoded(np.zeros((6, 8, 3), np.uint8)))
-    (tmp_path / "b.png").write_bytes(encoded(np.zeros((6, 9, 3), np.uint8)))
+    packed(tmp_path, {"a.png": encoded(np.zeros((6, 8, 3), np.uint8)), "b.png": encoded(np.zeros((6, 9, 3), np.uint8))})
     with pytest.raises(DataError, match=r"b.png is 9x6, a.png is 8x6 \(width x height\); cut and resize .* with size="):
         read_pictures(tmp_path)
     assert read_pictures(tmp_path, size=4).shape == (3, 4, 4)
@@ -136,19 +117,18 @@ def test_different_sizes_need_a_size(tmp_path):
     "damage", [lambda good: good[: len(good) // 2], lambda good: b"", lambda good: b"<html>", lambda good: good[:40]]
 )
 def test_broken_picture_is_named_or_left_out(tmp_path, contents, source, damage):
-    contents["b/10.png"] = (damage(contents["b/10.png"][0]), None)
-    path = write(tmp_path / source, contents)
+    contents["b/10.png"] = damage(contents["b/10.png"])
+    path = packed(tmp_path / source, contents)
     with pytest.raises(DataError, match=r"cannot decode (\./)?b/10.png \(.+\); repair or remove it.*skip_broken"):
         read_pictures(path)
     with pytest.warns(UserWarning, match=r"left out 1 broken of 5 pictures, the first is (\./)?b/10.png"):
         data = read_pictures(path, skip_broken=True)
-    good = [contents[name][1].transpose(2, 0, 1) for name in sorted(NAMES) if name != "b/10.png"]
-    np.testing.assert_array_equal(data.images.numpy(), np.stack(good))
+    np.testing.assert_array_equal(data.images.numpy(), expected(set(NAMES) - {"b/10.png"}))
 
 
 def test_picture_broken_inside_a_zip(tmp_path, contents):
-    path = write(tmp_path / "x.zip", contents)
-    content = contents["z.webp"][0]
+    path = packed(tmp_path / "x.zip", contents)
+    content = contents["z.webp"]
     path.write_bytes(path.read_bytes().replace(content, content[:30] + b"!" + content[31:]))
     with pytest.raises(DataError, match=r"cannot decode z.webp \(Bad CRC-32"):
         read_pictures(path)
@@ -169,9 +149,7 @@ def test_bombs_and_floating_point_pictures_are_refused(monkeypatch):
 
 
 def test_nothing_there(tmp_path):
-    empty = tmp_path / "empty"
-    empty.mkdir()
-    (empty / "notes.txt").write_text("x")
+    empty = packed(tmp_path / "empty", {"notes.txt": b""})
     with pytest.raises(DataError, match=re.escape(f"there are no pictures under {empty}; looked for .png, .jpg")):
         read_pictures(empty)
     with pytest.raises(DataError, match=re.escape(f"there is no folder or archive {tmp_path / 'nowhere'}")):
@@ -179,19 +157,19 @@ def test_nothing_there(tmp_path):
     with pytest.raises(DataError, match="neither a folder nor an archive"):
         read_pictures(empty / "notes.txt")
     with pytest.raises(DataError, match=r"there are no pictures under .*x.zip"):
-        read_pictures(write(tmp_path / "x.zip", {"notes.txt": (b"", None)}))
+        read_pictures(packed(tmp_path / "x.zip", {"notes.txt": b""}))
 
 
 @pytest.mark.parametrize("name", ["x.zip", "x.tar", "x.tgz", "x.tar.xz", "cut.tgz"])
 def test_broken_archive(tmp_path, contents, name):
-    path = write(tmp_path / name, contents)
+    path = packed(tmp_path / name, contents)
     path.write_bytes(path.read_bytes()[:-300] if name == "cut.tgz" else b"this is no archive" * 100)
     with pytest.raises(DataError, match=r"\w+\.t?\w+.* is a broken archive \(.*\); make or download it again"):
         read_pictures(path)
 
 
 def test_memory_limit(tmp_path, contents, monkeypatch):
-    folder = write(tmp_path / "folder", contents)
+    folder = packed(tmp_path / "folder", contents)
     monkeypatch.setattr(images, "MEMORY_LIMIT", 5 * 3 * 48 - 1)
     with pytest.raises(DataError, match=r"folder: 5 samples of .* need .* GiB, the limit is .* take a smaller size="):
         read_pictures(folder)
@@ -200,7 +178,7 @@ def test_memory_limit(tmp_path, contents, monkeypatch):
 
 def test_more_than_memory_holds_is_decoded_once_to_disk(tmp_path, contents, monkeypatch, capsys):
     monkeypatch.setenv("PROXDM_DATA", str(tmp_path / "cache"))
-    folder = write(tmp_path / "folder", contents)
+    folder = packed(tmp_path / "folder", contents)
     in_memory = read_pictures(folder, size=4)
     monkeypatch.setattr(images, "MEMORY_LIMIT", 5 * 3 * 16 - 1)
     mapped = read_pictures(folder, size=4)
@@ -248,9 +226,7 @@ def read(path, **more):
 
 def test_linked_folders_are_read_once(tmp_path):
     for name in ("data/cats", "elsewhere"):
-        (tmp_path / name).mkdir(parents=True)
-        for i in range(2):
-            Image.fromarray(pixels(i)).save(tmp_path / name / f"{i}.png")
+        packed(tmp_path / name, {f"{i}.png": encoded(pixels()) for i in range(2)})
     (tmp_path / "data" / "dogs").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "data" / "cats" / "round").symlink_to(tmp_path / "data")
     assert len(read(tmp_path / "data")[0]) == 4
@@ -258,20 +234,16 @@ def test_linked_folders_are_read_once(tmp_path):
 
 
 def test_every_usual_ending_is_read_and_others_are_counted(tmp_path):
-    Image.fromarray(pixels()).save(tmp_path / "a.png")
-    for name in ("b.jfif", "c.jpe", "d.JPG"):
-        (tmp_path / name).write_bytes(encoded(pixels(), "JPEG"))
-    for name in ("labels.csv", "notes.txt", "more.txt"):
-        (tmp_path / name).write_text("x")
+    jpegs, others = ("b.jfif", "c.jpe", "d.JPG"), ("labels.csv", "notes.txt", "more.txt")
+    contents = dict.fromkeys(jpegs, encoded(pixels(), "JPEG")) | dict.fromkeys(others, b"x")
+    packed(tmp_path, {"a.png": encoded(pixels()), **contents})
     data, said = read(tmp_path)
     assert len(data) == 4
     assert said == [f"{tmp_path}: left out 3 other files (.txt 2, .csv 1)"]
 
 
 def test_archives_of_other_systems(tmp_path):
-    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
-        for name in ("cats\\0.png", "dogs\\0.png", "__MACOSX\\x.png"):
-            archive.writestr(name, encoded(pixels()))
+    packed(tmp_path / "a.zip", dict.fromkeys(("cats\\0.png", "dogs\\0.png", "__MACOSX\\x.png"), encoded(pixels())))
     assert load_labels(DataConfig(str(tmp_path / "a.zip"))).names == ("cats", "dogs")
     with tarfile.open(tmp_path / "a.tar", "w") as archive:
         add(archive, "0.png", encoded(pixels()))
@@ -331,15 +303,6 @@ def test_long_texts_of_a_png_cost_no_picture():
     info = PngImagePlugin.PngInfo()
     info.add_text("comment", "x" * 4_000_000, zip=True)
     assert decode(encoded(pixels(), pnginfo=info)).shape == (3, 8, 8)
-
-
-def test_one_colour_picture_is_not_many_grey_ones(tmp_path):
-    np.save(tmp_path / "a.npy", np.zeros((16, 16, 3), np.uint8))
-    with pytest.raises(DataError, match=r"16x16x3: one colour picture.*array\[None\]"):
-        load_data(DataConfig(str(tmp_path / "a.npy")))
-    np.save(tmp_path / "b.npy", {"mu": 1}, allow_pickle=True)
-    with pytest.raises(DataError, match=r"\.npz with mu and sigma"):
-        load_data(DataConfig(str(tmp_path / "b.npy")))
 
 
 def test_real_cifar_pictures(shared):

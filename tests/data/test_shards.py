@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import tarfile
-
 import numpy as np
 import pytest
 import torch
 
-from archives import add, encoded
+from archives import encoded, packed
 from proxdm.data import images
 from proxdm.data.archives import shards_of
 from proxdm.data.load import DataConfig, load_data
@@ -18,18 +16,17 @@ from proxdm.training.automatic import look
 PIXELS = np.random.default_rng(0).integers(0, 256, (25, 8, 8, 3), np.uint8)
 
 
-def shards(folder, classes="0 10 2", each=10):
+def shards(folder, classes="0 10 2"):
     """Shards of ten samples: a picture, its class, a caption."""
     folder.mkdir()
     names = classes.split()
-    for start in range(0, len(PIXELS), each):
-        with tarfile.open(folder / f"shard-{start // each:06d}.tar", "w") as tar:
-            for i in range(start, min(start + each, len(PIXELS))):
-                files = {"png": encoded(PIXELS[i]), "txt": b"a caption"}
-                if names:
-                    files["cls"] = names[i % len(names)].encode()
-                for ending, content in files.items():
-                    add(tar, f"{i:05d}.{ending}", content)
+    for start in range(0, len(PIXELS), 10):
+        files = {}
+        for i, picture in enumerate(PIXELS[start : start + 10], start):
+            files |= {f"{i:05d}.png": encoded(picture), f"{i:05d}.txt": b"a caption"}
+            if names:
+                files[f"{i:05d}.cls"] = names[i % len(names)].encode()
+        packed(folder / f"shard-{start // 10:06d}.tar", files)
     return folder
 
 

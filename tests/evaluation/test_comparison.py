@@ -9,7 +9,7 @@ import statistics
 import pytest
 
 from fake_results import make_row
-from proxdm.evaluation.comparison import Point, describe_mixture, grid_kind, make_panels, run_name, setting_of
+from proxdm.evaluation.comparison import describe_mixture, grid_kind, make_panels, run_name, setting_of
 from proxdm.grids import TimeGrid
 
 
@@ -28,20 +28,6 @@ def test_points_have_mean_and_deviation_over_seeds():
     assert ten.std == pytest.approx(statistics.stdev(values.values()))
     assert (ten.seeds, ten.values) == (tuple(values), tuple(values.values()))
     assert (ten.steps, ten.nfe, panel.seeds, panel.nfe) == (10, 10, 3, (5, 10))
-
-
-@pytest.mark.parametrize(
-    "values, text",
-    [
-        ([12.3456], "12.35"),
-        ([9.0, 11.0], "10.0 ± 1.4"),
-        ([62.1, 62.14], "62.120 ± 0.028"),
-        ([1000.0, 3000.0], "2000 ± 1414"),
-        ([2.0, 2.0], "2 ± 0"),
-    ],
-)
-def test_points_are_written_to_the_second_figure_of_their_deviation(values, text):
-    assert str(Point(tuple(values), tuple(range(len(values))), 5, 5)) == text
 
 
 def test_one_curve_is_one_model_sampler_grid_and_arithmetic():

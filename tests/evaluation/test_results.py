@@ -27,10 +27,13 @@ def test_identity_is_what_was_measured_not_where_or_by_what_name():
 def test_the_latest_row_with_all_values_is_found():
     rows = [make_row(seed=1), make_row(seed=2), make_row(seed=1, metrics={"fid": 1.0, "w2": 2.0})]
     records = [row.record() for row in rows]
-    assert find_row(records, identity(records[0]), ["fid"]) == rows[2]
-    assert find_row(records, identity(records[1]), ["fid"]) == rows[1]
-    assert find_row(records, identity(records[1]), ["fid", "w2"]) is None
-    assert find_row(records, identity(make_row(seed=3).record()), ["fid"]) is None
+    assert find_row(records, records[0], ["fid"]) == rows[2]
+    assert find_row(records, records[1], ["fid"]) == rows[1]
+    assert find_row(records, records[1], ["fid", "w2"]) is None
+    assert find_row(records, make_row(seed=3).record(), ["fid"]) is None
+    other = {**records[0], "features": {"name": "others"}}
+    assert find_row(records, other, ["w2"]) == rows[2], "pixels are the same with any features"
+    assert find_row(records, other, ["fid", "w2"]) is None
 
 
 def test_a_row_is_written_as_ever_and_read_back():
@@ -63,12 +66,14 @@ def test_missing_and_empty_results_are_errors(tmp_path):
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"steps": "5"}, "steps = '5' is no finite number"),
+        ({"steps": "5"}, "steps = '5' must be a whole number"),
         ({"metrics": {"fid": float("nan")}}, "fid = nan is no finite number"),
-        ({"metrics": [1]}, "metrics is no object"),
-        ({"used": {"fid": 3}}, "used.fid is no list"),
-        ({"sampler": None}, "sampler is no text"),
-        ({"picture": 3}, "picture is no text"),
+        ({"seconds": float("inf")}, "seconds = inf is no finite number"),
+        ({"metrics": [1]}, "metrics = [1] must be"),
+        ({"used": {"fid": 3}}, "used.fid = 3 must be"),
+        ({"used": {"fid": []}}, "used holds an empty list"),
+        ({"sampler": None}, "sampler = None must be a string"),
+        ({"picture": 3}, "picture = 3 must be a string or null"),
     ],
 )
 def test_damaged_rows_are_named(tmp_path, change, message):
@@ -78,5 +83,5 @@ def test_damaged_rows_are_named(tmp_path, change, message):
         read_results(tmp_path)
     assert message in str(caught.value)
     (tmp_path / "results.jsonl").write_text('{"source": "a"}\n')
-    with pytest.raises(ValueError, match=r"row 1 of .* no row of results"):
+    with pytest.raises(ValueError, match=r"row 1 of .* is damaged: the key 'sampler' is missing"):
         read_results(tmp_path)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from archives import png_metadata
 from proxdm import imaging
 from proxdm.checkpoints.load import Opened
 from proxdm.checkpoints.portable import save_model
@@ -24,7 +24,8 @@ from proxdm.evaluation import EvaluationRow, evaluate, reference
 from proxdm.evaluation import run as running
 from proxdm.evaluation.run import ChunkSampler
 from proxdm.grids import TimeGrid
-from proxdm.metrics.features import pixels
+from proxdm.metrics import features
+from proxdm.metrics.features import load_extractor
 from proxdm.metrics.frechet import fid_infinity, frechet_distance
 from proxdm.metrics.kernel import kid
 from proxdm.metrics.neighbours import copied, copying, nearest, precision_recall
@@ -35,6 +36,7 @@ from proxdm.noise import SeededNoise
 from proxdm.pixels import to_uint8
 from proxdm.runtime.files import JsonLines
 from proxdm.samplers import solve
+from runs import ENVIRONMENT, run_python
 from tiny_models import PROX, random_model
 
 ALL = tuple(name for name, one in METRICS.items() if one.against != "classes")  # of models without classes
@@ -97,6 +99,12 @@ def test_every_metric_is_that_of_the_library_on_the_samples_of_the_library(prox,
     assert (row.nfe, row.steps, row.sampler, row.grid) == (2, 2, "prox-hybrid", "uniform(2)")
 
 
+def test_metrics_of_pixels_ask_for_no_weights(prox, plan, monkeypatch):
+    monkeypatch.setattr(features, "load_inception", lambda path: pytest.fail("the network was opened"))
+    plan = dataclasses.replace(plan, metrics=("sliced-w2",), features="inception", inception_weights=Path("none.pth"))
+    assert quiet(prox, plan).rows[0].features["name"] == "pixels"
+
+
 def test_samples_are_the_same_to_the_last_bit_at_every_batch_size(prox, plan, seen):
     plan = dataclasses.replace(plan, chunk=None, samples=150)
     one, two, three = (quiet(prox, dataclasses.replace(plan, batch_size=n)).rows[0].metrics for n in (7, 64, 500))
@@ -108,7 +116,7 @@ def test_moments_are_of_the_samples_asked_for_alone_and_more_begin_with_the_same
     (row,) = quiet(prox, dataclasses.replace(plan, samples=20)).rows
     assert len(seen) == 32  # the last chunk is drawn in full ...
     used = torch.stack([seen[0, i][0] for i in range(20)]).flatten(1).double() / 127.5 - 1
-    digits = compute_statistics(load_data(DataConfig("digits", limit=100)), pixels((1, 8, 8)))
+    digits = compute_statistics(load_data(DataConfig("digits", limit=100)), load_extractor("pixels", (1, 8, 8)))
     expected = frechet_distance(used.mean(0), torch.cov(used.T), digits.mu, digits.sigma)
     assert row.metrics["fid"] == pytest.approx(expected, rel=1e-7)  # ... and not counted
     quiet(prox, dataclasses.replace(plan, samples=33))
@@ -174,7 +182,7 @@ def test_rows_are_appended_and_not_measured_twice(prox, plan, tmp_path, seen):
     (record,) = JsonLines(tmp_path / "results.jsonl").records()
     assert EvaluationRow.of_record(record).record() == json.loads(json.dumps(first.rows[0].record())) == record
     picture = tmp_path / record["picture"]
-    shown = imaging.read_png_metadata(picture)
+    shown = png_metadata(picture)
     assert (shown["sampler"], shown["metrics"]) == ("prox-hybrid", record["metrics"])
     expected = imaging.grid(torch.stack([seen[0, i][0] for i in range(40)]))
     assert np.array_equal(np.asarray(Image.open(picture)), expected)
@@ -226,7 +234,7 @@ def test_samples_that_are_not_finite_are_an_error_and_no_row(prox, plan, tmp_pat
 def test_statistics_as_reference(prox, plan, tmp_path):
     data = load_data("digits")
     path = tmp_path / "digits.npz"
-    statistics = compute_statistics(data, pixels((1, 8, 8)))
+    statistics = compute_statistics(data, load_extractor("pixels", (1, 8, 8)))
     statistics.save(path)
     (ours,) = quiet(prox, dataclasses.replace(plan, reference=path)).rows
     (theirs,) = quiet(prox, dataclasses.replace(plan, reference=DataConfig("digits"))).rows
@@ -303,12 +311,6 @@ torch.distributed.destroy_process_group()
 """
 
 
-def run_script(folder, *command):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2] / "src")}
-    command = [sys.executable, *command]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
-
-
 def script_options(plan, **values):
     """A plan, and the same as JSON."""
     plan = dataclasses.replace(plan, samples=90, **values)
@@ -323,8 +325,7 @@ def test_two_processes_give_the_numbers_of_one(prox, plan, tmp_path):
     one = quiet(model, plan, out=tmp_path / "one").rows
     (tmp_path / "script.py").write_text(SCRIPT)
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    done = run_script(tmp_path, *launcher, "script.py", model, options, "two")
-    assert done.returncode == 0, done.stderr[-3000:]
+    run_python(tmp_path, *launcher, "script.py", model, options, "two")
     two = [EvaluationRow.of_record(row) for row in JsonLines(tmp_path / "two" / "results.jsonl").records()]
     assert [row.processes for row in two] == [2, 2]
     for ours, theirs in zip(one, two, strict=True):
@@ -354,7 +355,8 @@ def test_a_killed_process_loses_one_batch_at_most(prox, plan, tmp_path, monkeypa
     model = str(save_model(prox.model, tmp_path / "model.safetensors"))
     (expected,) = quiet(model, plan).rows
     (tmp_path / "script.py").write_text(KILLED + SCRIPT)
-    assert run_script(tmp_path, "script.py", model, options, "out").returncode == -9
+    command = [sys.executable, "script.py", model, options, "out"]
+    assert subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, timeout=300).returncode == -9
     drawn, draw = [], ChunkSampler.draw
     monkeypatch.setattr(ChunkSampler, "draw", lambda self, cell, n: drawn.append(n) or draw(self, cell, n))
     (row,) = quiet(model, plan, out=tmp_path / "out").rows

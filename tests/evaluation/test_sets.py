@@ -45,6 +45,12 @@ def test_batches_have_no_influence_and_every_metric_is_taken(tmp_path):
     assert {"fid", "kid", "precision", "recall", "w2", "sliced_w2"} <= one.keys()
 
 
+def test_metrics_of_pixels_ask_for_no_weights(tmp_path):
+    (a, _), (b, _) = pictures(tmp_path / "a", 0), pictures(tmp_path / "b", 1)
+    found = compare_sets(a, b, ComparisonPlan(("w2",), inception_weights=tmp_path / "none.pth"), device="cpu")
+    assert found.features == "pixels"
+
+
 def test_statistics_stand_for_pictures_of_the_same_features(tmp_path, succeeds):
     a, b, large = (pictures(tmp_path / f"{seed}", seed, size=size)[0] for seed, size in enumerate((4, 4, 6)))
     for folder in (a, b, large):

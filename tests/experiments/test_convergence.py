@@ -33,7 +33,7 @@ from proxdm.noise import GeneratorNoise, sample_generator
 from proxdm.samplers import SAMPLERS, ProxSampler, ScoreSampler, find_sampler, solve
 from proxdm.samplers.paper import ProxStep, ScoreStep
 from proxdm.schedules import VE, VPSDE, Discrete
-from proxdm.sweep import Fit, Method, fit_slope
+from proxdm.sweep import Method, fit_slope
 
 VP = VPSDE()
 ISOTROPIC = TARGETS["isotropic"]
@@ -189,8 +189,8 @@ def test_fits_are_least_squares_over_the_last_three():
     assert fit_slope({10: 1.0, 20: 1.0, 30: math.inf, 40: 0.0}).steps == (10, 20)
     assert fit_slope({10: 1.0}) is None
     assert fit_slope({10: 1e-30, 20: 1e-31}, rounding=1e-24) is None
-    assert Fit(-2.0, (1, 2), (-2.05, -1.95)).straight
-    assert not Fit(-2.0, (1, 2), (-2.2, -1.95)).straight
+    assert fit_slope({1: 1.0, 10: 10**-2.05, 100: 1e-4}).straight
+    assert not fit_slope({1: 1.0, 10: 10**-2.2, 100: 10**-4.15}).straight
 
 
 def test_runs_on_mixtures_are_the_samplers_against_one_reference_a_seed():

@@ -35,8 +35,8 @@ def gaussian(**operators):
 
 
 @pytest.fixture
-def x():
-    return torch.rand(3, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+def x(generator):
+    return torch.rand(3, 1, 4, 4, generator=generator)
 
 
 @pytest.mark.parametrize("kind", ["posterior-mean", "implicit", "model"])

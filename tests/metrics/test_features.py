@@ -165,7 +165,7 @@ def test_errors_of_files(name, content, beside, message, tmp_path):
     "module, shape, message",
     [
         (Mean(), (2, 8, 8), "mean takes images of 3 channels, these are 2x8x8"),
-        (Mean(), (2,), r"images \(C, H, W\), got the shape 2"),
+        (Mean(), (2,), r"pictures \(C, H, W\), not of samples of shape \(2,\): .*, with the features pixels"),
         (nn.Flatten(0), (3, 8, 8), r"must return a tensor \(B, D\) for 1 images"),
         (nn.Conv2d(3, 1, 5), (3, 2, 2), "mean fails on a batch 1x3x2x2"),
     ],

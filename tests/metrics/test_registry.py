@@ -8,7 +8,7 @@ import torch
 from proxdm.data import ImageData, to_model_range
 from proxdm.evaluation.accumulate import Accumulator, Limits
 from proxdm.evaluation.reference import Reference
-from proxdm.metrics.features import pixels
+from proxdm.metrics.features import load_extractor
 from proxdm.metrics.registry import METRICS, Value, metric, metric_of, metrics_help, value_of
 
 
@@ -30,7 +30,7 @@ def toy(monkeypatch):
 def material(generator):
     """What is kept of ten samples of 2x2 pixels, and twenty images to compare with."""
     samples, images = (torch.randint(0, 256, (n, 1, 2, 2), generator=generator, dtype=torch.uint8) for n in (10, 20))
-    extractor, kept = pixels((1, 2, 2)), Accumulator(Limits(size=10, dim=4, features=10, pixels=10))
+    extractor, kept = load_extractor("pixels", (1, 2, 2)), Accumulator(Limits(size=10, dim=4, features=10, pixels=10))
     kept.add(0, samples, extractor(samples))
     labelled, held = ImageData(images, "noise", labels=torch.arange(20) % 2), ImageData(images.flip(0), "held")
     return kept, Reference("noise", "0" * 64, extractor, images=labelled, held=held)

@@ -16,6 +16,7 @@ from proxdm.data.load import load_data
 from proxdm.presets import PRESETS, get_preset
 from proxdm.schedules import VPSDE
 from proxdm.training import train_config
+from runs import changed
 
 ALL, SUBSET = (5, 10, 20, 50, 100, 1000), (5, 10, 20)
 # ruff: noqa: E501 (a table)
@@ -76,17 +77,17 @@ def test_every_preset_trains_saves_and_resumes(name, tmp_path):
     """Narrow, on a batch of two, on pictures of the right shape; all else is the preset's."""
     preset = get_preset(name)
     objective = preset.objective
-    config = replace(
+    config = changed(
         preset,
-        model=replace(preset.model, network=replace(preset.model.network, width=8)),
-        objective=replace(objective, l1_steps=1) if objective.l1_steps else objective,
-        training=replace(preset.training, steps=2, batch_size=2, device="cpu"),
-        logging=replace(preset.logging, every=1, preview_samples=2, preview_steps=10, preview_every=2),
+        model={"network": replace(preset.model.network, width=8)},
+        objective={"l1_steps": min(objective.l1_steps, 1)},
+        training={"steps": 2, "batch_size": 2, "device": "cpu"},
+        logging={"every": 1, "preview_samples": 2, "preview_steps": 10, "preview_every": 2},
     )
     images = torch.rand((5, *config.model.shape), generator=torch.Generator().manual_seed(0)) * 2 - 1
     data = ImageData(images, "noise")
     train_config(config, tmp_path / "run", data=data, progress=False)
-    longer = replace(config, training=replace(config.training, steps=3))
+    longer = changed(config, training={"steps": 3})
     result = train_config(longer, tmp_path / "run", resume=True, data=data, progress=False)
     assert result.step == 3
     lines = store.read_log(tmp_path / "run")

@@ -9,10 +9,12 @@ import signal
 import pytest
 import torch
 
-from proxdm import imaging
+from archives import png_metadata
 from proxdm.checkpoints import store
+from proxdm.checkpoints.load import find
 from proxdm.config import ConfigError, from_json
 from proxdm.errors import CheckpointError, NonFiniteError, OutputError
+from proxdm.runtime.files import lock
 from proxdm.training import train_config
 from runs import At, assert_same, changed, log_of, tensors_of
 
@@ -56,10 +58,10 @@ def test_a_run_leaves_config_log_checkpoints_and_previews(whole, prox_config):
     previews = sorted((folder / "previews").iterdir())
     assert [path.name for path in previews] == ["step-00000006.png", "step-00000012.png"]
     metadata = {"sampler": "prox-hybrid", "steps": 5, "nfe": 5, "seed": 3}
-    assert [imaging.read_png_metadata(path) for path in previews] == [metadata] * 2
+    assert [png_metadata(path) for path in previews] == [metadata] * 2
     assert result.last == store.read_log(folder)[-1]
     checkpoint = store.latest(folder)
-    assert checkpoint.weights == ("ema-0.9", "ema-0.5", "raw")
+    assert find(folder).weight_sets == ("ema-0.9", "ema-0.5", "raw")
     assert from_json((checkpoint.path / "config.json").read_text()) == prox_config
     assert "torch" in checkpoint.state.versions
 
@@ -91,7 +93,7 @@ def test_global_random_state_is_left_alone(prox_config, pictures, tmp_path):
 def test_a_run_without_averages_previews_or_pictures(score_config, pictures, tmp_path):
     config = changed(score_config, training={"ema": (), "steps": 2}, logging={"preview_every": 1})
     train_config(config, tmp_path / "run", data=pictures, progress=False)
-    assert store.latest(tmp_path / "run").weights == ("raw",)
+    assert find(tmp_path / "run").weight_sets == ("raw",)
     assert len(list((tmp_path / "run" / "previews").iterdir())) == 2
     train_config(changed(config, logging={"preview_every": 0}), tmp_path / "off", data=pictures, progress=False)
     assert not (tmp_path / "off" / "previews").exists()
@@ -191,7 +193,8 @@ def test_what_is_there_is_not_touched(prox_config, pictures, tmp_path):
 
 def test_two_processes_cannot_train_in_one_folder(prox_config, pictures, tmp_path):
     store.create_run(tmp_path / "run", prox_config)
-    with store.locked(tmp_path / "run"), pytest.raises(OutputError, match="another process holds"):
+    held = lock(tmp_path / "run" / store.LOCK_FILE, wait=False)
+    with held, pytest.raises(OutputError, match="another process holds"):
         train_config(prox_config, tmp_path / "run", resume=True, data=pictures, progress=False)
 
 

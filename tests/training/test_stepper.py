@@ -16,17 +16,10 @@ from proxdm.networks import MLPConfig, UNetConfig
 from proxdm.runtime.processes import Place
 from proxdm.runtime.seeds import CONDITIONS, NOISE, step_generator
 from proxdm.schedules import per_sample
-from proxdm.training import ingredients
-from proxdm.training.stepper import VANISHED, Stepper, learning_rate
-from runs import At, changed
+from proxdm.training.stepper import VANISHED, learning_rate
+from runs import At, changed, stepper_of
 
-CPU = Place(torch.device("cpu"))
 PHASES = [Phase("l1"), Phase("proximal-matching", 2.0), Phase("proximal-matching", 0.3)]
-
-
-def stepper_of(config, data, place=CPU):
-    model, _, draws, objective, settings = ingredients(config)
-    return Stepper(model, data, draws, objective, settings, place)
 
 
 def without_dropout(config):

@@ -8,10 +8,8 @@ from proxdm.config import ConfigError
 from proxdm.data.images import ImageData
 from proxdm.errors import DataError
 from proxdm.losses import Phase
-from proxdm.runtime.processes import find_place
-from proxdm.training import ingredients, train_config
-from proxdm.training.stepper import Stepper
-from runs import changed
+from proxdm.training import train_config
+from runs import changed, stepper_of
 
 TOO_LARGE = {"lr": 0.5, "warmup": 0, "clip": None}
 """A rate at which the error does not fall for long."""
@@ -34,13 +32,12 @@ def test_what_is_held_out():
 
 
 def test_the_error_is_that_of_the_average_and_always_on_the_same(score_config, pictures):
-    model, _, draws, objective, settings = ingredients(holding(score_config))
-    stepper = Stepper(model, pictures, draws, objective, settings, find_place("cpu"))
+    stepper = stepper_of(holding(score_config), pictures)
     first = stepper.validate(pictures, Phase("mse"))
     stepper.step(0, stepper.phase(0))
     assert stepper.validate(pictures, Phase("mse")) != first
     with torch.no_grad():
-        for parameter in model.network.parameters():  # the average is what counts
+        for parameter in stepper.model.network.parameters():  # the average is what counts
             parameter.zero_()
     after = stepper.validate(pictures, Phase("mse"))
     assert after == stepper.validate(pictures, Phase("mse"))

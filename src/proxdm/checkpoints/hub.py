@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -102,11 +102,6 @@ def fetch_model(repo: RepoId) -> Path:
         raise HubError(f"there is no file or folder {repo} here, and {error}") from error
 
 
-def fetch_official(files: Mapping[str, str], name: str) -> Path:
-    """Return the file of that name in :data:`OFFICIAL_MODELS` or :data:`OFFICIAL_STATS`, as :func:`fetch`."""
-    return fetch(RepoId(OFFICIAL_REPO), files[name])
-
-
 @contextmanager
 def explained(repo: RepoId, filename: str, *, writing: bool = False) -> Iterator[None]:
     """Turn what huggingface_hub raises inside the block into a :class:`HubError` of one line."""
@@ -159,5 +154,4 @@ def _is_network(error: Exception) -> bool:
 
 
 def _status(error: Exception) -> int:
-    """Return the HTTP status behind an error, or 0."""
     return int(getattr(getattr(error, "response", None), "status_code", None) or 0)

@@ -92,7 +92,7 @@ def load(
         HubError: The repository cannot be had.
     """
     if other_library(source) is not None:
-        return open_source(source, weights, device=choose_device(device)).model
+        return open_source(source, weights, device=device).model
     return build(find(source, weights, external=network is not None), network).to(choose_device(device))
 
 
@@ -130,7 +130,7 @@ def open_source(
     """Return the model of any source and its weight set, as :func:`load` or, of `.pth` files, :func:`load_official`."""
     if (pipeline := other_library(source)) is not None:  # diffusers is imported when it is needed
         pipelines = import_module("proxdm.integrations.diffusers.pipelines")
-        opened: Opened = pipelines.open_pipeline(pipeline, weights, preset, device)
+        opened: Opened = pipelines.open_pipeline(pipeline, weights, preset, choose_device(device))
         return opened
     if Path(source).suffix == ".pth":
         chosen = weights or OFFICIAL_WEIGHTS
@@ -176,8 +176,7 @@ def share_of_start(decay: float, steps: int, *, warmup: bool) -> float:
 def build(found: Found, network: nn.Module | None = None) -> LearnedModel:
     """Return the model, with the prior that is stored with it or, of a run, beside it."""
     model = portable.build_model(found.file, found.config, network)
-    if model.prior is None:
-        model.prior = stored_prior(found)
+    model.prior = stored_prior(found)
     if not model.grids and (path := found.beside(GRIDS_FILE)) is not None:
         model.grids = portable.read_grids(path.read_text(encoding="utf-8"), path)
     return model
@@ -239,7 +238,8 @@ def find(source: str | Path, weights: str | None = None, *, external: bool = Fal
             f".safetensors file of that name, in the box ({', '.join(BOX)}), and it is not the name of a repository on "
             "the hub (owner/name[@revision])"
         )
-    paths = [one for one in paths if one.name != store.OPTIMIZER_FILE]
+    if not (paths := [one for one in paths if one.name != store.OPTIMIZER_FILE]):
+        raise CheckpointError(f"{name} holds no weights: looked for raw.safetensors and an average, ema-*.safetensors")
     files = _weight_sets([portable.read_model_file(one, external=external) for one in paths])
     chosen = next(iter(files)) if weights is None else weights
     if chosen not in files:
@@ -270,13 +270,11 @@ def _in_folder(path: Path) -> tuple[Kind, Path | None]:
 def _weight_sets(files: list[ModelFile]) -> dict[str, ModelFile]:
     """Return the weight sets by name: the moving averages in the order of the configuration, then `raw`."""
     named = {file.weights or ("raw" if file.path.name == MODEL_FILE else file.path.stem): file for file in files}
-    order = store.averages(files[0].path.parent)
-    places = {name: order.index(name) if name in order else len(order) + (name == "raw") for name in named}
-    return {name: named[name] for name in sorted(named, key=places.__getitem__)}
+    order = (*store.averages(files[0].path.parent), *(name for name in named if name != "raw"), "raw")
+    return {name: named[name] for name in order if name in named}
 
 
 def _config_beside(file: Path, external: bool) -> Config | ModelConfig:
-    """Return the configuration in the `config.json` beside a file."""
     path = file.parent / CONFIG_FILE
     try:
         text = path.read_text(encoding="utf-8")

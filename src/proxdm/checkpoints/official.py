@@ -149,7 +149,6 @@ def infer_network(state: Mapping[str, Tensor]) -> UNetConfig:
 
 
 def _renamed(path: Path, name: str, weights: object) -> dict[str, Tensor]:
-    """Return a weight set under our names."""
     if not isinstance(weights, Mapping) or not all(
         isinstance(key, str) and isinstance(value, Tensor) for key, value in weights.items()
     ):

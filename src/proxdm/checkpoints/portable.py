@@ -28,7 +28,7 @@ from proxdm.networks import NETWORKS, ExternalNetwork
 from proxdm.priors.base import Prior
 from proxdm.priors.files import KEY as PRIOR_KEY
 from proxdm.priors.files import PREFIX as PRIOR_PREFIX
-from proxdm.priors.files import read_prior, write_prior
+from proxdm.priors.files import write_prior
 from proxdm.runtime.files import check_new, digest_of, replacing, write_text
 
 FORMAT = 1
@@ -220,32 +220,30 @@ def read_tensors(record: ModelFile) -> dict[str, Tensor]:
 
 def build_model(record: ModelFile, config: Config | ModelConfig, network: nn.Module | None = None) -> LearnedModel:
     """Return the model of a configuration, or a given network, with the weights of a file; draw no random numbers."""
-    tensors = read_tensors(record)
-    state = without_wrappers({key: value for key, value in tensors.items() if not key.startswith(PRIOR_PREFIX)})
+    state = {key: value for key, value in read_tensors(record).items() if not key.startswith(PRIOR_PREFIX)}
     try:
         with torch.random.fork_rng(devices=[]):
             model = model_config(config).build(network)
     except ValueError as error:
         raise CheckpointError(f"{record.path}: {error}") from error
-    if (problem := first_difference(state, model.network.state_dict())) is not None:
+    expected = model.network.state_dict()
+    if state.keys() != expected.keys():  # a network may have such names itself
+        state = without_wrappers(state)
+    if (problem := first_difference(state, expected)) is not None:
         raise CheckpointError(f"{record.path} does not fit its configuration: {problem}")
     model.network.load_state_dict(state)
     model.config = config
     if record.grids is not None:
         model.grids = read_grids(record.grids, record.path)
-    if record.prior is not None:
-        model.prior = read_prior(tensors, record.prior, record.path)
     return model.eval()
 
 
 def without_wrappers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return a state dict without the prefixes that DistributedDataParallel and torch.compile put before every key."""
-    found = dict(state)
-    while found and (
-        prefix := next((p for p in ("module.", "_orig_mod.") if all(k.startswith(p) for k in found)), None)
-    ):
-        found = {key.removeprefix(prefix): value for key, value in found.items()}
-    return found
+    for prefix in ("module.", "_orig_mod."):
+        if state and all(key.startswith(prefix) for key in state):
+            return without_wrappers({key.removeprefix(prefix): value for key, value in state.items()})
+    return dict(state)
 
 
 def read_grids(text: str, path: Path) -> dict[str, dict[int, str]]:
@@ -272,7 +270,6 @@ def first_difference(
 
 
 def _opened(path: Path) -> Any:
-    """Return the open safetensors file."""
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():

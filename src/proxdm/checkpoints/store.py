@@ -28,7 +28,6 @@ import os
 import re
 import shutil
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -40,7 +39,7 @@ from proxdm.checkpoints import portable
 from proxdm.checkpoints.portable import CONFIG_FILE, MODEL_FILE, ModelFile, write_config
 from proxdm.config import Config, ConfigError, ModelConfig, differences, from_dict, from_json
 from proxdm.errors import CheckpointError, OutputError
-from proxdm.runtime.files import JsonLines, lock, naming, write_text
+from proxdm.runtime.files import JsonLines, naming, write_text
 
 T = TypeVar("T")
 
@@ -85,11 +84,6 @@ class Checkpoint:
     def step(self) -> int:
         """Optimiser steps taken."""
         return self.state.step
-
-    @property
-    def weights(self) -> tuple[str, ...]:
-        """Names of the weight sets: the averages in the order of the configuration, then `raw`."""
-        return (*averages(self.path), "raw")
 
     def read(self, name: str) -> dict[str, Tensor]:
         """Return a weight set, `raw` or `ema-0.9999`, or the tensors of the `optimizer`, named `MOMENT.PARAMETER`."""
@@ -259,11 +253,6 @@ def truncate_log(folder: Path, step: int) -> None:
 def read_log(folder: Path) -> list[dict[str, Any]]:
     """Return the log of a run, one dictionary a line, up to a line that is being written."""
     return JsonLines(folder / LOG_FILE).records()
-
-
-def locked(folder: Path) -> AbstractContextManager[None]:
-    """Hold the run for this process until it ends, however that is; an OutputError says that another trains in it."""
-    return lock(folder / LOCK_FILE, wait=False)
 
 
 def _remove(path: Path) -> None:

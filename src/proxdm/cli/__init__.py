@@ -23,6 +23,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from platform import python_version
 from typing import Any, TypeVar, get_type_hints
 
@@ -104,21 +105,30 @@ def call(verb: str, arguments: Sequence[str]) -> int:
     return status
 
 
-def parse(kind: type[Arguments], arguments: Sequence[str], prog: str, *, default: Arguments | None = None) -> Arguments:
+def parse(
+    kind: type[Arguments],
+    arguments: Sequence[str],
+    prog: str,
+    *,
+    default: Arguments | None = None,
+    partly: bool = False,
+) -> Arguments:
     """Return the arguments of a verb as an instance of a frozen dataclass, whose docstrings are the help.
 
     What is wrong with others is one line for :func:`main`, in place of the parser's box: what the dataclass, or one
-    inside it, refuses as it is, anything else with the closest option.
+    inside it, refuses as it is, anything else with the closest option; with `partly` what it does not know is let by.
     """
     import tyro
 
     written = io.StringIO()
-    more: Any = {} if default is None else {"default": default}
+    more: Any = {"return_unknown_args": partly, "add_help": not partly}
+    more |= {} if default is None else {"default": default}
     settings = (tyro.conf.FlagCreatePairsOff, *(() if default is None else (tyro.conf.AvoidSubcommands,)))
     try:
         with contextlib.redirect_stderr(written):
-            found: Arguments = tyro.cli(kind, prog=prog, args=list(arguments), config=settings, **more)
-            return found
+            found: Any = tyro.cli(kind, prog=prog, args=list(arguments), config=settings, **more)
+            options: Arguments = found[0] if partly else found
+            return options
     except SystemExit as stop:
         if (refused := _refusal(stop)) is not None:
             raise refused from None
@@ -186,8 +196,6 @@ def _dispatch(arguments: list[str]) -> int:
         print(usage())
         return 0
     if first in ("-V", "--version"):
-        from importlib.metadata import version
-
         print(f"proxdm {__version__} (torch {version('torch')}, Python {python_version()})")
         return 0
     if first not in VERBS:

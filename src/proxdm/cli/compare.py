@@ -28,8 +28,6 @@ from proxdm.samplers import find_sampler
 FILES = ("compare.json", "compare.png", "compare.svg")
 BEST = "*"
 
-_STEPS, _METRICS = EvaluationPlan.steps, EvaluationPlan.metrics
-
 
 @dataclass(frozen=True, kw_only=True)
 class Compare(ModelOptions, EvaluationPlan):
@@ -47,9 +45,8 @@ class Compare(ModelOptions, EvaluationPlan):
         arg(
             name="sampler",
             help=f"Of models, what is measured; of results, what is shown: {SAMPLERS_HELP}, or all that fit.",
-            help_behavior_hint="(default: all)",
         ),
-    ] = ()
+    ] = (ALL,)
     # Of models, the numbers of steps to measure; of results, those to show.
     steps: Annotated[tuple[int, ...], arg(help_behavior_hint="(default: 5 10 20 of models, all of results)")] = ()
     metrics: Annotated[
@@ -100,17 +97,15 @@ def run(options: Compare, prog: str) -> int:
 def gather(options: Compare, prog: str) -> list[EvaluationRow]:
     """Return the rows of all sources: results read first, then models evaluated."""
     results = [source for source in options.sources if is_results(Path(source))]
-    shown = None
-    if options.samplers and ALL not in options.samplers:
-        shown = {repr(find_sampler(text)) for text in options.samplers}
+    shown = set() if ALL in options.samplers else {repr(find_sampler(text)) for text in options.samplers}
     rows = [
         one
         for source in results
         for one in read_results(Path(source))
-        if (shown is None or one.sampler in shown) and (not options.steps or one.steps in options.steps)
+        if (not shown or one.sampler in shown) and (not options.steps or one.steps in options.steps)
     ]
-    samplers, steps, metrics = options.samplers or (ALL,), options.steps or _STEPS, options.metrics or _METRICS
-    plan = replace(options, samplers=samplers, steps=steps, metrics=metrics)
+    steps, metrics = options.steps or EvaluationPlan.steps, options.metrics or EvaluationPlan.metrics
+    plan = replace(options, steps=steps, metrics=metrics)
     for source in options.sources:
         if source not in results:
             out = options.evaluations / folder_name(source)

@@ -63,7 +63,7 @@ def offers(what: What) -> tuple[Mapping[str, str], Callable[[str, Path | None], 
         return {"inception": WEIGHTS_FILE}, lambda name, out: _placed(fetch_weights(), out)
     files = hub.OFFICIAL_MODELS if what == "models" else hub.OFFICIAL_STATS
     known = {name: f"{hub.OFFICIAL_REPO}/{file}" for name, file in files.items()}
-    return known, lambda name, out: _placed(hub.fetch_official(files, name), out)
+    return known, lambda name, out: _placed(hub.fetch(hub.RepoId(hub.OFFICIAL_REPO), files[name]), out)
 
 
 def _placed(path: Path, out: Path | None) -> Path:

@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Annotated
 
+import torch
 from tyro.conf import Positional, arg
 
 from proxdm.cli import fid
@@ -110,10 +111,10 @@ def report(found: Evaluation) -> str:
             sampler,
             rows[0].grid,
             str(rows[0].nfe),
-            *(Spread.of(rows, name).figures for name in names),
+            *(str(Spread.of(rows, name)) for name in names),
             f"{fmean(row.images_per_second for row in rows):.3g}",
         ]
-        for (_, sampler, _), rows in by_cell(found.rows).items()
+        for (sampler, _), rows in by_cell(found.rows).items()
     ]
     seeds = len({row.seed for row in found.rows})
     spread = f"mean ± standard deviation of {seeds} seeds" if seeds > 1 else f"seed {first.seed}"
@@ -138,8 +139,6 @@ def report(found: Evaluation) -> str:
 @contextmanager
 def leaving_the_group() -> Iterator[None]:
     """Leave the group of processes at the end of the block, if one was joined."""
-    import torch
-
     try:
         yield
     finally:

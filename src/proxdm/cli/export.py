@@ -11,11 +11,12 @@ from tyro.conf import Positional, arg
 
 from proxdm.checkpoints.portable import model_config
 from proxdm.cli.options import ModelOptions, speaker
-from proxdm.errors import OutputError, check_least
+from proxdm.errors import check_least
 from proxdm.generation import GRIDS_HELP, GUIDANCE_HELP, PRIOR_HELP, SAMPLERS_HELP, choose_method, operand, remarks
 from proxdm.integrations import graphs
 from proxdm.models import LearnedModel
 from proxdm.operators import label_indices, of_classes
+from proxdm.runtime.files import check_new
 
 Format = Literal["diffusers", "onnx", "torch-export"]
 
@@ -63,9 +64,8 @@ class Export(ModelOptions):
 
 def run(options: Export, prog: str) -> int:
     """Run the verb and return the exit status."""
-    filled = options.out.exists() and (options.out.is_file() or any(options.out.iterdir()))
-    if filled and not options.overwrite:
-        raise OutputError(f"{options.out} exists already; overwrite it (--overwrite), or choose another name")
+    empty = options.out.is_dir() and not any(options.out.iterdir())
+    check_new(options.out, overwrite=options.overwrite or empty)
     opened = options.open(options.source, "cpu")
     for line in opened.remarks:
         speaker(prog)(line)
@@ -101,9 +101,9 @@ def write_graph(model: LearnedModel, options: Export, prog: str) -> str:
         grid = method.times(model.schedule, options.steps)
         for line in remarks(model, method.sampler, grid):
             speaker(prog)(line)
-        module = graphs.SamplerGraph(operand(asked, method.sampler)[0], model.network, method.sampler, grid, prior)
+        module = graphs.SamplerGraph(operand(asked, method.sampler), model.network, method.sampler, grid, prior)
         what = f"noise to samples{'' if label is None else f' of {options.class_name}'} by {method.name} on {grid.name}"
         example = (x,)
-    graphs.write_graph(module, example, options.out, options.batch)
+    graphs.write_graph(module, example, options.out, open_batch=options.batch is None)
     sizes = "x".join(map(str, shape))
     return f"{what}, {sizes}, batch {options.batch or 'open'}, {options.out.stat().st_size / 1e6:.1f} MB"

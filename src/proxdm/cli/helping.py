@@ -77,11 +77,10 @@ def show(verb: str, arguments: Sequence[str], call: Callable[[str, Sequence[str]
         text = written.getvalue()
         if lines := EXAMPLES.get(verb):
             text += "\nexamples:\n" + "".join(f"  {line}\n" for line in lines)
+        from proxdm.runtime.files import write_text
+
         with contextlib.suppress(OSError):  # nobody is told that it will be slow again
-            place.parent.mkdir(parents=True, exist_ok=True)
-            part = place.with_suffix(f".{hashlib.sha256(text.encode()).hexdigest()[:8]}")
-            part.write_text(text, encoding="utf-8")
-            part.replace(place)
+            write_text(place, text)
     print(text, end="")
 
 

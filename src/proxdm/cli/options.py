@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from proxdm.checkpoints.load import Opened, open_source
-from proxdm.runtime.processes import choose_device
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +25,7 @@ class ModelOptions:
 
     def open(self, source: str, device: str | None = None) -> Opened:
         """Return the model of a source, on the device that is chosen or on another."""
-        return open_source(source, self.weights, self.preset, device=choose_device(device or self.device))
+        return open_source(source, self.weights, self.preset, device=device or self.device)
 
 
 def speaker(prog: str) -> Callable[[str], None]:

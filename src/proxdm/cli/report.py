@@ -11,8 +11,6 @@ from tyro.conf import Positional, arg
 from proxdm.metrics.registry import METRICS
 from proxdm.runtime.files import check_folder, write_text
 
-METRICS_HELP = f"Metrics to show: {', '.join(METRICS)}."
-
 
 @dataclass(frozen=True)
 class Report:
@@ -24,7 +22,9 @@ class Report:
     sources: Positional[tuple[str, ...]]  # Runs, or results (a results.jsonl, its folder, or a folder of such folders).
     out: Annotated[Path, arg(aliases=("-o",))] = Path("report.html")  # The file to write.
     title: str = ""  # Heading; by default the names of the runs.
-    metrics: Annotated[tuple[str, ...], arg(help=METRICS_HELP, help_behavior_hint="(default: all)")] = ()
+    metrics: Annotated[
+        tuple[str, ...], arg(help=f"Metrics to show: {', '.join(METRICS)}.", help_behavior_hint="(default: all)")
+    ] = ()
     overwrite: bool = False  # Replace the file.
 
 

@@ -90,7 +90,7 @@ def perform(step: Step) -> Evaluation | int:
 def options_of(step: Step) -> Any:
     """Return the options of the verb of a step, as its parser would make them of the command that is shown."""
     if isinstance(step, Train):
-        return train.Train(step.config, step.out, step.resume)
+        return train.Train(config=step.config, out=step.out, resume=step.resume)
     given = {name: value for name, value in {"out": step.out, **step.options}.items() if value is not None}
     first, *others = map(str, step.names or [""])
     match step.verb:

@@ -7,9 +7,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from torch import Tensor
 from tyro.conf import Positional, arg
 
 from proxdm import imaging
@@ -20,15 +19,11 @@ from proxdm.errors import check_least
 from proxdm.generation import Generated, SamplePlan, generate
 from proxdm.runtime.files import check_folder, staged
 
-Kind = Literal["png", "npz", "gif", "folder"]
-
 ANIMATED = 64
 """Samples in an animation that comes beside another output."""
 
 MOST_TITLES = 20
 """Classes up to which each has a column of the grid."""
-
-_KINDS: dict[str, Kind] = {".png": "png", ".npz": "npz", ".gif": "gif"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,17 +54,17 @@ class Sample(ModelOptions, SamplePlan):
             raise ValueError(f"--out = {self.out} is an animation by itself: leave --trajectory-gif out")
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> str:
         """What the output is, by its ending; no ending, or an existing folder, is a folder."""
         suffix = self.out.suffix.lower()
         if self.out.is_dir() or not suffix:
             return "folder"
-        if suffix not in _KINDS:
+        if suffix not in (".png", ".npz", ".gif"):
             raise ValueError(
                 f"--out = {self.out} ends in {self.out.suffix}; use .png (grid), .npz (array), .gif (animation), or a "
                 "name without an ending for a folder of pictures"
             )
-        return _KINDS[suffix]
+        return suffix[1:]
 
     @property
     def animation(self) -> Path | None:
@@ -92,17 +87,16 @@ def run(options: Sample, prog: str) -> int:
         find(options.source, options.weights)
     check_folder(folder, names, overwrite=options.overwrite)
     with staged(folder, last) as stage:
-
-        def picture_files(start: int, batch: Tensor) -> None:
-            imaging.save_pictures(batch, stage, start)
-
         found = generate(
             options.source,
             options,
             **options.chosen,
             pictures=kind != "npz",
             frames=0 if animation is None else options.samples if kind == "gif" else min(options.samples, ANIMATED),
-            each={"folder": picture_files, "gif": lambda start, batch: None}.get(kind),
+            each={
+                "folder": lambda start, batch: imaging.save_pictures(batch, stage, start),
+                "gif": lambda start, batch: None,
+            }.get(kind),
             progress=True,
             say=speaker(prog),
         )

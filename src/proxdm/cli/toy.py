@@ -57,7 +57,7 @@ def report(result: ToyResult) -> str:
 def w2_report(result: Results, remark: str) -> str:
     """Return the table of W2, a row a method, a column an N, with the floor, and a sentence on what was skipped."""
     rows = [
-        [name, *(str(cells[n].w2) if n in cells else "–" for n in result.steps)]
+        [name, *(cells[n].w2.text() if n in cells else "–" for n in result.steps)]
         for name, cells in result.methods.items()
     ]
     count = len(result.seeds)
@@ -69,7 +69,7 @@ def w2_report(result: Results, remark: str) -> str:
             "",
             table(["method", *(f"N = {n}" for n in result.steps)], rows),
             "",
-            f"Floor (as many exact draws): {result.floor.w2}. {remark}",
+            f"Floor (as many exact draws): {result.floor.w2.text()}. {remark}",
             *remarks(result),
         ]
     )

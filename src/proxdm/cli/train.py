@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import signal
 import sys
 import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
+import torch
 import tyro
 
 from proxdm.checkpoints import store
+from proxdm.checkpoints.load import find, remarks
 from proxdm.cli import parse
+from proxdm.cli.options import speaker
 from proxdm.config import Config, ConfigError, overlay, to_json
-from proxdm.errors import ProxdmError, did_you_mean, one_line
+from proxdm.data import DataError, ImageData, load_data
+from proxdm.data.known import DATASETS
+from proxdm.data.load import load_labels
+from proxdm.errors import did_you_mean, one_line
 from proxdm.presets import AUTO, NEW, PRESETS, get_preset
+from proxdm.runtime.processes import find_place, leave_processes
 from proxdm.runtime.registry import IMPORTED
 from proxdm.runtime.words import duration
-
-if TYPE_CHECKING:
-    from proxdm.training.automatic import Chosen
 
 USAGE = """usage: {prog} DATA|PRESET [--budget 30min] [--size 32] [--labels] [--out RUN] [--resume] [--config FILE]
        [--init MODEL] [--dry-run] [--any.config.field VALUE]
@@ -50,15 +52,11 @@ examples:
   {prog} cifar10-score --out runs/fast --resume"""
 
 
-@dataclass(frozen=True)
-class Train:
-    """Train a model.
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What decides which values the configuration has by default."""
 
-    The values shown are those of the preset (with --resume, of the run; with --config, of the file where it has them).
-    """
-
-    config: Annotated[Config, tyro.conf.arg(name="")]  # The resolved configuration.
-    out: Path  # Folder of the run.
+    out: Path | None = None  # Folder of the run.
     resume: bool = False  # Go on from the latest checkpoint of the run, with its configuration.
     budget: str | None = None  # Time of a training on DATA, such as 30min or 8h.
     size: int | None = None  # Side of the pictures of DATA.
@@ -68,6 +66,17 @@ class Train:
     init: str | None = None
     # JSON, TOML or YAML file with values in place of the preset's; it need not have all of them.
     file: Annotated[Path | None, tyro.conf.arg(name="config", metavar="FILE")] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train(Request):
+    """Train a model.
+
+    The values shown are those of the preset (with --resume, of the run; with --config, of the file where it has them).
+    """
+
+    config: Annotated[Config, tyro.conf.arg(name="")]  # The resolved configuration.
+    out: Path  # Folder of the run.
     dry_run: bool = False  # Show the configuration, its memory and its time, from a few real steps; nothing is written.
 
 
@@ -87,12 +96,17 @@ def parse_request(arguments: Sequence[str], prog: str) -> Train:
         raise ConfigError(
             f"name the data or the preset before {name}: {prog} DATA|PRESET ...; the presets are {', '.join(PRESETS)}"
         )
-    early, is_data = _early(flags), is_data_name(name)
+    command = f"{prog} {name}"
+    early, is_data = parse(Request, flags, command, partly=True), is_data_name(name)
     init = None if early.init == NEW else early.init
     out = early.out or Path("runs", Path(name).resolve().name if is_data else name)
     if is_data and not early.resume:
-        _check_flags(flags, f"{prog} {name}")
-        chosen = chosen_for(name, early, prog)
+        from proxdm.training.automatic import configure
+
+        _check_flags(flags, command)
+        chosen = configure(name, early.budget, early.size, labels=early.labels, init=early.init)
+        for line in chosen.lines:
+            speaker(prog)(line)
         base, init = chosen.config, chosen.init
     elif (early.budget or early.size) and not is_data:
         preset_of(name)  # what is neither data nor a preset is said first
@@ -100,78 +114,34 @@ def parse_request(arguments: Sequence[str], prog: str) -> Train:
     else:
         base = store.read_config(out) if early.resume else preset_of(name)
         if early.labels and not early.resume:
-            base = base.of_classes(classes_of(base, flags))
+            told = parse(Train, flags, command, default=Train(config=base, out=out), partly=True).config
+            base = base.of_classes(load_labels(told.data).names)
     if early.resume and base.preset != (AUTO if is_data else name):
         raise ConfigError(f"{out} is a run of the preset {base.preset!r}, not of {name!r}; name that one")
-    if early.config is not None:
-        base = overlay(base, _read_values(early.config))
+    if early.file is not None:
+        base = overlay(base, _read_values(early.file))
     base = replace(base, imports=tuple(dict.fromkeys((*base.imports, *IMPORTED))))
-    options = parse(Train, flags, f"{prog} {name}", default=Train(base, out, budget=early.budget, size=early.size))
+    options = parse(Train, flags, command, default=Train(config=base, out=out))
     if early.init is None and init is not None and options.config.model != base.model:
-        print(
-            f"{prog} {name}: weights: new ones after all, for another network is asked for than {init}'s",
-            file=sys.stderr,
-        )
+        speaker(command)(f"weights: new ones after all, for another network is asked for than {init}'s")
         init = None
     return replace(options, init=init)
 
 
 def is_data_name(name: str) -> bool:
     """Return whether an argument names data rather than a preset."""
-    if name in list(PRESETS):
-        return False
-    if Path(name).exists():
-        return True
-    from proxdm.data.known import DATASETS
-
-    return name in list(DATASETS)
+    return name not in PRESETS and (Path(name).exists() or name in DATASETS)
 
 
 def preset_of(name: str) -> Config:
     """Return the preset of a name; a ConfigError says that it is neither one nor data."""
-    if name in list(PRESETS):
+    if name in PRESETS:
         return get_preset(name)
-    from proxdm.data.known import DATASETS
-
     raise ConfigError(
         f"{name!r} is neither data (a folder, archive, array or known set) nor a preset"
         f"{did_you_mean(name, [*PRESETS, *DATASETS])}; the presets are {', '.join(PRESETS)}, and an own one is made "
         "known by --import MODULE"
     )
-
-
-def classes_of(config: Config, flags: Sequence[str]) -> tuple[str, ...]:
-    """Return the names of the classes of the data of a preset, at the place that a flag may name."""
-    from proxdm.data.load import load_labels
-
-    root = next((after for flag, after in pairwise(flags) if flag == "--data.root"), config.data.root)
-    return load_labels(replace(config.data, root=root)).names
-
-
-def chosen_for(name: str, early: argparse.Namespace, prog: str) -> Chosen:
-    """Return what is chosen for data, and say it."""
-    from proxdm.training.automatic import configure
-
-    chosen = configure(name, early.budget, early.size, labels=early.labels, init=early.init)
-    for line in chosen.lines:
-        print(f"{prog}: {line}", file=sys.stderr)
-    return chosen
-
-
-def _early(flags: list[str]) -> argparse.Namespace:
-    """Return the flags that decide what the defaults of the others are."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    parser.add_argument("--out", type=Path)
-    parser.add_argument("--config", type=Path)
-    parser.add_argument("--resume", action="store_true")
-    parser.add_argument("--budget")
-    parser.add_argument("--size", type=int)
-    parser.add_argument("--init")
-    parser.add_argument("--labels", action="store_true")
-    try:
-        return parser.parse_known_args(flags)[0]
-    except argparse.ArgumentError as error:
-        raise ConfigError(str(error)) from None
 
 
 def _check_flags(flags: list[str], prog: str) -> None:
@@ -184,9 +154,9 @@ def _check_flags(flags: list[str], prog: str) -> None:
     errors = []
     for preset in ("digits-score", "dino-score"):
         try:
-            parse(Train, flags, prog, default=Train(get_preset(preset), Path("out")))
+            parse(Train, flags, prog, default=Train(config=get_preset(preset), out=Path("out")))
             return
-        except (ValueError, ProxdmError) as error:
+        except ValueError as error:
             errors.append(error)
     if all("unrecognized" in str(error) for error in errors):
         raise errors[0]
@@ -213,8 +183,6 @@ def _read_values(path: Path) -> dict[str, object]:
 
 def run(options: Train, command: str) -> int:
     """Train, say where things are, and return the exit status."""
-    from proxdm.checkpoints.load import find, remarks
-    from proxdm.runtime.processes import leave_processes
     from proxdm.training import train_config
 
     result = train_config(options.config, options.out, resume=options.resume, init=options.init)
@@ -237,11 +205,6 @@ def run(options: Train, command: str) -> int:
 
 def dry_run(options: Train) -> int:
     """Print the resolved configuration and what it needs; write nothing. Status 2 if the data cannot be used."""
-    import torch
-
-    from proxdm.data import DataError, ImageData, load_data
-    from proxdm.data.known import DATASETS
-    from proxdm.runtime.processes import find_place
     from proxdm.training import ingredients
     from proxdm.training.estimate import estimate
     from proxdm.training.stepper import Stepper
@@ -254,7 +217,7 @@ def dry_run(options: Train) -> int:
         words = f"{len(data):,} samples of {'x'.join(map(str, data.shape))}"
     except DataError as error:
         data = ImageData(torch.zeros(1, *config.model.shape), "zeros")
-        known = config.data.name in list(DATASETS)  # what is yet to be downloaded is no fault
+        known = config.data.name in DATASETS  # what is yet to be downloaded is no fault
         words, status = f"{'missing' if known else 'cannot be used'}: {error}", 0 if known else 2
     rows = {
         "run": f"{options.out} ({'resume' if options.resume else 'new'})",

@@ -13,7 +13,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any, Literal, TypeVar
 
 import cattrs
-from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn
+from cattrs.gen import make_dict_structure_fn
 from cattrs.strategies import configure_union_passthrough
 
 from proxdm.errors import ProxdmError, did_you_mean
@@ -34,8 +34,6 @@ class UnknownTypeError(ConfigError):
 
 def to_dict(config: object) -> dict[str, Any]:
     """Return a configuration dataclass as plain dictionaries, lists, strings, numbers, booleans and None."""
-    if not is_dataclass(config) or isinstance(config, type):
-        raise TypeError(f"{config!r} is not a configuration")
     plain: dict[str, Any] = converter.unstructure(config)
     return plain
 
@@ -92,13 +90,13 @@ def register_tagged(base: type, table: Mapping[str, type], what: str) -> None:
         if name not in tuple(table):
             hint = did_you_mean(str(name), table)
             raise UnknownTypeError(f"type = {name!r} is no known {what}{hint}; the {what}s are {', '.join(table)}")
-        return _reader(table[name])(settings, table[name])
+        return converter.structure(settings, table[name])
 
     def unstructure(value: Any) -> dict[str, Any]:
         name = next((name for name, kind in table.items() if kind is type(value)), None)
         if name is None:
             raise ConfigError(f"the {what} {type(value).__qualname__} has no name to be stored under: register it")
-        return {"type": name, **make_dict_unstructure_fn(type(value), converter)(value)}
+        return {"type": name, **converter.unstructure(value)}
 
     converter.register_structure_hook_func(lambda kind: kind is base, structure)
     converter.register_unstructure_hook_func(lambda kind: kind is base, unstructure)

@@ -1,6 +1,6 @@
 """Archives that are read without unpacking them: tar, compressed or not, zip, and folders of tar archives (shards).
 
-Of each the names of its files, where they stand in it (in that order, reading is quick), and what reads one of them.
+Of each the names of its files, in the order in which they stand in it (so that reading is quick), and what reads one.
 What an archive says of sizes is not believed: memory is set aside for no more than it can hold.
 """
 
@@ -12,7 +12,6 @@ import tarfile
 import zipfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from itertools import accumulate
 from pathlib import Path
 
 from proxdm.errors import DataError, one_line
@@ -23,7 +22,7 @@ ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", "
 LARGEST = 2**30
 """Bytes of an encoded picture at most."""
 
-Opened = tuple[dict[str, int], Callable[[str], bytes]]
+Opened = tuple[list[str], Callable[[str], bytes]]
 
 
 def is_archive(path: Path) -> bool:
@@ -42,12 +41,17 @@ def open_archive(path: Path, stack: ExitStack) -> Opened:
 def _open_tar(path: Path, stack: ExitStack) -> Opened:
     kind, plain = _compression(path), stack.enter_context(_Measured(io.FileIO(path)))
     opened = tarfile.open(fileobj=plain, mode=f"r:{kind}")  # type: ignore[call-overload]  # noqa: SIM115
-    tar = stack.enter_context(opened)
-    kinds = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.LNKTYPE, tarfile.SYMTYPE)
-    members = {_portable(one.name): one for one in tar.getmembers() if one.type in kinds or one.isfile()}
+    tar: tarfile.TarFile = stack.enter_context(opened)
+    members = {_portable(one.name): one for one in tar.getmembers() if one.isfile() or one.islnk() or one.issym()}
     most = LARGEST if kind else min(LARGEST, path.stat().st_size)
-    places = {name: member.offset_data for name, member in members.items()}
-    return places, lambda name: _extract(tar, members[name], most)
+
+    def content(name: str) -> bytes:
+        member = members[name]
+        if member.size > most:  # tarfile would set that memory aside
+            raise tarfile.TarError(f"it says that it has {member.size:,} bytes")
+        return tar.extractfile(member).read()  # type: ignore[union-attr]  # links were resolved, folders left out
+
+    return list(members), content
 
 
 def _open_zip(path: Path, stack: ExitStack) -> Opened:
@@ -61,7 +65,7 @@ def _open_zip(path: Path, stack: ExitStack) -> Opened:
             raise zipfile.BadZipFile(f"it says that it has {info.file_size:,} bytes")
         return archive.read(info)
 
-    return {name: info.header_offset for name, info in infos.items()}, content
+    return sorted(infos, key=lambda name: infos[name].header_offset), content
 
 
 def shards_of(path: Path) -> list[Path]:
@@ -84,12 +88,7 @@ def open_shards(shards: Sequence[Path], stack: ExitStack) -> Opened:
         shard, _, rest = name.partition(":")
         return opened[shard][1](rest)
 
-    sizes = [0, *accumulate(shard.stat().st_size + 1 for shard in shards)]
-    starts = dict(zip(opened, sizes, strict=False))
-    places = {
-        f"{shard}:{name}": starts[shard] + at for shard, (inner, _) in opened.items() for name, at in inner.items()
-    }
-    return places, content
+    return [f"{shard}:{name}" for shard, (names, _) in opened.items() for name in names], content
 
 
 def _compression(path: Path) -> str:
@@ -107,13 +106,6 @@ class _Measured(io.BufferedReader):
         """Return at most `size` bytes."""
         left = os.fstat(self.fileno()).st_size - self.tell()
         return super().read(left if size is None or size < 0 else max(0, min(size, left)))
-
-
-def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, most: int) -> bytes:
-    """Return the bytes of a member of at most so many: what it says of its size is memory that is set aside."""
-    if member.size > most:
-        raise tarfile.TarError(f"it says that it has {member.size:,} bytes")
-    return tar.extractfile(member).read()  # type: ignore[union-attr]  # links were resolved, folders left out
 
 
 def _portable(name: str) -> str:

@@ -18,7 +18,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from proxdm.data import images
 from proxdm.data.archives import shards_of
 from proxdm.data.hugging_face import is_saved_dataset
 from proxdm.errors import DataError, one_line
@@ -45,11 +44,6 @@ def place_of(path: Path, names: Sequence[str], *what: object) -> Path:
         found = file.stat()
         digest.update(f"{file}\0{found.st_size}\0{found.st_mtime_ns}\n".encode())
     return cache_folder() / "decoded" / f"{path.stem}-{digest.hexdigest()[:16]}.npy"
-
-
-def is_large(shape: Sequence[int]) -> bool:
-    """Return whether uint8 pictures of this shape `(n, C, H, W)` are more than memory may hold."""
-    return math.prod(shape) > images.MEMORY_LIMIT
 
 
 @contextmanager

@@ -66,7 +66,7 @@ class ImageData:
         """Return the first `count` samples (None or more than there are: all)."""
         if count is None or count >= len(self):
             return self
-        return self._take(slice(count), f"{self.preprocessing}; first {count} of {len(self)}", self.memory_mapped)
+        return self.take(slice(count), f"{self.preprocessing}; first {count} of {len(self)}", self.memory_mapped)
 
     def held_out(self, share: float) -> tuple[ImageData, ImageData | None]:
         """Return the samples without every `1 / share`-th of them, and these; all and None for a share of 0."""
@@ -77,7 +77,7 @@ class ImageData:
         held = ((numbers + 1) * share).floor() > (numbers * share).floor()
         if not bool(held.any()):
             raise DataError(f"{self.name}: a share of {share:g} of {len(self)} samples is none; hold out more")
-        return self._take(~held, self.preprocessing), self._take(held, self.preprocessing)
+        return self.take(~held, self.preprocessing), self.take(held, self.preprocessing)
 
     def of(self, wanted: Sequence[str]) -> ImageData:
         """Return the samples of some classes, by their names, with all names of classes."""
@@ -87,9 +87,10 @@ class ImageData:
             if one not in self.classes:
                 raise DataError(f"{self.name}: there is no class {one!r}; there are {', '.join(self.classes)}")
         numbers = torch.tensor([self.classes.index(one) for one in wanted])
-        return self._take(torch.isin(self.labels, numbers), f"{self.preprocessing}; of {', '.join(wanted)}")
+        return self.take(torch.isin(self.labels, numbers), f"{self.preprocessing}; of {', '.join(wanted)}")
 
-    def _take(self, rows: slice | Tensor, note: str, mapped: bool = False) -> ImageData:
+    def take(self, rows: slice | Tensor, note: str, mapped: bool = False) -> ImageData:
+        """Return some samples with their labels, `note` as what was done to them."""
         labels = None if self.labels is None else self.labels[rows]
         return replace(self, images=self.images[rows], preprocessing=note, memory_mapped=mapped, labels=labels)
 

@@ -48,8 +48,8 @@ class KnownData:
     # Returns a split, given the folder to look in (None: the usual ones): :class:`ImageData`, a tensor or an array as
     # :func:`proxdm.data.load.load_data` takes them.
     read: Callable[[Path | None, Split], ImageData | Tensor | NDArray[np.generic]]
-    # Returns the classes of a split, int64 `(n,)`; None where there are none.
-    labels: Callable[[Path | None, Split], Tensor] | None = None
+    # Returns the classes of a split, whole numbers `(n,)`; None where there are none.
+    labels: Callable[[Path | None, Split], Tensor | NDArray[np.integer]] | None = None
     # Puts the whole set into a folder; None where there is nothing to download.
     download: Callable[[Path], object] | None = None
     origin: str = "it has no download"  # Where the set comes from if it is not downloaded.
@@ -102,10 +102,10 @@ def _digits(root: Path | None, split: Split) -> ImageData:
     return ImageData(torch.from_numpy(pixels), "digits", split, "grey uint8, round(255 v / 16) of 0 to 16")
 
 
-def _digits_labels(root: Path | None, split: Split) -> Tensor:
+def _digits_labels(root: Path | None, split: Split) -> NDArray[np.int64]:
     from sklearn.datasets import load_digits
 
-    return torch.from_numpy(load_digits().target.astype(np.int64))
+    return load_digits().target  # type: ignore[no-any-return]
 
 
 def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
@@ -152,9 +152,7 @@ def _add_idx(name: str, torchvision_name: str, title: str, classes: tuple[str, .
         pixels = torch.from_numpy(_find_idx(name, torchvision_name, "images", root, split)[:, None])
         return ImageData(pixels, name, split, "grey uint8")
 
-    def labels(root: Path | None, split: Split) -> Tensor:
-        return torch.from_numpy(_find_idx(name, torchvision_name, "labels", root, split).astype(np.int64))
-
+    labels = partial(_find_idx, name, torchvision_name, "labels")
     DATASETS.add(name, KnownData(title, read, labels, partial(_fetch, torchvision_name), pad=2, classes=classes))
 
 
@@ -179,7 +177,7 @@ def _cifar(root: Path | None, split: Split) -> tuple[NDArray[np.uint8], NDArray[
                     f"{path} has {size} bytes, not a multiple of {_CIFAR_ROW}; remove it, then download the set"
                 )
         rows = np.concatenate([np.fromfile(path, np.uint8) for path in paths]).reshape(-1, _CIFAR_ROW)
-        return rows[:, 1:].reshape(-1, 3, 32, 32), rows[:, 0].copy()
+        return rows[:, 1:].reshape(-1, 3, 32, 32), rows[:, 0]
     if not python.is_dir():
         raise _missing("cifar10", split, [binary, python, base], f"{names[0]}.bin")
     from torchvision.datasets import CIFAR10
@@ -225,7 +223,7 @@ DATASETS.add(
     KnownData(
         "60,000 colour pictures of 32x32 (Krizhevsky 2009)",
         lambda root, split: ImageData(torch.from_numpy(_cifar(root, split)[0]), "cifar10", split, "RGB uint8"),
-        labels=lambda root, split: torch.from_numpy(_cifar(root, split)[1].astype(np.int64)),
+        labels=lambda root, split: _cifar(root, split)[1],
         download=partial(_fetch, "CIFAR10"),
         classes=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
     ),

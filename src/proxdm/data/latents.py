@@ -25,7 +25,7 @@ from proxdm.data.images import ImageData
 from proxdm.data.pictures import Pictures, fit_note, open_pictures
 from proxdm.data.vae import LatentCoder
 from proxdm.errors import DataError, OutputError, one_line
-from proxdm.noise import sample_generator
+from proxdm.noise import SeededNoise
 from proxdm.pixels import to_model_range
 from proxdm.runtime.files import write_text
 
@@ -95,9 +95,9 @@ def encode_pictures(
         of_coder = coder.name, coder.weights_digest(), coder.scaling_factor, coder.shift
         stamp = LatentStamp(name, digest.hexdigest(), note, count, shape, *of_coder, mode, seed, mirrored)
         if out.exists():
-            if not _beside(out, ".json").exists():
+            if (found := read_stamp(out)) is None:
                 raise OutputError(f"{out} exists and has no stamp beside it; choose another name for the latents")
-            _check_same(out, _read_stamp(_beside(out, ".json")), stamp)
+            _check_same(out, found, stamp)
         else:
             _encode(read, out, coder, stamp, batch_size)
     return read_latents(out)
@@ -106,7 +106,15 @@ def encode_pictures(
 def read_stamp(path: Path) -> LatentStamp | None:
     """Return how a file of latents was made, or None if there is no stamp beside it."""
     path = _beside(path, ".json")
-    return _read_stamp(path) if path.exists() else None
+    if not path.exists():
+        return None
+    try:
+        stamp = json.loads(path.read_text(encoding="utf-8"))
+        if stamp["format"] != _FORMAT:
+            raise ValueError(f"format {stamp['format']!r}, not {_FORMAT}")
+        return LatentStamp(**{**stamp, "shape": tuple(stamp["shape"])})
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path} is not a stamp of latents ({one_line(error)}); delete it and encode again") from error
 
 
 def read_latents(path: Path) -> ImageData:
@@ -128,15 +136,16 @@ def _encode(
     """Fill `out.partial`, whose rows are NaN until they are done, and rename it when it is complete."""
     from tqdm.auto import tqdm
 
-    part, note, shape = _beside(out, ".partial"), _beside(out, ".partial.json"), (stamp.rows, *stamp.shape)
-    if part.exists() and note.exists():
-        _check_same(part, _read_stamp(note), stamp)
+    part, shape = _beside(out, ".partial"), (stamp.rows, *stamp.shape)
+    note, text = _beside(part, ".json"), json.dumps(asdict(stamp), indent=1)
+    if part.exists() and (found := read_stamp(part)) is not None:
+        _check_same(part, found, stamp)
     else:
         part.parent.mkdir(parents=True, exist_ok=True)
         store = np.lib.format.open_memmap(part, mode="w+", dtype=np.float32, shape=shape)
         store[:] = np.nan
         store.flush()
-        write_text(note, json.dumps(asdict(stamp), indent=1))
+        write_text(note, text)
     store = np.lib.format.open_memmap(part, mode="r+")
     if store.shape != shape:
         raise DataError(f"{part} does not fit {note.name}; delete both and encode again")
@@ -150,21 +159,17 @@ def _encode(
             shift = stamp.images * mirrored
             images = to_model_range(read(slice(done - shift, stop - shift)))
             images = images.flip(-1) if mirrored else images
-            store[done:stop] = coder.encode(images, _noise(stamp, done, stop)).cpu().numpy()
+            noise = None
+            if stamp.mode == "sample":
+                noise = SeededNoise(stamp.seed, range(done, stop), stamp.shape).initial()
+            store[done:stop] = coder.encode(images, noise).cpu().numpy()
             bar.update(stop - done)
             done = stop
     store.flush()
     del store
-    write_text(_beside(out, ".json"), json.dumps(asdict(stamp), indent=1))
+    write_text(_beside(out, ".json"), text)
     part.replace(out)
     note.unlink()
-
-
-def _noise(stamp: LatentStamp, start: int, stop: int) -> Tensor | None:
-    if stamp.mode == "mean":
-        return None
-    generators = (sample_generator(stamp.seed, index) for index in range(start, stop))
-    return torch.stack([torch.randn(stamp.shape, generator=generator) for generator in generators])
 
 
 def _decoded(pictures: Pictures, size: int, rows: slice) -> Tensor:
@@ -185,13 +190,3 @@ def _check_same(path: Path, found: LatentStamp, wanted: LatentStamp) -> None:
 
 def _beside(path: Path, ending: str) -> Path:
     return path.with_name(path.name + ending)
-
-
-def _read_stamp(path: Path) -> LatentStamp:
-    try:
-        stamp = json.loads(path.read_text(encoding="utf-8"))
-        if stamp["format"] != _FORMAT:
-            raise ValueError(f"format {stamp['format']!r}, not {_FORMAT}")
-        return LatentStamp(**{**stamp, "shape": tuple(stamp["shape"])})
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{path} is not a stamp of latents ({one_line(error)}); delete it and encode again") from error

@@ -144,7 +144,7 @@ def load_labels(config: DataConfig) -> Labels:
         known = find_dataset(config.name, config.split)
         if known.labels is None:
             raise DataError(f"{config.name} has no labels; data sets with labels are {', '.join(labelled())}")
-        values = known.labels(_root(config), config.split)
+        values = torch.as_tensor(known.labels(_root(config), config.split)).long()
         names = known.classes or tuple(map(str, range(int(values.max()) + 1)))
     return Labels(values[: config.limit], names)
 

@@ -10,6 +10,7 @@ luma), and, where a size is asked for, cut to its central square and resized wit
 from __future__ import annotations
 
 import io
+import math
 import os
 import struct
 import warnings
@@ -24,11 +25,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from proxdm.data import images
 from proxdm.data.archives import ARCHIVES, is_archive, open_archive, open_shards, shards_of
-from proxdm.data.decoded import Pixels, is_large, place_of, room_on_disk
+from proxdm.data.decoded import Pixels, place_of, room_on_disk
 from proxdm.data.hugging_face import is_saved_dataset, open_saved_dataset
 from proxdm.data.images import ImageData, check_memory
 from proxdm.errors import DataError, one_line
@@ -56,7 +57,7 @@ class Pictures:
 
     source: Path  # The folder or archive
     names: tuple[str, ...]  # Names relative to it, sorted; their order is the order of the data set
-    places: tuple[int, ...]  # Where each stands in an archive: in the order of these, reading is quick
+    places: Sequence[int]  # Where each stands in an archive: in the order of these, reading is quick
     content: Callable[[str], bytes]  # Returns the bytes of the picture of a name
     others: tuple[str, ...] = ()  # Names of the files that are passed over: no pictures by their names
     labels: Tensor | None = None  # Class of every picture, int64 `(n,)`, where the source says it
@@ -84,26 +85,25 @@ class Pictures:
 
     def decoded(
         self, order: Sequence[int], *, size: int | None = None, grey: bool = False
-    ) -> Iterator[tuple[int, NDArray[np.uint8] | DataError]]:
+    ) -> Iterator[tuple[int, Pixels | DataError]]:
         """Yield (index, picture `(C, H, W)` or the error that names it) in the given order, decoding in threads."""
 
-        def read(index: int) -> bytes | Exception:
+        def read(index: int) -> bytes | DataError:
             try:
                 return self.content(self.names[index])
-            except Exception as error:  # as :func:`open_pictures`
-                return error
+            except Exception as error:  # as :func:`open_archive`
+                return DataError(one_line(error))
 
-        def work(index: int, content: bytes | Exception) -> NDArray[np.uint8] | DataError:
+        def work(index: int, content: bytes | DataError) -> Pixels | DataError:
             try:
-                if isinstance(content, bytes):
-                    return decode(content, size=size, grey=grey, seen=self)
-                error = content
-            except DataError as wrong:
-                error = wrong
-            return DataError(
-                f"{self.source}: cannot decode {self.names[index]} ({one_line(error)}); repair or remove it, or leave "
-                "such pictures out with skip_broken (--skip-broken, in training --data.skip-broken)"
-            )
+                if isinstance(content, DataError):
+                    raise content
+                return decode(content, size=size, grey=grey, seen=self)
+            except DataError as error:
+                return DataError(
+                    f"{self.source}: cannot decode {self.names[index]} ({error}); repair or remove it, or leave "
+                    "such pictures out with skip_broken (--skip-broken, in training --data.skip-broken)"
+                )
 
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
             for start in range(0, len(order), _CHUNK):  # archives are read in this thread alone
@@ -121,21 +121,22 @@ def open_pictures(path: Path, split: str = "train") -> Iterator[Pictures]:
         rows, read, labels, classes = open_saved_dataset(path, split)
         if not rows:
             raise DataError(f"{path} holds no pictures")
-        yield Pictures(path, rows, (0,) * len(rows), read, labels=labels, classes=classes)
+        yield Pictures(path, rows, range(len(rows)), read, labels=labels, classes=classes)
         return
     with ExitStack() as stack:
         content: Callable[[str], bytes]
         if path.is_dir() and (shards := shards_of(path)):
-            places, content = open_shards(shards, stack)
+            stored, content = open_shards(shards, stack)
         elif path.is_dir():
-            places = {file.relative_to(path).as_posix(): 0 for file in _files(path)}
+            stored = sorted(file.relative_to(path).as_posix() for file in _files(path))
             content = lambda name: (path / name).read_bytes()  # noqa: E731
         elif not path.is_file():
             raise DataError(f"there is no folder or archive {path}")
         elif is_archive(path):
-            places, content = open_archive(path, stack)
+            stored, content = open_archive(path, stack)
         else:
             raise DataError(f"{path} is neither a folder nor an archive ({', '.join(ARCHIVES)})")
+        places = {name: place for place, name in enumerate(stored)}
         names = tuple(sorted(name for name in places if name.lower().endswith(EXTENSIONS) and not _hidden(name)))
         if not names:
             raise DataError(f"there are no pictures under {path}; looked for {', '.join(EXTENSIONS)} in it and below")
@@ -180,9 +181,7 @@ def _hidden(name: str) -> bool:
     return any(part.startswith(".") or part == "__MACOSX" for part in parts)
 
 
-def decode(
-    content: bytes, *, size: int | None = None, grey: bool = False, seen: Pictures | None = None
-) -> NDArray[np.uint8]:
+def decode(content: bytes, *, size: int | None = None, grey: bool = False, seen: Pictures | None = None) -> Pixels:
     """Return one picture as uint8 `(C, H, W)`, C = 1 for grey and else 3; `seen` notes pages and depths."""
     from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
@@ -221,7 +220,7 @@ def _upright(picture: Image) -> Image:
     return picture.copy()
 
 
-def fit(picture: Image, size: int | None) -> NDArray[np.uint8]:
+def fit(picture: Image, size: int | None) -> Pixels:
     """Return an `L` or `RGB` picture as uint8 `(C, H, W)`, cut to its central square and resized where asked."""
     from PIL import Image
 
@@ -269,7 +268,7 @@ def read_pictures(
     with open_pictures(path, split) as pictures:
         total = min(limit or len(pictures.names), len(pictures.names))
         shape = None if size is None else (total, 1 if grey else 3, size, size)
-        if large := shape is not None and is_large(shape):
+        if large := shape is not None and math.prod(shape) > images.MEMORY_LIMIT:
             place = place_of(path, pictures.names[:total], split, size, grey)
             if not place.is_file():
                 with room_on_disk(str(path), shape, place) as room:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -18,8 +19,6 @@ from proxdm.config import to_dict
 from proxdm.evaluation.results import EvaluationRow
 from proxdm.metrics.registry import METRICS, metric_of, value_of
 from proxdm.sweep import Spread
-
-_GRID = re.compile(r"(?P<kind>[a-z-]+)\(\d+(?:, (?P<more>.+))?\)")
 
 
 @dataclass(frozen=True)
@@ -64,10 +63,6 @@ class Point(Spread):
     steps: int  # N
     nfe: int  # Network evaluations per sample, measured
 
-    def __str__(self) -> str:
-        """Return `mean ± deviation`, both to the second figure of the deviation; of one seed, four figures."""
-        return self.figures
-
     def record(self) -> dict[str, Any]:
         """Return it in plain types."""
         values = {str(seed): value for seed, value in zip(self.seeds, self.values, strict=True)}
@@ -82,11 +77,6 @@ class Series:
     label: str  # Name in figures and tables: the sampler, and what tells it from others of the same sampler
     source: str  # Name that the model was asked for by, the latest if there are several
     points: tuple[Point, ...]  # By increasing N
-
-    def record(self) -> dict[str, Any]:
-        """Return it in plain types."""
-        points = [point.record() for point in self.points]
-        return {"label": self.label, "source": self.source, **to_dict(self.key), "points": points}
 
 
 @dataclass(frozen=True)
@@ -125,13 +115,20 @@ class Panel:
 
     def record(self) -> dict[str, Any]:
         """Return it in plain types, as `compare.json` holds it."""
+        series = [
+            {"label": one.label, "source": one.source, **to_dict(one.key), "points": [p.record() for p in one.points]}
+            for one in self.series
+        ]
         return {
             "metric": self.metric,
             "better": value_of(self.metric).better,
             "settings": [to_dict(setting) for setting in self.settings],
             "best": {str(nfe): [one.label for one in self.best(nfe)] for nfe in self.nfe},
-            "series": [one.record() for one in self.series],
+            "series": series,
         }
+
+
+_Curves = dict[Key, dict[int, dict[int, EvaluationRow]]]
 
 
 def make_panels(rows: Iterable[EvaluationRow], metrics: Sequence[str] = (), *, mix: bool = False) -> list[Panel]:
@@ -141,22 +138,18 @@ def make_panels(rows: Iterable[EvaluationRow], metrics: Sequence[str] = (), *, m
     """
     ordered = sorted(rows, key=lambda row: row.finished)
     wanted = {value for name in metrics for value in _results(name)}
-    # By metric and setting, then curve, then steps and seed: the later row takes the place of the earlier.
-    found: dict[str, dict[tuple[Setting, ...], dict[Key, dict[int, dict[int, EvaluationRow]]]]] = {}
+    # By metric and setting (one group of all if they are mixed): the settings, and rows by curve, steps and seed, the
+    # later in the place of the earlier.
+    found: dict[str, dict[Setting | None, tuple[dict[Setting, None], _Curves]]] = {}
     sources = {row.digest: row.source for row in ordered}
     for row in ordered:
         for name in row.metrics:
             if value_of(name).error or (wanted and name not in wanted):
                 continue
-            groups = found.setdefault(name, {})
             setting = setting_of(row, name)
-            group: tuple[Setting, ...] = (setting,)
-            if mix:  # one group, whose key grows with every setting
-                old = next(iter(groups), ())
-                group = old if setting in old else (*old, setting)
-                groups[group] = groups.pop(old, {})
-            curve = groups.setdefault(group, {}).setdefault(key_of(row, mixed=mix), {})
-            curve.setdefault(row.steps, {})[row.seed] = row
+            settings, curves = found.setdefault(name, {}).setdefault(None if mix else setting, ({}, {}))
+            settings.setdefault(setting)
+            curves.setdefault(key_of(row, mixed=mix), {}).setdefault(row.steps, {})[row.seed] = row
     if missing := sorted(wanted - set(found)):
         there = ", ".join(sorted({name for row in ordered for name in row.metrics})) or "none"
         raise ValueError(f"no row has {', '.join(missing)}; the results have {there}")
@@ -166,7 +159,7 @@ def make_panels(rows: Iterable[EvaluationRow], metrics: Sequence[str] = (), *, m
     return [
         Panel(
             name,
-            settings,
+            tuple(settings),
             tuple(
                 Series(key, names[key], sources[key.digest], _points(curves[key], name))
                 for key in order
@@ -174,29 +167,26 @@ def make_panels(rows: Iterable[EvaluationRow], metrics: Sequence[str] = (), *, m
             ),
         )
         for name, groups in found.items()
-        for settings, curves in groups.items()
+        for settings, curves in groups.values()
     ]
 
 
 def describe_mixture(panels: Sequence[Panel]) -> str | None:
     """Return in one line what was measured differently, both sides named; None if nothing was."""
-    for panel in panels:
-        for other in panels:
-            if other is not panel and other.metric == panel.metric:
-                return (
-                    f"{panel.metric} was measured in different ways: {_sides(panel)} with {panel.settings[0]}; "
-                    f"{_sides(other)} with {other.settings[0]}"
-                )
+    for panel, other in combinations(panels, 2):
+        if other.metric == panel.metric:
+            return (
+                f"{panel.metric} was measured in different ways: {_sides(panel)} with {panel.settings[0]}; "
+                f"{_sides(other)} with {other.settings[0]}"
+            )
     return None
 
 
-def setting_of(row: EvaluationRow, value: str | None = None) -> Setting:
-    """Return how a value of a row was measured."""
-    metric = None if value is None else metric_of(value)
+def setting_of(row: EvaluationRow, value: str = "") -> Setting:
+    """Return how a value of a row was measured, or the row as a whole."""
+    metric = metric_of(value)
     features = tuple(str(row.features.get(name, "")) for name in ("name", "weights", "resize"))
-    used: Sequence[int | None] = (row.samples, row.reference.get("n"))
-    if value is not None:
-        used = row.used.get(metric.name if metric else value, used)
+    used = row.used.get(metric.name if metric else value, (row.samples, row.reference.get("n")))
     pixels = metric is not None and metric.keeps == "pixels"
     reference = str(row.reference.get("name")), str(row.reference.get("sha256"))
     return Setting(*reference, ("pixels",) if pixels else features, tuple(used))
@@ -210,10 +200,7 @@ def key_of(row: EvaluationRow, *, mixed: bool = False) -> Key:
 
 def grid_kind(grid: str) -> str:
     """Return the name of a grid without its number of steps: `denoising(5, eps=0.001)` is `denoising, eps=0.001`."""
-    match = _GRID.fullmatch(grid)
-    if match is None:
-        return grid
-    return match["kind"] + (f", {match['more']}" if match["more"] else "")
+    return re.sub(r"^([a-z-]+)\(\d+(, .+)?\)$", r"\1\2", grid)
 
 
 def run_name(source: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -123,7 +124,7 @@ class EvaluationPlan:
         if not self.steps or not self.metrics:
             raise ValueError("there is nothing to measure: give at least one number of steps and one metric")
         seeds = range(self.seed, self.seed + self.seeds)
-        return make_cells("", self.methods(model), self.steps, seeds, model.schedule)
+        return make_cells(self.methods(model), self.steps, seeds, model.schedule)
 
 
 def unusual(model: LearnedModel, cells: Iterable[Cell]) -> list[str]:
@@ -141,11 +142,11 @@ def unusual(model: LearnedModel, cells: Iterable[Cell]) -> list[str]:
 
 
 def default_chunk(device: torch.device, shape: Sequence[int]) -> int:
-    """Return how many samples `(C, H, W)` a network is given at a time.
+    """Return how many samples `(C, H, W)` or of another shape a network is given at a time.
 
     On CUDA up to 256, of 2^20 pixels together; elsewhere up to 128, of 2^16 pixels, which is 64 samples of 32x32: of
     more pixels than that the activations no longer fit the caches of a CPU. It depends on the kind of device and the
     shape alone, as does the rounding of the network.
     """
     most, pixels = (256, 2**20) if device.type == "cuda" else (128, 2**16)
-    return max(1, min(most, pixels // (shape[-1] * shape[-2])))
+    return max(1, min(most, pixels // math.prod(shape[-2:])))

@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from proxdm.config.codec import from_dict
+from proxdm.metrics.registry import METRICS, on_pixels
 from proxdm.runtime.files import JsonLines
 from proxdm.sweep import Row
 
@@ -24,13 +26,6 @@ IDENTITY = ("digest", "sampler", "grid", "steps", "samples", "seed", "bf16", "fe
 
 SOMETIMES = ("operator", "prior", "classes", "guidance")
 """What only some rows have."""
-
-
-_TYPES: dict[type, tuple[str, ...]] = {
-    float: ("steps", "nfe", "samples", "seed", "seconds", "images_per_second"),
-    str: ("source", "weights", "digest", "sampler", "grid", "device", "finished"),
-    Mapping: ("features", "reference", "metrics", "used", "versions"),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +43,7 @@ class EvaluationRow(Row):
     features: Mapping[str, Any]  # What the metrics were taken on: name, dim, weights (SHA-256) and resize
     reference: Mapping[str, Any]  # What the samples were compared with: name, kind, sha256, dataset, split and n
     # For every metric, the number of samples and of reference images it was taken on (None: not known)
-    used: Mapping[str, Sequence[int | None]]
+    used: Mapping[str, list[int | None]]
     metric_seconds: float  # Time for metrics, and for the reference where it had to be computed
     images_per_second: float  # Samples over that time
     nfe_per_second: float  # Network evaluations over that time
@@ -62,7 +57,7 @@ class EvaluationRow(Row):
     operator: str | None = None
     # Kind, sizes and pictures of the prior that the sampler started from; None if it had none
     prior: Mapping[str, Any] | None = None
-    classes: Sequence[str] | None = None  # Names of the classes that the samples had in turn, if some were chosen
+    classes: list[str] | None = None  # Names of the classes that the samples had in turn, if some were chosen
     guidance: float | None = None  # w of classifier-free guidance, of a model of classes
     # Folder that it was read from, with its picture; not in the line, and no part of what was measured
     folder: Path | None = field(default=None, compare=False)
@@ -75,32 +70,37 @@ class EvaluationRow(Row):
     def record(self) -> dict[str, Any]:
         """Return it in plain types, as a line of the results holds it."""
         record = asdict(self)
-        del record["target"], record["folder"]  # the target is the source
+        del record["folder"]
         return {name: value for name, value in record.items() if name not in SOMETIMES or value is not None}
 
     @classmethod
     def of_record(cls, record: Mapping[str, Any]) -> EvaluationRow:
-        """Return the row of a line; what a newer version has added is left out."""
-        known = {one.name: record[one.name] for one in fields(cls) if one.name in record}
-        try:
-            return cls(**known)
-        except TypeError as error:
-            raise ValueError(f"this is no row of results ({error})") from None
+        """Return the row of a line, its types checked (ValueError); what a newer version has added is left out."""
+        return from_dict({one.name: record[one.name] for one in fields(cls) if one.name in record}, cls)
 
 
-def identity(record: Mapping[str, Any]) -> str:
-    """Return what makes two rows the same measurement, as one string."""
-    parts = {name: record.get(name) for name in IDENTITY if name not in SOMETIMES or record.get(name) is not None}
+def identity(record: Mapping[str, Any], *, leave: Sequence[str] = ()) -> str:
+    """Return what makes two rows the same measurement, as one string, but for what is to `leave` out."""
+    names = [name for name in IDENTITY if name not in leave]
+    parts = {name: record.get(name) for name in names if name not in SOMETIMES or record.get(name) is not None}
     if isinstance(reference := parts["reference"], Mapping):
         parts["reference"] = reference.get("sha256")
     return json.dumps(parts, sort_keys=True)
 
 
-def find_row(records: Sequence[Mapping[str, Any]], wanted: str, values: Sequence[str]) -> EvaluationRow | None:
-    """Return the latest of some lines that has that identity and values of all these names, or None."""
+def find_row(
+    records: Sequence[Mapping[str, Any]], wanted: Mapping[str, Any], metrics: Sequence[str]
+) -> EvaluationRow | None:
+    """Return the latest of some lines that is the same measurement and has all these metrics, or None.
+
+    Where all of them are taken on pixels, the features of the line do not count.
+    """
+    values = {value for name in metrics for value in METRICS[name].values}
+    leave = ("features",) if on_pixels(metrics) else ()
     for record in reversed(records):
-        metrics = record.get("metrics")
-        if isinstance(metrics, Mapping) and set(values) <= set(metrics) and identity(record) == wanted:
+        found = record.get("metrics")
+        same = identity(record, leave=leave) == identity(wanted, leave=leave)
+        if same and isinstance(found, Mapping) and values <= set(found):
             return EvaluationRow.of_record(record)
     return None
 
@@ -140,16 +140,10 @@ def folder_name(source: str) -> str:
 
 
 def _checked(row: EvaluationRow) -> EvaluationRow:
-    """Return the row; raise ValueError unless its values are of the types that are used here."""
-    for kind, what in ((str, "text"), (Mapping, "object")):
-        if wrong := [name for name in _TYPES[kind] if not isinstance(getattr(row, name), kind)]:
-            raise ValueError(f"{wrong[0]} is no {what}")
-    for name, value in {**{name: getattr(row, name) for name in _TYPES[float]}, **row.metrics}.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    """Return the row; raise ValueError for what its types allow and no evaluation writes."""
+    for name, value in {**vars(row), **row.metrics}.items():
+        if isinstance(value, float) and not math.isfinite(value):
             raise ValueError(f"{name} = {value!r} is no finite number")
-    for name, counts in row.used.items():
-        if not isinstance(counts, Sequence) or isinstance(counts, str) or not counts:
-            raise ValueError(f"used.{name} is no list")
-    if not isinstance(row.picture, str | None):
-        raise ValueError("picture is no text")
+    if not all(row.used.values()):
+        raise ValueError("used holds an empty list")
     return row

@@ -30,12 +30,12 @@ from proxdm.evaluation.plan import EvaluationPlan, default_chunk, unusual
 from proxdm.evaluation.reference import Reference, open_reference
 from proxdm.evaluation.results import RESULTS, EvaluationRow, find_row, identity
 from proxdm.generation import Decoder, Say, arithmetic, draw, make_decoder, said_of, warn
-from proxdm.imaging import save_grid
+from proxdm.imaging import can_draw, save_grid
 from proxdm.metrics.features import FeatureExtractor, Shape, load_extractor
 from proxdm.metrics.registry import METRICS
 from proxdm.models import LearnedModel, ProxModel
 from proxdm.operators import label_indices
-from proxdm.pixels import to_uint8
+from proxdm.pixels import as_kept
 from proxdm.runtime.files import JsonLines, check_folder, digest_of, lock, replacing
 from proxdm.runtime.processes import Place, choose_device, find_place
 from proxdm.runtime.words import duration
@@ -94,8 +94,7 @@ def evaluate(
         job = open_job(plan, name, opened, place, out, progress)
     for warning in caught:
         say(f"warning: {' '.join(str(warning.message).split())}")
-    values = [value for metric in plan.metrics for value in METRICS[metric].values]
-    rows = {} if overwrite else {cell: find_row(known, identity(job.record(cell)), values) for cell in cells}
+    rows = {} if overwrite else {cell: find_row(known, job.record(cell), plan.metrics) for cell in cells}
     missing = [cell for cell in cells if rows.get(cell) is None]
     if (reused := len(cells) - len(missing)) > 0:
         say(f"{reused} of {len(cells)} rows are there already")
@@ -112,7 +111,7 @@ def evaluate(
 
 @dataclass(frozen=True, eq=False)
 class ChunkSampler:
-    """Draws the pictures of a model by chunks: always the same samples in one call of the network.
+    """Draws the samples of a model by chunks: always the same ones in one call of the network.
 
     The rounding of a network depends on the shape of what it is given, and with some kernels on the place of a sample
     in it. Sample i is therefore always computed in chunk `i // size`, and the last chunk is computed in full: pictures
@@ -120,18 +119,18 @@ class ChunkSampler:
     """
 
     model: LearnedModel  # The model
-    shape: Shape  # (C, H, W) of the pictures
+    shape: Shape  # Of a sample: (C, H, W) of pictures
     decode: Decoder  # From samples of the model to pictures in [-1, 1]
     size: int  # Samples in a chunk, one call of the network
     bf16: bool = False  # Whether the network runs in bfloat16
 
     def draw(self, cell: Cell, number: int) -> tuple[Tensor, int]:
-        """Return the pictures of chunk `number`, uint8 `(size, C, H, W)`, and the network evaluations of each."""
+        """Return the samples of chunk `number`, pictures as uint8 `(size, C, H, W)`, and the evaluations of each."""
         indices = range(number * self.size, (number + 1) * self.size)
         with arithmetic(self.model.device, bf16=self.bf16):
             try:
                 state = draw(self.model, cell.method, cell.grid, cell.seed, indices)
-                return to_uint8(self.decode(state.x)), state.nfe
+                return as_kept(self.decode(state.x)), state.nfe
             except NonFiniteError as error:
                 raise NonFiniteError(f"samples {indices[0]} to {indices[-1]} on {cell.grid.name}: {error}") from error
             except torch.cuda.OutOfMemoryError as error:
@@ -263,8 +262,8 @@ class _Job:
         done[found.chunks] = 1
         todo = torch.nonzero(place.sum(done) == 0).flatten().tolist()[place.rank :: place.world]
         nfe = cell.method.evaluations(cell.grid)
-        title, hidden = f"{cell.method.name} N={cell.steps} seed {cell.seed}", None if self.progress else True
-        with tqdm(total=samples * nfe, desc=title, unit="NFE", unit_scale=True, disable=hidden) as bar:
+        hidden = None if self.progress else True
+        with tqdm(total=samples * nfe, desc=str(cell), unit="NFE", unit_scale=True, disable=hidden) as bar:
             bar.update(min(samples, len(found.chunks) * size) * nfe)
             batch = math.ceil(self.plan.batch_size / size)
             for first in range(0, len(todo), batch):
@@ -288,7 +287,7 @@ class _Job:
         for metric in map(METRICS.find, plan.metrics):
             values |= metric.measure(total.taken(metric, labels), self.reference.taken(metric))
         picture = None
-        if self.out is not None:
+        if self.out is not None and can_draw(self.sampler.shape):
             name = re.sub(r"[^\w.+-]+", "-", record["sampler"]).strip("-")
             picture = f"{name}-{record['steps']}-seed{record['seed']}-{mark[:8]}.png"
             with replacing(self.out / picture) as part:
@@ -315,7 +314,9 @@ def open_job(plan: EvaluationPlan, name: str, opened: Opened, place: Place, out:
     """Open features and reference; everything that can be wrong is wrong here."""
     model = opened.model
     shape, decode = make_decoder(model, plan.vae)
-    extractor = load_extractor(plan.features, shape, inception_weights=plan.inception_weights, device=place.device)
+    extractor = load_extractor(
+        plan.features, shape, inception_weights=plan.inception_weights, device=place.device, metrics=plan.metrics
+    )
     reference = open_reference(plan, model, extractor, cache=out, progress=progress)
     sampler = ChunkSampler(model, shape, decode, plan.chunk or default_chunk(place.device, shape), plan.bf16)
     limits = Limits.of(plan.metrics, plan.samples, sampler.size, extractor.dim)

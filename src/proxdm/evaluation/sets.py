@@ -16,7 +16,7 @@ from proxdm.errors import check_least
 from proxdm.evaluation.accumulate import Accumulator, Limits
 from proxdm.evaluation.reference import Reference, check_statistics, is_statistics
 from proxdm.metrics.features import FEATURES_HELP, WEIGHTS_HELP, FeatureExtractor, load_extractor, sides
-from proxdm.metrics.registry import METRICS, metrics_help
+from proxdm.metrics.registry import METRICS, metrics_help, on_pixels
 from proxdm.metrics.statistics import ReferenceStatistics, StatisticsError
 from proxdm.pixels import to_uint8
 from proxdm.runtime.processes import choose_device
@@ -38,8 +38,7 @@ class ComparisonPlan:
     def __post_init__(self) -> None:
         """Check every value that does not need the pictures."""
         for name in self.metrics:
-            METRICS.find(name)
-            if METRICS[name].against in ("held", "classes"):
+            if METRICS.find(name).against in ("held", "classes"):
                 raise ValueError(f"--metrics {name} needs a model and what it was trained on: proxdm evaluate")
         check_least(1, batch_size=self.batch_size)
 
@@ -81,10 +80,8 @@ def compare_sets(
     if isinstance(ours, ImageData) and isinstance(theirs, ImageData) and {ours.shape[0], theirs.shape[0]} == {1, 3}:
         ours, theirs = _plain(ours), _plain(theirs)
     shapes = {one.shape for one in (ours, theirs) if isinstance(one, ImageData)}
-    extractors = {
-        shape: load_extractor(plan.features, shape, inception_weights=plan.inception_weights, device=where)
-        for shape in shapes
-    }
+    how: Any = {"inception_weights": plan.inception_weights, "device": where, "metrics": plan.metrics}
+    extractors = {shape: load_extractor(plan.features, shape, **how) for shape in shapes}
     for metric in metrics:
         if isinstance(ours, ReferenceStatistics) and metric.keeps != "moments":
             raise StatisticsError(f"{first} holds statistics only, and {metric.name} needs pictures")
@@ -110,8 +107,8 @@ def compare_sets(
     for metric in metrics:
         taken = samples.taken(metric) if isinstance(samples, Accumulator) else (samples.mu, samples.sigma)
         values |= metric.measure(taken, reference.taken(metric))
-    counts = [len(one) if isinstance(one, ImageData) else one.n for one in (ours, theirs)]
-    return SetComparison(values, (counts[0], counts[1]), plan.features)
+    count = len(ours) if isinstance(ours, ImageData) else ours.n
+    return SetComparison(values, (count, reference.count), "pixels" if on_pixels(plan.metrics) else plan.features)
 
 
 def _open(name: str | Path, plan: ComparisonPlan) -> ImageData | ReferenceStatistics:

@@ -30,7 +30,7 @@ from proxdm.sweep import Cell, Method
 FACTORS = (2.5, 2.5, 1.8)
 """First factors of start, end and rho."""
 
-Point = tuple[float, float, float]
+Point = tuple[float, ...]  # Start, end and rho
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def tune(
         for steps in dict.fromkeys(plan.steps):
 
             def objective(grid: TimeGrid, method: Method = method) -> float:
-                row = job.measure(Cell("", method, grid, plan.seed), None, overwrite=False)
+                row = job.measure(Cell(method, grid, plan.seed), None, overwrite=False)
                 assert row is not None
                 return row.metrics[name]
 
@@ -102,37 +102,35 @@ def search(
     """Return the best grid by coordinate descent; `sign` -1 looks for the greatest value."""
     values: dict[str, float] = {}
 
-    def value_at(point: Point) -> tuple[float, str]:
-        grid = _grid(point, steps, schedule)
-        if grid is None:
-            return math.inf, ""
+    def value_at(point: Point) -> float:
+        if (grid := _grid(point, steps, schedule)) is None:
+            return math.inf
         text = grid.name.replace(f"({steps}, ", "(")
         if text not in values:
             try:
                 values[text] = sign * objective(grid)
             except NonFiniteError:
                 values[text] = math.inf
-        return values[text], text
+        return values[text]
 
     point, power = _first(method, steps, schedule), 1.0
-    best, text = first, _ = value_at(point)
+    best = first = value_at(point)
     while len(values) < budget and power > 0.1:
-        improved = False
+        before = best
         for i in range(min(steps, 3)):  # one step has a start alone, two have an end, too
+            start = best
             for way in (1, -1):
-                moved = False
                 while len(values) < budget:
                     factor = FACTORS[i] ** (way * power)
                     other = tuple(v * factor if j == i else v for j, v in enumerate(point))
-                    value, its = value_at(other)  # type: ignore[arg-type]
-                    if value >= best:
+                    if (value := value_at(other)) >= best:
                         break
-                    point, best, text, moved, improved = other, value, its, True, True  # type: ignore[assignment]
-                if moved:
+                    point, best = other, value
+                if best < start:
                     break
-        if not improved:
+        if best == before:
             power /= 2
-    name = method_name(method.sampler, method.prior)
+    name, text = method_name(method.sampler, method.prior), min(values, key=values.__getitem__, default="")
     return Tuned(name, steps, text, sign * best, sign * first, len(values))
 
 

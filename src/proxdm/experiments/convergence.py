@@ -23,7 +23,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Annotated, Any
 
 import torch
@@ -34,7 +34,7 @@ from proxdm.data import datasaurus
 from proxdm.errors import NonFiniteError, StepError, did_you_mean
 from proxdm.experiments.gaussian import GaussianTarget, NormalLaw, respond, respond_last
 from proxdm.experiments.setting import ParticlePlan, one_thread, run_particles, versions
-from proxdm.experiments.toy import ALL, find_methods, methods_help, point_masses
+from proxdm.experiments.toy import ALL, find_methods, methods_help
 from proxdm.grids import TimeGrid
 from proxdm.metrics.wasserstein import MAX_PAIRS, w2
 from proxdm.mixtures import GaussianMixture
@@ -84,17 +84,17 @@ MIXTURES: dict[str, MixtureTarget] = {
     target.name: target
     for target in (
         MixtureTarget("mixture", "3 Gaussians in the plane, σ = 0.1, 0.15, 0.2", three_gaussians),
-        MixtureTarget("dino", f"{datasaurus.POINTS} equal point masses in the plane", point_masses),
+        MixtureTarget(
+            "dino",
+            f"{datasaurus.POINTS} equal point masses in the plane",
+            lambda: GaussianMixture(torch.as_tensor(datasaurus.load("dino"))),
+        ),
     )
 }
 """Mixtures by name."""
 
 ROUNDING: Mapping[str, float] = {"kl": 1e-24, "kl_reverse": 1e-24, "w2": 1e-12}
 """The distances; values below are rounding errors of float64 (relative errors of about 1e-12)."""
-
-STARTS: Mapping[str, str] = {"normal": "", "exact": "exact_"}
-"""Law of x_T, and what metrics from there begin with: `normal` is N(0, I), what samplers do; `exact` is p_1, which
-leaves the discretisation error alone."""
 
 _KNOWN = (*TARGETS, *MIXTURES)
 _NUMBERS = f"{' '.join(map(str, STEPS))}; on mixtures {' '.join(map(str, MIXTURE_STEPS))}"
@@ -178,30 +178,29 @@ class GaussianRates(Results):
             "formula": self.formula,
             "mean": list(self.mean),
             "std": list(self.std),
-            "methods": {name: self._record_of(name) for name in self.names},
+            "methods": {name: self._of_method(name) for name in self.names},
             "order_grid": self.order_grid,
             "skipped": self.skipped,
         }
 
-    def _record_of(self, name: str) -> dict[str, Any]:
+    def _of_method(self, name: str) -> dict[str, Any]:
         """Return the JSON form of one method; what is not finite is None there."""
 
         def cell(of: Summary) -> dict[str, Any]:
-            def named(start: str) -> dict[str, float | None]:
-                return _finite({one: of.metrics[start + one].mean for one in ROUNDING if start + one in of.metrics})
+            plain, exact, last = (
+                _finite({one: of.metrics[start + one].mean for one in ROUNDING if start + one in of.metrics})
+                for start in ("", "exact_", "last_")
+            )
+            return {**plain, "exact_start": exact, "last_step": last or None, "nfe": of.nfe, "grid": of.grid}
 
-            more = {"exact_start": named("exact_"), "last_step": named("last_") or None}
-            return {**named(""), **more, "nfe": of.nfe, "grid": of.grid}
+        def fits(start: str) -> dict[str, Any]:
+            return {one: fit and asdict(fit) for one in ROUNDING for fit in [self.fit(name, start + one)]}
 
-        def law(fit: Fit | None) -> dict[str, Any] | None:
-            return None if fit is None else fit.record()
-
+        order = self.order(name)
         return {
             "steps": {n: cell(of) for n, of in self.methods[name].items()},
-            "fits": {
-                start: {one: law(self.fit(name, prefix + one)) for one in ROUNDING} for start, prefix in STARTS.items()
-            },
-            "order": {"w2": _finite(self.orders[name]), "fit": law(self.order(name))},
+            "fits": {"normal": fits(""), "exact": fits("exact_")},
+            "order": {"w2": _finite(self.orders[name]), "fit": order and asdict(order)},
         }
 
 
@@ -248,7 +247,7 @@ def run_rates(plan: RatesPlan, *, progress: bool = False) -> RatesResult:
         gaussians=tuple(gaussians),
         mixtures=tuple(mixtures),
         seconds=time.perf_counter() - started,
-        versions=versions("torch", "numpy", "POT"),
+        versions=versions(),
     )
 
 

@@ -20,6 +20,7 @@ x_T its start, `z_1, z_2, ...` the noise that it draws. The sampler itself is ru
 from __future__ import annotations
 
 import math
+from collections import deque
 from dataclasses import dataclass
 
 import torch
@@ -29,9 +30,6 @@ from proxdm.grids import TimeGrid
 from proxdm.operators import CPU
 from proxdm.samplers import Sampler, SamplerState, solve
 from proxdm.schedules import Schedule, Time
-
-PIECE = 1024
-"""Draws of noise whose coefficients one run finds; a sampler that draws more is run again for the rest."""
 
 AFFINE = 1e-5
 """Relative error of the superposition of impulses, above which a map is not affine (some libraries use float32)."""
@@ -134,44 +132,41 @@ class Response:
 class _Impulses:
     """Starts and noise of which row i is 1 at input i alone, row -1 at every input.
 
-    Inputs: the mean of the data (which is the model's business), the start, the draws of noise number `first`, ...
+    Inputs: the mean of the data (which is the model's business), the start, the draws of noise.
     """
 
-    def __init__(self, rows: int, dimension: int, first: int, unit: float) -> None:
-        self.shape, self.first, self.unit, self.drawn = (rows, dimension), first, unit, 0
+    def __init__(self, draws: int, dimension: int, unit: float) -> None:
+        self.shape, self.unit, self.drawn = (draws + 3, dimension), unit, 0
 
     def initial(self) -> Tensor:
         return self._one(1) * self.unit
 
     def step(self, t: float, s: float) -> Tensor:
-        row = self.drawn - self.first + 2
         self.drawn += 1
-        return self._one(row if row >= 2 else -1)  # a draw of an earlier piece is nobody's
+        return self._one(self.drawn + 1)
 
     def _one(self, row: int) -> Tensor:
         rows = torch.arange(self.shape[0])[:, None]
-        return ((rows == row) & (rows > 0) | (rows == self.shape[0] - 1)).to(torch.float64).expand(self.shape)
+        return ((rows == row) | (rows == self.shape[0] - 1)).to(torch.float64).expand(self.shape)
 
 
 def respond(sampler: Sampler, target: GaussianTarget, schedule: Schedule, grid: TimeGrid) -> Response:
     """Return the affine map of a sampler, which is run on impulses: on the mean, the start, and every draw of noise."""
-    unit, first, pieces = 1 / float(schedule.initial_std(grid.times[0])), 0, []
-    count = min(grid.steps, PIECE) if sampler.stochastic else 0
+    unit = 1 / float(schedule.initial_std(grid.times[0]))
+    draws = grid.steps if sampler.stochastic else 0
     while True:
-        noise = _Impulses(count + 3, len(target.std), first, unit)
-        mean = torch.zeros(count + 3, 1, dtype=torch.float64)
+        noise = _Impulses(draws, len(target.std), unit)
+        mean = torch.zeros(draws + 3, 1, dtype=torch.float64)
         mean[0] = mean[-1] = 1.0
-        states: list[SamplerState] = []
+        states = deque[SamplerState](maxlen=2)
         last = solve(sampler, GaussianModel(target, schedule, mean), grid, noise, callback=states.append)
-        pieces.append(last.x[2:-1])
-        first += count
-        if (left := noise.drawn - first) <= 0:
+        if noise.drawn <= draws:
             break
-        count = min(left, PIECE)
-    parts = torch.cat([last.x[:2], *pieces])
+        draws = noise.drawn  # more than it said: once more, with an impulse for each
+    parts = last.x[:-1]
     if not torch.allclose(parts.sum(0), last.x[-1], rtol=0, atol=AFFINE * float(parts.abs().sum(0).max())):
         raise ValueError(f"{sampler!r} is not affine on a Gaussian target, so that the law of its output is not known")
-    return Response(last.x[1], last.x[0], parts[2:].square().sum(0), last.nfe, states[-2].x[:2])
+    return Response(last.x[1], last.x[0], parts[2:].square().sum(0), last.nfe, states[0].x[:2])
 
 
 def respond_last(

@@ -296,21 +296,17 @@ def _references(plan: Reproduction, dataset: str, taken: Mapping[str, Any]) -> l
     if plan.official_stats:
         file = OFFICIAL_STATS[dataset]
         out, about = folder / "official" / Path(file).name, f"the paper's statistics, {file}"
-        return [*steps, _download("stats", dataset, out, about)]
+        return [*steps, Step("download", ("stats", dataset), {"out": out.parent}, about, out)]
     about = f"mean and covariance of the features of {dataset}, training split"
     options = {"root": plan.standins and str(plan.standins), **taken, "device": plan.place}
     return [*steps, Step("stats", (dataset,), options, about, folder / f"{dataset}.npz")]
 
 
-def _download(what: str, name: str, out: Path, about: str) -> Step:
-    """Return the step that fetches a file of the paper's authors."""
-    return Step("download", (what, name), {"out": out.parent}, about, out)
-
-
 def _model(plan: Reproduction, preset: str) -> Step:
     """Return the step that makes a model: a training, or a download."""
     if plan.weights == "official":
-        return _download("models", preset, plan.folder / "official" / OFFICIAL_MODELS[preset], "the paper's weights")
+        out = plan.folder / "official" / OFFICIAL_MODELS[preset]
+        return Step("download", ("models", preset), {"out": out.parent}, "the paper's weights", out)
     config, out = get_preset(preset), plan.folder / "runs" / preset
     wanted = {"device": plan.device, "bf16": plan.bf16, "compile": plan.compile, "micro_batch": plan.micro_batch}
     config = overlay(config, {"training": {name: value for name, value in wanted.items() if value}})

@@ -16,7 +16,6 @@ from torch import Tensor
 from proxdm._version import __version__
 from proxdm.mixtures import GaussianMixture
 from proxdm.noise import GeneratorNoise
-from proxdm.operators import Model
 from proxdm.samplers import SamplerState, solve
 from proxdm.sweep import Cell, Method, Results, Row
 
@@ -59,7 +58,6 @@ def run_particles(
     distances: Callable[[Tensor, int], dict[str, float]],
     generator: Callable[[int], torch.Generator],
     *,
-    model: Model | None = None,
     callback: Callable[[Cell, SamplerState], None] = lambda cell, state: None,
     target: str,
     formula: str = "",
@@ -75,9 +73,7 @@ def run_particles(
         source = torch.Generator().manual_seed(cell.seed)
         noise = GeneratorNoise((plan.samples, *mixture.event_shape), source, dtype=mixture.dtype)
         started = time.perf_counter()
-        last = solve(
-            cell.method.sampler, model or mixture, cell.grid, noise, callback=lambda state: callback(cell, state)
-        )
+        last = solve(cell.method.sampler, mixture, cell.grid, noise, callback=lambda state: callback(cell, state))
         seconds = time.perf_counter() - started
         return distances(last.x, cell.seed), last.nfe, seconds
 
@@ -103,6 +99,7 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def versions(*packages: str) -> dict[str, str]:
-    """Return the versions of proxdm, Python and these installed packages, by name."""
-    return {"proxdm": __version__, "python": python_version(), **{name: version(name) for name in packages}}
+def versions() -> dict[str, str]:
+    """Return the versions of what the numbers depend on, by name."""
+    others = {name: version(name) for name in ("torch", "numpy", "POT")}
+    return {"proxdm": __version__, "python": python_version(), **others}

@@ -6,8 +6,6 @@ out of it means anything; but every file is read by the code that reads the real
 
 from __future__ import annotations
 
-import json
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,7 @@ from proxdm.data.latents import encode_pictures
 from proxdm.data.vae import load_vae
 from proxdm.errors import DataError, one_line
 from proxdm.imaging import save_pictures
-from proxdm.metrics.features import METADATA
+from proxdm.metrics.features import InputForm, save_module
 from proxdm.runtime.files import replacing
 
 FEATURES_FILE = "features.pt"
@@ -41,7 +39,7 @@ def make_standins(dataset: str, root: Path) -> None:
     root.mkdir(parents=True, exist_ok=True)
     _MAKERS[dataset](root)
     if not (root / FEATURES_FILE).exists():
-        _features(root / FEATURES_FILE)
+        save_module(Means().eval(), root / FEATURES_FILE, InputForm("means", (-1.0, 1.0), 3))
 
 
 class Means(nn.Module):
@@ -50,13 +48,6 @@ class Means(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the features."""
         return x.mean((2, 3))
-
-
-def _features(path: Path) -> None:
-    form = json.dumps({"name": "means", "input_range": [-1, 1], "channels": 3})
-    with replacing(path) as part, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch recommends another format for new files
-        torch.jit.save(torch.jit.script(Means()), part, _extra_files={METADATA: form})
 
 
 def _pictures(channels: int, size: int) -> NDArray[np.uint8]:

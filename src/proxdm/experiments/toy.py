@@ -19,6 +19,7 @@ from typing import Annotated, Any, get_args
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from tyro.conf import arg
 
 from proxdm.data import datasaurus
@@ -26,9 +27,9 @@ from proxdm.errors import did_you_mean
 from proxdm.experiments.setting import ParticlePlan, one_thread, run_particles, versions
 from proxdm.metrics.wasserstein import MAX_PAIRS, w1, w2
 from proxdm.mixtures import GaussianMixture, Mode
-from proxdm.operators import FunctionModel, Model
 from proxdm.runtime.registry import parse_call
 from proxdm.samplers import SAMPLERS, SamplerState, find_sampler
+from proxdm.schedules import Time
 from proxdm.sweep import Cell, Method, Results
 
 STEPS: tuple[int, ...] = (5, 7, 10, 20, 30, 40)
@@ -145,15 +146,17 @@ class ToyResult(Results):
         }
 
 
-def point_masses(dataset: str = "dino") -> GaussianMixture:
-    """Return equal point masses, float64: those of a Datasaurus set."""
-    return GaussianMixture(torch.as_tensor(datasaurus.load(dataset)))
+class _Downhill(GaussianMixture):
+    """A mixture whose prox is the minimum found downhill from the point."""
+
+    def prox(self, x: Tensor, t: Time, lam: Time) -> Tensor:
+        return self.solve_prox(x, t, lam, mode="local").u
 
 
 def run_toy(plan: ToyPlan, *, progress: bool = False) -> ToyResult:
     """Run the synthetic experiment."""
     started, methods, steps = time.perf_counter(), find_methods(plan.methods), sorted(set(plan.steps))
-    points, mixture = datasaurus.load(plan.dataset), point_masses(plan.dataset)
+    points, kind = datasaurus.load(plan.dataset), GaussianMixture if plan.prox_mode == "global" else _Downhill
     follow = TRAJECTORY_STEPS if TRAJECTORY_STEPS in steps else steps[len(steps) // 2]
     particles: dict[str, dict[int, Particles]] = {}
     states: dict[str, list[Particles]] = {}
@@ -169,12 +172,11 @@ def run_toy(plan: ToyPlan, *, progress: bool = False) -> ToyResult:
     with one_thread():
         found = run_particles(
             plan,
-            mixture,
+            kind(torch.as_tensor(points)),
             methods,
             steps,
             lambda x, seed: {"w1": w1(x, points), "w2": w2(x, points)},
             torch.Generator().manual_seed,
-            model=mixture if plan.prox_mode == "global" else _local(mixture),
             callback=keep,
             target=plan.dataset,
             progress=progress,
@@ -187,17 +189,5 @@ def run_toy(plan: ToyPlan, *, progress: bool = False) -> ToyResult:
         trajectories={name: Trajectory(times[name], np.stack(of)) for name, of in states.items() if name in particles},
         trajectory_steps=follow,
         seconds=time.perf_counter() - started,
-        versions=versions("torch", "numpy", "POT"),
-    )
-
-
-def _local(mixture: GaussianMixture) -> Model:
-    """Return the mixture's operators, its prox the minimum found downhill from the point."""
-    return FunctionModel(
-        mixture.schedule,
-        denoise=mixture.denoise,
-        score=mixture.score,
-        prox=lambda x, t, lam: mixture.solve_prox(x, t, lam, mode="local").u,
-        device=mixture.device,
-        dtype=mixture.dtype,
+        versions=versions(),
     )

@@ -44,11 +44,10 @@ class ProxPrior(Prior):
             kind = "model" if offers(model, "prox") else "posterior-mean"
         if kind == "model" and not offers(model, "prox"):
             raise OperatorError(f"{type(model).__name__} has no prox of its own: take posterior-mean or implicit")
-        if kind not in ("model", "posterior-mean", "implicit"):
-            raise OperatorError(f"kind = {kind!r} must be auto, model, posterior-mean or implicit")
-        make: dict[str, Any] = {"posterior-mean": prox_from_denoiser, "implicit": implicit_prox}
-        self.of = model
-        self.operator: Any = make[kind](model) if kind in make else model
+        make: Any = {"model": lambda model: model, "posterior-mean": prox_from_denoiser, "implicit": implicit_prox}
+        if kind not in make:
+            raise OperatorError(f"kind = {kind!r} must be auto, {', '.join(make)}")
+        self.of, self.operator = model, make[kind](model)
 
     @torch.no_grad()
     def prox(self, x: Tensor, sigma: Any = 0.0, *args: Any, gamma: Any = 1.0, **kwargs: Any) -> Tensor:

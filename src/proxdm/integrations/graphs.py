@@ -90,10 +90,10 @@ class OperatorGraph(nn.Module):
         return model.denoise(x, t) if lam is None else model.prox(x, t, lam)  # type: ignore[no-any-return]
 
 
-def write_graph(module: nn.Module, example: tuple[Tensor, ...], path: Path, batch: int | None) -> None:
+def write_graph(module: nn.Module, example: tuple[Tensor, ...], path: Path, *, open_batch: bool) -> None:
     """Write a module as an ONNX file, `.onnx`, weights inside, or as a program of torch.export, `.pt2`.
 
-    It is traced with `example` inputs; its batch is open unless a size is given. A GraphError says that it cannot be.
+    It is traced with `example` inputs; its batch is theirs, or open. A GraphError says that it cannot be.
     """
     to_onnx = path.suffix == ".onnx"
     if to_onnx:
@@ -102,10 +102,8 @@ def write_graph(module: nn.Module, example: tuple[Tensor, ...], path: Path, batc
             import onnxscript  # noqa: F401
         except ImportError as error:
             raise GraphError(f'ONNX files need onnx and onnxscript ({error}): pip install "proxdm[onnx]"') from error
-    if batch is not None:
-        example = tuple(one[:1].expand(batch, *one.shape[1:]).contiguous() for one in example)
     size = torch.export.Dim("batch", min=1, max=4096)
-    shapes = None if batch is not None else tuple({0: size} for _ in example)
+    shapes = tuple({0: size} for _ in example) if open_batch else None
     names = (["noise"], ["samples"]) if len(example) == 1 else (["x", "t", "lam"][: len(example)], ["output"])
     try:
         with torch.no_grad():

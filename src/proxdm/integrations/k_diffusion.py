@@ -59,12 +59,11 @@ def sample_prox_multistep(
     schedule: Schedule = Flow() if flow else VE(largest)
     grid = TimeGrid(values if flow else values / largest, "sigmas")
     levels = enumerate(sigmas)
-    given = dict(extra_args or {})
 
     def denoise(shown: Tensor, t: Tensor) -> Tensor:
         i, level = next(levels)
         sigma = level.to(shown)
-        out = model(shown, sigma * shown.new_ones(len(shown)), **given)
+        out = model(shown, sigma * shown.new_ones(len(shown)), **(extra_args or {}))
         if callback is not None:
             callback({"x": shown, "i": i, "sigma": sigma, "sigma_hat": sigma, "denoised": out})
         return out

@@ -1,15 +1,27 @@
-"""Sets of features `(n, D)`, checked before a metric is taken of them."""
+"""Sets of features `(n, D)`, checked before a metric is taken of them, and numbers as arrays."""
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from proxdm.errors import NonFiniteError
 from proxdm.schedules import as_float64
 
+Array = NDArray[np.float64]
+Numbers = Tensor | NDArray[Any] | ArrayLike
+
 BLOCK = 2048
 """Rows and columns of a matrix between samples that are held at a time, unless told otherwise."""
+
+
+def as_array(values: Numbers) -> Array:
+    """Return numbers of any kind as a float64 array."""
+    return np.asarray(values.detach().cpu().double() if isinstance(values, Tensor) else values, dtype=np.float64)
 
 
 def check_features(features: Tensor) -> Tensor:

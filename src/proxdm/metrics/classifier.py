@@ -105,19 +105,13 @@ def load_labelled(config: DataConfig) -> tuple[ImageData, ImageData]:
         return replace(load_data(config), labels=labels.values, classes=labels.names)
 
     whole = load(config)
-    labels = _checked_labels(whole, LEAST)
+    _checked_labels(whole, LEAST)
     if test_part(config) is not None:
         return whole, load(replace(config, split="test"))
-
-    def part(index: Tensor, note: str) -> ImageData:
-        words, index = f"{whole.preprocessing}; {note}", index.sort().values
-        return replace(
-            whole, images=whole.images[index], labels=labels[index], preprocessing=words, memory_mapped=False
-        )
-
     order = torch.randperm(len(whole), generator=torch.Generator().manual_seed(0))
-    held = len(whole) // HELD_OUT
-    return part(order[held:], f"without a random 1/{HELD_OUT}"), part(order[:held], f"a random 1/{HELD_OUT}")
+    held, share = len(whole) // HELD_OUT, f"a random 1/{HELD_OUT}"
+    rest = whole.take(order[held:].sort().values, f"{whole.preprocessing}; without {share}")
+    return rest, whole.take(order[:held].sort().values, f"{whole.preprocessing}; {share}")
 
 
 def train_classifier(

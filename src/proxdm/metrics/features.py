@@ -3,7 +3,7 @@ r"""Features of images, on which distances between sets of images are taken.
 An extractor maps images `(B, C, H, W)` to features `(B, D)`, float32. Whatever comes in passes through
 :func:`proxdm.data.images.to_uint8` first, so that a number is what it would be had the images been saved as PNG.
 
-- `pixels`: the pixels themselves in the model's range [-1, 1], D = C H W.
+- `pixels`: the pixels themselves in the model's range [-1, 1], D = C H W; samples that are no pictures as they are.
 - `inception`: the FID's network (:mod:`proxdm.metrics.inception`), D = 2048.
 - any file of a TorchScript module (`.pt`, by `torch.jit.save`) or an exported program (`.pt2`, by
   `torch.export.save`). It says what it takes in JSON, either inside the file as the extra file `proxdm.json` or
@@ -21,7 +21,7 @@ import io
 import json
 import math
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -33,7 +33,8 @@ from torch import Tensor, nn
 
 from proxdm.errors import one_line
 from proxdm.metrics.inception import SIZE, FeatureError, load_inception
-from proxdm.pixels import to_model_range, to_uint8
+from proxdm.metrics.registry import on_pixels
+from proxdm.pixels import as_kept, to_model_range
 from proxdm.runtime.files import replacing, sha256_of
 
 FEATURES_HELP = "inception (the FID's network), pixels, or the file of a TorchScript (.pt) or exported (.pt2) module."
@@ -65,12 +66,12 @@ class FeatureExtractor:
 
         It runs without gradients, in full float32 whatever autocast or TF32 setting is around it.
         """
-        if images.ndim != 4 or tuple(images.shape[1:]) != self.shape:
+        if tuple(images.shape[1:]) != self.shape:
             raise FeatureError(
                 f"{self.name} features were set up for images {sides(self.shape)}, got a batch {sides(images.shape)}"
             )
         with _full_precision(self.device):
-            return self.function(to_uint8(images.detach().to(self.device))).to(torch.float32)
+            return self.function(as_kept(images.detach().to(self.device))).to(torch.float32)
 
     @property
     def stamp(self) -> dict[str, Any]:
@@ -79,16 +80,30 @@ class FeatureExtractor:
 
 
 def load_extractor(
-    spec: str | Path, shape: Shape, *, inception_weights: Path | None = None, device: torch.device | str = "cpu"
+    spec: str | Path,
+    shape: Shape,
+    *,
+    inception_weights: Path | None = None,
+    device: torch.device | str = "cpu",
+    metrics: Sequence[str] | None = None,
 ) -> FeatureExtractor:
-    """Return the extractor that `spec` names (`inception`, `pixels`, or a module file), for images of one shape."""
+    """Return the extractor that `spec` names (`inception`, `pixels`, or a module file), for images of one shape.
+
+    Where it is for `metrics` that take no features, it is that of the pixels whatever is named, and no file is opened.
+    """
+    if metrics is not None and on_pixels(metrics):
+        spec, inception_weights = "pixels", None
     device, path = torch.device(device), Path(spec).expanduser()
-    if len(shape) != 3 or min(shape) < 1:
-        raise FeatureError(f"features are taken of images (C, H, W), got the shape {sides(shape)}")
+    if str(spec) != "pixels" and len(shape) != 3:
+        raise FeatureError(
+            f"{spec} features are taken of pictures (C, H, W), not of samples of shape {shape}: take these "
+            "as they are, with the features pixels, or a metric that takes no features, such as w2"
+        )
     if inception_weights is not None and str(spec) != "inception":
         raise FeatureError(f"Inception weights were given, but the features are {spec}; leave them out")
     if str(spec) == "pixels":
-        return pixels(shape, device=device)
+        dim = math.prod(shape)
+        return FeatureExtractor("pixels", dim, shape, "", "none", lambda x: to_model_range(x).flatten(1), device)
     if str(spec) == "inception":
         network, digest = load_inception(inception_weights)
         form = InputForm("inception", (-1.0, 1.0), 3, SIZE, sha256=digest)
@@ -96,15 +111,6 @@ def load_extractor(
     if path.suffix not in (".pt", ".pt2"):
         raise FeatureError(f"unknown features {str(spec)!r}; they are inception, pixels, or a .pt or .pt2 file")
     return _from_network(*load_module(path, device), shape, device)
-
-
-def pixels(shape: Shape, *, device: torch.device | str = "cpu") -> FeatureExtractor:
-    """Return the extractor of the pixels themselves: `u / 127.5 - 1` flattened to `(B, C H W)`."""
-
-    def flat(images: Tensor) -> Tensor:
-        return to_model_range(images).flatten(1)
-
-    return FeatureExtractor("pixels", math.prod(shape), shape, "", "none", flat, torch.device(device))
 
 
 @dataclass(frozen=True)

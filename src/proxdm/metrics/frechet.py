@@ -12,20 +12,17 @@ compared; :func:`fid_infinity` extrapolates to infinitely many (Chong & Forsyth 
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from proxdm.errors import NonFiniteError
-from proxdm.metrics.checks import check_features
+from proxdm.metrics.checks import Array, Numbers, as_array, check_features
 from proxdm.metrics.registry import ERROR, Value, metric
 
-Array = NDArray[np.float64]
 Gaussian = tuple[Array, Array]  # mean (D,) and covariance (D, D)
-Moment = Tensor | NDArray[Any] | ArrayLike  # one of them
 
 SMALLEST = 5000
 """Samples in the smallest fit of `fid-infinity`, unless told otherwise; in evaluations half of fewer than 10,000."""
@@ -90,7 +87,7 @@ class MomentAccumulator:
         self.count = total
 
 
-def frechet_distance(mu1: Moment, cov1: Moment, mu2: Moment, cov2: Moment) -> float:
+def frechet_distance(mu1: Numbers, cov1: Numbers, mu2: Numbers, cov2: Numbers) -> float:
     r"""Return the squared Fréchet distance between two Gaussians, at least 0 (the FID, for Inception features).
 
     With `C = L L^T`, the trace of the square root is that of `(L_1^T C_2 L_1)^{1/2}`: the sum of the singular values
@@ -114,7 +111,7 @@ class FidInfinity(NamedTuple):
 
 
 def fid_infinity(
-    features: Tensor, mu: Moment, cov: Moment, *, points: int = 15, smallest: int = SMALLEST, seed: int = 0
+    features: Tensor, mu: Numbers, cov: Numbers, *, points: int = 15, smallest: int = SMALLEST, seed: int = 0
 ) -> FidInfinity:
     """Return the distance of `features` to reference moments at infinitely many samples (arXiv 1911.07023, Sec. 3).
 
@@ -153,14 +150,11 @@ class _Factored(NamedTuple):
     factor: Array
 
 
-def _factored(mu: Moment, cov: Moment, name: str) -> _Factored:
+def _factored(mu: Numbers, cov: Numbers, name: str) -> _Factored:
     """Return a Gaussian, checked, with Cholesky's factor with pivots, which ends at the numerical rank."""
     from scipy.linalg.lapack import dpstrf
 
-    mean, covariance = (
-        np.asarray(value.detach().cpu() if isinstance(value, Tensor) else value, dtype=np.float64)
-        for value in (mu, cov)
-    )
+    mean, covariance = as_array(mu), as_array(cov)
     if mean.ndim != 1 or not mean.size or covariance.shape != (len(mean), len(mean)):
         raise ValueError(f"the {name} Gaussian must be (D,) and (D, D), it is {mean.shape} and {covariance.shape}")
     if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):

@@ -85,7 +85,10 @@ def load_inception(weights: Path | None = None) -> tuple[nn.Module, str]:
     """Return the network in eval mode on the CPU, and the SHA-256 of its weights, which :func:`fetch_weights` gets.
 
     With the file of another state dict there is a warning, as no published number can be compared with its features.
+    Batch norms are folded into the convolutions before them, and channels are last: faster.
     """
+    from torchvision.models.inception import BasicConv2d
+
     path = fetch_weights() if weights is None else weights
     if not path.is_file():
         raise FeatureError(f"there is no file {path}; give the path of {WEIGHTS_FILE}")
@@ -104,14 +107,8 @@ def load_inception(weights: Path | None = None) -> tuple[nn.Module, str]:
             f"{path.name} holds other weights than {WEIGHTS_FILE}: its numbers cannot be compared with published FIDs",
             stacklevel=2,
         )
-    return folded(network.eval().requires_grad_(False)), digest
-
-
-def folded(network: nn.Module) -> nn.Module:
-    """Return the network with its batch norms folded into the convolutions before them, channels last: faster."""
-    from torchvision.models.inception import BasicConv2d
-
+    network.eval().requires_grad_(False)
     for module in list(network.modules()):
         if isinstance(module, BasicConv2d):
             module.conv, module.bn = fuse_conv_bn_eval(module.conv, module.bn), nn.Identity()
-    return network.to(memory_format=torch.channels_last)
+    return network.to(memory_format=torch.channels_last), digest

@@ -15,7 +15,7 @@ samples, and `against`, of the reference:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -104,6 +104,11 @@ def value_of(name: str) -> Value:
     if (metric := metric_of(name)) is not None:
         return metric.values[name]
     return Value(name.replace("_", " "), error=name.endswith("_standard_error"))
+
+
+def on_pixels(metrics: Iterable[str]) -> bool:
+    """Return whether all metrics take the pixels themselves, and none features of them."""
+    return all(METRICS[name].keeps == "pixels" for name in metrics)
 
 
 def metrics_help() -> str:

@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from proxdm._version import __version__
 from proxdm.data.images import ImageData
 from proxdm.errors import OutputError, ProxdmError, one_line
+from proxdm.metrics.checks import Array
 from proxdm.metrics.features import FeatureExtractor, Shape, sides
-from proxdm.metrics.frechet import Array, MomentAccumulator
+from proxdm.metrics.frechet import MomentAccumulator
 from proxdm.runtime.files import replacing
 
 _ROUTE = {"backend": "features", "weights": "weights", "resize": "resizing", "shape": "image shape"}
@@ -173,8 +174,7 @@ def _value(name: str, array: NDArray[Any]) -> Any:
     if name in ("mu", "sigma"):
         return np.asarray(array, dtype=np.float64)
     if name == "shape":
-        channels, height, width = map(int, array)
-        return channels, height, width
+        return tuple(map(int, array))
     return int(array) if name == "n" else str(array)
 
 

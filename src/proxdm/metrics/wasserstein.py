@@ -11,18 +11,18 @@ one-dimensional distances, which are a sort, and takes sets of any size.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from functools import partial
+from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from proxdm.errors import NonFiniteError, ProxdmError
+from proxdm.metrics.checks import Array, Numbers, as_array
 from proxdm.metrics.registry import Value, metric
 
 Order = Literal[1, 2]
-Points = Tensor | NDArray[Any] | ArrayLike  # (n, *dims)
-_Array = NDArray[np.float64]
 
 MAX_PAIRS = 10_000 * 10_000
 """Largest `n m` of an exact distance: a cost matrix of 0.8 GB, and minutes of work."""
@@ -35,18 +35,8 @@ class TransportError(ProxdmError, RuntimeError):
     """The solver stopped before the optimum: its value would be an upper bound only."""
 
 
-def w1(x: Points, y: Points, *, x_weights: ArrayLike | None = None, y_weights: ArrayLike | None = None) -> float:
-    """Return the exact W1: :func:`wasserstein` of order 1."""
-    return wasserstein(x, y, 1, x_weights=x_weights, y_weights=y_weights)
-
-
-def w2(x: Points, y: Points, *, x_weights: ArrayLike | None = None, y_weights: ArrayLike | None = None) -> float:
-    """Return the exact W2: :func:`wasserstein` of order 2."""
-    return wasserstein(x, y, 2, x_weights=x_weights, y_weights=y_weights)
-
-
 def wasserstein(
-    x: Points, y: Points, order: Order = 2, *, x_weights: ArrayLike | None = None, y_weights: ArrayLike | None = None
+    x: Numbers, y: Numbers, order: Order = 2, *, x_weights: ArrayLike | None = None, y_weights: ArrayLike | None = None
 ) -> float:
     """Return the exact Wasserstein distance of order 1 or 2 between points `(n, *dims)` and `(m, *dims)`.
 
@@ -79,7 +69,11 @@ def wasserstein(
     return float(max(log["cost"], 0.0) ** (1 / order))
 
 
-def sliced_wasserstein(x: Points, y: Points, order: Order = 2, *, projections: int = 500, seed: int = 0) -> float:
+w1, w2 = partial(wasserstein, order=1), partial(wasserstein, order=2)
+"""The exact distances: :func:`wasserstein` of these orders."""
+
+
+def sliced_wasserstein(x: Numbers, y: Numbers, order: Order = 2, *, projections: int = 500, seed: int = 0) -> float:
     r"""Return the sliced Wasserstein distance `(mean over directions θ of W_p(θ·x, θ·y)^p)^(1/p)`.
 
     It is a lower bound of the exact distance, `O(projections n (d + log n))`, and its error falls as
@@ -95,7 +89,7 @@ def sliced_wasserstein(x: Points, y: Points, order: Order = 2, *, projections: i
     if projections < 1:
         raise ValueError(f"projections = {projections} must be at least 1; 500 are usual")
     xs, ys = _pair(x, y, order)
-    theta: _Array = np.random.default_rng(seed).standard_normal((projections, xs.shape[1]))
+    theta: Array = np.random.default_rng(seed).standard_normal((projections, xs.shape[1]))
     theta /= np.linalg.norm(theta, axis=1, keepdims=True)
     total = 0.0
     chunk = max(1, PROJECTED // (len(xs) + len(ys)))
@@ -109,7 +103,7 @@ def sliced_wasserstein(x: Points, y: Points, order: Order = 2, *, projections: i
     return float((total / projections) ** (1 / order))
 
 
-def _pair(x: Points, y: Points, order: int) -> tuple[_Array, _Array]:
+def _pair(x: Numbers, y: Numbers, order: int) -> tuple[Array, Array]:
     """Return both sets `(n, d)`, float64, checked."""
     if order not in (1, 2):
         raise ValueError(f"order = {order} must be 1 or 2")
@@ -119,8 +113,8 @@ def _pair(x: Points, y: Points, order: int) -> tuple[_Array, _Array]:
     return xs, ys
 
 
-def _points(points: Points, name: str) -> _Array:
-    array = _float64(points)
+def _points(points: Numbers, name: str) -> Array:
+    array = as_array(points)
     if array.ndim == 0 or array.size == 0:
         raise ValueError(f"{name} has shape {array.shape} and holds no points; give at least one, shape (n, *dims)")
     flat = array.reshape(len(array), -1)
@@ -129,23 +123,19 @@ def _points(points: Points, name: str) -> _Array:
     return flat
 
 
-def _masses(weights: ArrayLike | None, count: int, name: str) -> _Array:
+def _masses(weights: ArrayLike | None, count: int, name: str) -> Array:
     """Return weights with sum 1, checked."""
     if weights is None:
         return np.full(count, 1 / count)
-    array = _float64(weights)
+    array = as_array(weights)
     if array.shape != (count,):
         raise ValueError(f"weights of {name} of shape {array.shape} do not fit {count} points; give ({count},)")
     if bad := int((~np.isfinite(array)).sum()):
         raise NonFiniteError(f"{bad} of the {count} weights of {name} are NaN or infinite; give finite weights")
     if (array < 0).any() or array.sum() <= 0:
         raise ValueError(f"weights of {name} from {array.min():g} on must be at least 0, and not all 0")
-    masses: _Array = array / array.sum()
+    masses: Array = array / array.sum()
     return masses
-
-
-def _float64(values: Points) -> _Array:
-    return np.asarray(values.detach().cpu().double() if isinstance(values, Tensor) else values, dtype=np.float64)
 
 
 @metric("w2", {"w2": Value("W2")}, keeps="pixels", most=2_000)

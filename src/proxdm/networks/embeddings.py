@@ -103,13 +103,12 @@ def retold(state: Mapping[str, Tensor], classes: int) -> dict[str, Tensor]:
 
     The vector of "no class" becomes that of every class, or goes into the last bias of the embedding of t and lam.
     """
-    new, table = dict(state), "embedding.labels.weight"
+    new, table, there = dict(state), "embedding.labels.weight", [name for name in _BIASES if name in state]
     vector = new.pop(table)[-1] if table in new else None
-    if classes and "embedding.time.out.bias" in new:
-        zero = torch.zeros(sum(len(new[name]) for name in _BIASES if name in new))
+    if classes and there:
+        zero = torch.zeros(sum(len(new[name]) for name in there))
         new[table] = (zero if vector is None else vector).repeat(classes + 1, 1)
     elif vector is not None:
-        there = [name for name in _BIASES if name in new]
         for name, part in zip(there, vector.chunk(len(there)), strict=True):
             new[name] = new[name] + part
     return new

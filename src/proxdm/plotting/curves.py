@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from proxdm.evaluation.comparison import Key, Panel, Series
@@ -56,13 +57,10 @@ def curve_styles(panels: Sequence[Panel]) -> dict[Key, style.Style]:
     for key in keys:
         if (usual := style.sampler_style(key.sampler)) not in styles.values():
             styles[key] = usual
-    for key in keys:
-        if key not in styles:
-            family = (style.family_style(number, prox=style.is_prox(key.sampler)) for number in range(style.MEMBERS))
-            styles[key] = next(
-                (look for look in family if look not in styles.values()), style.sampler_style(key.sampler)
-            )
-    return {key: styles[key] for key in keys}
+    for key in [key for key in keys if key not in styles]:
+        family = (style.family_style(number, prox=style.is_prox(key.sampler)) for number in range(style.MEMBERS))
+        styles[key] = next((look for look in family if look not in styles.values()), style.sampler_style(key.sampler))
+    return styles
 
 
 def metric_curves(panels: Sequence[Panel], *, title: str = "") -> Figure:
@@ -73,13 +71,12 @@ def metric_curves(panels: Sequence[Panel], *, title: str = "") -> Figure:
     """
     styles = curve_styles(panels)
     series: dict[Key, Series] = {one.key: one for panel in panels for one in panel.series}
-    names = {one.label for panel in panels for one in panel.series}
     columns = min(len(panels), 2)
     rows = math.ceil(len(panels) / columns)
     side, gap, top, bottom, height = 3.55, 0.72, 0.62, 0.55, 3.0
-    legend = 0.75 + 0.075 * max(map(len, names), default=0)
+    legend = 0.75 + 0.075 * max(len(one.label) for one in series.values())
     right = gap + columns * (side + gap)
-    total = max(top + rows * (height + bottom + 0.2), top + 0.24 * max(len(names), 1) + 0.4)
+    total = max(top + rows * (height + bottom + 0.2), top + 0.24 * len(series) + 0.4)
     direct = len(panels) == 1 and _logarithmic(panels[0])
     with style.drawing(right - 0.45 + legend, total, **_NAMES) as figure:
         for i, panel in enumerate(panels):
@@ -171,14 +168,10 @@ def loss_by_phase(log: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[tupl
             continue
         name = str(line.get("phase", "loss"))
         points[step] = (f"{name}, ζ = {zeta:g}" if isinstance(zeta, int | float) else name, float(loss))
-    parts: list[tuple[str, list[tuple[int, float]]]] = []
-    for step, (name, loss) in sorted(points.items()):
-        if not parts or parts[-1][0] != name:
-            parts.append((name, []))
-        parts[-1][1].append((step, loss))
-    return parts
+    phases = groupby(sorted(points.items()), key=lambda item: item[1][0])
+    return [(name, [(step, loss) for step, (_, loss) in phase]) for name, phase in phases]
 
 
 def _logarithmic(panel: Panel) -> bool:
     values = [point.mean for one in panel.series for point in one.points]
-    return not value_of(panel.metric).fraction and min(values, default=0.0) > 0
+    return not value_of(panel.metric).fraction and min(values) > 0

@@ -27,16 +27,7 @@ VIEW = 1.15
 WIDE_VIEW = 1.75
 """Half width of a panel of the animation, which starts from standard normal particles."""
 
-PANEL = (4.3, 4.4)
-"""Width and height of the axes of one panel, in inches."""
-
-BESIDE = 2.3
-"""Room for names to the right of a panel, in inches."""
-
 STEPS = "N: steps, each one score or prox evaluation"
-
-LEFT, BOTTOM, TOP, TITLE = 0.72, 0.5, 0.3, 0.3
-"""Room around a panel, and above the whole figure, in inches."""
 
 
 def style_of(method: str) -> style.Style:
@@ -132,9 +123,10 @@ def _draw_particles(axes: Axes, result: ToyResult, name: str, points: Particles,
     """Draw the target in grey and particles in the colour of their method, in a square with a text in the corner."""
     axes.set(xlim=(-view, view), ylim=(-view, view), xticks=[], yticks=[])
     look: Any = {"linewidths": 0, "rasterized": True}
+    box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.0}
     axes.scatter(result.points[:, 0], result.points[:, 1], s=10, color=style.TARGET_COLOUR, **look)
     axes.scatter(points[:, 0], points[:, 1], s=3, color=style_of(name).colour, alpha=0.4, **look)
-    axes.text(0.04, 0.04, text, transform=axes.transAxes, ha="left", va="bottom", bbox=style.BOX)
+    axes.text(0.04, 0.04, text, transform=axes.transAxes, ha="left", va="bottom", bbox=box)
 
 
 def _draw_nothing(axes: Axes, name: str) -> None:
@@ -168,10 +160,11 @@ def w2_vs_n(result: RatesResult) -> Figure:
 
 def _panels(result: RatesResult, targets: Sequence[Results], draw: Callable[[Axes, Any], None], text: str) -> Figure:
     """Return a figure with a panel for every target."""
-    each = LEFT + PANEL[0] + BESIDE
-    with style.drawing(len(targets) * each, BOTTOM + PANEL[1] + TOP + TITLE) as figure:
+    width, height, left, beside, top, bottom = 4.3, 4.4, 0.72, 2.3, 0.6, 0.5
+    each = left + width + beside  # names stand there
+    with style.drawing(len(targets) * each, bottom + height + top) as figure:
         for i, rates in enumerate(targets):
-            axes = style.axes_at(figure, i * each + LEFT, TOP + TITLE, *PANEL)
+            axes = style.axes_at(figure, i * each + left, top, width, height)
             axes.set_title(f"{rates.target}: {rates.formula}", loc="left")
             draw(axes, rates)
         style.heading(figure, 0.12, 0.1, text + (f"; grid {result.grid}" if result.grid else ""), wrap=True)

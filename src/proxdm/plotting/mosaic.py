@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 from proxdm.imaging import grid
@@ -32,27 +33,23 @@ def draw_mosaic(
     some = next(picture for row in cells.values() for picture in row.values())
     count, (height, width) = len(some), some.shape[2:]
     tall, wide = PICTURE * height / max(height, width), count * PICTURE * width / max(height, width)
-    names = [*cells, *([] if real is None else ["real pictures"])]
-    size = (LEFT + len(columns) * (wide + GAP), TOP + len(names) * (tall + GAP / 2) + GAP)
+    rows = dict(cells)
+    if real is not None:
+        rows["real pictures"] = dict(zip(columns, torch.split(real, count), strict=False))
+    size = (LEFT + len(columns) * (wide + GAP), TOP + len(rows) * (tall + GAP / 2) + GAP)
     with style.drawing(*size) as figure:
-        if title:
-            style.heading(figure, 0.1, 0.08, title)
+        style.heading(figure, 0.1, 0.08, title)
         for column, label in enumerate(columns):
             place = LEFT + column * (wide + GAP)
             figure.text((place + wide / 2) / size[0], 1 - 0.44 / size[1], label, ha="center", va="center")
-        for row, name in enumerate(names):
+        for row, (name, of) in enumerate(rows.items()):
             top = TOP + row * (tall + GAP / 2)
             colour = "#1a1a1a" if name in first or not first else "#6b6b6b"
             middle = 1 - (top + tall / 2) / size[1]
             figure.text((LEFT - 0.1) / size[0], middle, name, ha="right", va="center", color=colour)
-            for column, label in enumerate(columns):
-                if name in cells:
-                    pictures = cells[name].get(label)
-                else:
-                    pictures = None if real is None else real[column * count : (column + 1) * count]
-                if pictures is None or not len(pictures):
-                    continue
-                axes = style.axes_at(figure, LEFT + column * (wide + GAP), top, wide * len(pictures) / count, tall)
+            for label, pictures in of.items():
+                left = LEFT + columns.index(label) * (wide + GAP)
+                axes = style.axes_at(figure, left, top, wide * len(pictures) / count, tall)
                 axes.imshow(grid(pictures, columns=count, zoom=1), cmap="gray", interpolation="nearest", aspect="auto")
                 axes.set_axis_off()
     return figure

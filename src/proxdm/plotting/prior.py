@@ -7,31 +7,30 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from proxdm.imaging import grid, is_image_shape
-from proxdm.pixels import to_uint8
+from proxdm.imaging import grid
+from proxdm.pixels import is_image_shape, to_uint8
 from proxdm.plotting.style import axes_at, drawing, heading, save
-from proxdm.priors import MixturePrior, Prior, start_for
+from proxdm.priors import MixturePrior, Prior, start_for, warm_start
 from proxdm.priors.gain import THRESHOLDS
 
 PICTURES = 24
 
 
-def prior_samples(prior: Prior, count: int, seed: int = 0) -> Tensor:
+def prior_samples(prior: Prior, count: int) -> Tensor:
     """Return samples of the prior itself, float32 `(count, *)`: its flow from noise to the data."""
-    z = torch.randn(count, *prior.shape, generator=torch.Generator().manual_seed(seed))
-    far = prior.farthest
-    return torch.cat([prior.flow(far * part.double(), far, 0.0).float() for part in torch.split(z, 256)])
+    z = torch.randn(count, *prior.shape, generator=torch.Generator().manual_seed(0))
+    return torch.cat([warm_start(prior, part.double(), 0.0).float() for part in torch.split(z, 256)])
 
 
-def component_pictures(prior: Prior, count: int = PICTURES) -> tuple[Tensor, str]:
+def component_pictures(prior: Prior) -> tuple[Tensor, str]:
     """Return the heaviest centres of a mixture, or mean and leading directions of a Gaussian, and what they are."""
     if isinstance(prior, MixturePrior):
-        order = prior.log_weights.argsort(descending=True)[:count]
+        order = prior.log_weights.argsort(descending=True)[:PICTURES]
         pictures = prior.mean + prior.centres[order] @ prior.basis.T
         what = f"centres of {len(order)} of {prior.components} components, the heaviest first"
     else:
         mean, basis, variances = (getattr(prior, name) for name in ("mean", "basis", "variances"))
-        steps = 2 * variances[: count - 1].sqrt() * basis[:, : count - 1]
+        steps = 2 * variances[: PICTURES - 1].sqrt() * basis[:, : PICTURES - 1]
         pictures, what = torch.cat([mean[None], mean + steps.T]), "mean, and mean plus 2 deviations along directions"
     return pictures.reshape(-1, *prior.shape).float(), what
 

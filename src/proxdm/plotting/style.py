@@ -43,8 +43,6 @@ PROX_COLOURS = ("#d94801", "#7a1f02", "#ee9a1c", "#c4458a", "#8a6d1d")
 MARKERS = ("o", "s", "^", "D", "v")
 TARGET_COLOUR = "#d4d4d4"
 FLOOR_COLOUR = "#6b6b6b"
-BOX: Any = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.0}
-"""Behind a text that stands on points."""
 
 MEMBERS = len(MARKERS) ** 2
 """Looks of a family that can be told apart."""
@@ -58,11 +56,6 @@ class Style:
     marker: str  # Of its points in curves
     line: str  # Dashes for score methods, solid for prox methods
     face: str  # Fill of its markers: white for score methods, `colour` for prox methods
-
-    @property
-    def weight(self) -> str:
-        """Weight of its name in a figure: bold for prox methods."""
-        return "normal" if self.line == "--" else "bold"
 
     @property
     def look(self) -> dict[str, Any]:
@@ -149,8 +142,7 @@ def log_axes(axes: Axes, nfe: Sequence[int]) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
     log_values(axes, (1, 2, 3, 5))
     bare(axes)
-    if nfe:
-        axes.set_xlim(nfe[0] / 1.1, nfe[-1] * 1.06)
+    axes.set_xlim(nfe[0] / 1.1, nfe[-1] * 1.06)
 
 
 def log_values(axes: Axes, ticks: Sequence[float]) -> None:
@@ -190,7 +182,7 @@ def draw_curve(axes: Axes, name: str, style: Style, x: Sequence[int], values: Se
 def tick_labels(nfe: Sequence[int]) -> list[str]:
     """Return the numbers as text, empty where they would stand too close to the one before on a logarithmic axis."""
     labels: list[str] = []
-    room = 0.05 * max(math.log(nfe[-1] / nfe[0]), 0.5) if nfe else 0.0
+    room = 0.05 * max(math.log(nfe[-1] / nfe[0]), 0.5)
     shown = 0.0
     for n in nfe:
         clear = not labels or math.log(n / shown) >= room
@@ -236,7 +228,7 @@ def end_labels(axes: Axes, ends: Sequence[End]) -> None:
             textcoords="axes fraction",
             va="center",
             color=style.colour,
-            fontweight=style.weight,
+            fontweight="normal" if style.line == "--" else "bold",
             annotation_clip=False,
             arrowprops={
                 "arrowstyle": "-",
@@ -254,8 +246,6 @@ def spread(wanted: Sequence[float], spacing: float) -> list[float]:
     """Return increasing heights at least `spacing` apart, between 0 and 1, nearest to the wanted (least squares)."""
     from sklearn.isotonic import isotonic_regression
 
-    if not wanted:
-        return []
     # With h_i = height_i - i spacing the constraint is h_i <= h_(i+1).
     steps = spacing * np.arange(len(wanted))
     top = max(0.0, 1 - steps[-1])  # all between the ends of the axes, where there is room

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from proxdm.report.gather import Material, gather
+from proxdm.report.gather import gather
 from proxdm.report.page import Section, demo_page, render
 
-__all__ = ["Material", "Section", "demo_page", "gather", "render"]
+__all__ = ["Section", "demo_page", "gather", "render"]

@@ -11,13 +11,12 @@ from typing import Any
 
 from proxdm.checkpoints.load import Found, find
 from proxdm.checkpoints.portable import model_config
-from proxdm.checkpoints.store import LOG_FILE, is_run, read_config
+from proxdm.checkpoints.store import is_run, read_config, read_log
 from proxdm.config import Config, ModelConfig
 from proxdm.describe import describe_draws
 from proxdm.errors import CheckpointError, ProxdmError
 from proxdm.evaluation.comparison import run_name
 from proxdm.evaluation.results import EvaluationRow, find_results, folder_name, read_results
-from proxdm.runtime.files import JsonLines
 from proxdm.runtime.words import duration
 
 EVALUATIONS = Path("evaluations")
@@ -31,10 +30,8 @@ class Run:
     source: str  # Name that it was asked for by
     config: Config | ModelConfig | None  # Its configuration; None where it is not here
     missing: str = ""  # Why the configuration is not here, in words; empty if it is
-    parameters: int | None = None  # Number of parameters, if its file is here
-    step: int | None = None  # Optimiser steps behind its weights, if known
     log: tuple[Mapping[str, Any], ...] = ()  # Lines of its log, empty where there is none
-    digests: Mapping[str, str] | None = None  # SHA-256 of its present weights, by name of the weight set
+    found: Found | None = None  # Its present weights, if they are here
 
     @property
     def name(self) -> str:
@@ -57,20 +54,21 @@ class Run:
         if self.config is None:
             return []
         config, model = self.config, model_config(self.config)
+        file = None if self.found is None else self.found.file
         known: list[tuple[str, str | None]] = [
             ("model", f"{model.kind}, output {model.parametrisation}, samples {'×'.join(map(str, model.shape))}"),
             ("network", str(model.network)),
-            ("parameters", None if self.parameters is None else f"{self.parameters:,}"),
+            ("parameters", f"{file.parameters:,}" if file else None),
             ("noise", str(model.schedule)),
         ]
         if isinstance(config, Config):
             seconds = next((line["seconds"] for line in reversed(self.log) if "seconds" in line), None)
-            steps = f"{config.training.steps:,}" if self.step is None else f"{self.step:,} of {config.training.steps:,}"
+            done = "" if file is None or file.step is None else f"{file.step:,} of "
             known += [
                 ("preset", config.preset),
                 ("data", config.data.name),
                 ("trained at", describe_draws(config)),
-                ("steps", f"{steps}, batches of {config.training.batch_size}"),
+                ("steps", f"{done}{config.training.steps:,}, batches of {config.training.batch_size}"),
                 ("time", duration(seconds) if isinstance(seconds, int | float) else None),
             ]
         return [(name, value) for name, value in known if value]
@@ -117,24 +115,23 @@ def gather(sources: Sequence[str]) -> Material:
     return Material(tuple(rows), tuple(runs.values()), tuple(notes))
 
 
-def open_run(source: str, *, required: bool = False) -> Run:
+def open_run(source: str, *, required: bool) -> Run:
     """Return what is known of the model that a row or a user names."""
     path = Path(source)
     if not path.exists():
         if required:
             raise CheckpointError(f"{source} does not exist")
         return Run(source, None, f"{source} is not here")
-    log = tuple(JsonLines(path / LOG_FILE).records()) if path.is_dir() else ()
+    log = tuple(read_log(path))
     try:
-        found: Found = find(path)
+        found = find(path)
     except ProxdmError as error:
         if is_run(path):  # no checkpoint yet
             return Run(source, read_config(path), log=log)
         if required and path.suffix != ".pth":
             raise
         return Run(source, None, str(error), log=log)
-    digests = {found.weights: found.file.digest} if found.file.digest else {}
-    return Run(source, found.config, "", found.file.parameters, found.file.step, log, digests)
+    return Run(source, found.config, log=log, found=found)
 
 
 def _results_of(path: Path) -> list[EvaluationRow]:

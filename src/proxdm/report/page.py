@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,17 +17,14 @@ from typing import Any
 
 from proxdm._version import __version__
 from proxdm.config import Config, to_json
-from proxdm.evaluation.comparison import Key, Panel, Series, Setting, key_of, make_panels
+from proxdm.evaluation.comparison import Key, Panel, Series, Setting, key_of, make_panels, setting_of
 from proxdm.evaluation.results import EvaluationRow
+from proxdm.evaluation.run import PICTURED
 from proxdm.metrics.registry import METRICS, value_of
 from proxdm.plotting import curves
-from proxdm.plotting.style import Style
 from proxdm.report.commands import evaluate_commands, train_command
 from proxdm.report.figures import DARK, inline_svg, picture_uri, swatch
 from proxdm.report.gather import Material, Run
-
-PICTURED = 64
-"""Samples in the picture of a row, as evaluation draws it."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +34,11 @@ class Part:
     number: int  # Of the part, from 1
     rows: Sequence[EvaluationRow]  # The rows
     panels: Sequence[Panel]  # A panel for every metric to be shown
-    styles: Mapping[Key, Style]  # Look of the curves of the whole page
 
     @property
-    def setting(self) -> Setting | None:
+    def setting(self) -> Setting:
         """How the rows were measured."""
-        return key_of(self.rows[0], mixed=True).setting
+        return setting_of(self.rows[0])
 
     @cached_property
     def series(self) -> dict[Key, Series]:
@@ -108,8 +104,6 @@ class Part:
 
 def render(material: Material, *, title: str = "", metrics: Sequence[str] = ()) -> str:
     """Return the report as one HTML document that needs nothing else."""
-    from markupsafe import Markup
-
     pages, subjects = _pages(), [run.name for run in material.runs]
     css, script = (pages.loader.get_source(pages, name)[0] for name in ("style.css", "script.js"))
     styles = curves.curve_styles(make_panels(material.rows, metrics) if material.rows else [])
@@ -117,29 +111,28 @@ def render(material: Material, *, title: str = "", metrics: Sequence[str] = ()) 
         title=title or f"Report on {_listed(subjects) if len(subjects) < 4 else f'{len(subjects)} runs'}",
         version=__version__,
         palette=DARK,
-        css=Markup(css),
-        script=Markup(script),
+        css=css,
+        script=script,
         script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         notes=material.notes,
-        parts=_parts(material.rows, metrics, styles),
+        parts=_parts(material.rows, metrics),
         runs=[
             (run, train_command(run.config, run.folder) if isinstance(run.config, Config) and run.folder else None)
             for run in material.runs
         ],
         rows=material.rows,
         commands=evaluate_commands(material.rows),
+        styles=styles,
         # what the template asks of rows, panels and runs
-        better=lambda metric: value_of(metric).better_in_words,
         changed=_changed,
         config_json=to_json,
-        figure=lambda panel, name: Markup(_figure(panel, styles, name)),
-        previews=_previews,
-        loss=lambda run, name: Markup(_loss(run, name)),
-        metric_title=curves.metric_title,
+        curves=curves,
+        inline_svg=inline_svg,
         note=_note,
-        phases=curves.loss_by_phase,
+        previews=_previews,
         shown=_shown,
-        swatch=lambda series: Markup(swatch(styles[series.key])),
+        swatch=swatch,
+        value_of=value_of,
     )
     return page + "\n"
 
@@ -171,24 +164,19 @@ def _pages() -> Any:
     return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
 
 
-def _parts(rows: Iterable[EvaluationRow], metrics: Sequence[str], styles: Mapping[Key, Style]) -> list[Part]:
+def _parts(rows: Iterable[EvaluationRow], metrics: Sequence[str]) -> list[Part]:
     """Return the rows by reference, features and number of samples."""
-    split: dict[Any, list[EvaluationRow]] = {}
+    split: dict[Setting, list[EvaluationRow]] = {}
     for one in rows:
-        split.setdefault(key_of(one, mixed=True).setting, []).append(one)
+        split.setdefault(setting_of(one), []).append(one)
     parts = []
     for number, members in enumerate(split.values(), 1):
         there = {value for one in members for value in one.metrics}
         shown = [name for name in metrics if there & set(METRICS[name].values if name in METRICS else (name,))]
         panels = make_panels(members, shown)
         told = [panel for panel in panels if any(any(point.values) for one in panel.series for point in one.points)]
-        parts.append(Part(number, members, told or panels, styles))  # what is 0 everywhere stands in the table of rows
+        parts.append(Part(number, members, told or panels))  # what is 0 everywhere stands in the table of rows
     return parts
-
-
-def _figure(panel: Panel, styles: Mapping[Key, Style], name: str) -> str:
-    described = f"{curves.metric_title(panel)} against the number of network evaluations: the values are in the table"
-    return inline_svg(curves.metric_panel(panel, styles), name, described)
 
 
 def _note(panel: Panel) -> str:
@@ -206,28 +194,19 @@ def _shown(value: str | float | None) -> str:
 
 def _picture(row: EvaluationRow | None, label: str) -> dict[str, str]:
     """Return the picture of a row, or why there is none."""
-    uri = ""
     if row is None:
-        return {"uri": uri, "alt": "", "problem": "not measured"}
-    alt, problem = f"{min(PICTURED, row.samples)} samples of {label} at N = {row.steps}, seed {row.seed}", ""
+        return {"problem": "not measured"}
     if row.picture is None or row.folder is None:
-        problem = "no picture was made"
-    elif Path(row.picture).name != row.picture:
-        problem = f"{row.picture} is not beside its results"
-    else:
-        try:
-            uri = picture_uri(row.folder / row.picture)
-        except FileNotFoundError:
-            problem = f"{row.picture} is missing"
-        except OSError:
-            problem = f"{row.picture} cannot be read"
-    return {"uri": uri, "alt": alt, "problem": problem}
-
-
-def _loss(run: Run, name: str) -> str:
-    curve = curves.training_curve(run.log)
-    described = f"Loss of {run.name} against the optimiser step, phase by phase"
-    return "" if curve is None else inline_svg(curve, name, described)
+        return {"problem": "no picture was made"}
+    if Path(row.picture).name != row.picture:
+        return {"problem": f"{row.picture} is not beside its results"}
+    alt = f"{min(PICTURED, row.samples)} samples of {label} at N = {row.steps}, seed {row.seed}"
+    try:
+        return {"problem": "", "uri": picture_uri(row.folder / row.picture), "alt": alt}
+    except FileNotFoundError:
+        return {"problem": f"{row.picture} is missing"}
+    except OSError:
+        return {"problem": f"{row.picture} cannot be read"}
 
 
 def _previews(run: Run) -> list[tuple[str, str]]:
@@ -241,11 +220,12 @@ def _previews(run: Run) -> list[tuple[str, str]]:
 
 def _changed(run: Run, rows: Iterable[EvaluationRow]) -> str:
     """Return in a sentence that rows were measured on other weights than the run has now; empty if they were not."""
-    for weights, digest in (run.digests or {}).items():
-        measured = {one.digest for one in rows if one.source == run.source and one.weights == weights}
-        if measured and digest not in measured:
-            return f"The weights {weights} are not those that were measured: the run went on, or is another one."
-    return ""
+    if (found := run.found) is None or found.file.digest is None:
+        return ""
+    measured = {one.digest for one in rows if one.source == run.source and one.weights == found.weights}
+    if not measured or found.file.digest in measured:
+        return ""
+    return f"The weights {found.weights} are not those that were measured: the run went on, or is another one."
 
 
 def _listed(words: Iterable[str]) -> str:

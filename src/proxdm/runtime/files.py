@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from proxdm.errors import OutputError, ProxdmError
+from proxdm.errors import OutputError
 
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO,
                errno.EEXIST, errno.ENOTDIR, errno.EISDIR)  # fmt: skip
@@ -27,8 +27,6 @@ def naming(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if isinstance(error, ProxdmError):
-            raise
         full = isinstance(error, OSError) and error.errno in _UNWRITABLE
         if not full and not (type(error).__name__ == "SafetensorError" and "os error" in str(error)):
             raise

@@ -79,10 +79,9 @@ def find_place(device: Literal["auto", "cpu"] = "auto") -> Place:
     """Return the place of this process, joining the others if a launcher started several."""
     from accelerate import PartialState
 
-    accelerated = torch.cuda.is_available() or torch.backends.mps.is_available()
-    state = PartialState(cpu=device == "cpu" or not accelerated)
-    where = torch.device("cpu") if device == "cpu" else state.device
-    return Place(where, state.process_index, state.num_processes)
+    where = choose_device(device)
+    state = PartialState(cpu=where.type == "cpu")
+    return Place(where if where.type == "cpu" else state.device, state.process_index, state.num_processes)
 
 
 def leave_processes() -> bool:
@@ -104,11 +103,9 @@ def deferred_signals() -> Iterator[list[int]]:
     if threading.current_thread() is not threading.main_thread():
         yield received
         return
-    known = (number for name in SIGNALS if (number := getattr(signal, name, None)) is not None)
-    before = {number: signal.getsignal(number) for number in known}
-    for number in set(before) - {signal.SIGINT, signal.SIGTERM}:
-        if before[number] == signal.SIG_IGN:
-            del before[number]
+    known = {number: signal.getsignal(number) for name in SIGNALS if (number := getattr(signal, name, None))}
+    always = (signal.SIGINT, signal.SIGTERM)
+    before = {number: handler for number, handler in known.items() if number in always or handler != signal.SIG_IGN}
 
     def note(number: int, frame: FrameType | None) -> None:
         received.append(number)

@@ -13,7 +13,8 @@ import importlib
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import cache
+from contextlib import suppress
+from functools import cache, partial
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,9 +23,6 @@ from proxdm.errors import ProxdmError, did_you_mean
 
 Entry = TypeVar("Entry")
 Registered = TypeVar("Registered")
-
-GROUP = "proxdm.plugins"
-"""Entry-point group of packages that add entries."""
 
 IMPORTED: dict[str, None] = {}
 """Modules of the last :func:`import_plugins`, in their order: a run that needed them says so."""
@@ -45,19 +43,15 @@ class Registry(Mapping[str, Entry]):
 
     def register(self, name: str) -> Callable[[Registered], Registered]:
         """Return a decorator that adds an entry under `name` and gives it back."""
+        return partial(self.add, name)  # type: ignore[return-value]  # it keeps the type of what it decorates
 
-        def add(entry: Registered) -> Registered:
-            self.add(name, entry)  # type: ignore[arg-type]  # a decorator keeps the type of what it decorates
-            return entry
-
-        return add
-
-    def add(self, name: str, entry: Entry) -> None:
-        """Add an entry; an entry of the same module and qualified name (a reloaded module) takes its place."""
+    def add(self, name: str, entry: Entry) -> Entry:
+        """Add an entry and return it; it takes the place of one of the same module and qualified name (reloaded)."""
         known = self._entries.get(name)
         if known is not None and _origin(known) != _origin(entry):
             raise ValueError(f"there is a {self.kind} {name!r} already, of {_origin(known)[0]}; choose another name")
         self._entries[name] = entry
+        return entry
 
     def find(self, name: str) -> Entry:
         """Return the entry of that name."""
@@ -99,7 +93,7 @@ def import_plugins(modules: Iterable[str]) -> None:
 @cache
 def load_entry_points() -> None:
     """Import every installed plugin, once."""
-    for point in entry_points(group=GROUP):
+    for point in entry_points(group="proxdm.plugins"):
         try:
             point.load()
         except Exception as error:
@@ -107,25 +101,19 @@ def load_entry_points() -> None:
 
 
 def _origin(entry: object) -> tuple[str, str]:
-    kind = entry if isinstance(entry, type) or hasattr(entry, "__qualname__") else type(entry)
-    return getattr(kind, "__module__", "?"), getattr(kind, "__qualname__", repr(entry))
+    kind: Any = entry if hasattr(entry, "__qualname__") else type(entry)
+    return kind.__module__, kind.__qualname__
 
 
 def parse_call(text: str) -> tuple[str, dict[str, Any]]:
     """Return name and parameters of `name` or `name(a=1, b=word)`."""
-    wrong = ValueError(f"{text!r} is not of the form name or name(parameter=value, ...)")
-    if (match := _CALL.fullmatch(text)) is None:
-        raise wrong
-    name, inside = match.groups()
-    try:
-        call = ast.parse(f"f({inside or ''})", mode="eval").body
-        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
-            raise wrong
-        if call.args or any(keyword.arg is None for keyword in call.keywords):
-            raise wrong
-        return name, {str(keyword.arg): _value(keyword.value) for keyword in call.keywords}
-    except (SyntaxError, ValueError):
-        raise wrong from None
+    if (found := _CALL.fullmatch(text)) is not None:
+        name, inside = found.groups()
+        with suppress(SyntaxError, ValueError):
+            match ast.parse(f"f({inside or ''})", mode="eval").body:
+                case ast.Call(func=ast.Name(), args=[], keywords=given) if all(one.arg for one in given):
+                    return name, {str(one.arg): _value(one.value) for one in given}
+    raise ValueError(f"{text!r} is not of the form name or name(parameter=value, ...)")
 
 
 def format_call(name: str, parameters: Mapping[str, Any]) -> str:

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from proxdm.checkpoints.load import BOX, find, open_source
 from proxdm.checkpoints.portable import model_config
@@ -30,8 +29,8 @@ from proxdm.data.known import DATASETS
 from proxdm.data.load import DataConfig, has_labels, load_data
 from proxdm.data.pictures import open_pictures
 from proxdm.errors import DataError
-from proxdm.imaging import is_image_shape
 from proxdm.networks import MLPConfig, UNetConfig
+from proxdm.pixels import is_image_shape
 from proxdm.presets import AUTO, NEW
 from proxdm.runtime.processes import choose_device, find_place
 from proxdm.runtime.words import duration
@@ -194,8 +193,7 @@ def look(
 
 def mirrors(data: ImageData) -> bool:
     """Return whether the mean picture is its mirror image up to chance: a random half against the mirrored other."""
-    images = data.images[:5_000]
-    flat: Tensor = images.float()
+    flat = data.images[:5_000].float()
     half = len(flat) // 2
     order = torch.randperm(len(flat), generator=torch.Generator().manual_seed(0))
     first, second = flat[order[:half]].mean(0), flat[order[half:]].mean(0)
@@ -206,16 +204,14 @@ def mirrors(data: ImageData) -> bool:
 
 def _widest(data: DataConfig, seen: ImageData, seconds: float, device: torch.device) -> tuple[Config, float]:
     """Return the configuration with the widest network that the seconds allow, and the time of its step."""
-    best: tuple[Config, float] | None = None
     for width in WIDTHS:
         model = ModelConfig("score", seen.shape, _network(seen.shape, width, device))
         config = _config(data, seen, model, device, lr=1e-3 if width <= 48 else 5e-4)
         taken = _seconds_a_step(config, seen)
-        if best is not None and seconds / taken < LEAST_STEPS:
+        if width > WIDTHS[0] and seconds / taken < LEAST_STEPS:
             break
-        best = (config, taken)
-    assert best is not None
-    return best
+        widest = config, taken
+    return widest
 
 
 def _started(data: DataConfig, seen: ImageData, model: ModelConfig, device: torch.device) -> Config:

@@ -8,17 +8,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from proxdm import imaging
 from proxdm.checkpoints.store import LOG_FILE
 from proxdm.config import ConfigError, to_dict
+from proxdm.generation import draw
 from proxdm.imaging import Pixels
 from proxdm.models import LearnedModel
-from proxdm.noise import SeededNoise
-from proxdm.operators import label_indices, of_classes
 from proxdm.runtime.files import replacing, write_text
-from proxdm.samplers import Sampler, find_sampler, solve
+from proxdm.samplers import Sampler, find_sampler
+from proxdm.sweep import Method
 from proxdm.training.settings import Settings
 
 TRACKER_FILE = "tracker.json"
@@ -94,7 +92,7 @@ def _identity(folder: Path) -> str:
 
 def preview_sampler(model: LearnedModel, settings: Settings, shape: tuple[int, ...]) -> Sampler | None:
     """Return the sampler of the previews; None where none are wanted, or samples are neither pictures nor points."""
-    if not settings.logging.preview_every or not (imaging.is_image_shape(shape) or shape == (2,)):
+    if not settings.logging.preview_every or not imaging.can_draw(shape):
         return None
     sampler = find_sampler(settings.sampler or ("prox-hybrid" if model.kind == "prox" else "ode-euler"))
     sampler.check(model.schedule, sampler.grid(model.schedule, settings.logging.preview_steps))
@@ -106,16 +104,10 @@ def draw_preview(
 ) -> Pixels:
     """Sample, always from the same noise, write a picture, and return it."""
     logging, seed = settings.logging, settings.training.seed
-    noise = SeededNoise(seed, range(logging.preview_samples), shape, device=model.device)
     model.eval()
-    asked = of_classes(model, label_indices(model.classes, (), range(logging.preview_samples)))
-    state = solve(sampler, asked, sampler.grid(model.schedule, logging.preview_steps), noise)
-    if shape == (2,):
-        x, y = state.x.float().cpu().numpy().T
-        counts, _, _ = np.histogram2d(-y, x, 128, [[-1.5, 1.5]] * 2)
-        pixels = np.where(counts > 0, 0, 255).astype(np.uint8).repeat(2, 0).repeat(2, 1)
-    else:
-        pixels = imaging.grid(state.x.float())
+    grid = sampler.grid(model.schedule, logging.preview_steps)
+    state = draw(model, Method(sampler), grid, seed, range(logging.preview_samples), shape=shape)
+    pixels = imaging.grid(state.x.float())
     with replacing(path) as part:
         metadata = {"sampler": repr(sampler), "steps": logging.preview_steps, "nfe": state.nfe, "seed": seed}
         imaging.save_png(pixels, part, metadata=metadata)

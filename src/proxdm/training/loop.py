@@ -32,9 +32,10 @@ from proxdm.errors import CheckpointError, NonFiniteError
 from proxdm.fitting import fit_model_prior, held_images, in_words
 from proxdm.losses import Objective, ObjectiveConfig, Phase
 from proxdm.models import LearnedModel
+from proxdm.networks import parameter_count
 from proxdm.networks.embeddings import retold
 from proxdm.priors import PriorError, save_prior
-from proxdm.runtime.files import digest_of
+from proxdm.runtime.files import digest_of, lock
 from proxdm.runtime.processes import deferred_signals, find_place
 from proxdm.runtime.seeds import WEIGHTS, derived_seed
 from proxdm.training.log import RunLog, draw_preview, preview_sampler
@@ -174,7 +175,7 @@ def train(
         if place.is_main:
             if not resume:
                 folder.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(store.locked(folder))
+            stack.enter_context(lock(folder / store.LOCK_FILE, wait=False))
             store.clean(folder) if resume else store.create_run(folder, record)
         place.wait()
         if resume:
@@ -203,7 +204,6 @@ class Trainer:
         self._sampler = preview_sampler(stepper.model, self.settings, stepper.stream.data.shape)
         self._log: RunLog | None = None
         self._seconds_before = 0.0
-        self._started = self._logged_at = time.perf_counter()
         self._logged_step = 0
         self._due = False
         every, patience = self.settings.logging.checkpoint_every, self.settings.training.stop_after
@@ -242,7 +242,12 @@ class Trainer:
             self._seconds_before = found.state.seconds
             self.validation.value, self.validation.best = found.state.validation, found.state.best
             self._check_data(found.state.data)
-            self._set_horizon(found.state.horizon)
+            # The phases of the loss stay where they were when the run was begun.
+            begun = store.read_config(self.folder, type(self.record))
+            horizon = stepper.horizon = found.state.horizon or begun.training.steps
+            has_phases = stepper.objective.loss != "mse" or self.settings.optimiser.schedule == "cosine"
+            if self.progress and horizon != training.steps and has_phases:
+                _say(f"the phases of loss and learning rate stay as for {horizon:,} steps; the last one goes on")
         if self.place.is_main:
             write_config(self.folder, self.record)
             store.truncate_log(self.folder, self.step)
@@ -251,19 +256,9 @@ class Trainer:
         """Say that the samples are others than before; refuse that where they have another name too."""
         if before in ("", self.digest):
             return
-        stored = store.read_config(self.folder, type(self.record))
-        if isinstance(self.record, Config) and isinstance(stored, Config):
-            store.check_same_run(stored, self.record)
+        store.check_same_run(store.read_config(self.folder, type(self.record)), self.record)
         if self.place.is_main:
             _say("warning: the samples are not those that the run was begun with")
-
-    def _set_horizon(self, horizon: int) -> None:
-        """Keep the phases of the loss where they were when the run was begun."""
-        before = store.read_config(self.folder, type(self.record)).training.steps if horizon == 0 else horizon
-        self.stepper.horizon = before
-        has_phases = self.stepper.objective.loss != "mse" or self.settings.optimiser.schedule == "cosine"
-        if self.progress and before != self.settings.training.steps and has_phases:
-            _say(f"the phases of loss and learning rate stay as for {before:,} steps; the last one goes on")
 
     def run(self, signals: list[int]) -> TrainingResult:
         """Take the remaining steps, or as many as are taken before a signal comes."""
@@ -299,7 +294,7 @@ class Trainer:
     def _introduce(self) -> None:
         """Say what is about to happen, on how many processes, and where to watch it."""
         model, data, world = self.stepper.model, self.stepper.stream.data, self.place.world
-        parameters, share = sum(p.numel() for p in model.parameters()), self.settings.training.batch_size // world
+        parameters, share = parameter_count(model), self.settings.training.batch_size // world
         _say(
             f"{type(model).__name__} of {parameters:,} parameters, {len(data):,} samples; {world} "
             f"process{'es' * (world > 1)} x {share} samples ({self.place.device}); log in "

@@ -10,6 +10,7 @@ from proxdm.data.images import ImageData
 from proxdm.data.load import Flip
 from proxdm.losses import ObjectiveConfig
 from proxdm.models import LearnedModel
+from proxdm.networks import parameter_count
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,8 @@ def describe_run(
     model: LearnedModel, data: ImageData, draws: Draws, objective: ObjectiveConfig, settings: Settings
 ) -> RunRecord:
     """Return the record of a run; a run is resumed only where the records agree in what alters the weights."""
-    network, meaning = type(model.network), f"{model.kind} model ({model.parametrisation.name})"
-    count = sum(parameter.numel() for parameter in model.parameters())
+    network, count = type(model.network), parameter_count(model)
+    meaning = f"{model.kind} model ({model.parametrisation.name})"
     return RunRecord(
         **vars(settings),
         model=f"{meaning} of {network.__module__}.{network.__qualname__}, {count} parameters, {model.schedule!r}",

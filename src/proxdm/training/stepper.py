@@ -140,8 +140,7 @@ class Stepper:
     def step(self, step: int, phase: Phase) -> None:
         """Take optimiser step number `step` (from 0), or skip it if loss or gradient is not finite."""
         self.model.train()
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.settings.optimiser, phase, step, self.horizon)
+        self.optimizer.param_groups[0]["lr"] = learning_rate(self.settings.optimiser, phase, step, self.horizon)
         self.optimizer.zero_grad(set_to_none=True)
         sums = self.place.sum(self._accumulate(step, phase))
         means = sums / self.settings.training.batch_size
@@ -197,16 +196,15 @@ class Stepper:
         # Schedules are computed in float64, on the host where the device has none.
         device = "cpu" if self.place.device.type == "mps" else self.place.device
         shown = [value.to(device, non_blocking=True) for value in (drawn.t, drawn.lam) if value is not None]
-        forward = self._forward if labels is None else partial(self._forward, labels=labels)
-        return losses(*self.predict(forward, x0, list(noise), *shown), phase)
+        return losses(*self.predict(partial(self._forward, labels=labels), x0, list(noise), *shown), phase)
 
-    def _forward(self, x: Tensor, *conditions: Tensor, **labels: Tensor) -> Tensor:
+    def _forward(self, x: Tensor, *conditions: Tensor, labels: Tensor | None) -> Tensor:
         """Return the raw output of the model, in autocast and in the wanted memory format."""
         training = self.settings.training
         if training.channels_last and x.ndim == 4:
             x = x.contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.place.device.type, torch.bfloat16, enabled=training.bf16):
-            out: Tensor = self._spread(x, *conditions, **labels)
+            out: Tensor = self._spread(x, *conditions, labels=labels)
         return out
 
     def _count(self, step: int, finite: Tensor, values: Tensor) -> None:

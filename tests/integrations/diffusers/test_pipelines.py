@@ -90,7 +90,6 @@ def test_guidance_leads_away_from_the_unconditional(generator):
 def test_class_conditional_network_may_be_told_one_class_for_all(tmp_path, generator):
     network = unet(num_class_embeds=4)
     network.save_pretrained(tmp_path)
-    assert load(tmp_path, scheduler=DDPMScheduler()).classes == ("0", "1", "2", "3")
     model = load(tmp_path, scheduler=DDPMScheduler(), condition={"class_labels": torch.tensor([3])})
     x = torch.randn(2, 1, 8, 8, generator=generator)
     with torch.no_grad():

@@ -198,7 +198,7 @@ def _unet2d(model: LearnedModel, described: ModelConfig) -> Any:
     out = UNet2DModel(
         sample_size=described.shape[1] if described.shape[1] == described.shape[2] else tuple(described.shape[1:]),
         in_channels=config.channels,
-        out_channels=config.channels if config.out_channels is None else config.out_channels,
+        out_channels=config.channels,
         flip_sin_to_cos=False,
         freq_shift=1,
         block_out_channels=tuple(config.width * factor for factor in config.mult),
@@ -206,10 +206,7 @@ def _unet2d(model: LearnedModel, described: ModelConfig) -> Any:
         down_block_types=tuple("AttnDownBlock2D" if i in config.attention else "DownBlock2D" for i in levels),
         up_block_types=tuple("AttnUpBlock2D" if i in config.attention else "UpBlock2D" for i in reversed(levels)),
         attention_head_dim=None,
-        downsample_padding=1,
         dropout=config.dropout,
-        norm_num_groups=32,
-        norm_eps=1e-5,
     )
     layers, state = _layers(config), {}
     for ours, value in model.network.state_dict().items():

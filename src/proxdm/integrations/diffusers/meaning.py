@@ -58,13 +58,13 @@ def prediction_of(config: Mapping[str, Any]) -> str:
     return PREDICTIONS[named]
 
 
-def index_of(schedule: Schedule, t: Tensor, length: int = 1000) -> Tensor:
+def index_of(schedule: Schedule, t: Tensor, length: int) -> Tensor:
     """Return what diffusers calls the timestep of a time t, whole numbers where they are within rounding."""
     index = t * length - (0 if isinstance(schedule, Flow) else 1)
     whole = index.round()
     return torch.where((index - whole).abs() < 1e-3, whole, index).clamp(min=0)
 
 
-def time_of(schedule: Schedule, index: Tensor, length: int = 1000) -> Tensor:
+def time_of(schedule: Schedule, index: Tensor, length: int) -> Tensor:
     """Return the time of a timestep, float64."""
     return (index.double() + (0 if isinstance(schedule, Flow) else 1)) / length

@@ -108,14 +108,11 @@ class ProxMultistepScheduler(SchedulerMixin, ConfigMixin):
     @classmethod
     def from_pretrained(cls, path: Any, subfolder: str | None = None, **kwargs: Any) -> Any:
         """Return the scheduler of a folder, or of a repository on the hub, with the prior beside its configuration."""
-        prior = kwargs.pop("prior", None)
-        made = super().from_pretrained(path, subfolder=subfolder, **kwargs)
-        file = Path(path) / (subfolder or "") / PRIOR_FILE
-        if prior is None and not Path(path).is_dir():
-            file = _fetched(str(path), f"{subfolder}/{PRIOR_FILE}" if subfolder else PRIOR_FILE, kwargs) or file
-        scheduler = made[0] if kwargs.get("return_unused_kwargs") else made
-        scheduler.prior = load_prior(file) if prior is None and file.is_file() else prior
-        return made
+        if kwargs.get("prior") is None:
+            name = f"{subfolder}/{PRIOR_FILE}" if subfolder else PRIOR_FILE
+            file = Path(path, name) if Path(path).is_dir() else _fetched(str(path), name, kwargs)
+            kwargs["prior"] = load_prior(file) if file is not None and file.is_file() else None
+        return super().from_pretrained(path, subfolder=subfolder, **kwargs)
 
     def save_pretrained(self, save_directory: Any, push_to_hub: bool = False, **kwargs: Any) -> None:
         """Write the configuration, and the prior beside it."""
@@ -155,7 +152,6 @@ class ProxMultistepScheduler(SchedulerMixin, ConfigMixin):
                 f"{type(self).__name__} has times of its own: leave {wrong[0]} out, and give num_inference_steps"
             )
         self.num_inference_steps = num_inference_steps
-        self.prior = None if self.prior is None else self.prior.to(device or "cpu")
         self.grid: TimeGrid = choose_grid(
             self.sampler, self.schedule, num_inference_steps, prior=self.prior, start=self.config.start
         )
@@ -242,8 +238,8 @@ class ProxMultistepScheduler(SchedulerMixin, ConfigMixin):
 
     def _warmed(self, noise: Tensor) -> Tensor:
         """Return the warm start of the noise at the first time."""
-        prior = None if self.prior is None else self.prior.to(noise.device)
-        return start_of(self.schedule, float(self.grid.times[0]), noise.float(), prior).to(noise.dtype)
+        self.prior = None if self.prior is None else self.prior.to(noise.device)
+        return start_of(self.schedule, float(self.grid.times[0]), noise.float(), self.prior).to(noise.dtype)
 
 
 def _fetched(repo: str, name: str, options: dict[str, Any]) -> Path | None:
@@ -254,5 +250,5 @@ def _fetched(repo: str, name: str, options: dict[str, Any]) -> Path | None:
     known = {key: options[key] for key in ("revision", "cache_dir", "token", "local_files_only") if key in options}
     try:
         return Path(hf_hub_download(repo, name, **known))
-    except (EntryNotFoundError, OSError):
+    except (EntryNotFoundError, OSError, ValueError):  # the configuration, which is read next, says what is wrong
         return None
