@@ -45,7 +45,7 @@ def test_weights_are_their_formulas():
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ({"draw": "grid"}, "unknown draw 'grid'"),
+        ({"draw": "grid"}, "draw = 'grid' must be one of 'knots', 'continuous'"),
         ({"rule": "prox-sideways"}, "unknown sampler 'prox-sideways'"),
         ({"rule": "euler-maruyama"}, "asks for a score"),
         ({"steps": ()}, "steps is empty"),

@@ -81,8 +81,8 @@ def test_stages_are_equal_and_in_order():
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ({"loss": "huber"}, "unknown loss 'huber'"),
-        ({"target": "x"}, "unknown target 'x'"),
+        ({"loss": "huber"}, "objective.loss = 'huber' must be one of 'mse', 'proximal-matching'"),
+        ({"target": "x"}, "target = 'x' must be one of 'noise', 'prox', 'output'"),
         ({"l1_steps": 3}, "no effect with loss = 'mse'"),
         ({"zetas": (1.0,)}, "no effect with loss = 'mse'"),
         ({"loss": "proximal-matching"}, "at least one zeta"),

@@ -28,6 +28,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
+from proxdm.errors import check_choices
 from proxdm.grids import TimeGrid
 from proxdm.samplers import Sampler, find_sampler
 from proxdm.schedules import VPSDE, Schedule
@@ -51,8 +52,7 @@ class ConditioningConfig:
 
     def __post_init__(self) -> None:
         """Reject draws that are not defined, and settings that would be ignored in silence."""
-        if self.draw not in ("knots", "continuous"):
-            raise ValueError(f"unknown draw {self.draw!r}; use 'knots' or 'continuous'")
+        check_choices(self, "conditioning.")
         if self.rule is not None and (sampler := find_sampler(self.rule)).lam(VPSDE(), 0.5, 0.4) is None:
             raise ValueError(f"{self.rule!r} asks for a {sampler.operator}; its steps have no prox weight to train at")
         if self.rule is None and self.draw == "continuous":

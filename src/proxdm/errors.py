@@ -8,7 +8,9 @@ line prints it as it is and exits with status 2. Wrong arguments that need no cl
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable
+from typing import Literal, get_args, get_origin, get_type_hints
 
 
 class ProxdmError(Exception):
@@ -57,6 +59,22 @@ def check_least(least: int, **options: int | None) -> None:
     for name, value in options.items():
         if value is not None and value < least:
             raise ValueError(f"--{name.replace('_', '-')} = {value} must be at least {least}")
+
+
+def check_choices(config: object, part: str = "", kind: type[Exception] = ValueError) -> None:
+    """Raise an error if a field of a dataclass whose type is a `Literal` has another value, with those there are."""
+    for name, hint in get_type_hints(type(config)).items():
+        if get_origin(hint) is Literal and getattr(config, name) not in get_args(hint):
+            choices = ", ".join(map(repr, get_args(hint)))
+            raise kind(f"{part}{name} = {getattr(config, name)!r} must be one of {choices}")
+
+
+def check_at_least(config: object, part: str = "", kind: type[Exception] = ValueError, **least: int) -> None:
+    """Raise an error if a field of a dataclass, where it is not None, is not finite or below its least value."""
+    for name, low in least.items():
+        value = getattr(config, name)
+        if value is not None and not low <= value < math.inf:
+            raise kind(f"{part}{name} = {value} must be at least {low}")
 
 
 def one_line(error: BaseException) -> str:

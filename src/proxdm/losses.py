@@ -22,6 +22,7 @@ from typing import Literal, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from proxdm.errors import check_choices
 from proxdm.models import LearnedModel, Parametrisation, ScoreParametrisation
 from proxdm.schedules import Schedule, per_sample
 
@@ -45,10 +46,7 @@ class ObjectiveConfig:
 
     def __post_init__(self) -> None:
         """Reject phases that are not defined, and settings that would be ignored in silence."""
-        if self.loss not in ("mse", "proximal-matching"):
-            raise ValueError(f"unknown loss {self.loss!r}; use 'mse' or 'proximal-matching'")
-        if self.target not in ("noise", "prox", "output"):
-            raise ValueError(f"unknown target {self.target!r}; use 'noise', 'prox' or 'output'")
+        check_choices(self, "objective.")
         if self.loss == "mse" and (self.l1_steps or self.zetas):
             raise ValueError(
                 f"l1_steps = {self.l1_steps} and zetas = {self.zetas} have no effect with loss = 'mse': leave them out"
@@ -59,6 +57,14 @@ class ObjectiveConfig:
             raise ValueError("proximal matching needs at least one zeta, such as zetas = (2.0, 1.0)")
         if any(not 0 < zeta < float("inf") for zeta in self.zetas):
             raise ValueError(f"zetas = {self.zetas} must be positive and finite")
+
+    def check(self, kind: str) -> None:
+        """Raise a ValueError if the objective does not fit a model of a kind, `score` or `prox`."""
+        if kind == "score" and (self.loss != "mse" or self.target == "prox"):
+            raise ValueError(
+                f"objective.loss = {self.loss!r}, target = {self.target!r} does not fit a score model, which has no "
+                "prox: use 'mse', and 'noise' or 'output'"
+            )
 
 
 @dataclass(frozen=True)
@@ -200,9 +206,5 @@ def make_objective(model: LearnedModel, config: ObjectiveConfig) -> Objective:
     """Return the objective of a model."""
     if isinstance(model.parametrisation, Parametrisation):
         return ProxObjective(model.schedule, model.parametrisation, config.target)
-    if config.target == "prox" or config.loss != "mse":
-        raise ValueError(
-            f"loss = {config.loss!r}, target = {config.target!r} does not fit a score model, which has no prox: use "
-            "'mse', and 'noise' or 'output'"
-        )
-    return ScoreObjective(model.schedule, model.parametrisation, config.target)
+    config.check(model.kind)
+    return ScoreObjective(model.schedule, model.parametrisation, config.target)  # type: ignore[arg-type]  # no prox

@@ -89,7 +89,7 @@ def test_what_was_measured_differently_is_refused_unless_forced(here, succeeds, 
 
 def test_nothing_is_replaced_without_overwrite(here, succeeds, refused):
     (here / "compare.json").write_text("precious")
-    assert "holds compare.json already; add --overwrite" in refused("compare evaluations/prox --out .")
+    assert "compare.json exists already; overwrite it (--overwrite)" in refused("compare evaluations/prox --out .")
     assert (here / "compare.json").read_text() == "precious"
     succeeds("compare evaluations/prox --out . --overwrite")
     assert panels_of(here)

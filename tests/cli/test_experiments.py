@@ -139,7 +139,7 @@ def test_results_are_kept_unless_overwrite(tmp_path, before, after, left, succee
     succeeds(f"{before} --out x")
     there = contents(tmp_path)
     err = refused(f"{after} --out x")
-    assert "x holds results.json, " in err
+    assert "x/results.json exists already" in err
     assert "--overwrite" in err
     assert contents(tmp_path) == there
     succeeds(f"{after} --out x --overwrite")

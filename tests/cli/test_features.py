@@ -86,7 +86,7 @@ def test_without_a_sub_command(succeeds, capsys):
         ("digitz", "unknown data set with labels 'digitz' (did you mean 'digits'?)"),
         ("celebahq-latents", "celebahq-latents has no labels"),
         ("digits --out f.pth", "results are kept in .pt files, got f.pth; name it f.pt"),
-        ("digits --out there.pt", "there.pt is there already"),
+        ("digits --out there.pt", "there.pt exists already"),
         ("digits --out there.pt/f.pt", "results cannot be written to there.pt"),
         ("digits --out folder.pt", "folder.pt is a folder"),
         ("digits --batch-size 1", "batch_size = 1 must be at least 2"),

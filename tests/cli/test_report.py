@@ -26,7 +26,7 @@ def test_one_file_is_written(results, tmp_path, succeeds):
 def test_nothing_is_replaced_without_overwrite(results, tmp_path, succeeds, refused):
     file = tmp_path / "page.html"
     file.write_text("precious")
-    assert "holds page.html already; add --overwrite" in refused("report results --out page.html")
+    assert "page.html exists already; overwrite it (--overwrite)" in refused("report results --out page.html")
     refused("report results --out page.html --overwrite --metrics kid")
     assert file.read_text() == "precious"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["page.html", "results"]

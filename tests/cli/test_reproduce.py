@@ -312,4 +312,4 @@ def test_several_processes_are_sent_to_the_commands(refused, monkeypatch):
 def test_a_toy_of_other_numbers_is_not_taken_for_this_one(here, capsys, succeeds):
     succeeds("toy --steps 5 10 --samples 9 --seeds 1 --no-animation --out x/dino")
     assert main(["reproduce", "toy", "--smoke", "--out", "x"]) == 2
-    assert "holds results.json" in capsys.readouterr().err
+    assert "results.json exists already" in capsys.readouterr().err

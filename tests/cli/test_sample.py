@@ -266,7 +266,7 @@ def test_what_is_wrong_is_said_in_one_line(prox, here, refused, options, message
 def test_results_are_not_overwritten_unless_told(prox, here, succeeds, refused, out):
     succeeds(f"sample {prox} --steps 5 -n 4 --out {out}")
     again = f"--steps 5 -n 2 --out {out}"
-    assert "already; add --overwrite" in refused(f"sample {prox} {again}")
+    assert "already; overwrite it (--overwrite)" in refused(f"sample {prox} {again}")
     assert "there is no model 'nowhere'" in refused(f"sample nowhere {again}"), "the model comes first"
     succeeds(f"sample {prox} {again} --overwrite")
     if out == "folder":
@@ -277,7 +277,7 @@ def test_results_are_not_overwritten_unless_told(prox, here, succeeds, refused, 
 def test_pictures_that_are_there_are_noticed_without_their_record(prox, here, refused):
     (here / "folder").mkdir()
     (here / "folder" / "000001.png").touch()
-    assert "holds 000001.png already" in refused(f"sample {prox} --steps 5 -n 3 --out folder")
+    assert "000001.png exists already" in refused(f"sample {prox} --steps 5 -n 3 --out folder")
 
 
 def test_samples_that_are_not_finite_leave_nothing(here, refused):

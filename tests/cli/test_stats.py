@@ -41,7 +41,7 @@ def test_statistics_of_a_folder_resized(tmp_path, succeeds, generator):
     "arguments, message",
     [
         ("digits -o s.npy", "kept in .npz files, got s.npy; name it s.npz"),
-        ("digits -o there.npz", "there.npz is there already"),
+        ("digits -o there.npz", "there.npz exists already"),
         ("digits -o s.npz --features pixels --batch-size 0", "batch_size = 0 must be at least 1"),
         ("digitz -o s.npz", "did you mean 'digits'"),
         ("digits -o s.npz --features pixel", "unknown features 'pixel'"),

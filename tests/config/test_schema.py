@@ -69,7 +69,7 @@ UNET, FEW = UNetConfig(1, 8, (1, 2)), ConditioningConfig("prox-backward", "knots
 @pytest.mark.parametrize(
     "make, message",
     [
-        (lambda: ModelConfig("prior"), "model.kind = 'prior' is unknown"),
+        (lambda: ModelConfig("prior"), "model.kind = 'prior' must be one of 'score', 'prox'"),
         (lambda: ModelConfig("prox", (3, 32, 32)), "does not fit the prox model: conditioning = 'time'.*'time-lam'"),
         (lambda: ModelConfig(parametrisation="prox"), "unknown score parametrisation 'prox'"),
         (lambda: replace(PROX.model, parametrisation="edm"), "unknown prox parametrisation 'edm'"),

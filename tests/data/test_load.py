@@ -138,10 +138,10 @@ def test_vectors_of_a_file_keep_their_numbers(tmp_path):
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"split": "val"}, "split = 'val' must be one of train, test"),
-        ({"flip": "yes"}, "flip = 'yes' must be one of none, random, frozen"),
-        ({"values": "0-1"}, "values = '0-1' must be one of auto, unit, signed, raw"),
-        ({"layout": "nchw"}, "layout = 'nchw' must be one of auto, channels-first, channels-last"),
+        ({"split": "val"}, "split = 'val' must be one of 'train', 'test'"),
+        ({"flip": "yes"}, "flip = 'yes' must be one of 'none', 'random', 'frozen'"),
+        ({"values": "0-1"}, "values = '0-1' must be one of 'auto', 'unit', 'signed', 'raw'"),
+        ({"layout": "nchw"}, "layout = 'nchw' must be one of 'auto', 'channels-first', 'channels-last'"),
         ({"size": 0}, "size = 0 must be a whole number of at least 1"),
         ({"size": 8.5}, "size = 8.5 must be a whole number"),
         ({"pad": -1}, "pad = -1 must be a whole number of at least 0"),

@@ -166,7 +166,7 @@ def test_a_sampler_that_fails_when_it_runs_is_skipped(monkeypatch):
         ({"methods": ()}, "methods"),
         ({"samples": 0}, r"samples = 0 .*704,225"),
         ({"samples": 704_226}, "samples = 704226"),
-        ({"prox_mode": "best"}, "'best'.* global or local"),
+        ({"prox_mode": "best"}, "prox_mode = 'best' must be one of 'global', 'local'"),
     ],
 )
 def test_errors(options, message):

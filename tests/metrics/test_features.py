@@ -107,14 +107,14 @@ def test_a_module_is_used_in_eval_mode_and_full_precision(pictures, tmp_path):
 @pytest.mark.parametrize(
     "wrong, message",
     [
-        ({"input_range": None}, r"input_range = None must be \[low, high\]"),
-        ({"input_range": [1, 0]}, r"input_range = \[1, 0\] must be"),
+        ({"input_range": None}, "input_range = None must be a list of 2: a number, a number"),
+        ({"input_range": [1, 0]}, r"input_range = \(1.0, 0.0\) must be \[low, high\]"),
         ({"channels": 2}, "channels = 2 must be 1 or 3"),
-        ({"channels": True}, "channels = True must be 1 or 3"),
-        ({"size": 0}, "size = 0 must be a whole number"),
+        ({"channels": True}, "channels = True must be a whole number"),
+        ({"size": 0}, "size = 0 must be at least 1"),
         ({"name": "inception"}, "name = 'inception' must be a name of its own"),
         ({"resize": 5}, "unknown key 'resize'"),
-        ({"about": "mine"}, "about = 'mine' must be a JSON object"),
+        ({"about": "mine"}, "about = 'mine' must be an object"),
     ],
 )
 def test_errors_of_metadata(wrong, message, tmp_path):

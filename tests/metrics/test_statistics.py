@@ -87,7 +87,7 @@ def test_we_read_pytorch_fids_on_trust(statistics, tmp_path):
 def test_nothing_is_overwritten_unless_told_nor_by_a_failed_save(statistics, tmp_path, monkeypatch):
     path = tmp_path / "stats.npz"
     path.write_text("precious")
-    with pytest.raises(OutputError, match=r"stats.npz is there already; .* --overwrite"):
+    with pytest.raises(OutputError, match=r"stats.npz exists already; .*--overwrite"):
         statistics.save(path)
     assert path.read_text() == "precious"
     statistics.save(path, overwrite=True)

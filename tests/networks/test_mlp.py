@@ -29,7 +29,7 @@ def test_other_shapes_are_errors():
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"dim": 0}, "dim = 0 and depth = 4 must both be at least 1"),
+        ({"dim": 0}, "dim = 0 must be at least 1"),
         ({"width": 5}, "width = 5 must be even"),
         ({"dropout": -0.1}, "dropout = -0.1 must lie in"),
         ({"log_lam": True}, "log_lam = True needs"),

@@ -16,7 +16,7 @@ from runs import full_disk
 
 def test_what_is_there_is_not_overwritten_unless_asked(tmp_path):
     (tmp_path / "results.json").write_text("old")
-    with pytest.raises(OutputError, match=r"holds results\.json already; add --overwrite .* --out"):
+    with pytest.raises(OutputError, match=r"results\.json exists already; overwrite it \(--overwrite\)"):
         check_folder(tmp_path, ["results.json", "figure.png"], overwrite=False)
     check_folder(tmp_path, ["results.json"], overwrite=True)
     check_folder(tmp_path, ["figure.png"], overwrite=False)

@@ -61,7 +61,7 @@ def test_text_and_sampler_are_the_same_thing(name):
         ("ddim(order=2)", ["'order'", "eta"]),
         ("ddim(0.5)", ["ddim(0.5)", "parameter=value"]),
         ("prox-hybrid(quadrature=right)", ["'right'", "integral"]),
-        ("dpm++2m(weight=heun)", ["weight = 'heun' is unknown; use midpoint or line"]),
+        ("dpm++2m(weight=heun)", ["weight = 'heun' must be one of 'midpoint', 'line'"]),
         ("multistep(floor=-0.1)", ["floor = -0.1 is a ratio"]),
         ("ipndm(order=5)", ["order = 5 must lie between 1 and 4"]),
         ("deis(order=0)", ["order = 0 must lie between 1 and 4"]),

@@ -64,8 +64,8 @@ class Export(ModelOptions):
 
 def run(options: Export, prog: str) -> int:
     """Run the verb and return the exit status."""
-    empty = options.out.is_dir() and not any(options.out.iterdir())
-    check_new(options.out, overwrite=options.overwrite or empty)
+    inside = [one for one in options.out.rglob("*") if one.is_file()] if options.out.is_dir() else [options.out]
+    check_new(*inside, overwrite=options.overwrite)
     opened = options.open(options.source, "cpu")
     for line in opened.remarks:
         speaker(prog)(line)

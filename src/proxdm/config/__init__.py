@@ -24,6 +24,7 @@ from proxdm.config.codec import ConfigError as ConfigError
 from proxdm.config.codec import differences as differences
 from proxdm.config.codec import to_dict as to_dict
 from proxdm.data.load import DataConfig
+from proxdm.errors import check_at_least, check_choices
 from proxdm.losses import ObjectiveConfig
 from proxdm.models import PARAMETRISATIONS, SCORE_PARAMETRISATIONS, LearnedModel, ProxModel, ScoreModel
 from proxdm.networks import NETWORKS, NetworkConfig, UNetConfig, parameter_count
@@ -52,8 +53,7 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         """Reject models whose parts do not fit."""
-        if self.kind not in ("score", "prox"):
-            raise ConfigError(f"model.kind = {self.kind!r} is unknown; use 'score' or 'prox'")
+        check_choices(self, "model.", ConfigError)
         if not self.shape or math.prod(self.shape) < 1:
             raise ConfigError(f"model.shape = {self.shape} must hold positive sizes, such as (3, 32, 32)")
         (SCORE_PARAMETRISATIONS if self.kind == "score" else PARAMETRISATIONS).find(self.parametrisation)
@@ -84,14 +84,6 @@ class ModelConfig:
             return parameter_count(self.build().network)
 
 
-def _at_least(part: str, config: object, **least: int) -> None:
-    """Check that fields, where they are not None, are finite and not below their least value."""
-    for name, low in least.items():
-        value = getattr(config, name)
-        if value is not None and not low <= value < math.inf:
-            raise ConfigError(f"{part}.{name} = {value} must be at least {low}")
-
-
 @dataclass(frozen=True)
 class OptimiserConfig:
     """AdamW, its learning rates and gradient clipping."""
@@ -114,11 +106,8 @@ class OptimiserConfig:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise ConfigError(f"optimiser.{name} = {value} must be positive and finite")
-        _at_least("optimiser", self, warmup=0, weight_decay=0, decay_from=1)
-        if self.schedule not in ("constant", "cosine", "inverse-sqrt"):
-            raise ConfigError(
-                f"optimiser.schedule = {self.schedule!r} is unknown; use 'constant', 'cosine' or 'inverse-sqrt'"
-            )
+        check_at_least(self, "optimiser.", ConfigError, warmup=0, weight_decay=0, decay_from=1)
+        check_choices(self, "optimiser.", ConfigError)
         if any(not 0 <= beta < 1 for beta in self.betas):
             raise ConfigError(f"optimiser.betas = {self.betas} must both lie in [0, 1)")
 
@@ -153,7 +142,10 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         """Reject values out of range."""
-        _at_least("training", self, steps=1, batch_size=1, micro_batch=1, patience=1, seed=0, stop_after=0)
+        check_choices(self, "training.", ConfigError)
+        check_at_least(
+            self, "training.", ConfigError, steps=1, batch_size=1, micro_batch=1, patience=1, seed=0, stop_after=0
+        )
         if not 0 <= self.validation <= 0.5:
             raise ConfigError(f"training.validation = {self.validation} must lie in [0, 0.5], such as 0.05")
         if self.stop_after and not self.validation:
@@ -180,8 +172,9 @@ class LoggingConfig:
 
     def __post_init__(self) -> None:
         """Reject values out of range."""
-        _at_least("logging", self, every=1, checkpoint_every=1, keep=0)
-        _at_least("logging", self, preview_every=0, preview_samples=1, preview_steps=1)
+        check_choices(self, "logging.", ConfigError)
+        check_at_least(self, "logging.", ConfigError, every=1, checkpoint_every=1, keep=0)
+        check_at_least(self, "logging.", ConfigError, preview_every=0, preview_samples=1, preview_steps=1)
 
 
 @dataclass(frozen=True)
@@ -209,11 +202,7 @@ class Config:
                 f"conditioning.rule = {rule!r} does not fit model.kind = {self.model.kind!r}: prox models need a "
                 "proximal rule such as 'prox-hybrid', score models none"
             )
-        if rule is None and (objective.loss != "mse" or objective.target == "prox"):
-            raise ConfigError(
-                f"objective.loss = {objective.loss!r}, target = {objective.target!r} does not fit a score model, which "
-                "has no prox: use 'mse', and 'noise' or 'output'"
-            )
+        objective.check(self.model.kind)
         if objective.l1_steps and objective.l1_steps >= self.training.steps:
             raise ConfigError(
                 f"objective.l1_steps = {objective.l1_steps} leaves nothing of training.steps = {self.training.steps} "

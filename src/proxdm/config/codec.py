@@ -169,6 +169,8 @@ def _describe(kind: Any) -> str:
         return "a list" if items[-1] is Ellipsis else f"a list of {len(items)}: {', '.join(map(_describe, items))}"
     if origin is Literal:
         return f"one of {', '.join(map(repr, items))}"
+    if origin in (list, Mapping):
+        return "a list" if origin is list else "an object"
     return " or ".join(map(_describe, items)) if items else names.get(kind, "an object")
 
 

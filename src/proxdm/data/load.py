@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sized
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ from proxdm.data.images import ImageData, check_memory
 from proxdm.data.known import DATASETS, Split, find_dataset
 from proxdm.data.latents import read_latents, read_stamp
 from proxdm.data.pictures import fit, fit_note, open_pictures, read_pictures
-from proxdm.errors import DataError, did_you_mean, unknown_name
+from proxdm.errors import DataError, check_choices, did_you_mean, unknown_name
 
 Flip = Literal["none", "random", "frozen"]
 """Horizontal flips in training: none; afresh at every draw; or decided once per image, as the paper's code does."""
@@ -62,9 +62,7 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         """Check every value that does not need the data."""
-        for key, kind in {"split": Split, "flip": Flip, "values": Values, "layout": Layout}.items():
-            if getattr(self, key) not in get_args(kind):
-                raise DataError(f"{key} = {getattr(self, key)!r} must be one of {', '.join(get_args(kind))}")
+        check_choices(self, "", DataError)
         for key, least in {"size": 1, "pad": 0, "limit": 1}.items():
             value = getattr(self, key)
             if value is not None and (value != int(value) or value < least):

@@ -14,7 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from torch import Tensor
 from tyro.conf import arg
 
 from proxdm.data import datasaurus
-from proxdm.errors import did_you_mean
+from proxdm.errors import check_choices, did_you_mean
 from proxdm.experiments.setting import ParticlePlan, one_thread, run_particles, versions
 from proxdm.metrics.wasserstein import MAX_PAIRS, w1, w2
 from proxdm.mixtures import GaussianMixture, Mode
@@ -104,8 +104,7 @@ class ToyPlan(ParticlePlan):
         datasaurus.load(self.dataset)
         find_methods(self.methods)
         self.check_numbers(self.steps, MAX_PAIRS // datasaurus.POINTS)
-        if self.prox_mode not in get_args(Mode):
-            raise ValueError(f"unknown prox_mode {self.prox_mode!r}; use {' or '.join(get_args(Mode))}")
+        check_choices(self)
 
 
 Particles = NDArray[np.float64]

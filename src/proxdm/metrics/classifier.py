@@ -27,6 +27,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from proxdm.data.batches import DataStream
 from proxdm.data.images import ImageData, iterate
 from proxdm.data.load import DataConfig, Flip, load_data, load_labels, test_part
+from proxdm.errors import check_at_least
 from proxdm.metrics.inception import FeatureError
 from proxdm.runtime.seeds import WEIGHTS, derived_seed, step_generator
 
@@ -57,9 +58,7 @@ class ClassifierConfig:
 
     def __post_init__(self) -> None:
         """Reject values out of range."""
-        for name, least in {"steps": 1, "batch_size": 2, "seed": 0}.items():
-            if (value := getattr(self, name)) is not None and value < least:
-                raise ValueError(f"{name} = {value} must be at least {least}")
+        check_at_least(self, steps=1, batch_size=2, seed=0)
         if not 0 < self.lr < math.inf or not 0 <= self.weight_decay < math.inf:
             raise ValueError(f"lr = {self.lr} must be above 0 and weight_decay = {self.weight_decay} at least 0")
 

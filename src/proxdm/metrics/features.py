@@ -23,7 +23,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from proxdm.config.codec import from_dict
 from proxdm.errors import one_line
 from proxdm.metrics.inception import SIZE, FeatureError, load_inception
 from proxdm.metrics.registry import on_pixels
@@ -125,19 +126,15 @@ class InputForm:
     sha256: str = ""
 
     def __post_init__(self) -> None:
-        """Check every value, which may come from anybody's file."""
-        span, size = self.input_range, self.size
-        numbers = isinstance(span, list | tuple) and [type(value) in (int, float) for value in span] == [True, True]
+        """Check what the types do not say."""
         for fits, key, limit in (
-            (isinstance(self.name, str) and self.name != "", "name", "a name of its own"),
-            (numbers and -math.inf < span[0] < span[1] < math.inf, "input_range", "[low, high], e.g. [-1, 1]"),
-            (self.channels in (1, 3) and self.channels is not True, "channels", "1 or 3"),
-            (size is None or (type(size) is int and size >= 1), "size", "a whole number of at least 1, or left out"),
-            (isinstance(self.about, Mapping), "about", "a JSON object"),
+            (self.name != "", "name", "a name of its own"),
+            (self.channels in (1, 3), "channels", "1 or 3"),
+            (-math.inf < self.input_range[0] < self.input_range[1] < math.inf, "input_range", "[low, high]"),
+            (self.size is None or self.size >= 1, "size", "at least 1, or left out"),
         ):
             if not fits:
                 raise FeatureError(f"{key} = {getattr(self, key)!r} must be {limit}")
-        object.__setattr__(self, "input_range", (float(span[0]), float(span[1])))
 
     def prepare(self, images: Tensor) -> Tensor:
         """Return uint8 images `(B, C, H, W)` as the network takes them, float32 `(B, channels, size, size)`."""
@@ -186,13 +183,10 @@ def load_module(path: Path, device: torch.device | str = "cpu") -> tuple[Network
             f'{path} does not say what it takes; put {{"input_range": [-1, 1], "channels": 3}} with its own values '
             f"into {beside.name} beside it"
         )
-    source, known = f"{METADATA} in {path}" if inside else str(beside), [one.name for one in fields(InputForm)]
+    source = f"{METADATA} in {path}" if inside else str(beside)
     try:
-        metadata = json.loads(inside or beside.read_bytes())
-        if unknown := sorted(metadata.keys() - known):
-            raise FeatureError(f"unknown key {unknown[0]!r}; known are {', '.join(known)}")
-        form = InputForm(**{"name": path.stem, "input_range": None, "channels": None, **metadata})
-    except (ValueError, AttributeError) as error:
+        form = from_dict({"name": path.stem, **json.loads(inside or beside.read_bytes())}, InputForm)
+    except (ValueError, TypeError) as error:
         raise FeatureError(f"{source} does not say what the module takes ({one_line(error)})") from error
     if form.name in ("inception", "pixels"):
         raise FeatureError(f"{source}: name = {form.name!r} must be a name of its own")

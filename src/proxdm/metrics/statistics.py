@@ -24,7 +24,7 @@ from proxdm.errors import OutputError, ProxdmError, one_line
 from proxdm.metrics.checks import Array
 from proxdm.metrics.features import FeatureExtractor, Shape, sides
 from proxdm.metrics.frechet import MomentAccumulator
-from proxdm.runtime.files import replacing
+from proxdm.runtime.files import check_new, replacing
 
 _ROUTE = {"backend": "features", "weights": "weights", "resize": "resizing", "shape": "image shape"}
 
@@ -163,10 +163,7 @@ def check_target(path: Path, suffix: str, *, overwrite: bool) -> None:
     """Check that a result may be written to the file `path`, before the work of computing it (OutputError)."""
     if path.suffix != suffix:
         raise OutputError(f"results are kept in {suffix} files, got {path}; name it {path.with_suffix(suffix)}")
-    if path.is_dir():
-        raise OutputError(f"{path} is a folder, not a file; choose another name")
-    if path.exists() and not overwrite:
-        raise OutputError(f"{path} is there already; choose another name, or replace it with --overwrite")
+    check_new(path, overwrite=overwrite)
 
 
 def _value(name: str, array: NDArray[Any]) -> Any:

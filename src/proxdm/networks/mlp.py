@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from proxdm.errors import check_at_least
 from proxdm.networks.embeddings import ConditionEmbedding, Conditioning, check_conditioning, check_conditions
 
 
@@ -30,10 +31,7 @@ class MLPConfig:
     def __post_init__(self) -> None:
         """Reject architectures that cannot be built."""
         check_conditioning(self.conditioning, self.width, self.dropout, self.classes, log_lam=self.log_lam)
-        if self.dim < 1 or self.depth < 1:
-            raise ValueError(f"dim = {self.dim} and depth = {self.depth} must both be at least 1")
-        if self.frequencies < 0:
-            raise ValueError(f"frequencies = {self.frequencies} must be at least 0; 0 shows the network x alone")
+        check_at_least(self, dim=1, depth=1, frequencies=0)
 
     def check(self, shape: tuple[int, ...], conditions: int) -> None:
         """Raise a ValueError if a network of these settings does not take such samples or conditions."""

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from proxdm.errors import check_at_least
 from proxdm.networks.embeddings import ConditionEmbedding, Conditioning, check_conditioning, check_conditions
 
 
@@ -43,9 +44,7 @@ class UNetConfig:
     def __post_init__(self) -> None:
         """Reject architectures that cannot be built."""
         check_conditioning(self.conditioning, self.width, self.dropout, self.classes, log_lam=self.log_lam)
-        for name in ("channels", "num_res_blocks", "patch", "out_channels"):
-            if (value := getattr(self, name)) is not None and value < 1:
-                raise ValueError(f"{name} = {value} must be at least 1")
+        check_at_least(self, channels=1, num_res_blocks=1, patch=1, out_channels=1)
         if not self.mult or min(self.mult) < 1:
             raise ValueError(f"mult = {self.mult} must hold one multiplier of at least 1 for every level")
         if wrong := [level for level in self.attention if not 0 <= level < len(self.mult)]:

@@ -63,9 +63,12 @@ def write_text(path: Path, text: str) -> None:
 
 
 def check_new(*paths: Path, overwrite: bool) -> None:
-    """Raise an OutputError if a file is there that must not be replaced."""
-    if not overwrite and (there := [path for path in paths if path.exists()]):
-        raise OutputError(f"{there[0]} exists already; overwrite it (--overwrite), or choose another name")
+    """Raise an OutputError if a folder has the name of a result, or a file has it that must not be replaced."""
+    for path in paths:
+        if path.is_dir():
+            raise OutputError(f"{path} is a folder, not a file; choose another name")
+        if path.exists() and not overwrite:
+            raise OutputError(f"{path} exists already; overwrite it (--overwrite), or choose another name")
 
 
 def check_folder(folder: Path, files: Sequence[str], *, overwrite: bool) -> None:
@@ -78,14 +81,7 @@ def check_folder(folder: Path, files: Sequence[str], *, overwrite: bool) -> None
         raise OutputError(
             f"results cannot be written to {folder} ({error.strerror}); choose another folder with --out"
         ) from error
-    there = [name for name in files if (folder / name).exists()]
-    if there and not overwrite:
-        raise OutputError(
-            f"{folder} holds {', '.join(there)} already; add --overwrite to replace what is there, or choose another "
-            "folder with --out"
-        )
-    if blocked := [name for name in there if (folder / name).is_dir()]:
-        raise OutputError(f"{folder / blocked[0]} is a folder, not a file; choose another folder with --out")
+    check_new(*(folder / name for name in files), overwrite=overwrite)
 
 
 @contextmanager

@@ -11,12 +11,13 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from proxdm.errors import check_choices
 from proxdm.grids import TimeGrid
 from proxdm.operators import Ask
 from proxdm.samplers.base import Sampler, register
@@ -95,8 +96,7 @@ class Deis(_Adams):
     def __post_init__(self) -> None:
         """Reject an order or a variable that there is not."""
         super().__post_init__()
-        if self.variable not in get_args(Variable):
-            raise ValueError(f"unknown variable {self.variable!r}; use 't' or 'log_rho'")
+        check_choices(self)
 
     def weights(self, schedule: Schedule, s: float, times: tuple[float, ...]) -> Sequence[float]:
         """Return the integrals of Lagrange's polynomials, by Gauss-Legendre quadrature."""

@@ -16,13 +16,13 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from proxdm.errors import StepError
+from proxdm.errors import StepError, check_choices
 from proxdm.grids import TimeGrid
 from proxdm.operators import Ask
 from proxdm.priors.base import bootstrap
@@ -182,13 +182,12 @@ class DpmPlusPlus2M(_Multistep):
     name = "dpm++2m"
     formula = "x' = σ'/σ x + α' ((1 - e⁻ʰ) D + w(h) (D - D₋₁)/r)"
 
-    weight: str = "midpoint"  # w, one of :data:`WEIGHTS`
+    weight: Literal["midpoint", "line"] = "midpoint"  # w, an entry of :data:`WEIGHTS`
     floor: float = 0.0  # Ratio that the last step follows the line of D to; 0 for D itself
 
     def __post_init__(self) -> None:
         """Reject a weight that there is not, and a ratio that is none."""
-        if self.weight not in WEIGHTS:
-            raise ValueError(f"weight = {self.weight!r} is unknown; use {' or '.join(WEIGHTS)}")
+        check_choices(self)
         if not 0 <= self.floor < math.inf:
             raise ValueError(f"floor = {self.floor} is a ratio sigma / alpha, at least 0; 0 returns D")
 
@@ -219,7 +218,7 @@ class Multistep(DpmPlusPlus2M):
     name, takes_prior = "multistep", True
     formula = "x' = σ'/σ x + α' ((1 - e⁻ʰ) D + w(h) (D - D₋₁)/r), D₋₁ of the first step by a prior"
 
-    weight: str = "line"
+    weight: Literal["midpoint", "line"] = "line"
     floor: float = 0.1
 
     def init(self, ask: Ask, x: Tensor, grid: TimeGrid) -> History:

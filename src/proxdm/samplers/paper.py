@@ -19,12 +19,12 @@ from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from proxdm.errors import StepError
+from proxdm.errors import StepError, check_choices
 from proxdm.grids import TimeGrid
 from proxdm.operators import Ask
 from proxdm.samplers.base import Sampler, register
@@ -64,8 +64,7 @@ class _FirstOrder(Sampler):
 
     def __post_init__(self) -> None:
         """Reject an unknown quadrature."""
-        if self.quadrature not in get_args(Quadrature):
-            raise ValueError(f"unknown quadrature {self.quadrature!r}; use 'left' or 'integral'")
+        check_choices(self)
 
     def grid(self, schedule: Schedule, steps: int, start: float | None = None) -> TimeGrid:
         """Return the grid of the paper's code; after a warm start the power grid."""
