@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import proxdm
+from proxdm.runtime.registry import HOOKS, hook
 
 PACKAGE = Path(proxdm.__file__).parent
 
@@ -50,13 +51,16 @@ LAYERS = [
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 
 
+BY_NAME = ("import_module", "resolve_name", "__import__")
+
+
 def layer(path: Path) -> str:
     """The layer a file belongs to: the first part of its path inside the package."""
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
 def imported_modules(path: Path) -> set[str]:
-    """The modules of the package that a file imports, function-level imports included: `proxdm.samplers.base`."""
+    """The modules of the package that a file imports, `proxdm.samplers.base`, in functions and by their names, too."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -64,6 +68,8 @@ def imported_modules(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import on line {node.lineno}"
             names |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(BY_NAME):
+            names |= {str(one.value).replace(":", ".") for one in node.args if isinstance(one, ast.Constant)}
     found = set()
     for name in names:
         parts = name.split(".")
@@ -96,12 +102,19 @@ def test_there_are_no_circles_of_modules():
     for path in PACKAGE.rglob("*.py"):
         parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
         name = ".".join(parts).removesuffix(".__init__")
-        if name != "proxdm":  # its imports are for type checkers only
+        if name != "proxdm":  # it says where things are, for users, type checkers and hooks
             graph[name] = imported_modules(path) - {name}
     graphlib.TopologicalSorter(graph).prepare()  # raises CycleError
 
 
-def test_the_parser_sees_imports():
+def test_every_hook_is_a_function():
+    for name in HOOKS:
+        assert callable(hook(name))
+
+
+def test_the_parser_sees_imports(tmp_path):
+    (tmp_path / "a.py").write_text("import_module('proxdm.cli.train'); resolve_name('proxdm.publishing:push')")
+    assert imported_modules(tmp_path / "a.py") == {"proxdm.cli.train", "proxdm.publishing"}
     assert {"proxdm.grids", "proxdm.noise", "proxdm.errors"} <= imported_modules(PACKAGE / "samplers" / "base.py")
 
 

@@ -11,6 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from proxdm._version import __version__
+from proxdm.runtime.registry import HOOKS
 
 if TYPE_CHECKING:
     from proxdm.checkpoints.load import load, load_official
@@ -60,6 +61,13 @@ _HOME = {
     "solve": "proxdm.samplers",
 }
 """Public names and the modules they live in."""
+
+HOOKS |= {
+    "load": "proxdm.checkpoints.load:load",
+    "save_model": "proxdm.checkpoints.portable:save_model",
+    "push": "proxdm.publishing:push",
+    "open_pipeline": "proxdm.integrations.diffusers.pipelines:open_pipeline",
+}
 
 __all__ = [
     "SAMPLERS",

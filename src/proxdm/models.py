@@ -24,14 +24,13 @@ import tempfile
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from proxdm.priors.base import Prior
-from proxdm.runtime.registry import Registry
+from proxdm.runtime.registry import Registry, hook
 from proxdm.schedules import VPSDE, Schedule, Time, as_float64, per_sample
 
 
@@ -255,7 +254,7 @@ class _Model(nn.Module, Generic[P]):
             CheckpointError: There is no model there, or a damaged one.
             HubError: The repository cannot be had.
         """
-        model = import_module("proxdm.checkpoints.load").load(source, weights, device=device)
+        model = hook("load")(source, weights, device=device)
         if not isinstance(model, cls):
             raise TypeError(f"{source} is a {type(model).__name__}, not a {cls.__name__}: proxdm.load takes both")
         return model
@@ -271,7 +270,7 @@ class _Model(nn.Module, Generic[P]):
             CheckpointError: The model's `config` does not describe it.
             OutputError: The files are there already, or cannot be written.
         """
-        import_module("proxdm.checkpoints.portable").save_model(self, folder, overwrite=overwrite)
+        hook("save_model")(self, folder, overwrite=overwrite)
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str | None:
         """Put the model, its configuration and a card into a repository; return the address of the commit.
@@ -286,8 +285,7 @@ class _Model(nn.Module, Generic[P]):
         """
         with tempfile.TemporaryDirectory(prefix="proxdm-") as folder:
             self.save_pretrained(folder)
-            # The hub lies above models in this package; what reads and writes there is looked up when it is needed.
-            published = import_module("proxdm.publishing").push(folder, repo_id, **options)
+            published = hook("push")(folder, repo_id, **options)
         address: str | None = published.url
         return address
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -25,6 +24,7 @@ from proxdm.models import LearnedModel
 from proxdm.presets import get_preset
 from proxdm.priors import Prior, load_prior
 from proxdm.runtime.processes import choose_device
+from proxdm.runtime.registry import hook
 
 Kind = Literal["run", "checkpoint", "folder", "file", "hub", "box"]
 
@@ -128,9 +128,8 @@ def open_source(
     source: str | Path, weights: str | None = None, preset: str | None = None, *, device: str | torch.device = "cpu"
 ) -> Opened:
     """Return the model of any source and its weight set, as :func:`load` or, of `.pth` files, :func:`load_official`."""
-    if (pipeline := other_library(source)) is not None:  # diffusers is imported when it is needed
-        pipelines = import_module("proxdm.integrations.diffusers.pipelines")
-        opened: Opened = pipelines.open_pipeline(pipeline, weights, preset, choose_device(device))
+    if (pipeline := other_library(source)) is not None:
+        opened: Opened = hook("open_pipeline")(pipeline, weights, preset, choose_device(device))
         return opened
     if Path(source).suffix == ".pth":
         chosen = weights or OFFICIAL_WEIGHTS
