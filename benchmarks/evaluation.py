@@ -57,7 +57,7 @@ def watched(clock: Clock, model: torch.nn.Module) -> Iterator[None]:
         (network, "forward", "network"),
         (generation.SeededNoise, "__init__", "noise: generators"),
         (generation.SeededNoise, "initial", "noise: numbers"),
-        (run, "to_uint8", "rounding to uint8"),
+        (run, "as_kept", "rounding to uint8"),
         (accumulate.Accumulator, "add", "moments"),
         (accumulate.Accumulator, "save", "saving the state"),
         (run._Job, "finish", "metrics and picture"),

@@ -1,4 +1,4 @@
-"""Every example runs as it stands, in an empty folder, and leaves its picture."""
+"""Every example runs as it stands, in an empty folder, and leaves its picture; so does a benchmark that patches."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from PIL import Image
 
 from runs import run_python
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLES, BENCHMARKS = (Path(__file__).parents[1] / name for name in ("examples", "benchmarks"))
 
 NEEDS = {"diffusers_pipeline": "diffusers", "k_diffusion_sampler": "torch", "onnx_sampler": "onnxruntime"}
 
@@ -24,6 +24,11 @@ def test_example(name, package, tmp_path):
     assert len(pictures) == 1
     low, high = Image.open(pictures[0]).convert("L").getextrema()
     assert high - low > 100
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_evaluation_finds_the_parts_that_it_times(tmp_path):
+    run_python(tmp_path, BENCHMARKS / "evaluation.py", "--samples", "20", "--steps", "1", "--preset", "digits-score")
 
 
 @pytest.mark.slow
