@@ -12,6 +12,7 @@ from PIL import Image
 from proxdm.evaluation import ComparisonPlan, compare_sets
 from proxdm.metrics.frechet import frechet_distance
 from proxdm.metrics.statistics import StatisticsError
+from proxdm.metrics.wasserstein import w2
 
 PIXELS = ComparisonPlan(features="pixels")
 
@@ -49,6 +50,17 @@ def test_metrics_of_pixels_ask_for_no_weights(tmp_path):
     (a, _), (b, _) = pictures(tmp_path / "a", 0), pictures(tmp_path / "b", 1)
     found = compare_sets(a, b, ComparisonPlan(("w2",), inception_weights=tmp_path / "none.pth"), device="cpu")
     assert found.features == "pixels"
+
+
+def test_points_are_compared_as_they_are(tmp_path, succeeds, refused):
+    rng = np.random.default_rng(0)
+    x, y = 3 * rng.normal(size=(40, 2)).astype(np.float32), rng.normal(size=(50, 2)).astype(np.float32)
+    np.save(tmp_path / "x.npy", x)
+    np.save(tmp_path / "y.npy", y)
+    command = f"fid {tmp_path / 'x.npy'} {tmp_path / 'y.npy'}"
+    assert f"{w2(x, y):.6g}" in succeeds(f"{command} --metrics w2").out
+    assert "Fréchet distance  " in succeeds(f"{command} --features pixels").out, "no FID"
+    assert "take these as they are" in refused(command)
 
 
 def test_statistics_stand_for_pictures_of_the_same_features(tmp_path, succeeds):

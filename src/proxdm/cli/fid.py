@@ -11,7 +11,7 @@ from tyro.conf import Positional, arg
 
 from proxdm.cli.tables import table
 from proxdm.evaluation import ComparisonPlan, SetComparison, compare_sets
-from proxdm.metrics.registry import value_of
+from proxdm.metrics.registry import title_of
 from proxdm.runtime.files import check_folder, write_text
 
 
@@ -33,7 +33,7 @@ class Fid(ComparisonPlan):
 def report(found: SetComparison, first: str, second: str) -> str:
     """Return the values as a table, under what was compared."""
     counts = ["statistics" if count is None else f"{count:,} pictures" for count in found.counts]
-    rows = [[value_of(name).title, f"{value:.6g}"] for name, value in found.values.items()]
+    rows = [[title_of(name, found.features), f"{value:.6g}"] for name, value in found.values.items()]
     title = f"{first} ({counts[0]}) against {second} ({counts[1]}), {found.features} features:"
     return f"{title}\n\n{table(['metric', 'value'], rows)}"
 

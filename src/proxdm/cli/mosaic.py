@@ -57,6 +57,8 @@ def run(options: Mosaic, prog: str) -> int:
 def draw(options: Mosaic, prog: str) -> list[Path]:
     """Draw the figure and return its files."""
     opened = options.open(options.source)
+    if len(shape := model_config(opened.model.config).shape) != 3:
+        raise ValueError(f"a mosaic is of pictures, and {options.source} has samples of shape {shape}: proxdm sample")
     cells: dict[str, dict[str, Tensor]] = {}
     for text in options.sampler:
         found: dict[str, Tensor] = {}

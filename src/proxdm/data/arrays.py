@@ -69,7 +69,8 @@ def read_array(path: Path, *, values: Values = "auto", layout: Layout = "auto") 
     if values == "unit":
         floats.mul_(2.0).sub_(1.0)
     note = f"float, {note}, {where}"
-    return ImageData(floats, path.stem, preprocessing=note, memory_mapped=mapped, latent=values == "raw")
+    latent = values == "raw" and array.ndim == 4
+    return ImageData(floats, path.stem, preprocessing=note, memory_mapped=mapped, latent=latent)
 
 
 def _load(path: Path) -> NDArray[Any]:

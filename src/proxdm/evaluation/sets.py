@@ -18,7 +18,7 @@ from proxdm.evaluation.reference import Reference, check_statistics, is_statisti
 from proxdm.metrics.features import FEATURES_HELP, WEIGHTS_HELP, FeatureExtractor, load_extractor, sides
 from proxdm.metrics.registry import METRICS, metrics_help, on_pixels
 from proxdm.metrics.statistics import ReferenceStatistics, StatisticsError
-from proxdm.pixels import to_uint8
+from proxdm.pixels import as_kept
 from proxdm.runtime.processes import choose_device
 
 
@@ -136,5 +136,5 @@ def _kept(data: ImageData, extractor: FeatureExtractor, plan: ComparisonPlan, pr
     hidden = None if progress else True
     batches = tqdm(torch.split(images, plan.batch_size), f"features of {data.name}", disable=hidden, unit="batch")
     for number, batch in enumerate(batches):
-        found.add(number, to_uint8(batch), extractor(batch) if limits.takes_features else None)
+        found.add(number, as_kept(batch), extractor(batch) if limits.takes_features else None)
     return found

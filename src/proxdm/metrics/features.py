@@ -1,7 +1,7 @@
 r"""Features of images, on which distances between sets of images are taken.
 
 An extractor maps images `(B, C, H, W)` to features `(B, D)`, float32. Whatever comes in passes through
-:func:`proxdm.data.images.to_uint8` first, so that a number is what it would be had the images been saved as PNG.
+:func:`proxdm.pixels.as_kept` first, so that a number is what it would be had the images been saved as PNG.
 
 - `pixels`: the pixels themselves in the model's range [-1, 1], D = C H W; samples that are no pictures as they are.
 - `inception`: the FID's network (:mod:`proxdm.metrics.inception`), D = 2048.

@@ -195,7 +195,7 @@ def _nuclear_norm(matrix: Array, tolerance: float) -> float:
     return float(values.clamp_min(0).sqrt().sum())
 
 
-@metric("fid", {"fid": Value("Fréchet distance (FID)")}, keeps="moments", against="moments", least=2)
+@metric("fid", {"fid": Value("Fréchet distance")}, keeps="moments", against="moments", least=2)
 def _fid(samples: Gaussian, reference: Gaussian) -> tuple[float]:
     """Fréchet distance."""
     return (frechet_distance(*samples, *reference),)

@@ -106,6 +106,11 @@ def value_of(name: str) -> Value:
     return Value(name.replace("_", " "), error=name.endswith("_standard_error"))
 
 
+def title_of(name: str, features: str) -> str:
+    """Return the title of a value of results; a Fréchet distance is a FID only on Inception's features."""
+    return value_of(name).title + (" (FID)" if name.startswith("fid") and features == "inception" else "")
+
+
 def on_pixels(metrics: Iterable[str]) -> bool:
     """Return whether all metrics take the pixels themselves, and none features of them."""
     return all(METRICS[name].keeps == "pixels" for name in metrics)

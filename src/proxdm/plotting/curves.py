@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from proxdm.evaluation.comparison import Key, Panel, Series
-from proxdm.metrics.registry import value_of
+from proxdm.metrics.registry import title_of, value_of
 from proxdm.plotting import style
 
 if TYPE_CHECKING:
@@ -34,10 +34,7 @@ def metric_name(metric: str, features: str) -> str:
 
 def metric_title(panel: Panel) -> str:
     """Return the name of the metric of a panel in words."""
-    if not panel.metric.startswith("fid"):
-        return value_of(panel.metric).title
-    infinite = " at infinitely many samples" if panel.metric == "fid_infinity" else ""
-    return "Fréchet distance" + infinite + (" (FID)" if features_of(panel) == "inception" else "")
+    return title_of(panel.metric, features_of(panel))
 
 
 def features_of(panel: Panel) -> str:
