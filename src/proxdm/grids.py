@@ -83,7 +83,7 @@ class TimeGrid:
             steps: N, at least 1.
             t_end: Last time, in [0, 1).
         """
-        _check_steps(steps)
+        check_steps(steps)
         _check_inside("t_end", t_end, "[0, 1)", 0 <= t_end < 1)
         name = f"uniform({steps})" if t_end == 0 else f"uniform({steps}, t_end={t_end:g})"
         return cls(_linspace(t_end, steps + 1), name, lambda n: cls.uniform(n, t_end))
@@ -96,7 +96,7 @@ class TimeGrid:
             steps: N, at least 1 (with N = 1 the only step goes from 1 to 0).
             eps: The last positive time, in (0, 1).
         """
-        _check_steps(steps)
+        check_steps(steps)
         _check_inside("eps", eps, "(0, 1)", 0 < eps < 1)
         times = torch.cat([_linspace(eps, steps), torch.zeros(1, dtype=torch.float64)])
         return cls(times, f"denoising({steps}, eps={eps:g})", lambda n: cls.denoising(n, eps))
@@ -109,7 +109,7 @@ class TimeGrid:
             steps: N, at least 1.
             rho: Exponent, positive; 1 is the uniform grid.
         """
-        _check_steps(steps)
+        check_steps(steps)
         _check_inside("rho", rho, "(0, inf)", 0 < rho < float("inf"))
         return cls(_linspace(0.0, steps + 1) ** rho, f"power({steps}, rho={rho:g})", lambda n: cls.power(n, rho))
 
@@ -122,7 +122,7 @@ class TimeGrid:
             eps: The last positive time, in (0, 1).
             schedule: Whose log-SNR is meant; the default is `VPSDE()`. It must be finite at t = 1.
         """
-        _check_steps(steps)
+        check_steps(steps)
         _check_inside("eps", eps, "(0, 1)", 0 < eps < 1)
         known = schedule or VPSDE()
         ends = known.log_snr(torch.tensor([1.0, eps], dtype=torch.float64))
@@ -156,7 +156,7 @@ class TimeGrid:
             ValueError: A value is out of its range, or the schedule does not reach `start`.
         """
         known = schedule or VPSDE()
-        _check_steps(steps)
+        check_steps(steps)
         _check_inside("rho", rho, "(0, inf)", 0 < rho < math.inf)
         last = float(known.ratio(1.0))
         first = min(last, LARGEST_START) if start is None else start
@@ -243,7 +243,8 @@ def _linspace(end: float, count: int) -> Tensor:
     return torch.linspace(1.0, end, count, dtype=torch.float64)
 
 
-def _check_steps(steps: int) -> None:
+def check_steps(steps: int) -> None:
+    """Raise a ValueError unless a number of steps is a whole number of at least 1."""
     if steps != int(steps) or steps < 1:
         raise ValueError(f"steps = {steps} must be a whole number of at least 1")
 

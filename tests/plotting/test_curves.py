@@ -10,14 +10,8 @@ import pytest
 from fake_results import make_row
 from places import apart, inside, texts
 from proxdm.evaluation.comparison import make_panels
-from proxdm.plotting.curves import (
-    curve_styles,
-    loss_by_phase,
-    metric_curves,
-    metric_panel,
-    metric_title,
-    training_curve,
-)
+from proxdm.metrics.registry import title_of
+from proxdm.plotting.curves import curve_styles, features_of, loss_by_phase, metric_curves, metric_panel, training_curve
 from proxdm.plotting.style import sampler_style
 
 SAMPLERS = ("euler-maruyama", "ode-euler", "prox-hybrid", "prox-backward")
@@ -79,7 +73,7 @@ def test_only_a_distance_of_inception_features_is_called_a_fid(features, name):
     metrics = {"fid": 1.0, "fid_infinity": 2.0}
     row = make_row(metrics=metrics, features={"name": features, "dim": 64, "weights": "", "resize": "none"})
     panels = make_panels([row])
-    assert [("FID" in metric_title(panel)) for panel in panels] == [features == "inception"] * 2
+    assert [("FID" in title_of(panel.metric, features_of(panel))) for panel in panels] == [features == "inception"] * 2
     for panel, expected in zip(panels, (name, f"{name} infinity"), strict=True):
         (axes,) = metric_panel(panel, curve_styles(panels)).axes
         assert axes.get_ylabel() == expected

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from proxdm._version import __version__
+from proxdm.grids import check_steps
 from proxdm.mixtures import GaussianMixture
 from proxdm.noise import GeneratorNoise
 from proxdm.samplers import SamplerState, solve
@@ -38,8 +39,7 @@ class ParticlePlan:
         if not steps:
             raise ValueError("steps names no number of steps; give at least one, e.g. 10 100")
         for n in steps:
-            if n != int(n) or n < 1:
-                raise ValueError(f"steps = {n} must be a whole number of at least 1")
+            check_steps(n)
         if not 1 <= self.samples <= most:
             raise ValueError(
                 f"samples = {self.samples} must lie in 1 ... {most:,}, the limit of an exact distance; 1000 are usual"

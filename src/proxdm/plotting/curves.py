@@ -32,11 +32,6 @@ def metric_name(metric: str, features: str) -> str:
     return metric.replace("_", " ").replace("fid", "FID" if features == "inception" else "Fréchet distance")
 
 
-def metric_title(panel: Panel) -> str:
-    """Return the name of the metric of a panel in words."""
-    return title_of(panel.metric, features_of(panel))
-
-
 def features_of(panel: Panel) -> str:
     """Return the name of the features of a panel; empty if they differ."""
     names = {setting.features[0] for setting in panel.settings}
@@ -82,7 +77,7 @@ def metric_curves(panels: Sequence[Panel], *, title: str = "") -> Figure:
             ends = draw_panel(axes, panel, styles)
             if direct:
                 style.end_labels(axes, ends)
-            axes.set_title(metric_title(panel), loc="left", fontweight="bold")
+            axes.set_title(title_of(panel.metric, features_of(panel)), loc="left", fontweight="bold")
         if not direct:
             from matplotlib.lines import Line2D
 
