@@ -15,7 +15,8 @@ from proxdm.config import ConfigError, ModelConfig
 from proxdm.errors import DataError
 from proxdm.networks import MLPConfig
 from proxdm.networks.embeddings import retold
-from proxdm.training.automatic import configure, look, mirrors, seconds_of
+from proxdm.presets import get_preset
+from proxdm.training.automatic import _of_length, configure, look, mirrors, seconds_of
 from proxdm.training.loop import start_from
 
 
@@ -74,6 +75,13 @@ def test_more_budget_means_more_steps_and_no_narrower_network(tmp_path):
     assert long.model.network.width >= short.model.network.width
     assert long.training.steps > short.training.steps
     assert short.data.size == 8
+
+
+@pytest.mark.parametrize(("seconds", "taken"), [(60, 0.01), (120, 1.4), (600, 1.4), (10, 3.0)])
+def test_a_budget_is_used_and_kept_where_it_allows_some_steps(seconds, taken):
+    config, _ = _of_length(get_preset("digits-score"), seconds, taken, torch.device("cpu"))
+    steps = config.training.steps
+    assert steps == 50 if seconds == 10 else 0.8 * seconds < steps * taken <= seconds
 
 
 def test_known_data_and_points_work_too():

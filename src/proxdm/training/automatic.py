@@ -40,6 +40,9 @@ from proxdm.training.stepper import Stepper
 
 WIDTHS = (24, 32, 48, 64, 96, 128)
 LEAST_STEPS = 6_000
+FEWEST = 50
+"""Steps of a training whatever the budget."""
+
 SHORT = 2_000
 """Steps from random weights below which pictures are rough."""
 
@@ -143,7 +146,7 @@ def from_box(model: ModelConfig) -> str | None:
 
 def _of_length(config: Config, seconds: float, taken: float, device: torch.device) -> tuple[Config, list[str]]:
     """Return the configuration with the steps that fit into so many seconds, and lines on network and steps."""
-    steps = max(500, math.floor(0.9 * seconds / taken / 100) * 100)
+    steps = max(FEWEST, math.floor(0.9 * seconds / taken / 10) * 10)
     config = replace(
         config,
         training=replace(config.training, steps=steps),
