@@ -122,6 +122,11 @@ def test_points_are_dots_at_their_places():
         assert (np.abs(places - point).max(1) < 3 / 128).sum() == 4
 
 
+def test_points_far_away_are_drawn_too():
+    near, far = (imaging.grid(scale * torch.tensor([[-1.5, 0.9], [0.3, -0.4]])) for scale in (1, 40))
+    assert np.array_equal(near, far)
+
+
 def test_nothing_to_draw_is_an_error(tmp_path):
     with pytest.raises(ValueError, match="no images"):
         imaging.grid(torch.zeros(0, 1, 4, 4))

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import proxdm
-from proxdm.runtime.registry import HOOKS, hook
+from proxdm.runtime.hooks import HOOKS, hook
 
 PACKAGE = Path(proxdm.__file__).parent
 

@@ -11,7 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from proxdm._version import __version__
-from proxdm.runtime.registry import HOOKS
+from proxdm.runtime.hooks import HOOKS
 
 if TYPE_CHECKING:
     from proxdm.checkpoints.load import load, load_official

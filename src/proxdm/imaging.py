@@ -44,10 +44,14 @@ def to_pixels(images: Tensor) -> list[Pixels]:
 
 
 def grid(images: Tensor, *, columns: int | None = None, zoom: int | None = None) -> Pixels:
-    """Return all images in one picture, row by row, two white pixels between them; points `(n, 2)` as black dots."""
+    """Return all images in one picture, row by row, two white pixels between them; points `(n, 2)` as black dots.
+
+    Points are seen from -1.5 to 1.5 in both coordinates, and farther where they lie farther.
+    """
     if images.ndim == 2 and images.shape[1] == 2:
         x, y = images.detach().float().cpu().numpy().T
-        counts, _, _ = np.histogram2d(-y, x, 128, [[-1.5, 1.5]] * 2)
+        reach = max(1.5, float(np.abs([x, y]).max(initial=0)))
+        counts, _, _ = np.histogram2d(-y, x, 128, [[-reach, reach]] * 2)
         return np.where(counts > 0, 0, 255).astype(np.uint8).repeat(2, 0).repeat(2, 1)
     pictures = to_pixels(images)
     if not pictures:

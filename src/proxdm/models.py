@@ -30,7 +30,8 @@ import torch
 from torch import Tensor, nn
 
 from proxdm.priors.base import Prior
-from proxdm.runtime.registry import Registry, hook
+from proxdm.runtime.hooks import hook
+from proxdm.runtime.registry import Registry
 from proxdm.schedules import VPSDE, Schedule, Time, as_float64, per_sample
 
 

@@ -9,7 +9,7 @@ from proxdm.data import ImageData, to_model_range
 from proxdm.evaluation.accumulate import Accumulator, Limits
 from proxdm.evaluation.reference import Reference
 from proxdm.metrics.features import load_extractor
-from proxdm.metrics.registry import METRICS, Value, metric, metric_of, metrics_help, value_of
+from proxdm.metrics.registry import METRICS, Value, metric, metric_of, metrics_help, title_of, value_of
 
 
 @pytest.fixture
@@ -84,6 +84,8 @@ def test_what_is_said_of_values():
     assert value_of("kid_standard_error").error
     assert value_of("old_one_standard_error").error
     assert value_of("nearest").better_in_words == ""
+    assert title_of("fid", "inception") == f"{title_of('fid', 'pixels')} (FID)"
+    assert title_of("fid_infinity_standard_error", "inception") == "standard error"
     assert metric_of("unheard_of") is None
     assert METRICS["fid"].used(10, None) == [10, None]
     assert METRICS["nearest"].used(20_000, 60_000) == [10_000, 60_000]

@@ -23,8 +23,8 @@ from proxdm.errors import CheckpointError, did_you_mean
 from proxdm.models import LearnedModel
 from proxdm.presets import get_preset
 from proxdm.priors import Prior, load_prior
+from proxdm.runtime.hooks import hook
 from proxdm.runtime.processes import choose_device
-from proxdm.runtime.registry import hook
 
 Kind = Literal["run", "checkpoint", "folder", "file", "hub", "box"]
 

@@ -97,10 +97,10 @@ def find_row(
     """
     values = {value for name in metrics for value in METRICS[name].values}
     leave = ("features",) if on_pixels(metrics) else ()
+    same = identity(wanted, leave=leave)
     for record in reversed(records):
         found = record.get("metrics")
-        same = identity(record, leave=leave) == identity(wanted, leave=leave)
-        if same and isinstance(found, Mapping) and values <= set(found):
+        if isinstance(found, Mapping) and values <= set(found) and identity(record, leave=leave) == same:
             return EvaluationRow.of_record(record)
     return None
 

@@ -108,7 +108,8 @@ def value_of(name: str) -> Value:
 
 def title_of(name: str, features: str) -> str:
     """Return the title of a value of results; a Fréchet distance is a FID only on Inception's features."""
-    return value_of(name).title + (" (FID)" if name.startswith("fid") and features == "inception" else "")
+    value, fid = value_of(name), name.startswith("fid") and features == "inception"
+    return value.title + (" (FID)" if fid and not value.error else "")
 
 
 def on_pixels(metrics: Iterable[str]) -> bool:

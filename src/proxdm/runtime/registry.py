@@ -17,7 +17,6 @@ from contextlib import suppress
 from functools import cache, partial
 from importlib.metadata import entry_points
 from pathlib import Path
-from pkgutil import resolve_name
 from typing import Any, TypeVar
 
 from proxdm.errors import ProxdmError, did_you_mean
@@ -27,9 +26,6 @@ Registered = TypeVar("Registered")
 
 IMPORTED: dict[str, None] = {}
 """Modules of the last :func:`import_plugins`, in their order: a run that needed them says so."""
-
-HOOKS: dict[str, str] = {}
-"""What lower layers hand on to upper ones, as `module:function` by name; the package itself says which it is."""
 
 _CALL = re.compile(r"\s*([\w+:.-]+)\s*(?:\((.*)\))?\s*", re.DOTALL)
 
@@ -77,11 +73,6 @@ class Registry(Mapping[str, Entry]):
 
     def __len__(self) -> int:
         return len(self._entries)
-
-
-def hook(name: str) -> Any:
-    """Return a function of :data:`HOOKS`, whose module is imported when it is first asked for."""
-    return resolve_name(HOOKS[name])
 
 
 def import_plugins(modules: Iterable[str]) -> None:

@@ -205,6 +205,9 @@ class DpmPlusPlus2M(_Multistep):
         return WEIGHTS[self.weight](h) * (h / length) * (denoised - before)
 
 
+_SECOND = DpmPlusPlus2M()
+
+
 @register
 @dataclass(frozen=True)
 class Multistep(DpmPlusPlus2M):
@@ -235,7 +238,7 @@ class Multistep(DpmPlusPlus2M):
         self, ask: Ask, x: Tensor, t: float, s: float, z: Callable[[], Tensor], carry: Any
     ) -> tuple[Tensor, History]:
         """Return the samples at s, and the history with this step's denoised samples."""
-        step = super().step if ask.prior is not None else DpmPlusPlus2M().step
+        step = super().step if ask.prior is not None else _SECOND.step
         return step(ask, x, t, s, z, carry)
 
 
@@ -254,7 +257,7 @@ class DpmPlusPlus3M(_Multistep):
     def correction(self, denoised: Tensor, h: float, history: History) -> Tensor:
         """Return `phi_1 D' + phi_2 D''`, with the derivatives of the parabola in units of h."""
         if len(history) < 2:
-            return DpmPlusPlus2M().correction(denoised, h, history)
+            return _SECOND.correction(denoised, h, history)
         (first, h_1), (second, h_2) = history
         r_1, r_2 = h_1 / h, h_2 / h
         near, far = (denoised - first) / r_1, (first - second) / r_2

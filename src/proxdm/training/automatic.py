@@ -40,6 +40,8 @@ from proxdm.training.stepper import Stepper
 
 WIDTHS = (24, 32, 48, 64, 96, 128)
 LEAST_STEPS = 6_000
+"""Steps that the time must allow for a wider network."""
+
 FEWEST = 50
 """Steps of a training whatever the budget."""
 

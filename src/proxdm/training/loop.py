@@ -243,8 +243,8 @@ class Trainer:
             self.validation.value, self.validation.best = found.state.validation, found.state.best
             self._check_data(found.state.data)
             # The phases of the loss stay where they were when the run was begun.
-            begun = store.read_config(self.folder, type(self.record))
-            horizon = stepper.horizon = found.state.horizon or begun.training.steps
+            horizon = found.state.horizon or store.read_config(self.folder, type(self.record)).training.steps
+            stepper.horizon = horizon
             has_phases = stepper.objective.loss != "mse" or self.settings.optimiser.schedule == "cosine"
             if self.progress and horizon != training.steps and has_phases:
                 _say(f"the phases of loss and learning rate stay as for {horizon:,} steps; the last one goes on")
